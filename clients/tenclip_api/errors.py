@@ -1,0 +1,206 @@
+"""Every error that tenclip raises on purpose: one tree for the library, the server and the client.
+
+A server raises them, one interceptor sends `reason` and the message over gRPC under `grpc_status`, and the client
+raises the same class again, so `except EmptyVideo` works alike on a local file and on a remote prediction.
+
+::
+
+    TenclipError                     INTERNAL             anything of ours; also ValueError where the caller is at fault
+    |-- VideoError                   INVALID_ARGUMENT     something about one video (`.source` names it)
+    |   |-- VideoNotFound            NOT_FOUND            no such file
+    |   |-- NotAFile                 INVALID_ARGUMENT     a directory, a socket, a device
+    |   |-- VideoNotReadable         PERMISSION_DENIED    the operating system refuses to read it
+    |   |-- EmptyVideo               INVALID_ARGUMENT     zero bytes
+    |   |-- NotAVideo                INVALID_ARGUMENT     no container or codec that we accept
+    |   |-- NoVideoStream            INVALID_ARGUMENT     audio only
+    |   |-- NoFrames                 INVALID_ARGUMENT     a video stream that holds no frames (zero duration)
+    |   |-- UndecodableVideo         INVALID_ARGUMENT     frames are there, none of them decodes
+    |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
+    |   `-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
+    |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
+    |-- InvalidRequest               INVALID_ARGUMENT     a field that is missing, contradictory or out of range
+    |-- ModelError                   FAILED_PRECONDITION
+    |   |-- ModelNotFound            NOT_FOUND            no such model
+    |   |-- VersionNotFound          NOT_FOUND            the model is there, the version is not
+    |   |-- BundleError              FAILED_PRECONDITION  a bundle that is incomplete, inconsistent or corrupt
+    |   |-- ParityError              FAILED_PRECONDITION  golden outputs drift beyond the bundle's tolerance
+    |   `-- CheckpointError          FAILED_PRECONDITION  a checkpoint that cannot be loaded whole
+    |-- DatasetError                 INVALID_ARGUMENT     a manifest or folder of videos that cannot be used
+    |-- MissingDependency            FAILED_PRECONDITION  names the extra to install
+    |-- MessageTooLarge              RESOURCE_EXHAUSTED   a message beyond the server's limit
+    |-- Overloaded                   RESOURCE_EXHAUSTED   the server refuses work; `.retry_after_seconds` says when to try
+    |-- DeadlineExceeded             DEADLINE_EXCEEDED
+    |-- Cancelled                    CANCELLED
+    |-- Unauthenticated              UNAUTHENTICATED
+    |-- ServerUnavailable            UNAVAILABLE          no server there, or it is going away
+    |-- DecodeWorkerDied             UNAVAILABLE          the process that decoded this video crashed or ran too long
+    `-- ServerError                  INTERNAL             a fault of the server's; `.request_id` finds it in its log
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TenclipError(Exception):
+    """Base of everything in this tree.
+
+    `reason` is the stable name on the wire (the class name in SCREAMING_SNAKE_CASE), `grpc_status` the name of the
+    gRPC status code that carries it.
+    """
+
+    grpc_status: ClassVar[str] = "INTERNAL"
+    reason: ClassVar[str] = "TENCLIP_ERROR"
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        name = cls.__name__
+        cls.reason = "".join(
+            f"_{c}" if c.isupper() and i and not name[i - 1].isupper() else c for i, c in enumerate(name)
+        ).upper()
+
+    @property
+    def message(self) -> str:
+        return str(self.args[0]) if self.args else type(self).__name__
+
+
+class VideoError(TenclipError, ValueError):
+    """One video could not be used. `source` names it as the caller did (a path, or `<bytes>`)."""
+
+    grpc_status = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, *, source: str = "") -> None:
+        super().__init__(message)
+        self.source = source
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Keyword-only fields do not survive pickling by default, and these errors cross process borders.
+        return (_rebuild_video_error, (type(self), self.message, self.source))
+
+
+def _rebuild_video_error(cls: type[VideoError], message: str, source: str) -> VideoError:
+    return cls(message, source=source)
+
+
+class VideoNotFound(VideoError):
+    grpc_status = "NOT_FOUND"
+
+
+class NotAFile(VideoError):
+    pass
+
+
+class VideoNotReadable(VideoError):
+    grpc_status = "PERMISSION_DENIED"
+
+
+class EmptyVideo(VideoError):
+    pass
+
+
+class NotAVideo(VideoError):
+    pass
+
+
+class NoVideoStream(VideoError):
+    pass
+
+
+class NoFrames(VideoError):
+    pass
+
+
+class UndecodableVideo(VideoError):
+    pass
+
+
+class TruncatedVideo(VideoError):
+    pass
+
+
+class VideoTooLarge(VideoError):
+    pass
+
+
+class PathNotAllowed(TenclipError):
+    grpc_status = "PERMISSION_DENIED"
+
+
+class InvalidRequest(TenclipError, ValueError):
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class ModelError(TenclipError):
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class ModelNotFound(ModelError):
+    grpc_status = "NOT_FOUND"
+
+
+class VersionNotFound(ModelError):
+    grpc_status = "NOT_FOUND"
+
+
+class BundleError(ModelError):
+    pass
+
+
+class ParityError(ModelError):
+    pass
+
+
+class CheckpointError(ModelError):
+    pass
+
+
+class DatasetError(TenclipError, ValueError):
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class MissingDependency(TenclipError):
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class MessageTooLarge(TenclipError):
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class Overloaded(TenclipError):
+    grpc_status = "RESOURCE_EXHAUSTED"
+    retry_after_seconds: float | None = None
+
+
+class DeadlineExceeded(TenclipError):
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class Cancelled(TenclipError):
+    grpc_status = "CANCELLED"
+
+
+class Unauthenticated(TenclipError):
+    grpc_status = "UNAUTHENTICATED"
+
+
+class ServerUnavailable(TenclipError):
+    grpc_status = "UNAVAILABLE"
+
+
+class DecodeWorkerDied(TenclipError):
+    grpc_status = "UNAVAILABLE"
+
+
+class ServerError(TenclipError):
+    request_id: str = ""
+
+
+def error_classes() -> dict[str, type[TenclipError]]:
+    """Every class of the tree by its `reason`, e.g. `{"EMPTY_VIDEO": EmptyVideo, ...}`."""
+    found: dict[str, type[TenclipError]] = {TenclipError.reason: TenclipError}
+    pending = list(TenclipError.__subclasses__())
+    while pending:
+        cls = pending.pop()
+        found[cls.reason] = cls
+        pending.extend(cls.__subclasses__())
+    return found

@@ -1,0 +1,228 @@
+"""Bundles: the directory `NAME/VERSION/` that export writes and serving reads.
+
+`bundle.json`, `model.onnx`, `labels.txt`, `golden.npz` and optional variants. Reading checks everything that can be
+checked without a runtime; outputs are checked by replaying `golden.npz` (see `tenclip_serving.repository`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import BundleError
+from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from tenclip_video.spec import ClipSpec
+
+SCHEMA_VERSION = 1
+NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
+
+LabelSource = Literal["file", "index"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One executable form of the model. `path` is relative to the bundle, `format` what reads it."""
+
+    name: str  # "fp32", "fp16", "int8", ...
+    format: str  # "onnx", "openvino", "tensorrt", ...
+    path: str
+    # Every file of the variant, relative to the bundle, with its SHA-256.
+    files: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far outputs on golden clips may be from the reference framework's, as relative L2 norms."""
+
+    logits: float = 1e-3
+    features: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parity:
+    """A variant on a runtime against the reference framework, over the golden clips."""
+
+    variant: str
+    runtime: str
+    max_abs: float
+    relative_l2: float
+    features_relative_l2: float
+    top1_agreement: float
+    num_clips: int
+    passed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """Measured on the machine that exported the bundle."""
+
+    variant: str
+    runtime: str
+    machine: str
+    clips_per_second: float
+    threads: int
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class BundleInfo:
+    """What `bundle.json` says. `to_dict`/`from_dict` are its schema."""
+
+    name: str
+    version: str
+    architecture: str
+    family: str
+    clip_spec: ClipSpec
+    num_classes: int
+    feature_dim: int
+    label_source: LabelSource = "file"
+    default_protocol: str = DEFAULT_PROTOCOL
+    variants: tuple[Variant, ...] = ()
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    parity: tuple[Parity, ...] = ()
+    speed: tuple[Speed, ...] = ()
+    # weights hash, training run, family preset, tool versions: free form, for people.
+    provenance: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for what, value in (("name", self.name), ("version", self.version)):
+            if not NAME_PATTERN.match(value):
+                raise ValueError(
+                    f"bundle {what} {value!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
+                )
+        if self.num_classes < 1 or self.feature_dim < 1:
+            raise ValueError(f"num_classes {self.num_classes} and feature_dim {self.feature_dim} must be at least 1")
+        if self.default_protocol not in PROTOCOLS:
+            raise ValueError(f"default_protocol {self.default_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Raises ValueError or TypeError for anything that is not this schema."""
+        if values.get("schema_version") != SCHEMA_VERSION:
+            raise ValueError(
+                f"schema_version {values.get('schema_version')!r}; this version of tenclip reads {SCHEMA_VERSION}"
+            )
+        values = dict(values)
+        values["clip_spec"] = ClipSpec.from_dict(values["clip_spec"])
+        values["tolerance"] = Tolerance(**values.get("tolerance", {}))
+        for key, kind in (("variants", Variant), ("parity", Parity), ("speed", Speed)):
+            values[key] = tuple(kind(**v) for v in values.get(key, ()))
+        return cls(**values)
+
+
+@dataclass(frozen=True, eq=False)
+class Golden:
+    """A few clips and what the reference framework makes of them.
+
+    clips: uint8 [B,T,H,W,3]; logits: float32 [B,K,P]; features: float32 [B,D].
+    """
+
+    clips: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Bundle:
+    """A bundle on disk that has been read and is consistent."""
+
+    path: Path
+    info: BundleInfo
+    labels: tuple[str, ...]
+    golden: Golden
+
+    def variant(self, name: str) -> Variant:
+        for variant in self.info.variants:
+            if variant.name == name:
+                return variant
+        known = ", ".join(v.name for v in self.info.variants)
+        raise BundleError(f"{self.path}: no variant {name!r}; it has {known}")
+
+
+def read_bundle(path: Path | str, *, verify_hashes: bool = True) -> Bundle:
+    """Read and check the bundle in directory `path`.
+
+    Raises BundleError that names the file at fault: missing or malformed `bundle.json`, a file that is absent or whose
+    SHA-256 differs, a label count other than `num_classes`, golden arrays of the wrong shape or type.
+    """
+    path = Path(path)
+    info = _read_info(path / "bundle.json")
+    if not info.variants:
+        raise BundleError(f"{path / 'bundle.json'}: lists no variants, so there is nothing to run")
+    for variant in info.variants:
+        _check_files(path, variant, verify_hashes=verify_hashes)
+    return Bundle(path, info, _read_labels(path / "labels.txt", info), _read_golden(path / "golden.npz", info))
+
+
+def sha256(path: Path) -> str:
+    """Hex SHA-256 of a file."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def _read_info(path: Path) -> BundleInfo:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(f"{path.parent}: no bundle.json, so this is not a bundle") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+        raise BundleError(f"{path}: cannot be read as JSON: {err}") from err
+    try:
+        return BundleInfo.from_dict(values)
+    except (ValueError, TypeError, KeyError, AttributeError) as err:
+        raise BundleError(f"{path}: {err}") from err
+
+
+def _check_files(root: Path, variant: Variant, *, verify_hashes: bool) -> None:
+    if variant.path not in variant.files:
+        raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} does not list its own file {variant.path}")
+    for relative, expected in variant.files.items():
+        file = root / relative
+        if not file.resolve().is_relative_to(root.resolve()):
+            raise BundleError(f"{root / 'bundle.json'}: {relative} lies outside the bundle")
+        if not file.is_file():
+            raise BundleError(f"{file}: listed in bundle.json and not there")
+        if verify_hashes and (actual := sha256(file)) != expected:
+            raise BundleError(f"{file}: SHA-256 is {actual[:12]}..., bundle.json says {expected[:12]}...")
+
+
+def _read_labels(path: Path, info: BundleInfo) -> tuple[str, ...]:
+    try:
+        labels = tuple(path.read_text(encoding="utf-8").splitlines())
+    except (OSError, UnicodeDecodeError) as err:
+        raise BundleError(f"{path}: {err}") from err
+    if len(labels) != info.num_classes:
+        raise BundleError(f"{path}: {len(labels)} labels for {info.num_classes} classes")
+    return labels
+
+
+def _read_golden(path: Path, info: BundleInfo) -> Golden:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            golden = Golden(arrays["clips"], arrays["logits"], arrays["features"])
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as err:
+        raise BundleError(f"{path}: {err}") from err
+    spec = info.clip_spec
+    batch = len(golden.clips)
+    shapes = (golden.clips.shape[1:2], golden.clips.shape[4:], golden.logits.shape[:2], golden.features.shape)
+    expected = ((spec.num_frames,), (3,), (batch, info.num_classes), (batch, info.feature_dim))
+    if batch < 1 or golden.clips.dtype != np.uint8 or shapes != expected:
+        raise BundleError(
+            f"{path}: clips {golden.clips.dtype} {golden.clips.shape}, logits {golden.logits.shape}, features "
+            f"{golden.features.shape} do not fit {spec.num_frames} frames, {info.num_classes} classes and "
+            f"{info.feature_dim} features"
+        )
+    return golden

@@ -1,0 +1,190 @@
+"""Sampling is arithmetic: which frames make which clip. No files, no hidden randomness.
+
+Everything counts frames of the *sampled timeline*: the video's own frames, or, with `ClipSpec.target_fps`, frames of
+that rate laid over it (`resample`). R is `ClipSpec.span`, N the number of frames, n the number of clips.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_video.spec import ClipSpec
+
+SelectionMode = Literal["uniform", "center", "windows", "random", "salient"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSelection:
+    """Which clips of a video are wanted.
+
+    uniform: `num_clips` evenly spaced ones. center: one. windows: every window, `window_step` frames apart (None: no
+    overlap). random: `num_clips` by an explicit rng. salient: the `num_clips` windows that a scorer ranks highest.
+    `start_seconds`/`end_seconds` restrict all of them to a part of the video, half open.
+    `max_clips` is a ceiling on windows; a video with more raises rather than being cut silently.
+    """
+
+    mode: SelectionMode = "uniform"
+    num_clips: int = 10
+    window_step: int | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    max_clips: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(SelectionMode):
+            raise ValueError(f"clip selection {self.mode!r} is not one of {', '.join(get_args(SelectionMode))}")
+        if self.num_clips < 1:
+            raise ValueError(f"num_clips must be at least 1, got {self.num_clips}")
+        if self.window_step is not None and self.window_step < 1:
+            raise ValueError(f"window_step must be at least 1, got {self.window_step}")
+        start, end = self.start_seconds, self.end_seconds
+        if any(t is not None and not (np.isfinite(t) and t >= 0) for t in (start, end)):
+            raise ValueError(f"start_seconds and end_seconds must be finite and not negative, got {start}, {end}")
+        if start is not None and end is not None and end <= start:
+            raise ValueError(f"end_seconds {end} is not after start_seconds {start}")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip: the video's frame indices, one for each input frame of the network. `looped`: padded (see `clip_at`)."""
+
+    frames: tuple[int, ...]
+    looped: bool = False
+
+
+def uniform_starts(num_frames: int, span: int, num_clips: int) -> list[int]:
+    """start_i = floor(i * (N - R) / (n - 1)): first clip at the first frame, last clip at the last (VMZ, IG-65M).
+
+    The step is kept in float32, as the authors' operator does, so that long videos agree to the frame.
+    A single clip starts at 0; a video shorter than R gives n clips that all start at 0.
+
+    >>> uniform_starts(300, 32, 3)
+    [0, 134, 268]
+    """
+    if num_clips == 1 or num_frames <= span:
+        return [0] * num_clips
+    step = np.float32(num_frames - span) / np.float32(num_clips - 1)
+    return [min(int(np.floor(np.float32(i) * step)), num_frames - span) for i in range(num_clips)]
+
+
+def center_start(num_frames: int, span: int) -> int:
+    """floor((N - R) / 2), 0 for a short video.
+
+    >>> center_start(300, 32)
+    134
+    """
+    return max(num_frames - span, 0) // 2
+
+
+def window_starts(num_frames: int, span: int, step: int | None = None) -> list[int]:
+    """Windows of R frames, `step` apart (None: R, no overlap). The last one ends with the video: where the step leaves
+    a remainder, one more window is laid flush with the end, so that no frame goes unseen. At least one window.
+
+    >>> window_starts(40, 16)
+    [0, 16, 24]
+    """
+    step = step or span
+    last = max(num_frames - span, 0)
+    starts = list(range(0, last + 1, step))
+    if starts[-1] != last:
+        starts.append(last)
+    return starts
+
+
+def random_starts(num_frames: int, span: int, num_clips: int, rng: np.random.Generator) -> list[int]:
+    """Uniform over every start that fits; all 0 for a short video."""
+    return [int(s) for s in rng.integers(0, max(num_frames - span, 0) + 1, size=num_clips)]
+
+
+def clip_at(start: int, spec: ClipSpec, num_frames: int) -> Clip:
+    """The clip of T frames, `frame_stride` apart, from `start`; beyond the end it goes on from the beginning.
+
+    >>> clip_at(1, ClipSpec(num_frames=4), 3)
+    Clip(frames=(1, 2, 0, 1), looped=True)
+    """
+    if num_frames < 1:
+        raise ValueError(f"a clip needs at least one frame, got {num_frames = }")
+    raw = [start + i * spec.frame_stride for i in range(spec.num_frames)]
+    return Clip(tuple(i % num_frames for i in raw), looped=raw[-1] >= num_frames)
+
+
+def resample(times: NDArray[np.float64], target_fps: float, duration: float) -> NDArray[np.int64]:
+    """Indices of the frames on screen at 0, 1/fps, 2/fps ... before `duration`: [M], never empty.
+
+    times: [N] presentation times in seconds, ascending, the first one 0.
+    """
+    # A grid point that falls a rounding error short of a frame's time still means that frame.
+    count = max(1, int(np.floor(duration * target_fps + 1e-6)))
+    grid = np.arange(count, dtype=np.float64) / target_fps
+    return np.maximum(np.searchsorted(times, grid + 1e-6, side="right") - 1, 0).astype(np.int64)
+
+
+def plan_starts(
+    num_frames: int, spec: ClipSpec, selection: ClipSelection, rng: np.random.Generator | None
+) -> list[int]:
+    """First frames of the clips that `selection` names; for `salient`, of its candidates: every window."""
+    if selection.mode == "uniform":
+        return uniform_starts(num_frames, spec.span, selection.num_clips)
+    if selection.mode == "center":
+        return [center_start(num_frames, spec.span)]
+    if selection.mode == "random":
+        if rng is None:
+            raise ValueError("random clips need an explicit rng")
+        return random_starts(num_frames, spec.span, selection.num_clips, rng)
+    starts = window_starts(num_frames, spec.span, selection.window_step)
+    if selection.mode == "windows" and selection.max_clips is not None and len(starts) > selection.max_clips:
+        raise ValueError(
+            f"{len(starts)} windows of {spec.span} frames, more than the {selection.max_clips} allowed; "
+            f"ask for a part of the video, a larger window step, or {selection.max_clips} uniform clips"
+        )
+    return starts
+
+
+def plan_clips(
+    times: NDArray[np.float64],
+    duration: float,
+    spec: ClipSpec,
+    selection: ClipSelection,
+    *,
+    rng: np.random.Generator | None = None,
+) -> list[Clip]:
+    """The clips of a video as indices of its frames, in the order of their starts.
+
+    times: [N] presentation times in seconds, ascending, the first one 0. Raises ValueError when no frame lies between
+    `start_seconds` and `end_seconds`.
+    """
+    first, last = 0, len(times)
+    if selection.start_seconds is not None:
+        first = int(np.searchsorted(times, selection.start_seconds - 1e-6, side="left"))
+    if selection.end_seconds is not None:
+        last = int(np.searchsorted(times, selection.end_seconds - 1e-6, side="left"))
+    if last <= first:
+        raise ValueError(
+            f"no frame between {selection.start_seconds or 0:g} s and "
+            f"{'the end' if selection.end_seconds is None else f'{selection.end_seconds:g} s'}; "
+            f"the video has {len(times)} frames in {duration:.3f} s"
+        )
+    timeline = np.arange(first, last, dtype=np.int64)
+    if spec.target_fps is not None:
+        end = times[last] if last < len(times) else duration
+        timeline = first + resample(times[first:last] - times[first], spec.target_fps, end - times[first])
+    starts = plan_starts(len(timeline), spec, selection, rng)
+    clips = [clip_at(s, spec, len(timeline)) for s in starts]
+    return [Clip(tuple(int(timeline[i]) for i in c.frames), c.looped) for c in clips]
+
+
+def clip_seconds(clip: Clip, times: NDArray[np.float64], duration: float) -> tuple[float, float]:
+    """Half-open interval of presentation time that a clip shows; a looped clip shows all that lies between."""
+    first, last = min(clip.frames), max(clip.frames)
+    end = float(times[last + 1]) if last + 1 < len(times) else max(duration, float(times[last]))
+    return float(times[first]), end
+
+
+def frames_needed(clips: Sequence[Clip]) -> NDArray[np.int64]:
+    """Each frame that any clip needs, once, ascending: [M]."""
+    return np.unique(np.concatenate([np.asarray(c.frames, np.int64) for c in clips]))

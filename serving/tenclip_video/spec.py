@@ -1,0 +1,135 @@
+"""ClipSpec: everything that stands between a decoded frame and the network's input.
+
+Training writes it into the checkpoint, export into the bundle, serving reads it. Nothing else in tenclip knows a mean
+or a crop size.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+# The resize kernels of the authors' own loaders; they differ visibly, so a preset names its own.
+ResizeKernel = Literal[
+    "swscale_fast_bilinear",  # VMZ's Caffe2 video operator
+    "swscale_bilinear",  # our own models: the fastest that antialiases
+    "opencv_bilinear",  # MMAction2 (uint8, no antialiasing)
+    "pil_bilinear",  # 3D-ResNets (uint8, antialiased)
+    "torch_bilinear",  # torchvision and pytorchvideo (float, no antialiasing), rounded back to uint8
+]
+ValueRange = Literal["0-1", "0-255", "-1-1"]
+ColorOrder = Literal["rgb", "bgr"]
+ResizeMode = Literal["squash", "short_edge", "none"]
+PaddingRule = Literal["loop"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resize:
+    """How a whole frame is scaled before it is cropped.
+
+    squash: to exactly `height` x `width`, whatever the aspect ratio (VMZ: 128x171).
+    short_edge: so that the shorter side is `short_edge`, aspect ratio kept.
+    none: not at all.
+    """
+
+    mode: ResizeMode = "squash"
+    height: int = 128
+    width: int = 171
+    short_edge: int = 128
+    kernel: ResizeKernel = "swscale_bilinear"
+
+    def __post_init__(self) -> None:
+        _require(self.mode in get_args(ResizeMode), f"resize mode {self.mode!r} is not one of {get_args(ResizeMode)}")
+        _require(
+            self.kernel in get_args(ResizeKernel), f"kernel {self.kernel!r} is not one of {get_args(ResizeKernel)}"
+        )
+        _require(min(self.height, self.width, self.short_edge) >= 1, f"resize to a size below 1: {self}")
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) of a `height` x `width` frame after this resize, as it is shown (after rotation).
+
+        >>> Resize(mode="short_edge", short_edge=128).target(240, 320)
+        (128, 170)
+        """
+        if self.mode == "squash":
+            return self.height, self.width
+        if self.mode == "none":
+            return height, width
+        if height <= width:
+            return self.short_edge, max(1, int(self.short_edge * width / height))
+        return max(1, int(self.short_edge * height / width)), self.short_edge
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpec:
+    """What one clip is: T frames, how they are sampled, scaled, cropped and normalised.
+
+    `target_fps` resamples the video by presentation time before `frame_stride` is counted; None takes its own frames.
+    `crop` is the side of the square centre crop; `fully_convolutional_crop` the larger one over which the classifier
+    slides (IG-65M, section 4.4), None where the family has none.
+    `mean` and `std` are per channel in `color_order`, in units of `value_range`.
+    """
+
+    num_frames: int = 16
+    frame_stride: int = 1
+    target_fps: float | None = None
+    resize: Resize = field(default_factory=Resize)
+    crop: int = 112
+    fully_convolutional_crop: int | None = 128
+    mean: tuple[float, float, float] = (0.43216, 0.394666, 0.37645)
+    std: tuple[float, float, float] = (0.22803, 0.22145, 0.216989)
+    value_range: ValueRange = "0-1"
+    color_order: ColorOrder = "rgb"
+    padding: PaddingRule = "loop"
+
+    def __post_init__(self) -> None:
+        _require(self.num_frames >= 1, f"num_frames must be at least 1, got {self.num_frames}")
+        _require(self.frame_stride >= 1, f"frame_stride must be at least 1, got {self.frame_stride}")
+        _require(self.target_fps is None or self.target_fps > 0, f"target_fps must be positive, got {self.target_fps}")
+        _require(self.crop >= 1, f"crop must be at least 1, got {self.crop}")
+        fcn = self.fully_convolutional_crop
+        _require(fcn is None or fcn >= self.crop, f"fully_convolutional_crop {fcn} is below the crop {self.crop}")
+        _require(len(self.mean) == 3 and len(self.std) == 3, f"mean and std need 3 values: {self.mean}, {self.std}")
+        _require(all(s > 0 for s in self.std), f"std must be positive, got {self.std}")
+        _require(self.value_range in get_args(ValueRange), f"value_range {self.value_range!r} is unknown")
+        _require(self.color_order in get_args(ColorOrder), f"color_order {self.color_order!r} is unknown")
+        _require(self.padding in get_args(PaddingRule), f"padding {self.padding!r} is unknown")
+
+    @property
+    def span(self) -> int:
+        """Frames from a clip's first to its last, both counted: R = (L-1)*s + 1."""
+        return (self.num_frames - 1) * self.frame_stride + 1
+
+    def affine(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """(scale [3], bias [3]) so that `x * scale + bias` normalises x, uint8 0-255 in `color_order`."""
+        mean, std = np.asarray(self.mean, np.float64), np.asarray(self.std, np.float64)
+        factor, offset = {"0-1": (1 / 255, 0.0), "0-255": (1.0, 0.0), "-1-1": (2 / 255, -1.0)}[self.value_range]
+        return (factor / std).astype(np.float32), ((offset - mean) / std).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON or a checkpoint; `from_dict` reads them back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Raises ValueError for fields that this version does not know: guessing would change predictions."""
+        values = dict(values)
+        unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
+        _require(not unknown, f"ClipSpec has no field {', '.join(sorted(unknown))}")
+        resize = values.get("resize", {})
+        unknown = set(resize) - {f.name for f in dataclasses.fields(Resize)}
+        _require(not unknown, f"ClipSpec.resize has no field {', '.join(sorted(unknown))}")
+        values["resize"] = Resize(**resize)
+        for name in ("mean", "std"):
+            if name in values:
+                values[name] = tuple(float(v) for v in values[name])
+        return cls(**values)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
