@@ -28,7 +28,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- DatasetError                 INVALID_ARGUMENT     a manifest or folder of videos that cannot be used
     |-- MissingDependency            FAILED_PRECONDITION  names the extra to install
     |-- MessageTooLarge              RESOURCE_EXHAUSTED   a message beyond the server's limit
-    |-- Overloaded                   RESOURCE_EXHAUSTED   the server refuses work; `.retry_after_seconds` says when to try
+    |-- Overloaded                   RESOURCE_EXHAUSTED   refused for now; `.retry_after_seconds` says till when
     |-- DeadlineExceeded             DEADLINE_EXCEEDED
     |-- Cancelled                    CANCELLED
     |-- Unauthenticated              UNAUTHENTICATED

@@ -77,9 +77,9 @@ def clip_probabilities(logits: NDArray[np.float32], averaging: Averaging) -> NDA
     """
     if averaging == "logits":
         return softmax(logits.mean(axis=2), axis=1)
-    if averaging == "vmz_joint":
-        return softmax(logits, axis=(1, 2)).mean(axis=2)
-    return softmax(logits, axis=1).mean(axis=2)
+    axes: int | tuple[int, ...] = (1, 2) if averaging == "vmz_joint" else 1
+    scores: NDArray[np.float32] = softmax(logits, axis=axes).mean(axis=2)
+    return scores
 
 
 def video_probabilities(logits: NDArray[np.float32], averaging: Averaging) -> NDArray[np.float32]:

@@ -51,7 +51,7 @@ class ClipSelection:
 
 @dataclass(frozen=True)
 class Clip:
-    """One clip: the video's frame indices, one for each input frame of the network. `looped`: padded (see `clip_at`)."""
+    """The video's frame indices, one for each input frame of the network. `looped`: padded, see `clip_at`."""
 
     frames: tuple[int, ...]
     looped: bool = False
