@@ -1,0 +1,11 @@
+"""Video networks: plain torch modules, made by `create_model` from a name and JSON values.
+
+>>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
+>>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
+"""
+
+from tenclip_training.models import resnet  # noqa: F401  (registers its architectures)
+from tenclip_training.models.registry import ARCHITECTURES, Architecture, create_model, register_architecture
+from tenclip_training.models.video_model import VideoModel
+
+__all__ = ["create_model", "VideoModel", "ARCHITECTURES", "Architecture", "register_architecture"]

@@ -1,0 +1,136 @@
+"""Building blocks that every 3D residual network of the zoo is made of.
+
+Shapes: B clips, C channels, T frames, H rows, W columns; feature maps are [B,C,T,H,W]. A size or stride of two numbers
+is (time, space); one of three is (time, height, width).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# How the factorised convolutions run; the weights and the outputs are the same (to rounding).
+Execution = Literal["conv3d", "conv2d"]
+
+
+def mid_planes(in_planes: int, planes: int) -> int:
+    """Channels between the two halves of a (2+1)D convolution, so that both together have as many weights as one
+    3x3x3 convolution (Tran et al. 2018, section 3.5).
+
+    >>> mid_planes(64, 64), mid_planes(64, 128)
+    (144, 230)
+    """
+    return max(1, (27 * in_planes * planes) // (9 * in_planes + 3 * planes))
+
+
+class Conv3d(nn.Conv3d):
+    """`nn.Conv3d` that can run (1,k,k) and (k,1,1) kernels as 2D convolutions.
+
+    In channels-last memory a map lies as (B,T,H,W,C). Seen as B*T images of H x W it takes a (1,k,k) kernel, seen as B
+    images of T x (H*W) a (k,1,1) kernel: views both, nothing is copied. PyTorch's CPU convolutions are a quarter to a
+    third faster that way, so training uses it; ONNX Runtime and OpenVINO are slower with it, so export does not.
+    """
+
+    execution: Execution = "conv3d"
+
+    def forward(self, input: Tensor) -> Tensor:
+        if self.execution == "conv2d" and self.padding_mode == "zeros":
+            if self.kernel_size[0] == self.stride[0] == 1:
+                return self._over_space(input)
+            if self.kernel_size[1:] == self.stride[1:] == (1, 1):
+                return self._over_time(input)
+        return super().forward(input)
+
+    def _over_space(self, x: Tensor) -> Tensor:
+        batch, channels, frames, height, width = x.shape
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        # [B,C,T,H,W] -> [B*T,C,H,W], a view of (B,T,H,W,C) memory
+        images = x.permute(0, 2, 1, 3, 4).reshape(batch * frames, channels, height, width)
+        _, pad_h, pad_w = self._padding()
+        weight = self.weight.squeeze(2)
+        out = F.conv2d(images, weight, self.bias, self.stride[1:], (pad_h, pad_w), self.dilation[1:], self.groups)
+        return out.unflatten(0, (batch, frames)).permute(0, 2, 1, 3, 4)  # type: ignore[no-any-return, no-untyped-call]
+
+    def _over_time(self, x: Tensor) -> Tensor:
+        height, width = x.shape[3:]
+        x = x.contiguous(memory_format=torch.channels_last_3d)
+        images = x.flatten(3)  # [B,C,T,H*W]
+        stride, padding, dilation = (self.stride[0], 1), (self._padding()[0], 0), (self.dilation[0], 1)
+        weight = self.weight.squeeze(4)
+        out = F.conv2d(images, weight, self.bias, stride, padding, dilation, self.groups)
+        return out.unflatten(3, (height, width))  # type: ignore[no-any-return, no-untyped-call]
+
+    def _padding(self) -> tuple[int, int, int]:
+        assert not isinstance(self.padding, str), "padding is always given in numbers here"
+        pad_t, pad_h, pad_w = self.padding
+        return pad_t, pad_h, pad_w
+
+
+def conv(
+    in_planes: int,
+    planes: int,
+    kernel: tuple[int, int],
+    stride: tuple[int, int] = (1, 1),
+    *,
+    groups: int = 1,
+) -> Conv3d:
+    """A convolution without bias, padded so that each side becomes ceil(side / stride). Kernels must be odd."""
+    (kt, ks), (st, ss) = kernel, stride
+    padding = (kt // 2, ks // 2, ks // 2)
+    return Conv3d(in_planes, planes, (kt, ks, ks), (st, ss, ss), padding, groups=groups, bias=False)
+
+
+def conv_2plus1d(
+    in_planes: int,
+    planes: int,
+    mid: int,
+    stride: tuple[int, int] = (1, 1),
+    *,
+    space: int = 3,
+    time: int = 3,
+) -> nn.Sequential:
+    """A convolution over space, BN, ReLU, then one over time: the (2+1)D factorisation of Tran et al. 2018."""
+    return nn.Sequential(
+        conv(in_planes, mid, (1, space), (1, stride[1])),
+        nn.BatchNorm3d(mid),
+        nn.ReLU(inplace=True),
+        conv(mid, planes, (time, 1), (stride[0], 1)),
+    )
+
+
+def set_execution(module: nn.Module, execution: Execution) -> None:
+    """Switches every convolution in `module`; its state_dict stays as it is.
+
+    "conv2d" wants its input in channels-last memory (`clips.contiguous(memory_format=torch.channels_last_3d)`, or a
+    clip batch that was uint8 [B,T,H,W,3]); anything else is converted on the way in.
+    """
+    if execution not in get_args(Execution):
+        raise ValueError(f"execution must be one of {get_args(Execution)}, got {execution!r}")
+    for part in module.modules():
+        if isinstance(part, Conv3d):
+            part.execution = execution
+
+
+def set_batch_norm(module: nn.Module, *, eps: float, momentum: float = 0.1) -> None:
+    """Sets eps and momentum of every batch norm: they differ between families and no state_dict carries them."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            part.eps, part.momentum = eps, momentum
+
+
+def init_weights(module: nn.Module) -> None:
+    """Kaiming normal (fan out) for convolutions, N(0, 0.01) for linear layers, as torchvision's video networks."""
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+            nn.init.ones_(part.weight)
+            nn.init.zeros_(part.bias)
+        elif isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, 0, 0.01)
+            nn.init.zeros_(part.bias)

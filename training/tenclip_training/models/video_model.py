@@ -1,0 +1,92 @@
+"""VideoModel: what all architectures share, above all the head.
+
+Shapes: B clips, K classes, D features, P positions of the classifier, T frames, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tenclip_training.models.blocks import Execution, set_execution
+
+# fixed: an average pool whose kernel is the final map at the pooled size, so a larger crop gives more positions.
+# global: an average over the whole map, whatever its size: always one position.
+Head = Literal["fixed", "global"]
+
+
+class VideoModel(nn.Module):
+    """A network from clips to classes. Made by `create_model`, which sets `architecture` and `config`.
+
+    Sub-classes implement `feature_map` and have `fc`, the classifier.
+    """
+
+    architecture: str = ""
+    config: dict[str, Any]
+    fc: nn.Linear
+
+    def __init__(self, *, pool_size: tuple[int, int, int] | None) -> None:
+        """`pool_size`: kernel (T', H', W') of the average pool in the head; None averages over the whole map."""
+        super().__init__()
+        self.config = {}
+        self.pool_size = pool_size
+
+    @property
+    def num_classes(self) -> int:
+        return self.fc.out_features
+
+    @property
+    def feature_dim(self) -> int:
+        return self.fc.in_features
+
+    def feature_map(self, clips: Tensor) -> Tensor:
+        """float [B,3,T,H,W] -> float [B,D,T',H',W'], what the head pools."""
+        raise NotImplementedError
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """float [B,3,T,H,W], normalised -> logits [B,K,P], features [B,D].
+
+        P is 1 at the size the model was made for. Above it the classifier slides over the map with the same weights
+        (IG-65M, section 4.4) and each position has its own logits; features are the mean over positions of what the
+        classifier sees.
+        """
+        fmap = self.feature_map(clips)  # [B,D,T',H',W']
+        pooled = fmap.mean((2, 3, 4), keepdim=True) if self.pool_size is None else self._slide(fmap)
+        features = pooled.flatten(2).transpose(1, 2)  # [B,P,D]
+        logits = self.fc(features).transpose(1, 2)  # [B,K,P]
+        return logits, features.mean(1)
+
+    def _slide(self, fmap: Tensor) -> Tensor:
+        assert self.pool_size is not None
+        if not torch.compiler.is_compiling() and any(
+            have < need for have, need in zip(fmap.shape[2:], self.pool_size, strict=True)
+        ):
+            raise ValueError(
+                f"the clips are too small: the final map is {tuple(fmap.shape[2:])} (time, height, width) and the head "
+                f"pools {self.pool_size}; the model was made for {self.config.get('num_frames')} frames of "
+                f"{self.config.get('crop')} pixels"
+            )
+        return F.avg_pool3d(fmap, self.pool_size, stride=1)
+
+    def set_execution(self, execution: Execution) -> None:
+        """How factorised convolutions run: "conv3d" or "conv2d" (faster in training on a CPU); not part of `config`."""
+        set_execution(self, execution)
+
+
+def pool_size(head: Head, *, num_frames: int, crop: int, strides: tuple[int, int]) -> tuple[int, int, int] | None:
+    """Kernel of the head for clips of `num_frames` x `crop` x `crop` in a network that strides (time, space) in all.
+
+    Every layer here turns a side of n into ceil(n / stride), so the final map is ceil(n / product).
+
+    >>> pool_size("fixed", num_frames=16, crop=112, strides=(8, 16))
+    (2, 7, 7)
+    """
+    if head not in get_args(Head):
+        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")
+    if num_frames < 1 or crop < 1:
+        raise ValueError(f"a model needs at least 1 frame of 1 pixel, got {num_frames = }, {crop = }")
+    side = -(-crop // strides[1])
+    return None if head == "global" else (-(-num_frames // strides[0]), side, side)
