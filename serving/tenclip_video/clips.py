@@ -1,0 +1,147 @@
+"""The whole way from a video to the clips that a network sees, in one call. Training's evaluation, serving and batch
+extraction all come through here, so they see the same pixels.
+
+open -> plan -> (score) -> decode -> crop -> clips
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import InvalidRequest, VideoTooLarge
+from tenclip_video.protocols import CropMode
+from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline, select_salient
+from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
+from tenclip_video.source import Limits, VideoSource
+from tenclip_video.spec import ClipSpec
+from tenclip_video.transforms import crop_views
+from tenclip_video.video import DecodeReport, Video, VideoInfo, open_video
+
+# The clips of one request, in memory at once. 2 GiB: 3,500 clips of 16x112x112, or an hour and a half of video.
+MAX_CLIP_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, eq=False)
+class VideoClips:
+    """The clips of one video, ready for the network.
+
+    clips: uint8 [K*V,T,H,W,3] in `ClipSpec.color_order`; the V views of a clip follow each other.
+    plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
+    """
+
+    clips: NDArray[np.uint8]
+    plan: tuple[Clip, ...]
+    seconds: tuple[tuple[float, float], ...]
+    views: int
+    info: VideoInfo
+    report: DecodeReport
+    timeline: SalienceTimeline | None = None
+
+
+def read_clips(
+    source: VideoSource,
+    spec: ClipSpec,
+    selection: ClipSelection | None = None,
+    *,
+    crop: CropMode | Literal["none"] = "center",
+    fully_convolutional: bool = False,
+    rng: np.random.Generator | None = None,
+    scorer: ClipScorer | None = None,
+    timeline: bool = False,
+    name: str | None = None,
+    limits: Limits | None = None,
+) -> VideoClips:
+    """Decode the clips that `selection` (ten uniform ones by default) names, cropped as the protocol says.
+
+    crop: "none" keeps the whole scaled frame. fully_convolutional: crop to `spec.fully_convolutional_crop`.
+    rng: for random selections. scorer: for salient ones and the timeline (motion energy by default).
+    timeline: score every window even where the selection does not need it.
+    Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it.
+    """
+    selection = selection or ClipSelection()
+    side = crop_side(spec, fully_convolutional=fully_convolutional)
+    with open_video(source, name=name, limits=limits) as video:
+        plan, salience = plan_video(video, spec, selection, rng=rng, scorer=scorer, timeline=timeline)
+        clips = _decode(video, spec, plan, side, crop)
+        seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
+        views = len(clips) // len(plan)
+        return VideoClips(clips, tuple(plan), seconds, views, video.info, video.report, salience)
+
+
+def crop_side(spec: ClipSpec, *, fully_convolutional: bool) -> int:
+    """Side of the square crop. Raises InvalidRequest where the family has no fully-convolutional protocol."""
+    if not fully_convolutional:
+        return spec.crop
+    if spec.fully_convolutional_crop is None:
+        raise InvalidRequest("this model has no fully-convolutional crop; ask for pooled prediction")
+    return spec.fully_convolutional_crop
+
+
+def plan_video(
+    video: Video,
+    spec: ClipSpec,
+    selection: ClipSelection,
+    *,
+    rng: np.random.Generator | None = None,
+    scorer: ClipScorer | None = None,
+    timeline: bool = False,
+) -> tuple[list[Clip], SalienceTimeline | None]:
+    """The clips of an open video; with the salience of its windows where it is asked for or needed."""
+    duration = video.info.duration_seconds
+    try:
+        plan = plan_clips(video.times, duration, spec, selection, rng=rng)
+        windows = plan
+        if timeline and selection.mode != "salient":
+            windows = plan_clips(video.times, duration, spec, replace(selection, mode="salient"))
+    except ValueError as err:
+        raise InvalidRequest(f"{video.name}: {err}") from err
+    if not timeline and selection.mode != "salient":
+        return plan, None
+    scorer = scorer or MotionEnergyScorer()
+    scores = scorer.score(video, windows)
+    selected = np.zeros(len(windows), bool)
+    if selection.mode == "salient":
+        chosen = select_salient(scores, selection.num_clips)
+        plan = [windows[i] for i in chosen]
+        selected[chosen] = True
+    else:
+        planned = set(plan)
+        selected[:] = [w in planned for w in windows]
+    seconds = tuple(clip_seconds(c, video.times, duration) for c in windows)
+    return plan, SalienceTimeline(scorer.name, seconds, scores, selected)
+
+
+def _decode(
+    video: Video, spec: ClipSpec, plan: Sequence[Clip], side: int, crop: CropMode | Literal["none"]
+) -> NDArray[np.uint8]:
+    """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
+    height, width = video.frame_size(spec.resize)
+    if crop != "none":
+        height = width = side
+    views = 3 if crop == "three" else 1
+    size = len(plan) * views * spec.num_frames * height * width * 3
+    if size > MAX_CLIP_BYTES:
+        raise VideoTooLarge(
+            f"{video.name}: {len(plan)} clips of {spec.num_frames}x{height}x{width} are {size >> 20} MiB, more than "
+            f"the {MAX_CLIP_BYTES >> 20} MiB of one request; ask for fewer clips or a part of the video",
+            source=video.name,
+        )
+    needed = frames_needed(plan)
+    frames = video.read_frames(needed, spec.resize)
+    if spec.color_order == "bgr":
+        frames = frames[..., ::-1]
+    try:
+        cropped = [frames] if crop == "none" else crop_views(frames, side, crop)
+    except ValueError as err:
+        raise InvalidRequest(f"{video.name}: {err}") from err
+    out = np.empty((len(plan), views, spec.num_frames, height, width, 3), np.uint8)
+    for i, clip in enumerate(plan):
+        slots = np.searchsorted(needed, clip.frames)
+        for j, view in enumerate(cropped):
+            out[i, j] = view[slots]
+    return out.reshape(-1, *out.shape[2:])

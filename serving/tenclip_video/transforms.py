@@ -1,0 +1,42 @@
+"""Crops: from scaled frames to the network's input size. Pure index arithmetic on arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_video.protocols import CropMode
+
+
+def center_offset(size: int, crop: int) -> int:
+    """floor((H - C) / 2) (VMZ, Caffe2)."""
+    return (size - crop) // 2
+
+
+def three_crop_offsets(height: int, width: int, crop_height: int, crop_width: int) -> list[tuple[int, int]]:
+    """(top, left) of three views along the longer side: left, right, middle, or top, bottom, middle.
+
+    The order and the rounding are MMAction2's ThreeCrop: with w = (W - C) // 2 the views begin at 0, 2w and w.
+
+    >>> three_crop_offsets(256, 341, 256, 256)
+    [(0, 0), (0, 84), (0, 42)]
+    """
+    dy, dx = (height - crop_height) // 2, (width - crop_width) // 2
+    if width - crop_width >= height - crop_height:
+        return [(dy, 0), (dy, 2 * dx), (dy, dx)]
+    return [(0, dx), (2 * dy, dx), (dy, dx)]
+
+
+def crop_views(frames: NDArray[np.uint8], crop: int, mode: CropMode) -> list[NDArray[np.uint8]]:
+    """Square views of frames [..., H, W, 3]: one for "center", three for "three"; no copies.
+
+    Raises ValueError when the frames are smaller than the crop: the spec's resize and crop contradict each other.
+    """
+    height, width = frames.shape[-3:-1]
+    if min(height, width) < crop:
+        raise ValueError(f"a crop of {crop} does not fit into frames of {height}x{width}")
+    if mode == "center":
+        offsets = [(center_offset(height, crop), center_offset(width, crop))]
+    else:
+        offsets = three_crop_offsets(height, width, crop, crop)
+    return [frames[..., top : top + crop, left : left + crop, :] for top, left in offsets]
