@@ -290,7 +290,8 @@ class Video:
                 return
             except (av.FFmpegError, OSError):
                 break  # a truncated file; the index has said so
-        yield Packet()
+        flush: Packet[VideoStream] = Packet()
+        yield flush
 
     def _seek_before(self, frame: int) -> None:
         """Stand at the last keyframe from which `frame` can be decoded, or before it."""
