@@ -290,8 +290,7 @@ class Video:
                 return
             except (av.FFmpegError, OSError):
                 break  # a truncated file; the index has said so
-        flush: Packet[VideoStream] = Packet()
-        yield flush
+        yield Packet()  # type: ignore[misc]  # belongs to no stream
 
     def _seek_before(self, frame: int) -> None:
         """Stand at the last keyframe from which `frame` can be decoded, or before it."""
