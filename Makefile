@@ -1,0 +1,55 @@
+# tenclip. Every target sets up what it needs; `make demo` and `make test` are all a newcomer has to know.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# Extras that `make setup` installs, from the versions in constraints.txt.
+EXTRAS := all,dev
+
+help: ## Show this list.
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## Create .venv and install everything into it.
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"tenclip needs Python 3.11 or newer; $(PYTHON) is {v.major}.{v.minor}. Name another: make setup PYTHON=python3.12")'
+	@echo "Setting up $(VENV) (a few minutes the first time)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+demo: $(READY) ## Train, export, serve and query a small model; writes demo/report.html.
+	$(BIN)/tenclip demo --out demo $(ARGS)
+
+test: $(READY) ## Run all tests.
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(READY) ## Lint, types, import contracts, generated stubs.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	@stubs=$$(mktemp -d); trap 'rm -rf "$$stubs"' EXIT; \
+	$(MAKE) --no-print-directory stubs STUBS="$$stubs"; \
+	for stub in clients/tenclip_api/v1/*_pb2*.py*; do \
+	  cmp "$$stub" "$$stubs/$${stub#clients/}" || { echo "$$stub is not what its .proto says: run make stubs" >&2; exit 1; }; \
+	done; echo "stubs are up to date"
+
+STUBS := clients
+stubs: $(READY) ## Generate the Python code of the .proto files.
+	@$(BIN)/python -m grpc_tools.protoc -I clients \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
+	  --python_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
+	  clients/tenclip_api/v1/*.proto
+
+bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON.
+	$(BIN)/python -m tests.benchmarks $(ARGS)
+
+clean: ## Remove the environment, caches and results.
+	rm -rf $(VENV) demo results dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo test check stubs bench clean
