@@ -1,0 +1,40 @@
+"""Run all benchmarks, or those named: `python -m tests.benchmarks decode runtimes`.
+
+Each is a module `bench_NAME.py` with `main(argv) -> dict`, which prints its table and returns what the JSON keeps.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.benchmarks.machine import describe_machine
+
+HERE = Path(__file__).resolve().parent
+RESULTS = HERE.parent.parent / "results"
+
+
+def main(names: list[str]) -> int:
+    available = sorted(p.stem.removeprefix("bench_") for p in HERE.glob("bench_*.py"))
+    unknown = set(names) - set(available)
+    if unknown:
+        print(f"no benchmark named {', '.join(sorted(unknown))}; there are: {', '.join(available)}", file=sys.stderr)
+        return 2
+    machine = describe_machine()
+    print(f"machine: {machine}")
+    results: dict[str, Any] = {"machine": machine, "when": datetime.now(UTC).isoformat(timespec="seconds")}
+    for name in names or available:
+        results[name] = importlib.import_module(f"tests.benchmarks.bench_{name}").main([])
+    RESULTS.mkdir(exist_ok=True)
+    out = RESULTS / "bench.json"
+    out.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"written to {out}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
