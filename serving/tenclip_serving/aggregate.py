@@ -1,0 +1,46 @@
+"""Many clips, views and positions of one video -> one answer.
+
+Letters: N clips, V views of each, K classes, P positions, D features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_serving.recognition import ClassScore
+from tenclip_serving.runtimes.base import Outputs
+from tenclip_video.protocols import Averaging, clip_probabilities, video_probabilities
+
+
+class Aggregate(NamedTuple):
+    """See `Recognition` for the fields."""
+
+    probabilities: NDArray[np.float32]  # [K]
+    clip_probabilities: NDArray[np.float32]  # [N,K]
+    clip_features: NDArray[np.float32]  # [N,D]
+    features: NDArray[np.float32]  # [D]
+
+
+def aggregate(outputs: Sequence[Outputs], averaging: Averaging, *, views: int) -> Aggregate:
+    """Average all outputs of a video, batch after batch, in which the views of a clip follow one another."""
+    logits = np.concatenate([o.logits for o in outputs])  # [N*V,K,P]
+    features = np.concatenate([o.features for o in outputs])  # [N*V,D]
+    num_clips = len(logits) // views
+    clips = logits.reshape(num_clips, views, *logits.shape[1:])  # [N,V,K,P]
+    if averaging == "logits":
+        # A clip is averaged like a video of one clip: before the softmax, over its views too.
+        per_clip = np.stack([video_probabilities(views_of_clip, averaging) for views_of_clip in clips])
+    else:
+        per_clip = clip_probabilities(logits, averaging).reshape(num_clips, views, -1).mean(axis=1)
+    clip_features = features.reshape(num_clips, views, -1).mean(axis=1)
+    return Aggregate(video_probabilities(logits, averaging), per_clip, clip_features, clip_features.mean(axis=0))
+
+
+def top_classes(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> tuple[ClassScore, ...]:
+    """The k most probable classes of [K], the most probable first, equal ones by index."""
+    order = np.argsort(-probabilities, kind="stable")[:k]
+    return tuple(ClassScore(index=int(i), label=labels[i], score=float(probabilities[i])) for i in order)

@@ -1,0 +1,148 @@
+"""The core: a video in, a `Recognition` out. No protobuf, no gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+
+from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
+from tenclip_serving.aggregate import Aggregate, aggregate
+from tenclip_serving.config import ServerConfig
+from tenclip_serving.decode_worker import DecodeRequest
+from tenclip_serving.metrics import Metrics
+from tenclip_serving.plans import resolve_protocol
+from tenclip_serving.recognition import Recognition, RecognitionRequest, RecognizedClip
+from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.scheduler import ClipScheduler
+from tenclip_serving.sources import resolve_path
+from tenclip_serving.workers import DecodePool
+from tenclip_video.clips import VideoClips
+from tenclip_video.protocols import Protocol
+
+
+class Engine:
+    """Decodes in a pool of processes, runs clips on the runtime's thread, averages.
+
+    `start` before the first request, `close` after the last; `repository` may be replaced in between.
+    """
+
+    def __init__(self, config: ServerConfig, repository: Repository, metrics: Metrics | None = None) -> None:
+        self.config = config
+        self.repository = repository
+        self.metrics = metrics or Metrics()
+        self.pool = DecodePool(
+            config.num_decode_workers,
+            max_requests=config.decode_worker_requests,
+            on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
+        )
+        self._scheduler = ClipScheduler(on_clips=lambda count, model: self.metrics.clips.labels(model).inc(count))
+
+    async def start(self) -> None:
+        """Returns when the decode workers are ready. Raises DecodeWorkerDied when one does not start."""
+        await self.pool.start()
+
+    async def close(self) -> None:
+        """Ends the decode workers and the runtime's thread."""
+        await self.pool.close()
+        await asyncio.get_running_loop().run_in_executor(None, self._scheduler.close)
+
+    async def recognize(self, request: RecognitionRequest, *, seconds_left: float | None = None) -> Recognition:
+        """One decode and one pass of one video.
+
+        seconds_left: till the caller's deadline; None: it has none. The server's own limit holds in any case.
+        Raises every TenclipError of a bad request, video or model; DeadlineExceeded; DecodeWorkerDied.
+        """
+        allowed = self.config.max_request_seconds
+        seconds = allowed if seconds_left is None else min(allowed, seconds_left)
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._recognize(request)
+        except TimeoutError as err:
+            whose = "the server's limit" if seconds == allowed else "the caller's deadline"
+            raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
+
+    async def _recognize(self, request: RecognitionRequest) -> Recognition:
+        model = self.repository.get(request.model, request.version)
+        info = model.bundle.info
+        protocol = resolve_protocol(
+            request,
+            info.clip_spec,
+            info.default_protocol,
+            max_clips=self.config.max_clips,
+            max_clip_bytes=self.config.max_clip_mb << 20,
+        )
+        decode_request = await self._decode_request(request, model, protocol)
+        video, waited, decoded = await self._decode(decode_request)
+        inference = await self._scheduler.run(model.runtime, video.clips, model=model.name)
+        started = time.perf_counter()
+        answer = aggregate(inference.outputs, protocol.averaging, views=video.views)
+        timings = {
+            "decode": decoded,
+            "queue": waited + inference.queue_seconds,
+            "infer": inference.infer_seconds,
+            "aggregate": time.perf_counter() - started,
+        }
+        for stage, seconds in timings.items():
+            self.metrics.stage_seconds.labels(stage).observe(seconds)
+        return _recognition(model, protocol, video, answer, timings)
+
+    async def _decode_request(
+        self, request: RecognitionRequest, model: ServedModel, protocol: Protocol
+    ) -> DecodeRequest:
+        """Raises InvalidRequest, EmptyVideo, PathNotAllowed, VideoNotFound, NotAFile or VideoNotReadable."""
+        source: str | bytes
+        if request.path is not None:
+            # A thread, because the file system may be a slow network.
+            source = os.fspath(await asyncio.to_thread(resolve_path, request.path, self.config.allow_roots))
+        elif request.data is not None:
+            source = request.data
+            if not source:
+                raise EmptyVideo(f"{request.source}: is empty (0 bytes)", source=request.source)
+        else:
+            raise InvalidRequest(
+                "no video: set video.data to the bytes of a file, or video.path to a path on the server"
+            )
+        return DecodeRequest(
+            source=source,
+            name=request.source,
+            spec=model.bundle.info.clip_spec,
+            selection=protocol.selection,
+            crop=protocol.crop,
+            fully_convolutional=protocol.fully_convolutional,
+            timeline=request.timeline,
+        )
+
+    async def _decode(self, request: DecodeRequest) -> tuple[VideoClips, float, float]:
+        """(clips, seconds of waiting for a worker, seconds of decoding)."""
+        arrived = time.perf_counter()
+        worker = await self.pool.acquire()
+        started = time.perf_counter()
+        video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
+        self.metrics.frames_decoded.inc(video.report.frames_decoded)
+        return video, started - arrived, time.perf_counter() - started
+
+
+def _recognition(
+    model: ServedModel, protocol: Protocol, video: VideoClips, answer: Aggregate, timings: dict[str, float]
+) -> Recognition:
+    clips = tuple(
+        RecognizedClip(start_seconds=start, end_seconds=end, frames=clip.frames, looped=clip.looped)
+        for clip, (start, end) in zip(video.plan, video.seconds, strict=True)
+    )
+    return Recognition(
+        model=model.name,
+        version=model.version,
+        runtime=model.runtime.name,
+        protocol=protocol.name,
+        labels=model.bundle.labels,
+        clips=clips,
+        probabilities=answer.probabilities,
+        clip_probabilities=answer.clip_probabilities,
+        clip_features=answer.clip_features,
+        features=answer.features,
+        timeline=video.timeline,
+        info=video.info,
+        report=video.report,
+        timings=timings,
+    )

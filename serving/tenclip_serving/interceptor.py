@@ -1,0 +1,109 @@
+"""One place that gives every RPC of ours its id, its status code, its log line and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from tenclip_api.errors import InvalidRequest, TenclipError
+from tenclip_serving.logs import REQUEST_ID, log, new_request_id
+from tenclip_serving.metrics import Metrics
+
+REASON_KEY = "tenclip-reason"
+REQUEST_ID_KEY = "tenclip-request-id"
+# A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
+_MAX_MESSAGE = 2000
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Handler = Callable[[Any, Context], Awaitable[Any]]
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps the unary methods of services whose name begins with `tenclip.`.
+
+    A TenclipError becomes its `grpc_status`, its message, and `tenclip-reason` in the trailing metadata. Anything else
+    becomes INTERNAL with nothing but the request id, by which the log has the traceback. Every answer, good or bad,
+    carries `tenclip-request-id`: the caller's own where it sent one.
+    """
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MethodHandler:
+        handler: Any = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or handler.unary_unary is None or not path.startswith("/tenclip."):
+            return cast(MethodHandler, handler)
+        call = self._wrap(handler.unary_unary, handler.request_deserializer, method=path.rpartition("/")[2])
+        # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
+        # INTERNAL and no id.
+        return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
+
+    def _wrap(self, handler: Handler, parse: Callable[[bytes], Any], *, method: str) -> Handler:
+        async def call(raw: bytes, context: Context) -> Any:
+            request_id = new_request_id(_metadata(context).get(REQUEST_ID_KEY))
+            REQUEST_ID.set(request_id)
+            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+            started = time.perf_counter()
+            code, error = grpc.StatusCode.OK, None
+            try:
+                with self._metrics.request_in_flight():
+                    return await handler(_parse(raw, parse), context)
+            except TenclipError as err:
+                code, error = grpc.StatusCode[err.grpc_status], err
+            except asyncio.CancelledError:
+                code = _why_cancelled(context)
+                raise
+            except Exception:
+                code = grpc.StatusCode.INTERNAL
+                log(logging.ERROR, "internal error", exc_info=True, method=method)
+            finally:
+                self._record(method, code, error, time.perf_counter() - started, len(raw))
+            message = f"internal error, request id {request_id}" if error is None else error.message
+            reason = "SERVER_ERROR" if error is None else error.reason
+            metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id))
+            return await context.abort(code, _shorten(message), metadata)
+
+        return call
+
+    def _record(
+        self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int
+    ) -> None:
+        self._metrics.requests.labels(method, code.name).inc()
+        self._metrics.request_seconds.labels(method).observe(seconds)
+        fields: dict[str, Any] = {"method": method, "code": code.name, "seconds": round(seconds, 4), "bytes": num_bytes}
+        if error is not None:
+            fields |= {"reason": error.reason, "error": error.message}
+        log(logging.INFO, "rpc", **fields)
+
+
+def _parse(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
+    try:
+        return parse(raw)
+    except DecodeError as err:
+        raise InvalidRequest(f"the request is not a valid protobuf message: {err}") from err
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _why_cancelled(context: Context) -> grpc.StatusCode:
+    remaining = context.time_remaining()
+    expired = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+
+
+def _shorten(message: str) -> str:
+    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."

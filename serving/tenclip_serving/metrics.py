@@ -1,0 +1,96 @@
+"""Prometheus metrics, in base units, in a registry of their own and over HTTP on a port of their own."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from wsgiref.simple_server import WSGIServer
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.process_collector import ProcessCollector
+
+# Stages of a request, in their order. "queue" is all of its waiting: for a decode worker and for the runtime.
+STAGES = ("decode", "queue", "infer", "aggregate")
+# A clip of a small model takes a millisecond, a video of a large one minutes.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+
+
+class Metrics:
+    """Every metric of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # Memory, CPU seconds and open files of the server's process (of Linux only).
+        ProcessCollector(registry=self.registry)
+        self.requests = Counter(
+            "tenclip_requests",
+            "RPCs answered, by method and gRPC status code.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "tenclip_request_seconds",
+            "From an RPC's arrival to its answer.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "tenclip_stage_seconds",
+            "What one request spent in a stage, all of its clips together.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("tenclip_requests_in_flight", "RPCs being worked on.", registry=self.registry)
+        self.clips = Counter("tenclip_clips", "Clips that a runtime executed.", ["model"], registry=self.registry)
+        self.frames_decoded = Counter("tenclip_frames_decoded", "Video frames decoded.", registry=self.registry)
+        self.worker_restarts = Counter(
+            "tenclip_decode_worker_restarts",
+            "Decode processes replaced, by reason: died, timeout, cancelled, recycled.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.model_info = Gauge(
+            "tenclip_model_info",
+            "1 for each model version that is served.",
+            ["name", "version", "architecture", "runtime"],
+            registry=self.registry,
+        )
+        self.models_failed = Gauge("tenclip_models_failed", "Bundles that could not be loaded.", registry=self.registry)
+        self.server_info = Gauge(
+            "tenclip_server_info", "1, with the versions that run.", ["version", "python"], registry=self.registry
+        )
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+        for reason in ("died", "timeout", "cancelled", "recycled"):
+            self.worker_restarts.labels(reason)
+
+    def describe_server(self, version: str) -> None:
+        self.server_info.labels(version, platform.python_version()).set(1)
+
+    @contextmanager
+    def request_in_flight(self) -> Iterator[None]:
+        self.in_flight.inc()
+        try:
+            yield
+        finally:
+            self.in_flight.dec()
+
+
+class MetricsServer:
+    """Metrics over HTTP until `close`. `port` 0 takes a free one, `.port` says which. Raises OSError."""
+
+    def __init__(self, metrics: Metrics, *, host: str, port: int) -> None:
+        server: WSGIServer
+        thread: threading.Thread
+        server, thread = start_http_server(port, host, metrics.registry)
+        self._server, self._thread = server, thread
+        self.port: int = server.server_port
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

@@ -1,0 +1,133 @@
+"""From what a caller asked for to the protocol that runs: every contradiction is named, nothing is guessed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from tenclip_api.errors import InvalidRequest
+from tenclip_serving.recognition import ClipRequest, RecognitionRequest
+from tenclip_video.protocols import PROTOCOLS, Protocol
+from tenclip_video.sampling import ClipSelection, SelectionMode
+from tenclip_video.spec import ClipSpec
+
+CUSTOM = "custom"
+# Modes in which the caller says how many clips there are.
+_COUNTED: tuple[SelectionMode, ...] = ("uniform", "salient", "random")
+# Modes that look at every window of the video.
+_WINDOWED: tuple[SelectionMode, ...] = ("windows", "salient")
+
+
+def supported_protocols(spec: ClipSpec) -> tuple[str, ...]:
+    """Names of the protocols that a model of this spec can run."""
+    return tuple(
+        name
+        for name, protocol in PROTOCOLS.items()
+        if spec.fully_convolutional_crop is not None or not protocol.fully_convolutional
+    )
+
+
+def resolve_protocol(
+    request: RecognitionRequest, spec: ClipSpec, default: str, *, max_clips: int, max_clip_bytes: int
+) -> Protocol:
+    """The protocol that a request runs on a model of `spec` whose own protocol is `default`.
+
+    Fields that the request leaves unset come from its named protocol or from `default`. The result's name is that of
+    `PROTOCOLS` where it is the same, else "custom: ..." in words. Raises InvalidRequest.
+    """
+    base = PROTOCOLS[default]
+    if request.protocol:
+        base = _named_protocol(request, spec)
+    fully_convolutional = base.fully_convolutional
+    if request.spatial_mode is not None:
+        fully_convolutional = request.spatial_mode == "fully_convolutional"
+    if fully_convolutional and spec.fully_convolutional_crop is None:
+        raise InvalidRequest("this model has no fully-convolutional crop in its clip spec; ask for POOLED")
+    limit = _clip_limit(spec, base.crop, fully_convolutional, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
+    selection = _selection(request.clips, base.selection, limit)
+    protocol = replace(base, selection=selection, fully_convolutional=fully_convolutional)
+    return replace(protocol, name=protocol_name(protocol))
+
+
+def protocol_name(protocol: Protocol) -> str:
+    """The name in `PROTOCOLS` of the same protocol, whatever part of the video it is run on; else it in words."""
+    selection = replace(protocol.selection, start_seconds=None, end_seconds=None, max_clips=None)
+    for known in PROTOCOLS.values():
+        same = replace(protocol, name=known.name, description=known.description, selection=selection)
+        if same == known:
+            return known.name
+    count = f"{selection.num_clips} " if selection.mode in _COUNTED else ""
+    step = f" every {selection.window_step} frames" if selection.window_step else ""
+    crop = "fully-convolutional" if protocol.fully_convolutional else "pooled"
+    views = ", three crops" if protocol.crop == "three" else ""
+    return f"{CUSTOM}: {count}{selection.mode}{step}, {crop}{views}"
+
+
+def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
+    supported = supported_protocols(spec)
+    if request.protocol not in PROTOCOLS:
+        raise InvalidRequest(f"no protocol {request.protocol!r}; this model has {', '.join(supported)}")
+    if request.protocol not in supported:
+        raise InvalidRequest(
+            f"protocol {request.protocol!r} needs a fully-convolutional crop, which this model's clip spec has not; "
+            f"it has {', '.join(supported)}"
+        )
+    clips = request.clips
+    asked = {
+        "clips.mode": clips.mode is not None,
+        "clips.num_clips": clips.num_clips > 0,
+        "clips.window_step_frames": clips.window_step > 0,
+        "spatial_mode": request.spatial_mode is not None,
+    }
+    if contradictions := [name for name, given in asked.items() if given]:
+        raise InvalidRequest(
+            f"protocol {request.protocol!r} already says which clips and crops are used; "
+            f"leave out {', '.join(contradictions)}, or the protocol"
+        )
+    return PROTOCOLS[request.protocol]
+
+
+def _clip_limit(spec: ClipSpec, crop: str, fully_convolutional: bool, *, max_clips: int, max_clip_bytes: int) -> int:
+    """How many clips fit a request, by number and by the bytes of their pixels."""
+    side = spec.fully_convolutional_crop if fully_convolutional else spec.crop
+    assert side is not None
+    views = 3 if crop == "three" else 1
+    bytes_per_clip = views * spec.num_frames * side * side * 3
+    return max(1, min(max_clips, max_clip_bytes // bytes_per_clip))
+
+
+def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelection:
+    mode = asked.mode or base.mode
+    same = mode == base.mode
+    if asked.num_clips and mode not in _COUNTED and not (mode == "center" and asked.num_clips == 1):
+        what = "is one clip" if mode == "center" else "is every window"
+        raise InvalidRequest(f"{mode.upper()} {what}, so num_clips {asked.num_clips} has no meaning; leave it out")
+    if asked.window_step and mode not in _WINDOWED:
+        raise InvalidRequest(f"window_step_frames {asked.window_step} has no meaning for {mode.upper()}; leave it out")
+    num_clips = asked.num_clips or (base.num_clips if same else _default_count(mode))
+    if mode in _COUNTED and num_clips > limit:
+        raise InvalidRequest(f"num_clips {num_clips} is more than the {limit} that this server takes for this model")
+    start, end = _part(asked)
+    try:
+        return ClipSelection(
+            mode=mode,
+            num_clips=num_clips,
+            window_step=asked.window_step or (base.window_step if same else None),
+            start_seconds=start,
+            end_seconds=end,
+            max_clips=limit,
+        )
+    except ValueError as err:
+        raise InvalidRequest(str(err)) from err
+
+
+def _default_count(mode: SelectionMode) -> int:
+    return 1 if mode == "center" else ClipSelection().num_clips
+
+
+def _part(asked: ClipRequest) -> tuple[float | None, float | None]:
+    """The part of the video, None for an open end. 0 means unset on the wire."""
+    for name, value in (("start_seconds", asked.start_seconds), ("end_seconds", asked.end_seconds)):
+        if not math.isfinite(value) or value < 0:
+            raise InvalidRequest(f"{name} must be finite and not negative, got {value}")
+    return asked.start_seconds or None, asked.end_seconds or None

@@ -1,0 +1,92 @@
+"""Requests and results of the core: plain dataclasses and arrays, no protobuf.
+
+Letters: N clips of a video, K classes, D features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_video.salience import SalienceTimeline
+from tenclip_video.sampling import SelectionMode
+from tenclip_video.video import DecodeReport, VideoInfo
+
+SpatialMode = Literal["pooled", "fully_convolutional"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipRequest:
+    """What a caller says of the clips; None and 0 leave it to the model's protocol. Unchecked, see `plans`."""
+
+    mode: SelectionMode | None = None
+    num_clips: int = 0
+    window_step: int = 0
+    start_seconds: float = 0.0
+    end_seconds: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognitionRequest:
+    """One video to recognise: either `data`, the encoded file itself, or `path`."""
+
+    data: bytes | None = None
+    path: str | None = None
+    name: str = ""
+    model: str = ""
+    version: str = ""
+    clips: ClipRequest = field(default_factory=ClipRequest)
+    spatial_mode: SpatialMode | None = None
+    protocol: str = ""
+    timeline: bool = False
+
+    @property
+    def source(self) -> str:
+        """What messages and logs call the video."""
+        if self.path is not None:
+            return self.path
+        return self.name or "<bytes>"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore:
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecognizedClip:
+    """`frames`: indices of the video's frames, one for each input frame of the network. Half-open seconds."""
+
+    start_seconds: float
+    end_seconds: float
+    frames: tuple[int, ...]
+    looped: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Recognition:
+    """Everything that one decode and one pass give.
+
+    probabilities: float32 [K] of the video; clip_probabilities: float32 [N,K]; clip_features: float32 [N,D];
+    features: float32 [D], their mean. Views of a clip are averaged. timings: seconds by stage.
+    """
+
+    model: str
+    version: str
+    runtime: str
+    protocol: str
+    labels: tuple[str, ...]
+    clips: tuple[RecognizedClip, ...]
+    probabilities: NDArray[np.float32]
+    clip_probabilities: NDArray[np.float32]
+    clip_features: NDArray[np.float32]
+    features: NDArray[np.float32]
+    timeline: SalienceTimeline | None
+    info: VideoInfo
+    report: DecodeReport
+    timings: dict[str, float]

@@ -1,0 +1,272 @@
+"""The models that a server serves: bundles found in a directory, loaded and proven on their golden clips."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tenclip_api.errors import (
+    BundleError,
+    InvalidRequest,
+    ModelError,
+    ModelNotFound,
+    ParityError,
+    TenclipError,
+    VersionNotFound,
+)
+from tenclip_serving.config import RuntimeChoice
+from tenclip_serving.logs import log
+from tenclip_serving.parity import replay
+from tenclip_serving.runtimes import RUNTIMES, Runtime, available_runtimes, create_runtime
+from tenclip_video.bundle import NAME_PATTERN, Bundle, Variant, read_bundle
+
+RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ServedModel:
+    """A bundle that answers as it should on the runtime picked for it."""
+
+    bundle: Bundle
+    runtime: Runtime
+    runtime_reason: str
+
+    @property
+    def name(self) -> str:
+        return self.bundle.info.name
+
+    @property
+    def version(self) -> str:
+        return self.bundle.info.version
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedBundle:
+    """A directory that looks like a bundle and cannot be served. `error` says why."""
+
+    name: str
+    version: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A variant and a runtime that could execute it. `measured`: clips per second on the exporting machine."""
+
+    variant: Variant
+    runtime: str
+    measured: float | None = None
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Models by name and version. It never changes: reloading makes a new one."""
+
+    models: Mapping[str, Mapping[str, ServedModel]] = field(default_factory=dict)
+    failed: Sequence[FailedBundle] = ()
+
+    def __iter__(self) -> Iterator[ServedModel]:
+        """By name, then by version, the newest first."""
+        for name in sorted(self.models):
+            yield from (self.models[name][v] for v in sorted(self.models[name], key=version_key, reverse=True))
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def default_version(self, name: str) -> str:
+        """The highest version of those that are served."""
+        return max(self.models[name], key=version_key)
+
+    def get(self, name: str = "", version: str = "") -> ServedModel:
+        """An empty name means the only model, an empty version the default one.
+
+        Raises InvalidRequest, ModelNotFound or VersionNotFound that list what there is, or the error with which the
+        bundle asked for failed to load.
+        """
+        if not name:
+            name = self._only_name()
+        if name not in self.models:
+            self._raise_if_failed(name, version)
+            raise ModelNotFound(f"no model {name!r}; {self._known()}")
+        versions = self.models[name]
+        version = version or self.default_version(name)
+        if version not in versions:
+            self._raise_if_failed(name, version)
+            known = ", ".join(sorted(versions, key=version_key))
+            raise VersionNotFound(f"model {name!r} has no version {version!r}; it has {known}")
+        return versions[version]
+
+    def _only_name(self) -> str:
+        if len(self.models) == 1:
+            return next(iter(self.models))
+        if not self.models:
+            raise ModelNotFound(self._known())
+        raise InvalidRequest(f"name a model: {self._known()}")
+
+    def _known(self) -> str:
+        if not self.models:
+            failed = f"; {len(self.failed)} could not be loaded" if self.failed else ""
+            return f"this server holds no models{failed}"
+        return f"this server holds {', '.join(sorted(self.models))}"
+
+    def _raise_if_failed(self, name: str, version: str) -> None:
+        for failure in self.failed:
+            if failure.name == name and version in ("", failure.version):
+                raise ModelError(f"model {name!r} version {failure.version!r} could not be loaded: {failure.error}")
+
+
+def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
+    """Sorts versions as people count: 2 < 10, 1.9 < 1.10, and a plain number after any word.
+
+    >>> sorted(["10", "9", "1.10", "1.9"], key=version_key)
+    ['1.9', '1.10', '9', '10']
+    """
+    parts = re.findall(r"\d+|[^\d._-]+", version)
+    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
+
+
+def find_bundles(root: Path) -> list[Path]:
+    """Every directory NAME/VERSION below `root` whose two names can be a bundle's, sorted."""
+    return sorted(
+        version
+        for name in root.iterdir()
+        if name.is_dir() and NAME_PATTERN.match(name.name)
+        for version in name.iterdir()
+        if version.is_dir() and NAME_PATTERN.match(version.name)
+    )
+
+
+def load_repository(
+    root: Path,
+    *,
+    runtime: RuntimeChoice = "auto",
+    threads: int = 0,
+    create: RuntimeFactory = create_runtime,
+) -> Repository:
+    """Load every bundle below `root`. One that fails is kept in `failed` and the others are served."""
+    models: dict[str, dict[str, ServedModel]] = {}
+    failed: list[FailedBundle] = []
+    for path in find_bundles(root):
+        started = time.perf_counter()
+        try:
+            model = load_model(path, runtime=runtime, threads=threads, create=create)
+        except TenclipError as err:
+            failed.append(FailedBundle(name=path.parent.name, version=path.name, error=err.message))
+            log(logging.ERROR, f"bundle not served: {err.message}", model=path.parent.name, version=path.name)
+            continue
+        models.setdefault(model.name, {})[model.version] = model
+        log(
+            logging.INFO,
+            "model loaded",
+            model=model.name,
+            version=model.version,
+            runtime=model.runtime.name,
+            reason=model.runtime_reason,
+            seconds=round(time.perf_counter() - started, 3),
+        )
+    if not models and not failed:
+        log(logging.WARNING, f"no bundles: {_hint(root)}")
+    return Repository(models, tuple(failed))
+
+
+def load_model(
+    path: Path, *, runtime: RuntimeChoice = "auto", threads: int = 0, create: RuntimeFactory = create_runtime
+) -> ServedModel:
+    """Read the bundle in `path` and prove a runtime on its golden clips.
+
+    `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
+    MissingDependency; with several candidates, the error of the first.
+    """
+    bundle = read_bundle(path)
+    if (path.parent.name, path.name) != (bundle.info.name, bundle.info.version):
+        raise BundleError(
+            f"{path}: bundle.json says {bundle.info.name}/{bundle.info.version}; rename the directory to match"
+        )
+    available = available_runtimes() if runtime == "auto" else (runtime,)
+    ranked = rank_candidates(bundle, available)
+    if not ranked:
+        formats = ", ".join(sorted({v.format for v in bundle.info.variants}))
+        raise BundleError(
+            f"{path}: nothing here executes its variants (formats: {formats}; runtimes: "
+            f"{', '.join(available) or 'none'}), or their parity check failed at export"
+        )
+    errors: list[TenclipError] = []
+    for candidate in ranked:
+        try:
+            made = create(candidate.runtime, path / candidate.variant.path, threads=threads)
+            _prove(bundle, made)
+        except TenclipError as err:
+            errors.append(err)
+            continue
+        reason = "asked for" if runtime != "auto" else _reason(candidate, ranked, errors)
+        return ServedModel(bundle=bundle, runtime=made, runtime_reason=reason)
+    raise errors[0]
+
+
+def _prove(bundle: Bundle, runtime: Runtime) -> None:
+    """Replay the golden clips. Whatever a runtime raises on them is the bundle's fault, not the server's."""
+    try:
+        replay(bundle, runtime)
+    except TenclipError:
+        raise
+    except Exception as err:  # ONNX Runtime's and OpenVINO's own, MemoryError
+        raise BundleError(f"{bundle.path}: {runtime.name} fails on its golden clips: {err}") from err
+
+
+def rank_candidates(bundle: Bundle, runtimes: Sequence[str]) -> list[Candidate]:
+    """What could execute the bundle on these runtimes, the best first.
+
+    Measured ones by speed; then full precision in the runtimes' order of preference. A variant that failed its parity
+    check at export is left out.
+    """
+    info = bundle.info
+    measured = {(s.variant, s.runtime): s for s in sorted(info.speed, key=lambda s: s.clips_per_second)}
+    failed = {(p.variant, p.runtime) for p in info.parity if not p.passed}
+    found = []
+    for runtime in runtimes:
+        variants = [v for v in info.variants if v.format in RUNTIMES[runtime]]
+        for variant in sorted(variants, key=lambda v: (v.name != "fp32", RUNTIMES[runtime].index(v.format))):
+            speed = measured.get((variant.name, runtime))
+            if (variant.name, runtime) in failed:
+                continue
+            # Reduced precision is worth its error only where it was measured to be faster.
+            if variant.name != "fp32" and speed is None and any(v.name == "fp32" for v in variants):
+                continue
+            found.append(
+                Candidate(
+                    variant=variant,
+                    runtime=runtime,
+                    measured=speed.clips_per_second if speed else None,
+                    machine=speed.machine if speed else "",
+                )
+            )
+    return sorted(found, key=lambda c: -(c.measured or 0.0))  # stable: preference decides among the unmeasured
+
+
+def _reason(chosen: Candidate, ranked: Sequence[Candidate], errors: Sequence[TenclipError]) -> str:
+    if errors:
+        tried = "; ".join(f"{c.runtime} ({c.variant.name}): {_short(e)}" for c, e in zip(ranked, errors, strict=False))
+        return f"the first that works; {tried}"
+    if chosen.measured is not None:
+        return f"the fastest measured at export: {chosen.measured:.3g} clips/s on {chosen.machine}"
+    if len({c.runtime for c in ranked}) == 1:
+        return "the only one installed that reads this bundle"
+    return "preferred; the bundle has no measured speeds"
+
+
+def _short(err: TenclipError) -> str:
+    kind = "drifts" if isinstance(err, ParityError) else type(err).__name__
+    return f"{kind} ({err.message})"
+
+
+def _hint(root: Path) -> str:
+    if (root / "bundle.json").is_file():
+        return f"{root} is one bundle itself; serve the directory two levels up"
+    if any(root.glob("*/bundle.json")):
+        return f"{root} holds the versions of one model; serve its parent directory"
+    return f"{root} has no NAME/VERSION/bundle.json; `tenclip export` writes such directories"

@@ -1,0 +1,41 @@
+"""What every runtime does, and the errors they share.
+
+Letters: B clips, T frames, H height, W width, K classes, P positions (1 when pooled), D features.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Clips = NDArray[np.uint8]  # [B,T,H,W,3] in ClipSpec.color_order
+
+
+class Outputs(NamedTuple):
+    """logits: float32 [B,K,P]; features: float32 [B,D]."""
+
+    logits: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+class Runtime(Protocol):
+    """Executes one model. Called from one thread at a time."""
+
+    @property
+    def name(self) -> str:
+        """`onnxruntime`, `openvino`, ... : as in `bundle.json` and `--runtime`."""
+
+    @property
+    def batch_size(self) -> int:
+        """How many clips of one call pay off. A larger call works too."""
+
+    def run(self, clips: Clips) -> Outputs:
+        """Logits and features of B clips of one shape. Raises ValueError for anything but uint8 [B,T,H,W,3], B >= 1."""
+
+
+def check_clips(clips: Clips) -> None:
+    """Raises ValueError for anything but uint8 [B,T,H,W,3] with B >= 1."""
+    if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[4] != 3 or clips.shape[0] < 1:
+        raise ValueError(f"clips must be uint8 [B,T,H,W,3] with B >= 1, got {clips.dtype} {clips.shape}")

@@ -1,0 +1,76 @@
+"""OpenVINO on the CPU: the fastest one there in most cases. It reads the same `model.onnx`, or its own `.xml`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tenclip_api.errors import BundleError, MissingDependency
+from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+
+
+class OpenVinoRuntime:
+    """OpenVINO graphs compiled for one spatial shape each, when that shape is first seen.
+
+    A static shape lets it choose its kernels and memory once: a bundle has two shapes at most (pooled and
+    fully-convolutional), and each costs a compilation of about a second.
+    threads: 0 lets OpenVINO choose.
+    Raises BundleError for a graph that does not load.
+    """
+
+    name = "openvino"
+    batch_size = 1
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        try:
+            import openvino as ov
+        except ModuleNotFoundError as err:
+            raise MissingDependency("OpenVINO is not installed: pip install 'tenclip[serve]'") from err
+        self._path = path
+        self._core = ov.Core()
+        self._config: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": "1",
+            # Its own default is bfloat16 on CPUs that have it (AVX512_BF16, AMX): other numbers than the reference's.
+            "INFERENCE_PRECISION_HINT": "f32",
+            "EXECUTION_MODE_HINT": "ACCURACY",
+        }
+        if threads:
+            self._config["INFERENCE_NUM_THREADS"] = str(threads)
+        try:
+            self._model = self._core.read_model(path)
+            self._input = self._model.input("clips").get_any_name()
+            for name in ("logits", "features"):
+                self._model.output(name)
+        except Exception as err:  # OpenVINO raises RuntimeError for everything
+            raise BundleError(f"{path}: OpenVINO cannot load it: {_last_line(err)}") from err
+        self._requests: dict[tuple[int, ...], Any] = {}  # by (T,H,W)
+
+    def run(self, clips: Clips) -> Outputs:
+        check_clips(clips)
+        request = self._request_for(clips.shape[1:4])
+        logits, features = [], []
+        for clip in clips:
+            request.infer({self._input: np.ascontiguousarray(clip)[np.newaxis]}, share_inputs=True)
+            # The tensors belong to the request and are overwritten by its next inference.
+            logits.append(request.get_tensor("logits").data.copy())
+            features.append(request.get_tensor("features").data.copy())
+        return Outputs(np.concatenate(logits), np.concatenate(features))
+
+    def _request_for(self, shape: tuple[int, ...]) -> Any:
+        if shape not in self._requests:
+            model = self._model.clone()
+            try:
+                model.reshape({self._input: [1, *shape, 3]})
+                self._requests[shape] = self._core.compile_model(model, "CPU", self._config).create_infer_request()
+            except RuntimeError as err:
+                raise BundleError(f"{self._path}: OpenVINO cannot compile it for {shape}: {_last_line(err)}") from err
+        return self._requests[shape]
+
+
+def _last_line(err: Exception) -> str:
+    # The first lines of OpenVINO's messages are source locations of its own.
+    lines = [line.strip() for line in str(err).splitlines() if line.strip()]
+    return lines[-1] if lines else type(err).__name__

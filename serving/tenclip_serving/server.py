@@ -1,0 +1,149 @@
+"""Assembles a server, runs it until a signal, and takes it down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from tenclip_api.errors import ServerUnavailable
+from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
+from tenclip_serving.config import ServerConfig
+from tenclip_serving.engine import Engine
+from tenclip_serving.interceptor import Interceptor
+from tenclip_serving.logs import log
+from tenclip_serving.metrics import Metrics, MetricsServer
+from tenclip_serving.repository import Repository, load_repository
+from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class Server:
+    """A gRPC server over one engine, with health, reflection and metrics.
+
+    `port` and `metrics_port` are the real ones after `start`; metrics_port is None when metrics are off.
+    """
+
+    def __init__(self, config: ServerConfig, repository: Repository) -> None:
+        self.config = config
+        self.engine = Engine(config, repository)
+        self.port = 0
+        self._metrics: MetricsServer | None = None
+        self._health = health.aio.HealthServicer()
+        self._grpc: grpc.aio.Server | None = None
+
+    @property
+    def metrics_port(self) -> int | None:
+        return None if self._metrics is None else self._metrics.port
+
+    async def start(self) -> None:
+        """Returns when requests are answered. Raises ServerUnavailable when a port is taken, DecodeWorkerDied."""
+        self._grpc = self._create_grpc()
+        self.port = self._listen(self._grpc)
+        self._describe()
+        try:
+            if self.config.metrics_port >= 0:
+                self._metrics = _serve_metrics(self.engine.metrics, self.config)
+            await self.engine.start()
+            await self._set_health(_SERVING)
+            await self._grpc.start()
+        except BaseException:
+            await self.stop(grace=0)
+            raise
+
+    async def stop(self, *, grace: float) -> None:
+        """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running."""
+        await self._health.enter_graceful_shutdown()
+        if self._grpc is not None:
+            await self._grpc.stop(grace)
+        await self.engine.close()
+        if self._metrics is not None:
+            await asyncio.get_running_loop().run_in_executor(None, self._metrics.close)
+
+    def _create_grpc(self) -> grpc.aio.Server:
+        message_bytes = self.config.max_message_mb << 20
+        server = grpc.aio.server(
+            interceptors=[Interceptor(self.engine.metrics)],
+            options=[
+                ("grpc.max_receive_message_length", message_bytes),
+                ("grpc.max_send_message_length", -1),
+                # On Linux two servers could share a port and each get half of the requests.
+                ("grpc.so_reuseport", 0),
+            ],
+        )
+        tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        assert tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name == SERVICE
+        reflection.enable_server_reflection(names, server)
+        return server
+
+    def _listen(self, server: grpc.aio.Server) -> int:
+        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        try:
+            return server.add_insecure_port(f"{host}:{self.config.port}")
+        except RuntimeError as err:
+            raise ServerUnavailable(
+                f"cannot listen on {host}:{self.config.port}: the port is taken, or the host is not this machine's; "
+                f"--port 0 takes a free one"
+            ) from err
+
+    def _describe(self) -> None:
+        metrics = self.engine.metrics
+        metrics.describe_server(SERVER_VERSION)
+        metrics.models_failed.set(len(self.engine.repository.failed))
+        for model in self.engine.repository:
+            architecture = model.bundle.info.architecture
+            metrics.model_info.labels(model.name, model.version, architecture, model.runtime.name).set(1)
+
+    async def _set_health(self, status: int) -> None:
+        # A server without any model is up, and must get no traffic.
+        overall = status if len(self.engine.repository) else _NOT_SERVING
+        for service in ("", SERVICE):
+            await self._health.set(service, overall)
+        for name in self.engine.repository.models:
+            await self._health.set(name, status)
+
+
+async def run_server(config: ServerConfig, *, on_ready: Callable[[Server], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then stop within the grace. A second signal ends the process at once."""
+    loop = asyncio.get_running_loop()
+    log(logging.INFO, f"configuration: {config.describe()}")
+    repository = await loop.run_in_executor(
+        None, lambda: load_repository(config.directory, runtime=config.runtime, threads=config.threads)
+    )
+    server = Server(config, repository)
+    stopping = asyncio.Event()
+
+    def on_signal(name: str) -> None:
+        if stopping.is_set():
+            log(logging.WARNING, f"{name} again: ending now")
+            os._exit(1)  # decode workers end with their socket
+        log(logging.INFO, f"{name}: stopping", grace_seconds=config.shutdown_grace_seconds)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number.name)
+    await server.start()
+    on_ready(server)
+    await stopping.wait()
+    await server.stop(grace=config.shutdown_grace_seconds)
+    log(logging.INFO, "stopped")
+
+
+def _serve_metrics(metrics: Metrics, config: ServerConfig) -> MetricsServer:
+    try:
+        return MetricsServer(metrics, host=config.host, port=config.metrics_port)
+    except OSError as err:
+        raise ServerUnavailable(
+            f"cannot serve metrics on {config.host}:{config.metrics_port}: {err.strerror or err}; "
+            f"--metrics-port 0 takes a free port, -1 serves none"
+        ) from err

@@ -1,0 +1,255 @@
+"""Decoding outside the server's process: a pool of expendable workers.
+
+Each worker is a child process (`decode_worker`) with a socket of its own, so the death of one can touch no other.
+Process pools of the standard library and of pebble 5.2 were tried first: all workers share one pipe and its locks, so a
+worker that is killed while idle leaves pebble's pool broken for good, and one killed while it sends its result
+corrupts the results of the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+
+from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable, TenclipError
+from tenclip_serving.decode_worker import READY, Channel, DecodeRequest, WorkerFault
+from tenclip_serving.logs import log
+from tenclip_video.clips import VideoClips
+
+START_SECONDS = 60.0
+# A request that is given up while its video decodes leaves the worker this long to finish: that is mostly cheaper
+# than a new process, which takes about half a second of a core to import its libraries.
+DRAIN_SECONDS = 2.0
+# Of a worker that is told to go, before it is killed: it owns nothing that needs cleaning up.
+_STOP_SECONDS = 5.0
+
+
+class DecodeFault(Exception):
+    """A bug in decoding: an exception that no one foresaw, with the worker's traceback in its message."""
+
+
+class DecodeWorker:
+    """One worker process. Its methods block; `decode` is called from one thread at a time, `kill` from any."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "tenclip_serving.decode_worker", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # stdout is the server's own, for one line
+                env=_environment(),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._sock = ours
+        self._channel = Channel(ours)
+        self.num_requests = 0
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_ready(self) -> None:
+        """Raises DecodeWorkerDied when it does not come up."""
+        self._sock.settimeout(START_SECONDS)
+        try:
+            message, _ = self._channel.receive()
+        except EOFError as err:
+            self.kill()
+            raise DecodeWorkerDied("a decode worker did not start; the server's log has its error") from err
+        assert message == READY
+        self._sock.settimeout(None)
+
+    def decode(self, request: DecodeRequest) -> VideoClips:
+        """The clips, or the worker's TenclipError. Raises DecodeWorkerDied, or DecodeFault for a bug."""
+        self.num_requests += 1
+        data = b""
+        if isinstance(request.source, bytes):
+            data, request = request.source, replace(request, source=b"")
+        try:
+            self._channel.send(request, data)
+            message, payload = self._channel.receive()
+        except EOFError as err:
+            code = self._process.wait()
+            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
+            raise DecodeWorkerDied(f"{request.name}: the process that decoded this video died ({cause})") from err
+        if isinstance(message, TenclipError):
+            raise message
+        if isinstance(message, WorkerFault):
+            raise DecodeFault(f"{request.name}: decoding failed in the worker:\n{message.trace}")
+        result: VideoClips
+        result, shape = message
+        return replace(result, clips=np.frombuffer(payload, np.uint8).reshape(shape))
+
+    def kill(self) -> None:
+        """End the process now; a `decode` under way raises DecodeWorkerDied."""
+        self._process.kill()
+        self._process.wait()
+
+    def close(self) -> None:
+        """Let go of the process, which ends by itself when its socket closes, and make sure that it does."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        try:
+            self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._sock.close()
+
+
+class DecodePool:
+    """`size` workers. A request that finds none idle waits its turn, first come first served.
+
+    on_restart: called with "died", "timeout", "cancelled" or "recycled" when a worker is replaced.
+    max_requests: of one worker, then it is replaced.
+    """
+
+    def __init__(self, size: int, *, max_requests: int = 1000, on_restart: Callable[[str], None] | None = None) -> None:
+        self._size = size
+        self._max_requests = max_requests
+        self._on_restart = on_restart or (lambda reason: None)
+        self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="decode")
+        self._idle: asyncio.Queue[DecodeWorker] = asyncio.Queue()
+        self._workers: set[DecodeWorker] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """Process ids of all workers."""
+        return tuple(w.pid for w in self._workers)
+
+    async def start(self) -> None:
+        """Returns when every worker is ready. Raises DecodeWorkerDied when one does not come up."""
+        for worker in await asyncio.gather(*(self._spawn() for _ in range(self._size))):
+            self._idle.put_nowait(worker)
+
+    async def acquire(self) -> DecodeWorker:
+        """A worker for `decode`, which gives it back."""
+        if self._closed:
+            raise ServerUnavailable("the server is shutting down")
+        while True:
+            worker = await self._idle.get()
+            if worker.alive:
+                return worker
+            self._replace_later(worker, "died")  # killed while it was idle: no one needs to know
+
+    async def decode(self, worker: DecodeWorker, request: DecodeRequest, *, timeout: float) -> VideoClips:
+        """Decode on a worker from `acquire`.
+
+        Raises what `DecodeWorker.decode` does; DecodeWorkerDied also after `timeout` seconds. When the caller is
+        cancelled the worker goes on for a moment before it is replaced.
+        """
+        job = self._threads.submit(worker.decode, request)
+        try:
+            result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job)), timeout)
+        except TimeoutError:
+            self._replace_later(worker, "timeout", job)
+            raise DecodeWorkerDied(
+                f"{request.name}: decoding took longer than the {timeout:g} seconds that this server allows"
+            ) from None
+        except asyncio.CancelledError:
+            self._run_in_background(self._drain(worker, job))
+            raise
+        except BaseException:
+            self._give_back(worker)
+            raise
+        self._give_back(worker)
+        return result
+
+    async def close(self) -> None:
+        """End every worker; none is left when this returns."""
+        self._closed = True
+        while self._background:
+            await asyncio.gather(*self._background, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        await asyncio.gather(*(loop.run_in_executor(self._threads, w.close) for w in self._workers))
+        self._workers.clear()
+        self._threads.shutdown()
+
+    def _give_back(self, worker: DecodeWorker) -> None:
+        if not worker.alive:
+            self._replace_later(worker, "died")
+        elif worker.num_requests >= self._max_requests:
+            self._replace_later(worker, "recycled")
+        else:
+            self._idle.put_nowait(worker)
+
+    async def _drain(self, worker: DecodeWorker, job: Future[VideoClips]) -> None:
+        done, _ = await asyncio.wait([asyncio.wrap_future(job)], timeout=0 if self._closed else DRAIN_SECONDS)
+        if done:
+            with contextlib.suppress(Exception):
+                done.pop().result()
+            self._give_back(worker)
+        else:
+            await self._replace(worker, "cancelled", job)
+
+    def _replace_later(self, worker: DecodeWorker, reason: str, job: Future[VideoClips] | None = None) -> None:
+        self._run_in_background(self._replace(worker, reason, job))
+
+    async def _replace(self, worker: DecodeWorker, reason: str, job: Future[VideoClips] | None = None) -> None:
+        """A new worker for one that is dead, stuck (it is killed) or has served its time."""
+        loop = asyncio.get_running_loop()
+        self._on_restart(reason)
+        log(logging.WARNING, "decode worker replaced", reason=reason, pid=worker.pid, requests=worker.num_requests)
+        if job is not None:
+            worker.kill()
+            with contextlib.suppress(Exception):
+                await asyncio.wrap_future(job)
+        await loop.run_in_executor(self._threads, worker.close)
+        self._workers.discard(worker)
+        while not self._closed:
+            try:
+                self._idle.put_nowait(await self._spawn())
+                return
+            except (DecodeWorkerDied, OSError) as err:  # out of memory or processes, most likely: it may pass
+                log(logging.ERROR, f"cannot start a decode worker, trying again in a second: {err}")
+                await asyncio.sleep(1)
+
+    async def _spawn(self) -> DecodeWorker:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._start_worker)
+
+    def _start_worker(self) -> DecodeWorker:
+        worker = DecodeWorker()
+        self._workers.add(worker)
+        try:
+            worker.wait_ready()
+        except BaseException:
+            self._workers.discard(worker)
+            worker.close()
+            raise
+        return worker
+
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+def _environment() -> dict[str, str]:
+    """The server's, with its import path (`-P` keeps the working directory off it) and one thread a library."""
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
+        "OPENBLAS_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+    }
