@@ -1,0 +1,108 @@
+"""Frames to an MP4 file that appears whole or not at all."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Literal
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Encoder = Literal["libx264", "mpeg4"]
+PART_SUFFIX: Final = ".part"  # of a file that is still being written
+
+
+def available_encoder() -> Encoder:
+    """libx264 (H.264) where FFmpeg has it, mpeg4 (MPEG-4 part 2) otherwise."""
+    return "libx264" if "libx264" in av.codecs_available else "mpeg4"
+
+
+def write_video(
+    path: Path,
+    frames: Iterable[NDArray[np.uint8]],
+    *,
+    ticks: Sequence[int],
+    time_base: Fraction,
+    frame_rate: Fraction,
+    encoder: Encoder,
+    crf: int = 18,
+    gop: int = 12,
+) -> None:
+    """Encode uint8 RGB [H, W, 3] frames; frame n is shown from `ticks[n]` to `ticks[n + 1]`, in units of `time_base`.
+
+    `ticks` therefore holds one more than there are frames. One thread, so that the same frames make the same file.
+    Raises OSError or av.FFmpegError, and leaves no file behind then.
+    """
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=PART_SUFFIX)
+    os.close(handle)
+    part = Path(name)
+    options = _options(encoder, crf, gop)
+    if time_base * frame_rate != 1:
+        # The MP4 muxer derives a track's length from decoding times, which B-frames shift: exact only at equal
+        # intervals. Phones, where most such files come from, write none either.
+        options["bf"] = "0"
+    try:
+        with av.open(name, "w", format="mp4") as container:
+            stream = container.add_stream(encoder, rate=frame_rate, options=options)
+            stream.codec_context.thread_count = 1
+            stream.codec_context.time_base = stream.time_base = time_base
+            for packet in _packets(stream, frames, ticks, time_base):
+                container.mux(packet)
+        part.chmod(0o644)  # mkstemp's files are private
+        part.replace(path)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _packets(
+    stream: av.VideoStream, frames: Iterable[NDArray[np.uint8]], ticks: Sequence[int], time_base: Fraction
+) -> Iterator[av.Packet[av.VideoStream]]:
+    # Encoders only guess the last frame's duration, and the file's with it: say every frame's.
+    durations = {start: end - start for start, end in itertools.pairwise(ticks)}
+    for packet in _encode(stream, zip(ticks, frames, strict=False), time_base):
+        packet.duration = durations.get(packet.pts or 0, packet.duration)
+        yield packet
+
+
+def _encode(
+    stream: av.VideoStream, frames: Iterable[tuple[int, NDArray[np.uint8]]], time_base: Fraction
+) -> Iterator[av.Packet[av.VideoStream]]:
+    for tick, frame in frames:
+        if not stream.codec_context.is_open:
+            stream.height, stream.width = frame.shape[:2]
+            stream.pix_fmt = _pixel_format(frame, stream.codec_context.name)
+        picture = _picture(frame)
+        picture.pts, picture.time_base = tick, time_base
+        yield from stream.encode(picture)
+    yield from stream.encode(None)
+
+
+def _options(encoder: Encoder, crf: int, gop: int) -> dict[str, str]:
+    if encoder == "libx264":
+        return {"preset": "veryfast", "crf": str(crf), "g": str(gop)}
+    # No constant rate factor here: a fixed quantiser of 1-31; 18 -> 5 looks alike.
+    quantiser = str(min(31, max(1, round(crf / 3.6))))
+    return {"qmin": quantiser, "qmax": quantiser, "g": str(gop)}
+
+
+def _pixel_format(frame: NDArray[np.uint8], encoder: str) -> str:
+    """4:2:0 halves the chroma planes: libx264 refuses odd sides then, mpeg4 pads them and knows nothing else."""
+    return "yuv420p" if encoder == "mpeg4" or _even(frame) else "yuv444p"
+
+
+def _picture(frame: NDArray[np.uint8]) -> av.VideoFrame:
+    if not _even(frame):
+        return av.VideoFrame.from_ndarray(frame, format="rgb24")  # the stream converts it
+    return av.VideoFrame.from_ndarray(np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), np.uint8), "yuv420p")
+
+
+def _even(frame: NDArray[np.uint8]) -> bool:
+    return all(side % 2 == 0 for side in frame.shape[:2])
