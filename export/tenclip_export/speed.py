@@ -50,7 +50,7 @@ def measure(runtime: Runtime, clips: NDArray[np.uint8], *, variant: str, threads
     threads: what the runtime was made with; 0, its own choice, is recorded as the cores of this process.
     """
     batch = clips[np.arange(runtime.batch_size) % len(clips)]
-    seconds = median_seconds(lambda: runtime.run(batch))
+    seconds = median_seconds(lambda: runtime.run(batch), min_seconds=MIN_SECONDS, min_runs=MIN_RUNS)
     return Speed(
         variant=variant,
         runtime=runtime.name,
@@ -61,7 +61,7 @@ def measure(runtime: Runtime, clips: NDArray[np.uint8], *, variant: str, threads
     )
 
 
-def median_seconds(call: Callable[[], object], *, min_seconds: float = MIN_SECONDS, min_runs: int = MIN_RUNS) -> float:
+def median_seconds(call: Callable[[], object], *, min_seconds: float, min_runs: int) -> float:
     """Median duration of `call` after one warm-up, over at least `min_runs` runs and `min_seconds`."""
     call()
     durations: list[float] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tenclip_export import speed
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.parity import Row
 from tenclip_training.models import VideoModel, create_model
@@ -58,6 +59,8 @@ def rows() -> list[Row]:
 @pytest.fixture(scope="session")
 def bundle(model: VideoModel, spec: ClipSpec, rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     out: Path = tmp_path_factory.mktemp("models")
-    return export_bundle(
-        model, spec, out, name="moves", labels=LABELS, provenance={"run": "test"}, measure=True, on_row=rows.append
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "MIN_SECONDS", 0.0)
+        return export_bundle(
+            model, spec, out, name="moves", labels=LABELS, provenance={"run": "test"}, measure=True, on_row=rows.append
+        )

@@ -1,0 +1,138 @@
+"""`tenclip export` and `tenclip demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tenclip_export.parity import Row
+    from tenclip_video.bundle import Bundle
+    from tenclip_video.spec import ClipSpec
+
+# File names that say nothing about the model: the folder's name is better.
+GENERIC_STEMS = frozenset({"best", "last", "final", "latest", "checkpoint", "model", "weights"})
+
+
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `tenclip train`.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of bundles to write into: OUT/NAME/VERSION.")] = Path("models"),
+    name: Annotated[
+        str | None, typer.Option(help="Name of the model.", show_default="from the checkpoint's path")
+    ] = None,
+    version: Annotated[str | None, typer.Option(help="Its version.", show_default="the next free integer")] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file, one class name a line.", show_default="the checkpoint's own")
+    ] = None,
+    video: Annotated[
+        list[Path] | None, typer.Option(help="A video whose clips to check parity on too. Repeatable.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the version if it exists.")] = False,
+    measure: Annotated[bool, typer.Option("--measure", help="Also time each runtime on this machine.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
+) -> None:
+    """Turn a checkpoint into a bundle that `tenclip serve` serves.
+
+    Every installed runtime is checked against torch on golden clips. A runtime that differs by more than rounding ends
+    the export, with the table of differences, and nothing is written.
+
+    \b
+    Examples:
+      tenclip export runs/moves/best.pt
+      tenclip export runs/moves/best.pt --out models --name moves --measure
+      tenclip export best.pt --labels labels.txt --video sample.mp4 --json
+    """
+    from rich.console import Console
+
+    from tenclip_api.errors import ParityError
+    from tenclip_export.bundle_writer import export_bundle
+    from tenclip_export.console import Steps
+    from tenclip_training.checkpoint import load_checkpoint
+    from tenclip_training.manifest import read_labels
+
+    rows: list[Row] = []
+    with Steps(Console(stderr=True)) as steps:
+        steps.step(f"reading {checkpoint}")
+        loaded = load_checkpoint(checkpoint)
+        clips = _real_clips(video or [], loaded.clip_spec)
+        try:
+            bundle = export_bundle(
+                loaded.model,
+                loaded.clip_spec,
+                out,
+                name=name or model_name(checkpoint),
+                version=version,
+                labels=read_labels(labels) if labels is not None else loaded.labels,
+                clips=clips.get(loaded.clip_spec.crop),
+                fully_convolutional_clips=clips.get(loaded.clip_spec.fully_convolutional_crop or 0),
+                provenance={**loaded.provenance, "checkpoint": checkpoint.name},
+                overwrite=overwrite,
+                measure=measure,
+                progress=steps.step,
+                on_row=rows.append,
+            )
+        except ParityError:
+            steps.close()
+            _print_export(None, rows, json=json)
+            raise
+    _print_export(bundle, rows, json=json)
+
+
+def model_name(checkpoint: Path) -> str:
+    """A name for the model in `checkpoint`: its file's, or its folder's where the file is called `best.pt` or the like.
+
+    >>> model_name(Path("runs/my moves/best.pt")), model_name(Path("r2plus1d_18-16x112.pth"))
+    ('my-moves', 'r2plus1d_18-16x112')
+    """
+    import re
+
+    stem = checkpoint.stem
+    if stem.lower() in GENERIC_STEMS:
+        stem = checkpoint.resolve().parent.name or stem
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:128] or "model"
+
+
+def _real_clips(videos: list[Path], spec: ClipSpec) -> dict[int, NDArray[np.uint8]]:
+    """The middle clip of each video, [B,T,size,size,3], by size: the crop and, where there is one, the larger crop."""
+    import numpy as np
+
+    from tenclip_video.clips import read_clips
+    from tenclip_video.sampling import ClipSelection
+
+    if not videos:
+        return {}
+    center = ClipSelection(mode="center", num_clips=1)
+    sizes = {spec.crop: False, **({spec.fully_convolutional_crop: True} if spec.fully_convolutional_crop else {})}
+    return {
+        size: np.concatenate([read_clips(v, spec, center, fully_convolutional=larger).clips for v in videos])
+        for size, larger in sizes.items()
+    }
+
+
+def _print_export(bundle: Bundle | None, rows: list[Row], *, json: bool) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+
+    from tenclip_export.tables import export_summary, parity_table, speed_table
+
+    if json:
+        import json as jsonlib
+
+        print(jsonlib.dumps(export_summary(bundle, rows), indent=2, allow_nan=False))
+        return
+    console = Console()
+    if rows:
+        console.print(parity_table(rows, bundle.info.tolerance if bundle else None))
+    if bundle is None:
+        return
+    info = bundle.info
+    if info.speed:
+        console.print(speed_table(info.speed))
+    classes = f"{info.num_classes} classes" + (" without names" if info.label_source == "index" else "")
+    console.print(f"[green]wrote[/] {escape(str(bundle.path))}  {info.architecture}, {classes}", highlight=False)
+    console.print(f"serve it: tenclip serve {escape(str(bundle.path.parent.parent))}", highlight=False)

@@ -1,0 +1,76 @@
+"""What `tenclip export` prints: the parity table, the measured speeds, the same as plain values for JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from tenclip_export.parity import Row
+from tenclip_video.bundle import Bundle, Speed, Tolerance
+
+
+def parity_table(rows: Sequence[Row], tolerance: Tolerance | None = None) -> Table:
+    """One line for each variant, runtime and crop."""
+    caption = None
+    if tolerance is not None:
+        caption = f"allowed: logits {tolerance.logits:.1e}, features {tolerance.features:.1e} (relative L2)"
+    table = Table(title="runtimes against torch, golden clips", title_justify="left", caption=caption)
+    for column in ("variant", "runtime"):
+        table.add_column(column)
+    for column in ("crop", "clips", "max abs", "logits rel. L2", "features rel. L2", "same top-1"):
+        table.add_column(column, justify="right")
+    table.add_column("")
+    for row in rows:
+        table.add_row(
+            row.variant,
+            row.runtime,
+            str(row.crop),
+            str(row.num_clips),
+            f"{row.max_abs:.1e}",
+            f"{row.relative_l2:.1e}",
+            f"{row.features_relative_l2:.1e}",
+            f"{row.top1_agreement:.1%}",
+            "[green]passes[/]" if row.passed else "[bold red]FAILS[/]",
+        )
+    return table
+
+
+def speed_table(speeds: Sequence[Speed]) -> Table:
+    machine = speeds[0].machine if speeds else ""
+    table = Table(title=f"speed on {machine}", title_justify="left")
+    for column in ("variant", "runtime"):
+        table.add_column(column)
+    for column in ("clips/s", "batch", "threads"):
+        table.add_column(column, justify="right")
+    for s in sorted(speeds, key=lambda s: -s.clips_per_second):
+        table.add_row(s.variant, s.runtime, f"{s.clips_per_second:.3g}", str(s.batch_size), str(s.threads))
+    return table
+
+
+def export_summary(bundle: Bundle | None, rows: Sequence[Row]) -> dict[str, Any]:
+    """Plain values for JSON; `bundle` is None where the export failed its parity check."""
+    summary: dict[str, Any] = {"exported": bundle is not None}
+    if bundle is not None:
+        info = bundle.info
+        summary |= {
+            "path": str(bundle.path),
+            "name": info.name,
+            "version": info.version,
+            "architecture": info.architecture,
+            "num_classes": info.num_classes,
+            "feature_dim": info.feature_dim,
+            "label_source": info.label_source,
+            "tolerance": dataclasses.asdict(info.tolerance),
+            "float32_noise": info.provenance["float32_noise"],
+            "speed": [dataclasses.asdict(s) for s in info.speed],
+        }
+    return {**summary, "parity": [_finite(dataclasses.asdict(row)) for row in rows]}
+
+
+def _finite(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no infinity; a runtime that gave NaN or another shape has no distance."""
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}

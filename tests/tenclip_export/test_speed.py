@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+import pytest
+
+from tenclip_export import speed
+from tenclip_export.speed import machine, measure, median_seconds
+from tenclip_serving.runtimes.fake import FakeRuntime
+
+
+def test_machine_in_words() -> None:
+    text = machine()
+    assert re.search(
+        rf"{len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores", text
+    )
+    assert not text.startswith(",")
+
+
+def test_warms_up_once_and_runs_as_often_as_asked() -> None:
+    calls = []
+    assert median_seconds(lambda: calls.append(1), min_seconds=0, min_runs=5) >= 0
+    assert len(calls) == 1 + 5
+
+
+def test_runs_until_it_has_measured_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter(range(100))
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(now)))
+    calls = []
+    assert median_seconds(lambda: calls.append(1), min_seconds=7, min_runs=3) == 1
+    assert len(calls) == 1 + 7
+
+
+def test_batches_as_the_runtime_likes_and_counts_clips(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(speed, "median_seconds", lambda call, **_: (call(), 0.5)[1])
+    runtime = FakeRuntime(batch_size=8)
+    result = measure(runtime, np.zeros((3, 4, 16, 16, 3), np.uint8), variant="fp32", threads=2)
+    assert runtime.batches == [8], "three clips are repeated to fill a batch"
+    assert (result.clips_per_second, result.batch_size, result.threads, result.runtime) == (16.0, 8, 2, "fake")
