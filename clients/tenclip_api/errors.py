@@ -39,6 +39,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
 
 
@@ -54,10 +55,8 @@ class TenclipError(Exception):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        name = cls.__name__
-        cls.reason = "".join(
-            f"_{c}" if c.isupper() and i and not name[i - 1].isupper() else c for i, c in enumerate(name)
-        ).upper()
+        # A word begins where a capital follows a small letter, or precedes one: NotAVideo -> NOT_A_VIDEO.
+        cls.reason = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).upper()
 
     @property
     def message(self) -> str:
