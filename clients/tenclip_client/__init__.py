@@ -1,0 +1,119 @@
+"""The tenclip client: predictions and features of video files from a tenclip server.
+
+::
+
+    from tenclip_client import Client
+
+    with Client("127.0.0.1:7411") as client:
+        prediction = client.predict("archery.avi", clip_scores=True)
+        for score in prediction.top:
+            print(f"{score.score:.1%} {score.label}")
+
+`AsyncClient` is the same for asyncio. Every failure is one of `tenclip_api.errors`, re-exported here.
+"""
+
+from tenclip_api.errors import (
+    BundleError,
+    Cancelled,
+    DeadlineExceeded,
+    DecodeWorkerDied,
+    EmptyVideo,
+    InvalidRequest,
+    MessageTooLarge,
+    ModelError,
+    ModelNotFound,
+    NoFrames,
+    NotAFile,
+    NotAVideo,
+    NoVideoStream,
+    Overloaded,
+    ParityError,
+    PathNotAllowed,
+    ServerError,
+    ServerUnavailable,
+    TenclipError,
+    TruncatedVideo,
+    Unauthenticated,
+    UndecodableVideo,
+    VersionNotFound,
+    VideoError,
+    VideoNotFound,
+    VideoNotReadable,
+    VideoTooLarge,
+)
+from tenclip_client._aio import AsyncClient
+from tenclip_client._client import Client
+from tenclip_client._types import (
+    USE_CLIENT_DEFAULT,
+    ClassScore,
+    ClipFeatures,
+    ClipInfo,
+    ClipMode,
+    ClipPrediction,
+    DecodeReport,
+    FailedModel,
+    Features,
+    ModelInfo,
+    ModelList,
+    Prediction,
+    Provenance,
+    ServerPath,
+    Timeline,
+    TimelinePoint,
+    VideoFeatures,
+    VideoInfo,
+)
+from tenclip_client._video import VideoSource
+
+__all__ = [
+    "Client",
+    "AsyncClient",
+    "ServerPath",
+    "VideoSource",
+    "ClipMode",
+    "USE_CLIENT_DEFAULT",
+    # results
+    "Prediction",
+    "ClassScore",
+    "ClipPrediction",
+    "ClipInfo",
+    "VideoFeatures",
+    "Features",
+    "ClipFeatures",
+    "Timeline",
+    "TimelinePoint",
+    "VideoInfo",
+    "DecodeReport",
+    "Provenance",
+    "ModelList",
+    "ModelInfo",
+    "FailedModel",
+    # errors
+    "TenclipError",
+    "VideoError",
+    "VideoNotFound",
+    "NotAFile",
+    "VideoNotReadable",
+    "EmptyVideo",
+    "NotAVideo",
+    "NoVideoStream",
+    "NoFrames",
+    "UndecodableVideo",
+    "TruncatedVideo",
+    "VideoTooLarge",
+    "PathNotAllowed",
+    "InvalidRequest",
+    "ModelError",
+    "ModelNotFound",
+    "VersionNotFound",
+    "BundleError",
+    "ParityError",
+    "MessageTooLarge",
+    "Overloaded",
+    "DeadlineExceeded",
+    "Cancelled",
+    "Unauthenticated",
+    "ServerUnavailable",
+    "DecodeWorkerDied",
+    "ServerError",
+]

@@ -1,0 +1,143 @@
+"""The asyncio client: the same calls, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+import grpc
+from grpc import aio
+
+from tenclip_api.v1 import tenclip_pb2_grpc
+from tenclip_client import _calls
+from tenclip_client._base import BaseClient, Timeout
+from tenclip_client._calls import Call, Result
+from tenclip_client._types import USE_CLIENT_DEFAULT, ClipMode, ModelInfo, ModelList, Prediction, VideoFeatures
+from tenclip_client._video import VideoSource, load_video
+
+
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: the same settings, arguments, results and exceptions.
+
+    ::
+
+        async with AsyncClient("127.0.0.1:7411") as client:
+            predictions = await asyncio.gather(*(client.predict(path) for path in paths))
+
+    Cancelling the task cancels the call on the server. A client belongs to the event loop of its first call.
+    """
+
+    _channel: aio.Channel | None
+
+    def _connect(self) -> None:
+        # A channel of grpc.aio binds itself to the running loop, and there may be none yet.
+        self._channel = None
+
+    def _open_channel(self) -> aio.Channel:
+        if self._credentials is None:
+            return aio.insecure_channel(self.target, self._options)
+        return aio.secure_channel(self.target, self._credentials, self._options)
+
+    async def predict(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Prediction:
+        """As `Client.predict`."""
+        call = _calls.predict_call(
+            await asyncio.to_thread(load_video, video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        return await self._send(call, timeout)
+
+    async def extract_features(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> VideoFeatures:
+        """As `Client.extract_features`."""
+        call = _calls.extract_features_call(
+            await asyncio.to_thread(load_video, video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+        )
+        return await self._send(call, timeout)
+
+    async def list_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelList:
+        """As `Client.list_models`."""
+        return await self._send(_calls.list_models_call(), timeout)
+
+    async def get_model(self, model: str = "", *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelInfo:
+        """As `Client.get_model`."""
+        return await self._send(_calls.get_model_call(model), timeout)
+
+    async def close(self) -> None:
+        """Hang up. Calls still waiting raise Cancelled."""
+        self._closed = True
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _send(self, call: Call[Result], timeout: Timeout) -> Result:
+        self._check_open()
+        deadline = self._deadline(timeout)
+        if self._channel is None:
+            self._channel = self._open_channel()
+        # A stub only names the methods of its channel; making one costs microseconds.
+        method = getattr(tenclip_pb2_grpc.VideoRecognitionStub(self._channel), call.method)
+        try:
+            response = await method(
+                call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready
+            )
+        except grpc.RpcError as err:
+            raise self._error(err, call.source, deadline) from err
+        return call.parse(response)

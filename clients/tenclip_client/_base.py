@@ -1,0 +1,83 @@
+"""What both clients are told once, and how they fail."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import grpc
+
+from tenclip_api.errors import InvalidRequest, TenclipError
+from tenclip_client._channel import (
+    DEFAULT_KEEPALIVE_SECONDS,
+    DEFAULT_RETRIES,
+    DEFAULT_TARGET,
+    DEFAULT_TIMEOUT,
+    ChannelOptions,
+    channel_options,
+    parse_target,
+)
+from tenclip_client._errors import from_rpc_error
+from tenclip_client._types import UseClientDefault
+
+Timeout: TypeAlias = "float | UseClientDefault | None"
+
+
+class BaseClient:
+    """Common to `Client` and `AsyncClient`.
+
+    target: `HOST:PORT` (the port may be left out), or any gRPC address such as `unix:///run/tenclip.sock`.
+    timeout: deadline of every call in seconds, None for none; each call may set its own.
+    credentials: `grpc.ssl_channel_credentials(...)` for TLS; None is plain text.
+    metadata: pairs sent with every call, e.g. `[("authorization", "Bearer ...")]`.
+    wait_for_ready: wait for the server to come up, until the deadline, instead of raising ServerUnavailable.
+    retries: more attempts after UNAVAILABLE (0 to 4), with exponential backoff.
+    keepalive_seconds: ping the server this often while a call waits, so that a dead one is noticed; None: never.
+    options: further gRPC channel options, which win over the ones set here.
+
+    Raises InvalidRequest for settings that cannot be used.
+    """
+
+    def __init__(
+        self,
+        target: str = DEFAULT_TARGET,
+        *,
+        timeout: float | None = DEFAULT_TIMEOUT,
+        credentials: grpc.ChannelCredentials | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+        wait_for_ready: bool = False,
+        retries: int = DEFAULT_RETRIES,
+        keepalive_seconds: float | None = DEFAULT_KEEPALIVE_SECONDS,
+        options: ChannelOptions = (),
+    ) -> None:
+        self.target = parse_target(target)
+        self._timeout = _checked(timeout)
+        self._credentials = credentials
+        self._metadata = tuple((key.lower(), value) for key, value in metadata)
+        self._wait_for_ready = wait_for_ready
+        self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=options)
+        self._closed = False
+        self._connect()
+
+    def _connect(self) -> None:
+        """Make the channel; nothing is dialled before the first call."""
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.target!r})"
+
+    def _deadline(self, timeout: Timeout) -> float | None:
+        return self._timeout if isinstance(timeout, UseClientDefault) else _checked(timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError(f"this {type(self).__name__} has been closed; make a new one")
+
+    def _error(self, err: grpc.RpcError, source: str, deadline: float | None) -> TenclipError:
+        return from_rpc_error(err, target=self.target, source=source, timeout=deadline)
+
+
+def _checked(timeout: float | None) -> float | None:
+    if timeout is not None and not timeout > 0:
+        raise InvalidRequest(f"timeout must be positive, in seconds, or None for no deadline; got {timeout}")
+    return timeout

@@ -1,0 +1,89 @@
+"""How a client reaches its server: address, retries, keepalive, message limits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+from tenclip_api.errors import InvalidRequest
+
+ChannelOptions: TypeAlias = "Sequence[tuple[str, Any]]"
+
+DEFAULT_PORT = 7411
+DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
+DEFAULT_TIMEOUT = 60.0
+DEFAULT_RETRIES = 3
+DEFAULT_KEEPALIVE_SECONDS = 30.0
+# What gRPC resolves by itself; anything else before "://" is no gRPC address.
+_SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:")
+
+
+def parse_target(target: str) -> str:
+    """`HOST`, `HOST:PORT`, `[IPV6]:PORT` or a gRPC address with its scheme -> what gRPC dials.
+
+    Raises InvalidRequest. gRPC itself would take port 99999 for 34463 and say nothing.
+    """
+    if target.startswith(_SCHEMES):
+        return target
+    if not target or "/" in target or any(c.isspace() for c in target):
+        raise InvalidRequest(f"server address {target!r}: write HOST:PORT, e.g. {DEFAULT_TARGET}")
+    host, port = _split(target)
+    if not host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+        raise InvalidRequest(f"server address {target!r}: write HOST:PORT with a port from 1 to 65535")
+    return f"{host}:{port}"
+
+
+def _split(target: str) -> tuple[str, str]:
+    if target.startswith("["):
+        host, _, rest = target.partition("]")
+        return f"{host}]", rest[1:] if rest.startswith(":") else rest or str(DEFAULT_PORT)
+    if target.count(":") > 1:  # an IPv6 address without brackets, so without a port
+        return f"[{target}]", str(DEFAULT_PORT)
+    host, colon, port = target.partition(":")
+    return host, port if colon else str(DEFAULT_PORT)
+
+
+def channel_options(*, retries: int, keepalive_seconds: float | None, extra: ChannelOptions) -> list[tuple[str, Any]]:
+    """Options of the channel; `extra` comes last and wins."""
+    if not 0 <= retries <= 4:
+        raise InvalidRequest(f"retries must be from 0 to 4 (gRPC makes at most 5 attempts), got {retries}")
+    if keepalive_seconds is not None and keepalive_seconds < 1:
+        raise InvalidRequest(f"keepalive_seconds must be at least 1, got {keepalive_seconds}")
+    options: list[tuple[str, Any]] = [
+        # The server's limit is the one that counts; a second one here could only disagree with it.
+        ("grpc.max_send_message_length", -1),
+        ("grpc.max_receive_message_length", -1),
+        ("grpc.enable_retries", int(retries > 0)),
+        # The server may be restarting: ask again soon, and at least every five seconds.
+        ("grpc.initial_reconnect_backoff_ms", 200),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        ("grpc.primary_user_agent", "tenclip-client"),
+    ]
+    if retries:
+        options += [
+            ("grpc.service_config", _service_config(retries)),
+            # A request beyond this many bytes is never retried, and the default is 256 KiB: no video at all.
+            ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
+        ]
+    if keepalive_seconds is not None:
+        # Only while a call waits: a long decode sends nothing, and a dead peer would look the same.
+        options += [
+            ("grpc.keepalive_time_ms", int(keepalive_seconds * 1000)),
+            ("grpc.keepalive_timeout_ms", 10_000),
+        ]
+    return [*options, *extra]
+
+
+def _service_config(retries: int) -> str:
+    # UNAVAILABLE only: nobody answered, or the server refused before it began. All calls are reads, so one that was
+    # cut off in the middle may be repeated too. Where a repeat would do harm (the video killed its decoder) the server
+    # answers UNAVAILABLE with `grpc-retry-pushback-ms: -1`, and gRPC does not retry.
+    policy = {
+        "maxAttempts": retries + 1,
+        "initialBackoff": "0.1s",
+        "maxBackoff": "2s",
+        "backoffMultiplier": 3,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": [{"service": "tenclip.v1.VideoRecognition"}], "retryPolicy": policy}]})

@@ -1,0 +1,153 @@
+"""The blocking client."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from tenclip_api.v1 import tenclip_pb2_grpc
+from tenclip_client import _calls
+from tenclip_client._base import BaseClient, Timeout
+from tenclip_client._calls import Call, Result
+from tenclip_client._types import (
+    USE_CLIENT_DEFAULT,
+    ClipMode,
+    ModelInfo,
+    ModelList,
+    Prediction,
+    VideoFeatures,
+)
+from tenclip_client._video import VideoSource, load_video
+
+
+class Client(BaseClient):
+    """Calls a tenclip server and waits for the answer. Safe to share between threads.
+
+    ::
+
+        with Client("127.0.0.1:7411") as client:
+            prediction = client.predict("archery.avi")
+            print(prediction.label, prediction.score)
+
+    Settings are those of `BaseClient`: target, timeout, credentials, metadata, wait_for_ready, retries, keepalive.
+    Every call raises exceptions of `tenclip_api.errors` only; see there for the tree.
+    """
+
+    def _connect(self) -> None:
+        if self._credentials is None:
+            self._channel = grpc.insecure_channel(self.target, self._options)
+        else:
+            self._channel = grpc.secure_channel(self.target, self._credentials, self._options)
+        self._stub = tenclip_pb2_grpc.VideoRecognitionStub(self._channel)
+
+    def predict(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Prediction:
+        """Class scores of one video; features and the salience timeline too, from the same pass.
+
+        video: a path, the file's bytes, a file opened in binary mode, or `ServerPath("...")` for a path on the server.
+        model: `"name"`, `"name:version"`, or `""` where the server holds one model only.
+        clips: which clips are classified. "uniform": `num_clips` evenly spaced. "center": one from the middle.
+            "windows": every window, `window_step` frames apart. "salient": the `num_clips` most worth it.
+            None: as the model's own protocol says, for most ten uniform clips.
+        start, end: only this part of the video, in seconds.
+        fully_convolutional: True for the larger crop over which the classifier slides, False for the centre crop.
+        protocol: a named test protocol instead of all these; `get_model(...).protocols` lists them.
+        top_k: how many classes. clip_scores, features, timeline: what else to answer.
+        name: what to call bytes and file objects in messages and in the server's log.
+        timeout: deadline in seconds of this call, None for none.
+        """
+        call = _calls.predict_call(
+            load_video(video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        return self._send(call, timeout)
+
+    def extract_features(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> VideoFeatures:
+        """Feature vectors of each clip and their mean over the video. Arguments as in `predict`."""
+        call = _calls.extract_features_call(
+            load_video(video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+        )
+        return self._send(call, timeout)
+
+    def list_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelList:
+        """Every model and version that the server holds, and the ones that it could not load."""
+        return self._send(_calls.list_models_call(), timeout)
+
+    def get_model(self, model: str = "", *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelInfo:
+        """One model with its labels and its bundle.json. Raises ModelNotFound, VersionNotFound."""
+        return self._send(_calls.get_model_call(model), timeout)
+
+    def close(self) -> None:
+        """Hang up. Calls still waiting raise Cancelled."""
+        self._closed = True
+        self._channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def _send(self, call: Call[Result], timeout: Timeout) -> Result:
+        self._check_open()
+        deadline = self._deadline(timeout)
+        method = getattr(self._stub, call.method)
+        try:
+            response = method(
+                call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready
+            )
+        except grpc.RpcError as err:
+            raise self._error(err, call.source, deadline) from err
+        return call.parse(response)

@@ -1,0 +1,105 @@
+"""Many calls at once, a bounded number of them in flight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from typing import TypeVar
+
+from tenclip_api.errors import (
+    Cancelled,
+    InvalidRequest,
+    MissingDependency,
+    ModelError,
+    Overloaded,
+    ServerUnavailable,
+    TenclipError,
+    Unauthenticated,
+)
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+# Not about one video: the next one would fail alike.
+SYSTEMIC = (Cancelled, MissingDependency, ModelError, ServerUnavailable, Unauthenticated)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+
+
+async def run_bounded(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, concurrency: int
+) -> AsyncGenerator[tuple[Item, Result | TenclipError], None]:
+    """(item, result or error) as they finish, at most `concurrency` at a time. `items` is drawn from as places free up.
+
+    Errors about one video are yielded; systemic ones are raised, and the rest is cancelled.
+    """
+    if concurrency < 1:
+        raise InvalidRequest(f"concurrency must be at least 1, got {concurrency}")
+    waiting = iter(items)
+    running: dict[asyncio.Future[Result], Item] = {}
+    try:
+        while True:
+            for item in waiting:
+                running[asyncio.ensure_future(work(item))] = item
+                if len(running) >= concurrency:
+                    break
+            if not running:
+                return
+            done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            # Answers first: what did arrive is handed on even when the server has just gone.
+            for task in sorted(done, key=lambda t: t.exception() is not None):
+                item, error = running.pop(task), task.exception()
+                if isinstance(error, TenclipError) and not isinstance(error, SYSTEMIC):
+                    yield item, error
+                else:
+                    yield item, task.result()
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+async def in_order(
+    items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, concurrency: int
+) -> AsyncGenerator[tuple[Item, Result | TenclipError], None]:
+    """`run_bounded`, in the order of `items`: the first ones do not wait for the last."""
+    ready: dict[int, tuple[Item, Result | TenclipError]] = {}
+    turn = 0
+
+    async def numbered(entry: tuple[int, Item]) -> Result:
+        return await work(entry[1])
+
+    async with aclosing(run_bounded(enumerate(items), numbered, concurrency=concurrency)) as finished:
+        async for (number, item), outcome in finished:
+            ready[number] = item, outcome
+            while turn in ready:
+                yield ready.pop(turn)
+                turn += 1
+
+
+async def patiently(
+    call: Callable[[], Awaitable[Result]],
+    *,
+    patience: float,
+    waits_for: tuple[type[TenclipError], ...] = (Overloaded,),
+    on_pause: Callable[[TenclipError, float], None] | None = None,
+) -> Result:
+    """`call`, again and again while it raises one of `waits_for`, for `patience` seconds at most.
+
+    The pause is what the server asks for, otherwise it doubles from 0.5 s to 30 s; `on_pause` is told of each.
+    """
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + patience
+    pause = _FIRST_PAUSE
+    while True:
+        try:
+            return await call()
+        except waits_for as err:
+            asked = err.retry_after_seconds if isinstance(err, Overloaded) else None
+            seconds = pause if asked is None else asked
+            if loop.time() + seconds > give_up:
+                raise
+            if on_pause is not None:
+                on_pause(err, seconds)
+        await asyncio.sleep(seconds)
+        pause = min(2 * pause, _LONGEST_PAUSE)

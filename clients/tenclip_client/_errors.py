@@ -1,0 +1,87 @@
+"""gRPC status -> the exceptions of `tenclip_api.errors`.
+
+The server names the exact one in the trailing metadata key `tenclip-reason`. Where that is absent (a proxy answered,
+nobody answered, or the server is newer than this client and names one that we do not know) the status code decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import grpc
+
+from tenclip_api import errors
+from tenclip_api.errors import TenclipError, VideoError
+
+REASON_KEY = "tenclip-reason"
+REQUEST_ID_KEY = "tenclip-request-id"
+RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
+
+_BY_CODE: dict[str, type[TenclipError]] = {
+    "CANCELLED": errors.Cancelled,
+    "INVALID_ARGUMENT": errors.InvalidRequest,
+    "OUT_OF_RANGE": errors.InvalidRequest,
+    "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
+    "UNAUTHENTICATED": errors.Unauthenticated,
+    # Without a reason it comes from what guards the server, not from the server: a matter of who asks.
+    "PERMISSION_DENIED": errors.Unauthenticated,
+    "RESOURCE_EXHAUSTED": errors.Overloaded,
+    "FAILED_PRECONDITION": errors.ModelError,
+    "UNAVAILABLE": errors.ServerUnavailable,
+}
+
+
+def from_rpc_error(err: grpc.RpcError, *, target: str, source: str, timeout: float | None) -> TenclipError:
+    """Ours for gRPC's. `source`: the video as the caller named it; `timeout`: the deadline that was set."""
+    code, details = _code(err), _details(err)
+    metadata = _trailing_metadata(err)
+    cls = errors.error_classes().get(metadata.get(REASON_KEY, ""))
+    if cls is None:
+        cls, details = _by_code(code, details, target=target, timeout=timeout)
+    error = cls(details, source=source) if issubclass(cls, VideoError) else cls(details)
+    if isinstance(error, errors.Overloaded):
+        error.retry_after_seconds = _seconds(metadata.get(RETRY_AFTER_KEY, ""))
+    if isinstance(error, errors.ServerError):
+        error.request_id = metadata.get(REQUEST_ID_KEY, "")
+    return error
+
+
+def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> tuple[type[TenclipError], str]:
+    if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
+        # gRPC itself refuses it, before any code of the server runs: "Received message larger than max (A vs. B)".
+        return errors.MessageTooLarge, f"{target}: the server's message limit is too low for this video ({details})"
+    if code == "DEADLINE_EXCEEDED":
+        waited = "in time" if timeout is None else f"within {timeout:g} s"
+        return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"
+    if code == "UNAVAILABLE":
+        return errors.ServerUnavailable, f"{target}: no server answers there ({details})"
+    if code == "UNIMPLEMENTED":
+        return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
+    cls = _BY_CODE.get(code, errors.ServerError)
+    return cls, f"{target}: {details or code}"
+
+
+def _code(err: grpc.RpcError) -> str:
+    # Every error that a call raises is a grpc.Call too (or its asyncio twin); the base class alone promises nothing.
+    code = getattr(err, "code", None)
+    return str(code().name) if callable(code) else "UNKNOWN"
+
+
+def _details(err: grpc.RpcError) -> str:
+    details = getattr(err, "details", None)
+    return str(details() or "") if callable(details) else str(err)
+
+
+def _trailing_metadata(err: grpc.RpcError) -> Mapping[str, str]:
+    trailing = getattr(err, "trailing_metadata", None)
+    pairs = (trailing() or ()) if callable(trailing) else ()
+    return {key: value for key, value in pairs if isinstance(value, str)}
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and seconds >= 0 else None

@@ -1,0 +1,145 @@
+"""What a person names on the command line (files, folders, patterns, manifests) -> one ordered list of videos."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
+from tenclip_client._types import ServerPath
+from tenclip_client._video import printable
+
+# What a folder is searched for. A file that is named by itself is taken whatever its suffix.
+_SUFFIXES = "3gp asf avi flv gif m2ts m4v mjpeg mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
+VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
+PATH_COLUMNS = ("path", "video")
+
+
+@dataclass(frozen=True)
+class VideoInput:
+    """One video to work on. `name` identifies it in output and ledgers; `error` says why there is none to open."""
+
+    name: str
+    source: Path | ServerPath
+    error: TenclipError | None = None
+
+
+def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> list[VideoInput]:
+    """Videos in the order of the arguments; inside folders and patterns in the order of their names. Each name once.
+
+    A folder is searched with its sub-folders, by suffix; hidden files are passed over. Something that cannot be
+    expanded (an empty folder, a pattern without a match) stays in its place as an input with an `error`.
+    `server_paths`: take every argument as a path on the server, as it stands.
+    """
+    if server_paths:
+        return _unique(VideoInput(a, ServerPath(a)) for a in arguments)
+    return _unique(video for a in arguments for video in _expand(a))
+
+
+def read_manifest(path: Path, *, server_paths: bool = False) -> list[VideoInput]:
+    """The videos of a manifest: CSV or Parquet with a column `path` (or `video`), or a text file with one path a line.
+
+    Names are kept as written, so that results join with the manifest; relative ones are opened from the manifest's
+    folder. In text files empty lines and lines that begin with `#` are passed over.
+    Raises DatasetError that names the file, and FileNotFoundError.
+    """
+    readers = {".csv": _csv_paths, ".tsv": _csv_paths, ".parquet": _parquet_paths, ".txt": _text_paths}
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise DatasetError(f"{path}: a manifest is a .csv, .tsv, .parquet or .txt file")
+    names = reader(path)
+    if not names:
+        raise DatasetError(f"{path}: lists no videos")
+    if server_paths:
+        return _unique(VideoInput(n, ServerPath(n)) for n in names)
+    return _unique(VideoInput(printable(n), path.parent / n) for n in names)
+
+
+def _expand(argument: str) -> Iterator[VideoInput]:
+    path = Path(argument)
+    if os.path.isdir(argument):
+        yield from _folder(path)
+    elif glob.has_magic(argument) and not os.path.lexists(argument):
+        yield from _pattern(argument)
+    else:
+        # A missing file too: opening it gives the error that names it.
+        yield VideoInput(printable(argument), path)
+
+
+def _folder(folder: Path) -> Iterator[VideoInput]:
+    found: list[Path] = []
+    errors: list[OSError] = []
+    for root, folders, files in os.walk(folder, onerror=errors.append):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        found += [
+            Path(root, f) for f in sorted(files) if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES
+        ]
+    for err in errors:
+        name = printable(err.filename or folder)
+        yield VideoInput(name, Path(name), VideoNotReadable(f"{name}: cannot be listed: {err.strerror}", source=name))
+    if not found and not errors:
+        name = printable(folder)
+        wanted = ", ".join(sorted(VIDEO_SUFFIXES))
+        yield VideoInput(name, folder, VideoNotFound(f"{name}: no video files below it ({wanted})", source=name))
+    yield from (VideoInput(printable(p), p) for p in found)
+
+
+def _pattern(pattern: str) -> Iterator[VideoInput]:
+    matches = [m for m in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(m)]
+    if not matches:
+        name = printable(pattern)
+        yield VideoInput(name, Path(pattern), VideoNotFound(f"{name}: matches no file", source=name))
+    yield from (VideoInput(printable(m), Path(m)) for m in matches)
+
+
+def _unique(videos: Iterable[VideoInput]) -> list[VideoInput]:
+    return list({v.name: v for v in reversed(list(videos))}.values())[::-1]
+
+
+def _csv_paths(path: Path) -> list[str]:
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
+            column = _path_column(path, reader.fieldnames or ())
+            return [_cell(path, reader.line_num, row[column]) for row in reader]
+    except (csv.Error, UnicodeDecodeError) as err:
+        raise DatasetError(f"{path}: cannot be read as CSV in UTF-8: {err}") from err
+
+
+def _parquet_paths(path: Path) -> list[str]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        with path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+            column = _path_column(path, file.schema_arrow.names)
+            values: list[Any] = file.read(columns=[column])[column].to_pylist()
+    except pyarrow.ArrowException as err:
+        raise DatasetError(f"{path}: cannot be read as Parquet: {err}") from err
+    return [_cell(path, row, value) for row, value in enumerate(values, start=1)]
+
+
+def _text_paths(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as err:
+        raise DatasetError(f"{path}: is not UTF-8 text: {err}") from err
+    return [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _path_column(path: Path, columns: Sequence[str]) -> str:
+    for name in PATH_COLUMNS:
+        if name in columns:
+            return name
+    raise DatasetError(f"{path}: needs a column named 'path' (or 'video'); it has {', '.join(columns) or 'none'}")
+
+
+def _cell(path: Path, row: int, value: object) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise DatasetError(f"{path}: row {row} has no path: {value!r}")
+    return value.strip()

@@ -1,0 +1,266 @@
+"""What the server answers, as frozen dataclasses, and the few types that calls take.
+
+K: clips. D: length of a feature vector. Times are seconds from the video's first frame; intervals are half open.
+Vectors are `array.array("f")` (float32): `numpy.asarray(vector)` or `torch.frombuffer(vector)` view them in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from array import array
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+ClipMode = Literal["uniform", "center", "windows", "salient"]
+
+
+@dataclass(frozen=True)
+class ServerPath:
+    """A video that the server opens itself: a path on its machine, below one of the roots it was started with."""
+
+    path: str
+
+    def __str__(self) -> str:
+        return self.path
+
+
+class UseClientDefault:
+    """The type of USE_CLIENT_DEFAULT: "as the client was told", where None already means "none"."""
+
+    def __repr__(self) -> str:
+        return "USE_CLIENT_DEFAULT"
+
+
+USE_CLIENT_DEFAULT = UseClientDefault()
+
+
+class _Result:
+    """Base of all results."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON: dicts, lists, numbers and strings."""
+        plain: dict[str, Any] = _plain(self)
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassScore(_Result):
+    """A class and its probability. `label` is the class number where nobody published the names."""
+
+    index: int
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipInfo(_Result):
+    """One clip: T frames that the network saw at once. `looped`: it reached beyond the end and began again."""
+
+    index: int
+    start_seconds: float
+    end_seconds: float
+    frame_indices: tuple[int, ...] = field(repr=False)
+    looped: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipPrediction(_Result):
+    """The best classes of one clip, best first."""
+
+    clip: ClipInfo
+    top: tuple[ClassScore, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipFeatures(_Result):
+    """What the classifier's last layer sees of one clip: [D] float32."""
+
+    clip: ClipInfo
+    values: array[float] = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Features(_Result):
+    """Feature vectors of every clip, and their mean over the video: [D] float32."""
+
+    clips: tuple[ClipFeatures, ...]
+    mean: array[float] = field(repr=False)
+
+    @property
+    def dim(self) -> int:
+        return len(self.mean)
+
+    def numpy(self) -> NDArray[np.float32]:
+        """The clips' vectors as one array: float32 [K,D]. Needs numpy, which the client itself does not."""
+        import numpy as np
+
+        flat = b"".join(c.values.tobytes() for c in self.clips)
+        return np.frombuffer(bytearray(flat), np.float32).reshape(len(self.clips), self.dim)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimelinePoint(_Result):
+    """The salience of one window, comparable within one video and one scorer. `selected`: it was classified."""
+
+    start_seconds: float
+    end_seconds: float
+    score: float
+    selected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline(_Result):
+    """The salience of every window of a video, in order of time."""
+
+    scorer: str
+    points: tuple[TimelinePoint, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo(_Result):
+    """What the server found in the file. Width and height are as shown, after `rotation` (degrees clockwise).
+
+    `num_frames` is counted; `declared_frames` is what the header says, 0 when it says nothing.
+    """
+
+    container: str
+    codec: str
+    width: int
+    height: int
+    rotation: int
+    frames_per_second: float
+    num_frames: int
+    declared_frames: int
+    duration_seconds: float
+    has_audio: bool
+    variable_frame_rate: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodeReport(_Result):
+    """What did not go as the file promised. For a substituted frame its nearest decoded neighbour stands in."""
+
+    frames_requested: int
+    frames_decoded: int
+    frames_substituted: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance(_Result):
+    """How an answer came about. `timings` are seconds by stage, on the server."""
+
+    model: str
+    version: str
+    protocol: str
+    runtime: str
+    server_version: str
+    request_id: str
+    timings: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(_Result):
+    """The answer to `predict`. `top`: the best classes of the whole video, best first.
+
+    `clips` is empty, `features` and `timeline` are None, unless they were asked for (a salient selection always has a
+    timeline).
+    """
+
+    top: tuple[ClassScore, ...]
+    clips: tuple[ClipPrediction, ...]
+    features: Features | None
+    timeline: Timeline | None
+    video: VideoInfo
+    report: DecodeReport
+    provenance: Provenance
+
+    @property
+    def label(self) -> str:
+        """The best class."""
+        return self.top[0].label
+
+    @property
+    def score(self) -> float:
+        """Its probability."""
+        return self.top[0].score
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoFeatures(_Result):
+    """The answer to `extract_features`."""
+
+    features: Features
+    video: VideoInfo
+    report: DecodeReport
+    provenance: Provenance
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo(_Result):
+    """A model that the server holds. `labels` and `bundle` (bundle.json) are filled by `get_model` only.
+
+    `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
+    for names that nobody published.
+    """
+
+    name: str
+    version: str
+    is_default_version: bool
+    architecture: str
+    family: str
+    num_classes: int
+    feature_dim: int
+    runtime: str
+    runtime_reason: str
+    default_protocol: str
+    protocols: tuple[str, ...]
+    clip_spec: Mapping[str, Any] = field(repr=False)
+    state: str
+    label_source: str
+    labels: tuple[str, ...] = field(repr=False)
+    bundle: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def ref(self) -> str:
+        """`name:version`, as the `model` argument of every call takes it."""
+        return f"{self.name}:{self.version}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailedModel(_Result):
+    """A directory that looks like a bundle and could not be loaded."""
+
+    name: str
+    version: str
+    error: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelList(_Result):
+    """The answer to `list_models`; iterating it gives the models."""
+
+    models: tuple[ModelInfo, ...]
+    failed: tuple[FailedModel, ...]
+
+    def __iter__(self) -> Iterator[ModelInfo]:
+        return iter(self.models)
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, _Result):
+        # Every result is a dataclass; _Result itself is never made.
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}  # type: ignore[arg-type]
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, tuple | list | array):
+        return [_plain(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""The `tenclip` command: one root; every package brings its own sub-commands."""

@@ -1,0 +1,165 @@
+"""The root of `tenclip`: finds the sub-commands, loads the one that is asked for, and turns errors into one line.
+
+Every package registers plain annotated functions in the entry-point group `tenclip.commands`. Only the function that
+the command line names is imported; `tenclip --help` lists the others from the summaries below.
+Exit codes: 0 done; 1 an error of ours, said in one line; 2 wrong usage; 130 interrupted. A bug ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, NoReturn
+
+import typer
+from rich.markup import escape
+from typer.main import get_command
+
+from tenclip_api.errors import TenclipError
+from tenclip_client.cli.messages import one_line
+
+GROUP = "tenclip.commands"
+DEBUG_VARIABLE = "TENCLIP_DEBUG"
+
+# First sentence of each command's docstring, in the order of a project's life, under the heading it is listed by.
+SUMMARIES: dict[str, dict[str, str]] = {
+    "Start here": {
+        "demo": "Train, export, serve and use a small model, from generated videos to a report.",
+    },
+    "Use a server": {
+        "predict": "Recognise the actions in videos.",
+        "features": "Extract features of many videos into one Parquet file.",
+        "models": "List the models of a server, or show one of them.",
+    },
+    "Train and export": {
+        "synth": "Generate action videos whose classes only motion tells apart.",
+        "train": "Train a model.",
+        "evaluate": "Evaluate a model on labelled videos.",
+        "probe": "Fit a linear classifier on extracted features.",
+        "export": "Export a checkpoint as a bundle that can be served.",
+    },
+    "Serve and inspect": {
+        "serve": "Serve a directory of bundles over gRPC.",
+        "inspect": "Show what is in a video file and which clips would be taken from it.",
+    },
+}
+# What a user's file system answers; anything else is a bug.
+_FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `tenclip` with `argv` (without the program's name; None: the process's own) and exit."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    commands = {e.name: e for e in entry_points(group=GROUP)}
+    name = requested_command(arguments, commands)
+    debug = bool(os.environ.get(DEBUG_VARIABLE)) or "--traceback" in arguments[: _position(arguments, name)]
+    try:
+        build_command(commands, name)(args=arguments, prog_name="tenclip")
+        sys.exit(0)
+    except ModuleNotFoundError as err:
+        if debug or name is None or _is_ours(err.name):
+            raise
+        _fail(missing_module(commands[name], err.name or str(err)))
+    except (TenclipError, *_FILE_ERRORS) as err:
+        if debug:
+            traceback.print_exc()
+        _fail(one_line(err))
+
+
+def requested_command(arguments: Sequence[str], commands: dict[str, EntryPoint]) -> str | None:
+    """The sub-command that the command line names: its first word. The root's own options take no values."""
+    # Completion runs without arguments; the line so far is in the environment.
+    words = arguments or os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
+    first = next((w for w in words if not w.startswith("-")), None)
+    return first if first in commands else None
+
+
+def build_command(commands: dict[str, EntryPoint], name: str | None) -> Any:
+    """The root command. Only `name` is imported; the others are there to be listed."""
+    app = typer.Typer(
+        name="tenclip",
+        help="Train, export and serve video action-recognition models.",
+        epilog=f"{DEBUG_VARIABLE}=1 or --traceback shows where an error comes from.",
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        pretty_exceptions_enable=False,
+        no_args_is_help=True,
+    )
+    app.callback()(_root)
+    for heading, summary, command in _listed(commands):
+        function = load(commands[command]) if command == name else _placeholder
+        app.command(
+            command,
+            help=escape(help_text(function)) if command == name else summary,
+            short_help=summary,
+            rich_help_panel=heading,
+            no_args_is_help=False,
+        )(function)
+    root = get_command(app)
+    # Docstrings and option helps are plain text: what stands in brackets is no markup.
+    for parameter in getattr(root, "commands", {}).get(name, root).params:
+        parameter.help = escape(parameter.help) if getattr(parameter, "help", None) else None
+    return root
+
+
+def load(entry: EntryPoint) -> Callable[..., Any]:
+    """The function behind a sub-command. Raises ModuleNotFoundError where its extra is not installed."""
+    function: Callable[..., Any] = entry.load()
+    return function
+
+
+def help_text(function: Callable[..., Any]) -> str:
+    r"""A function's docstring for the help page: without the `\b` marks that only say "keep these lines"."""
+    return "\n".join(line for line in (function.__doc__ or "").splitlines() if line.strip() != "\b")
+
+
+def missing_module(entry: EntryPoint, module: str) -> str:
+    """What to say when a command needs a module that is not installed."""
+    package = f"tenclip[{','.join(entry.extras)}]" if entry.extras else "tenclip"
+    return f"`tenclip {entry.name}` needs {module}, which is not installed: pip install '{package}'"
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tenclip {version('tenclip')}")
+        raise typer.Exit
+
+
+def _root(
+    version: bool = typer.Option(
+        False, "--version", help="Show the version and exit.", is_eager=True, callback=_show_version
+    ),
+    # Read by main() before anything is imported; named here so that it is known and listed.
+    traceback: bool = typer.Option(False, "--traceback", help="Show where an error comes from."),
+) -> None:
+    """Options of the root; they are over when a sub-command begins."""
+
+
+def _listed(commands: dict[str, EntryPoint]) -> list[tuple[str, str, str]]:
+    """(heading, summary, name) of every installed command; ones of other packages come last."""
+    known = [(heading, text, name) for heading, group in SUMMARIES.items() for name, text in group.items()]
+    names = {name for _, _, name in known}
+    other = [("Others", f"From {e.module.partition('.')[0]}.", n) for n, e in sorted(commands.items())]
+    return [k for k in known if k[2] in commands] + [o for o in other if o[2] not in names]
+
+
+def _placeholder() -> None:
+    raise AssertionError("a command that was listed was run without being loaded")
+
+
+def _position(arguments: Sequence[str], name: str | None) -> int:
+    return list(arguments).index(name) if name is not None else len(arguments)
+
+
+def _is_ours(module: str | None) -> bool:
+    return module is not None and module.partition(".")[0].startswith("tenclip")
+
+
+def _fail(message: str) -> NoReturn:
+    typer.secho(f"Error: {message}", fg="red", err=True)
+    sys.exit(1)
