@@ -123,7 +123,7 @@ def _decode(
     height, width = video.frame_size(spec.resize)
     if crop != "none":
         height = width = side
-    views = 3 if crop == "three" else 1
+    views = 1 if crop in ("none", "center") else 3
     size = len(plan) * views * spec.num_frames * height * width * 3
     if size > MAX_CLIP_BYTES:
         raise VideoTooLarge(

@@ -5,15 +5,17 @@ The same names mean the same thing in evaluation, serving and batch jobs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_video.sampling import ClipSelection
+from tenclip_video.spec import ClipSpec
 
-CropMode = Literal["center", "three"]
+# three: MMAction2's order and rounding; three-pyslowfast: PySlowFast's.
+CropMode = Literal["center", "three", "three-pyslowfast"]
 # What is averaged over positions, views and clips.
 Averaging = Literal["probabilities", "logits", "vmz_joint"]
 
@@ -22,8 +24,9 @@ Averaging = Literal["probabilities", "logits", "vmz_joint"]
 class Protocol:
     """A named test protocol.
 
-    `crop`: "center", or "three" views along the longer side. `fully_convolutional` crops to
-    `ClipSpec.fully_convolutional_crop` instead of `ClipSpec.crop`.
+    `crop`: "center", or three views along the longer side. `fully_convolutional` crops to
+    `ClipSpec.fully_convolutional_crop` instead of `ClipSpec.crop`. `short_edge` scales the shorter side to the smaller
+    side of a squashing spec instead of squashing ("SE" in the tables of the IG-65M paper).
     """
 
     name: str
@@ -32,6 +35,19 @@ class Protocol:
     crop: CropMode = "center"
     fully_convolutional: bool = False
     averaging: Averaging = "probabilities"
+    short_edge: bool = False
+
+    @property
+    def views(self) -> int:
+        """Crops of each clip."""
+        return 1 if self.crop == "center" else 3
+
+    def apply(self, spec: ClipSpec) -> ClipSpec:
+        """The spec with the resize that this protocol uses."""
+        if not self.short_edge or spec.resize.mode != "squash":
+            return spec
+        edge = min(spec.resize.height, spec.resize.width)
+        return replace(spec, resize=replace(spec.resize, mode="short_edge", short_edge=edge))
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -42,6 +58,64 @@ PROTOCOLS: dict[str, Protocol] = {
             name="fully-convolutional",
             description="10 uniform clips, larger crop, softmax at each position, averaged (IG-65M, section 4.4)",
             fully_convolutional=True,
+        ),
+        Protocol(
+            name="fully-convolutional-se",
+            description="the same on frames whose short edge is scaled, aspect ratio kept (IG-65M, SE)",
+            fully_convolutional=True,
+            short_edge=True,
+        ),
+        Protocol(
+            name="vmz-joint",
+            description="as fully-convolutional, with one softmax over classes and positions (VMZ, Caffe2)",
+            fully_convolutional=True,
+            averaging="vmz_joint",
+        ),
+        Protocol(
+            name="vmz-logits",
+            description="10 uniform clips, centre crop, logits averaged (VMZ, PyTorch)",
+            averaging="logits",
+        ),
+        Protocol(
+            name="torchvision-5",
+            description="5 uniform clips, centre crop, softmax of each, averaged (torchvision's video level)",
+            selection=ClipSelection(num_clips=5),
+        ),
+        Protocol(
+            name="mmaction2-10x3",
+            description="10 clips x 3 crops, softmax of each, averaged (MMAction2)",
+            selection=ClipSelection(rule="mmaction2"),
+            crop="three",
+        ),
+        Protocol(
+            name="pyslowfast-10x3",
+            description="10 clips x 3 crops, softmax of each, averaged (PySlowFast)",
+            selection=ClipSelection(rule="pyslowfast"),
+            crop="three-pyslowfast",
+        ),
+        Protocol(
+            name="pytorchvideo-10x3",
+            description="10 clips by seconds x 3 crops, softmax of each, averaged (pytorchvideo)",
+            selection=ClipSelection(rule="pytorchvideo"),
+            crop="three-pyslowfast",
+        ),
+        Protocol(
+            name="3d-resnets",
+            description="every window of the clip's length, centre crop, softmax of each, averaged (3D-ResNets)",
+            selection=ClipSelection(mode="windows", rule="3d-resnets"),
+        ),
+        Protocol(
+            name="tsn-3",
+            description="3 segments, centre crop, logits averaged (TSN)",
+            selection=ClipSelection(num_clips=3, rule="tsn"),
+            averaging="logits",
+        ),
+        Protocol(
+            name="tsn-25",
+            description="25 segments x 3 crops, logits averaged (TSN, MMAction2)",
+            selection=ClipSelection(num_clips=25, rule="tsn"),
+            crop="three",
+            averaging="logits",
         ),
         Protocol(
             name="center-clip",

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_video import rules
+from tenclip_video.rules import SamplingRule
 from tenclip_video.spec import ClipSpec
 
 SelectionMode = Literal["uniform", "center", "windows", "random", "salient"]
@@ -26,6 +29,7 @@ class ClipSelection:
     overlap). random: `num_clips` by an explicit rng. salient: the `num_clips` windows that a scorer ranks highest.
     `start_seconds`/`end_seconds` restrict all of them to a part of the video, half open.
     `max_clips` is a ceiling on windows; a video with more raises rather than being cut silently.
+    `rule` is whose arithmetic places uniform clips and windows (`tenclip_video.rules`).
     """
 
     mode: SelectionMode = "uniform"
@@ -34,8 +38,11 @@ class ClipSelection:
     start_seconds: float | None = None
     end_seconds: float | None = None
     max_clips: int | None = None
+    rule: SamplingRule = "vmz"
 
     def __post_init__(self) -> None:
+        if self.rule not in get_args(SamplingRule):
+            raise ValueError(f"sampling rule {self.rule!r} is not one of {', '.join(get_args(SamplingRule))}")
         if self.mode not in get_args(SelectionMode):
             raise ValueError(f"clip selection {self.mode!r} is not one of {', '.join(get_args(SelectionMode))}")
         if self.num_clips < 1:
@@ -137,11 +144,7 @@ def plan_starts(
             raise ValueError("random clips need an explicit rng")
         return random_starts(num_frames, spec.span, selection.num_clips, rng)
     starts = window_starts(num_frames, spec.span, selection.window_step)
-    if selection.mode == "windows" and selection.max_clips is not None and len(starts) > selection.max_clips:
-        raise ValueError(
-            f"{len(starts)} windows of {spec.span} frames, more than the {selection.max_clips} allowed; "
-            f"ask for a part of the video, a larger window step, or {selection.max_clips} uniform clips"
-        )
+    _check_count(len(starts), spec, selection)
     return starts
 
 
@@ -173,9 +176,50 @@ def plan_clips(
     if spec.target_fps is not None:
         end = times[last] if last < len(times) else duration
         timeline = first + resample(times[first:last] - times[first], spec.target_fps, end - times[first])
-    starts = plan_starts(len(timeline), spec, selection, rng)
-    clips = [clip_at(s, spec, len(timeline)) for s in starts]
+    clips = _place(timeline, times, duration, spec, selection, rng)
     return [Clip(tuple(int(timeline[i]) for i in c.frames), c.looped) for c in clips]
+
+
+def _place(
+    timeline: NDArray[np.int64],
+    times: NDArray[np.float64],
+    duration: float,
+    spec: ClipSpec,
+    selection: ClipSelection,
+    rng: np.random.Generator | None,
+) -> list[Clip]:
+    """The clips of a timeline (frame indices [M]), as indices into it."""
+    if selection.rule == "vmz" or selection.mode not in ("uniform", "windows"):
+        starts = plan_starts(len(timeline), spec, selection, rng)
+        return [clip_at(s, spec, len(timeline)) for s in starts]
+    shown = times[timeline] - times[timeline[0]]
+    indices = _authors_clips(shown, duration - float(times[timeline[0]]), spec, selection)
+    _check_count(len(indices), spec, selection)
+    return [Clip(tuple(clip), looped=any(b < a for a, b in pairwise(clip))) for clip in indices]
+
+
+def _authors_clips(
+    times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
+) -> list[list[int]]:
+    num_frames, count, length, stride = len(times), selection.num_clips, spec.num_frames, spec.frame_stride
+    if selection.rule == "mmaction2":
+        return rules.mmaction2(num_frames, count, length, stride)
+    if selection.rule == "tsn":
+        return rules.tsn(num_frames, count, length, stride)
+    if selection.rule == "pyslowfast":
+        rate = (num_frames - 1) / float(times[-1]) if num_frames > 1 and times[-1] > 0 else 30.0
+        return rules.pyslowfast(num_frames, count, length, stride, rate)
+    if selection.rule == "pytorchvideo":
+        return rules.pytorchvideo(times, duration, count, length, stride)
+    return rules.resnets_3d(num_frames, length, stride)
+
+
+def _check_count(count: int, spec: ClipSpec, selection: ClipSelection) -> None:
+    if selection.mode == "windows" and selection.max_clips is not None and count > selection.max_clips:
+        raise ValueError(
+            f"{count} windows of {spec.span} frames, more than the {selection.max_clips} allowed; "
+            f"ask for a part of the video, a larger window step, or {selection.max_clips} uniform clips"
+        )
 
 
 def clip_seconds(clip: Clip, times: NDArray[np.float64], duration: float) -> tuple[float, float]:

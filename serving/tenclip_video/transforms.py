@@ -27,8 +27,20 @@ def three_crop_offsets(height: int, width: int, crop_height: int, crop_width: in
     return [(0, dx), (2 * dy, dx), (dy, dx)]
 
 
+def pyslowfast_offsets(height: int, width: int, crop: int) -> list[tuple[int, int]]:
+    """(top, left) of PySlowFast's three views along the longer side, in its order: begin, centre (rounded up), end.
+
+    >>> pyslowfast_offsets(256, 341, 256)
+    [(0, 0), (0, 43), (0, 85)]
+    """
+    top, left = -(-(height - crop) // 2), -(-(width - crop) // 2)
+    if height > width:
+        return [(0, left), (top, left), (height - crop, left)]
+    return [(top, 0), (top, left), (top, width - crop)]
+
+
 def crop_views(frames: NDArray[np.uint8], crop: int, mode: CropMode) -> list[NDArray[np.uint8]]:
-    """Square views of frames [..., H, W, 3]: one for "center", three for "three"; no copies.
+    """Square views of frames [..., H, W, 3], without copies: one for "center", three for the others.
 
     Raises ValueError when the frames are smaller than the crop: the spec's resize and crop contradict each other.
     """
@@ -37,6 +49,8 @@ def crop_views(frames: NDArray[np.uint8], crop: int, mode: CropMode) -> list[NDA
         raise ValueError(f"a crop of {crop} does not fit into frames of {height}x{width}")
     if mode == "center":
         offsets = [(center_offset(height, crop), center_offset(width, crop))]
-    else:
+    elif mode == "three":
         offsets = three_crop_offsets(height, width, crop, crop)
+    else:
+        offsets = pyslowfast_offsets(height, width, crop)
     return [frames[..., top : top + crop, left : left + crop, :] for top, left in offsets]
