@@ -15,15 +15,15 @@ from tenclip_serving.config import LogFormat
 
 LOGGER = logging.getLogger("tenclip_serving")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
-_USABLE_ID = re.compile(r"^[A-Za-z0-9._:-]{1,64}$")
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 def new_request_id(proposed: str | None = None) -> str:
     """The caller's own id where it can stand in logs and headers as it is, else 32 random hex digits."""
-    return proposed if proposed is not None and _USABLE_ID.match(proposed) else uuid.uuid4().hex
+    return proposed if proposed is not None and _USABLE_ID.fullmatch(proposed) else uuid.uuid4().hex
 
 
-def log(level: int, message: str, *, exc_info: bool = False, **fields: Any) -> None:
+def log(level: int, message: str, /, *, exc_info: bool = False, **fields: Any) -> None:
     """One line: a message for people, `fields` for machines."""
     LOGGER.log(level, message, exc_info=exc_info, extra={"fields": fields})
 

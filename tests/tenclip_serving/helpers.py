@@ -1,0 +1,232 @@
+"""Small real bundles (an ONNX graph that both runtimes execute), small real videos, and a server process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import grpc
+import numpy as np
+import onnx
+import psutil
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
+from tenclip_serving.runtimes import Outputs
+from tenclip_video.bundle import BundleInfo, Golden, Parity, Speed, Variant, read_bundle, sha256
+from tenclip_video.spec import ClipSpec, Resize
+
+SPEC = ClipSpec(num_frames=4, resize=Resize(height=40, width=52), crop=32, fully_convolutional_crop=40)
+STRIDE = 8  # of the pool: 40 x 40 pixels give 2 x 2 positions
+LABELS = ("red", "green", "blue", "moving")
+
+
+def _weights(num_classes: int) -> NDArray[np.float32]:
+    """[K,6]: classes from mean colours and mean change of colours."""
+    weights = np.random.default_rng(1).normal(size=(num_classes, 6)).astype(np.float32)
+    weights[:3, :3] += 6 * np.eye(3, dtype=np.float32)[: min(3, num_classes)]
+    return weights / 64
+
+
+def reference(clips: NDArray[np.uint8], num_classes: int = len(LABELS), crop: int = SPEC.crop) -> Outputs:
+    """What the graph computes, in numpy: uint8 [B,T,H,W,3] -> logits [B,K,P], features [B,6]."""
+    x = clips.astype(np.float64)
+    maps = np.concatenate([x.mean(1), np.abs(np.diff(x, axis=1)).mean(1)], axis=-1)  # [B,H,W,6]
+    starts = range(0, maps.shape[1] - crop + 1, STRIDE)
+    cells = [maps[:, r : r + crop, c : c + crop].mean((1, 2)) for r in starts for c in starts]
+    pooled = np.stack(cells, -1)  # [B,6,P]
+    logits = np.einsum("kd,bdp->bkp", _weights(num_classes).astype(np.float64), pooled)
+    return Outputs(logits.astype(np.float32), pooled.mean(-1).astype(np.float32))
+
+
+def write_graph(path: Path, *, num_frames: int, crop: int, num_classes: int) -> None:
+    """mean over time and mean absolute difference, average pool of the pooled size, a linear layer at each position."""
+    constants = {
+        "weights": _weights(num_classes),
+        "first": np.array([0], np.int64),
+        "second": np.array([1], np.int64),
+        "last": np.array([num_frames - 1], np.int64),
+        "end": np.array([num_frames], np.int64),
+        "time": np.array([1], np.int64),
+        "positions": np.array([2], np.int64),
+        "flat": np.array([0, 6, -1], np.int64),
+    }
+    nodes = [
+        helper.make_node("Cast", ["clips"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "time"], ["mean"], keepdims=0),
+        helper.make_node("Slice", ["x", "second", "end", "time"], ["later"]),
+        helper.make_node("Slice", ["x", "first", "last", "time"], ["earlier"]),
+        helper.make_node("Sub", ["later", "earlier"], ["change"]),
+        helper.make_node("Abs", ["change"], ["absolute"]),
+        helper.make_node("ReduceMean", ["absolute", "time"], ["motion"], keepdims=0),
+        helper.make_node("Concat", ["mean", "motion"], ["maps"], axis=3),
+        helper.make_node("Transpose", ["maps"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["cells"], kernel_shape=[crop, crop], strides=[STRIDE, STRIDE]),
+        helper.make_node("Reshape", ["cells", "flat"], ["pooled"]),
+        helper.make_node("MatMul", ["weights", "pooled"], ["logits"]),
+        helper.make_node("ReduceMean", ["pooled", "positions"], ["features"], keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "tiny",
+        [helper.make_tensor_value_info("clips", TensorProto.UINT8, ["B", num_frames, "H", "W", 3])],
+        [
+            helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", num_classes, "P"]),
+            helper.make_tensor_value_info("features", TensorProto.FLOAT, ["B", 6]),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
+def make_bundle(
+    root: Path,
+    name: str = "tiny",
+    version: str = "1",
+    *,
+    spec: ClipSpec = SPEC,
+    labels: tuple[str, ...] = LABELS,
+    golden_shift: float = 0.0,
+    speed: tuple[Speed, ...] = (),
+    parity: tuple[Parity, ...] = (),
+    default_protocol: str = "ten-clip",
+) -> Path:
+    """A bundle that `read_bundle` accepts. `golden_shift` is added to its golden logits: a drifted one."""
+    path = root / name / version
+    path.mkdir(parents=True)
+    write_graph(path / "model.onnx", num_frames=spec.num_frames, crop=spec.crop, num_classes=len(labels))
+    rng = np.random.default_rng(0)
+    clips = rng.integers(0, 256, (2, spec.num_frames, spec.crop, spec.crop, 3), np.uint8)
+    logits, features = reference(clips, len(labels), spec.crop)
+    golden = Golden(clips, logits + np.float32(golden_shift), features)
+    np.savez(path / "golden.npz", clips=golden.clips, logits=golden.logits, features=golden.features)
+    (path / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    info = BundleInfo(
+        name=name,
+        version=version,
+        architecture="tiny-linear",
+        family="tests",
+        clip_spec=spec,
+        num_classes=len(labels),
+        feature_dim=6,
+        default_protocol=default_protocol,
+        variants=(
+            Variant(name="fp32", format="onnx", path="model.onnx", files={"model.onnx": sha256(path / "model.onnx")}),
+        ),
+        speed=speed,
+        parity=parity,
+    )
+    (path / "bundle.json").write_text(json.dumps(info.to_dict()), encoding="utf-8")
+    read_bundle(path)
+    return path
+
+
+def make_video(
+    path: Path, *, num_frames: int = 40, size: tuple[int, int] = (64, 48), fps: int = 20, seconds_of_motion: float = 0.0
+) -> Path:
+    """An MPEG-4 video that goes from red to blue; for `seconds_of_motion` from its middle a bar runs over it."""
+    width, height = size
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=fps)
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        stream.time_base = Fraction(1, fps)
+        for i in range(num_frames):
+            share = i / max(num_frames - 1, 1)
+            picture = np.empty((height, width, 3), np.uint8)
+            picture[:] = (int(200 * (1 - share)), 30, int(200 * share))
+            since = i / fps - num_frames / fps / 2
+            if 0 <= since < seconds_of_motion:
+                left = (i * 9) % width
+                picture[:, left : left + 12] = 255
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts = i
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@dataclass(frozen=True)
+class ServerProcess:
+    """A server of its own process. `stdout` is all that it printed when it was ready."""
+
+    process: subprocess.Popen[str]
+    address: str
+    metrics_address: str | None
+    stdout: str
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8")
+
+    @contextlib.contextmanager
+    def stub(self, **options: Any) -> Iterator[VideoRecognitionStub]:
+        with grpc.insecure_channel(self.address, options=list(options.items())) as channel:
+            yield VideoRecognitionStub(channel)
+
+    def decode_workers(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [c for c in children if "tenclip_serving.decode_worker" in " ".join(c.cmdline())]
+
+
+@contextlib.contextmanager
+def running_server(directory: Path, *arguments: str) -> Iterator[ServerProcess]:
+    """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped whatever happens."""
+    command = [
+        sys.executable,
+        "-m",
+        "tenclip_serving",
+        str(directory),
+        "--port",
+        "0",
+        "--metrics-port",
+        "0",
+        *arguments,
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        log_path = Path(folder) / "log"
+        with log_path.open("w") as log:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+            )
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            match = re.fullmatch(r"tenclip serving \d+ models on (\S+), metrics (?:on (\S+)|off)\n", line)
+            assert match, f"server said {line!r}\n{log_path.read_text()}"
+            yield ServerProcess(process, match[1], match[2], line, log_path)
+        finally:
+            stop(process)
+
+
+def stop(process: subprocess.Popen[str], *, seconds: float = 20) -> int:
+    """SIGTERM, and SIGKILL for one that does not go."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        code = process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        code = process.wait()
+    if process.stdout is not None and not process.stdout.closed:
+        process.stdout.close()
+    return code
+
+
+def without_fully_convolutional(spec: ClipSpec = SPEC) -> ClipSpec:
+    return replace(spec, fully_convolutional_crop=None)

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_serving.config import ServerConfig
+
+
+def test_defaults_are_valid(tmp_path: Path) -> None:
+    config = ServerConfig(directory=tmp_path)
+    assert config.num_decode_workers >= 1
+    assert "port=7411" in config.describe()
+    assert "allow_roots=none" in config.describe()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "says"),
+    [
+        ("port", 65536, "port must be from 0 to 65535, got 65536"),
+        ("port", -1, "port must be"),
+        ("metrics_port", -2, "metrics_port must be from -1"),
+        ("max_message_mb", 2048, "max_message_mb must be from 1 to 2047"),
+        ("max_message_mb", 0, "max_message_mb"),
+        ("max_clips", 0, "max_clips"),
+        ("decode_workers", -1, "decode_workers"),
+        ("max_decode_seconds", 0.0, "max_decode_seconds must be above 0"),
+        ("max_request_seconds", float("nan"), "max_request_seconds"),
+        ("shutdown_grace_seconds", -1.0, "shutdown_grace_seconds"),
+        ("runtime", "tensorflow", "runtime 'tensorflow' is not one of auto, onnxruntime, openvino"),
+        ("log_format", "xml", "log_format 'xml'"),
+        ("host", "", "host must not be empty"),
+    ],
+)
+def test_refuses_what_cannot_work(tmp_path: Path, field: str, value: Any, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        ServerConfig(directory=tmp_path, **{field: value})
+
+
+def test_directories_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is not a directory; it must hold bundles"):
+        ServerConfig(directory=tmp_path / "none")
+    with pytest.raises(ValueError, match=r"allowed root .* is not a directory"):
+        ServerConfig(directory=tmp_path, allow_roots=(tmp_path / "none",))
+
+
+def test_describes_every_root(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    config = ServerConfig(directory=tmp_path, allow_roots=(tmp_path, tmp_path / "a"))
+    assert f"allow_roots={tmp_path},{tmp_path / 'a'}" in config.describe()
