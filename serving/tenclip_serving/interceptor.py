@@ -17,8 +17,8 @@ from tenclip_serving.metrics import Metrics
 
 REASON_KEY = "tenclip-reason"
 REQUEST_ID_KEY = "tenclip-request-id"
-# A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
-_MAX_MESSAGE = 2000
+# Bytes. A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
+_MAX_MESSAGE = 4000
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -106,4 +106,11 @@ def _why_cancelled(context: Context) -> grpc.StatusCode:
 
 
 def _shorten(message: str) -> str:
-    return message if len(message) <= _MAX_MESSAGE else f"{message[:_MAX_MESSAGE]}..."
+    """Cut to what fits a header, in which every byte but printable ASCII takes three."""
+    message = message.encode("utf-8", "replace").decode("utf-8")  # no lone surrogates from names of files
+    size = 0
+    for i, char in enumerate(message):
+        size += 1 if char.isascii() and char.isprintable() else 3 * len(char.encode("utf-8"))
+        if size > _MAX_MESSAGE:
+            return f"{message[:i]}..."
+    return message

@@ -201,16 +201,16 @@ class DecodePool:
                 done.pop().result()
             self._give_back(worker)
         else:
-            await self._replace(worker, "cancelled", job)
+            self._replace_later(worker, "cancelled", job)
 
     def _replace_later(self, worker: DecodeWorker, reason: str, job: Future[VideoClips] | None = None) -> None:
-        self._run_in_background(self._replace(worker, reason, job))
-
-    async def _replace(self, worker: DecodeWorker, reason: str, job: Future[VideoClips] | None = None) -> None:
-        """A new worker for one that is dead, stuck (it is killed) or has served its time."""
-        loop = asyncio.get_running_loop()
+        """A new worker for one that is dead, stuck in `job` (it is killed) or has served its time."""
         self._on_restart(reason)
         log(logging.WARNING, "decode worker replaced", reason=reason, pid=worker.pid, requests=worker.num_requests)
+        self._run_in_background(self._replace(worker, job))
+
+    async def _replace(self, worker: DecodeWorker, job: Future[VideoClips] | None) -> None:
+        loop = asyncio.get_running_loop()
         if job is not None:
             worker.kill()
             with contextlib.suppress(Exception):

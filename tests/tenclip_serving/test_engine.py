@@ -1,0 +1,296 @@
+"""The core without gRPC: real decode processes, a runtime that needs no weights."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tenclip_api.errors import (
+    DeadlineExceeded,
+    DecodeWorkerDied,
+    EmptyVideo,
+    InvalidRequest,
+    NotAVideo,
+    PathNotAllowed,
+    VideoNotFound,
+)
+from tenclip_serving.config import ServerConfig
+from tenclip_serving.engine import Engine
+from tenclip_serving.metrics import STAGES, Metrics
+from tenclip_serving.recognition import ClipRequest, RecognitionRequest
+from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.runtimes.fake import FakeRuntime
+from tenclip_video.bundle import read_bundle
+from tenclip_video.clips import read_clips
+from tenclip_video.sampling import ClipSelection
+from tenclip_video.spec import ClipSpec
+
+from .helpers import LABELS, SPEC, make_bundle
+
+
+def value(metrics: Metrics, name: str, **labels: str) -> float:
+    return metrics.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture(scope="module")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_bundle(tmp_path_factory.mktemp("bundle"))
+
+
+@pytest.fixture
+def runtime() -> FakeRuntime:
+    return FakeRuntime(crop=SPEC.crop, batch_size=4)
+
+
+OpenEngine = Callable[..., contextlib.AbstractAsyncContextManager[Engine]]
+
+
+@pytest.fixture
+def open_engine(bundle_path: Path, videos: Path, runtime: FakeRuntime) -> OpenEngine:
+    @contextlib.asynccontextmanager
+    async def opened(*, spec: ClipSpec = SPEC, **changes: Any) -> AsyncIterator[Engine]:
+        bundle = read_bundle(bundle_path)
+        bundle = replace(bundle, info=replace(bundle.info, clip_spec=spec))
+        model = ServedModel(bundle=bundle, runtime=runtime, runtime_reason="tests")
+        settings = {"decode_workers": 1, "allow_roots": (videos,), **changes}
+        engine = Engine(ServerConfig(directory=bundle_path.parent, **settings), Repository({"tiny": {"1": model}}))
+        await engine.start()
+        try:
+            yield engine
+        finally:
+            await engine.close()
+
+    return opened
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60))  # type: ignore[arg-type]
+
+
+def path(name: str = "colors.mp4", **changes: Any) -> RecognitionRequest:
+    return RecognitionRequest(path=name, **changes)
+
+
+def test_one_decode_and_one_pass_give_everything(open_engine: OpenEngine, runtime: FakeRuntime, videos: Path) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path(timeline=True))
+            assert runtime.batches == [4, 4, 2]
+            expected = read_clips(videos / "colors.mp4", SPEC)
+            outputs = FakeRuntime(crop=SPEC.crop).run(expected.clips)
+            np.testing.assert_allclose(result.clip_features, outputs.features, rtol=1e-5)
+            np.testing.assert_allclose(result.features, outputs.features.mean(0), rtol=1e-5)
+            assert result.clip_probabilities.shape == (10, len(LABELS))
+            np.testing.assert_allclose(result.probabilities, result.clip_probabilities.mean(0), rtol=1e-5)
+            assert [(c.start_seconds, c.end_seconds) for c in result.clips] == list(expected.seconds)
+            assert [c.frames for c in result.clips] == [c.frames for c in expected.plan]
+            assert result.timeline is not None
+            assert (result.model, result.version, result.runtime, result.protocol) == ("tiny", "1", "fake", "ten-clip")
+            assert set(result.timings) == set(STAGES)
+            assert all(seconds > 0 for seconds in result.timings.values())
+            metrics = engine.metrics
+            assert value(metrics, "tenclip_clips_total", model="tiny") == 10
+            assert value(metrics, "tenclip_frames_decoded_total") == result.report.frames_decoded > 0
+            for stage in STAGES:
+                assert value(metrics, "tenclip_stage_seconds_count", stage=stage) == 1
+
+    run(test)
+
+
+def test_inline_bytes_give_the_same_as_the_path(open_engine: OpenEngine, videos: Path) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            by_path = await engine.recognize(path())
+            inline = await engine.recognize(RecognitionRequest(data=(videos / "colors.mp4").read_bytes()))
+            np.testing.assert_array_equal(by_path.probabilities, inline.probabilities)
+            assert by_path.timeline is inline.timeline is None
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("clips", "num"),
+    [
+        (ClipRequest(), 10),
+        (ClipRequest(num_clips=3), 3),
+        (ClipRequest(mode="center"), 1),
+        (ClipRequest(mode="windows"), 10),  # 40 frames in windows of 4
+        (ClipRequest(mode="windows", window_step=2), 19),
+        (ClipRequest(mode="salient", num_clips=2), 2),
+        (ClipRequest(start_seconds=1.0), 10),
+    ],
+)
+def test_selections(open_engine: OpenEngine, clips: ClipRequest, num: int) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path(clips=clips))
+            assert len(result.clips) == num
+            assert all(c.start_seconds >= clips.start_seconds for c in result.clips)
+            assert (result.timeline is not None) == (clips.mode == "salient")
+
+    run(test)
+
+
+def test_salient_clips_are_where_something_moves(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path("bar.mp4", clips=ClipRequest(mode="salient", num_clips=2)))
+            # The bar runs from second 2 to 2.5.
+            assert all(c.start_seconds >= 1.9 and c.end_seconds <= 2.7 for c in result.clips)
+            timeline = result.timeline
+            assert timeline is not None
+            assert timeline.selected.sum() == 2
+            assert timeline.scores[timeline.selected].min() >= timeline.scores[~timeline.selected].max()
+
+    run(test)
+
+
+def test_fully_convolutional_averages_positions(open_engine: OpenEngine, runtime: FakeRuntime, videos: Path) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path(spatial_mode="fully_convolutional"))
+            assert result.protocol == "fully-convolutional"
+            clips = read_clips(videos / "colors.mp4", SPEC, fully_convolutional=True).clips
+            assert clips.shape[2:4] == (40, 40)
+            assert FakeRuntime(crop=SPEC.crop).run(clips).logits.shape[2] == 4
+            pooled = await engine.recognize(path())
+            assert not np.allclose(result.probabilities, pooled.probabilities)
+
+    run(test)
+
+
+def test_a_short_video_says_that_it_looped(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path("short.mp4", clips=ClipRequest(num_clips=2)))
+            assert [(c.frames, c.looped) for c in result.clips] == [((0, 1, 0, 1), True)] * 2
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"),
+    [
+        (RecognitionRequest(), InvalidRequest),
+        (RecognitionRequest(data=b"", name="upload.mp4"), EmptyVideo),
+        (RecognitionRequest(data=b"no video at all, but bytes" * 10), NotAVideo),
+        (path("absent.mp4"), VideoNotFound),
+        (path("/etc/passwd"), PathNotAllowed),
+        (path(model="tiny", protocol="nonsense"), InvalidRequest),
+        (path(clips=ClipRequest(start_seconds=50.0)), InvalidRequest),
+        (path(clips=ClipRequest(num_clips=10_000)), InvalidRequest),
+        (path("long.mp4", clips=ClipRequest(mode="windows", window_step=1)), InvalidRequest),
+    ],
+    ids=lambda v: v.__name__ if isinstance(v, type) else None,
+)
+def test_bad_requests_are_typed_and_the_next_one_works(
+    open_engine: OpenEngine, runtime: FakeRuntime, request_: RecognitionRequest, error: type[Exception]
+) -> None:
+    async def test() -> None:
+        async with open_engine(max_clips=64) as engine:
+            with pytest.raises(error):
+                await engine.recognize(request_)
+            assert runtime.batches == []
+            assert len((await engine.recognize(path())).clips) == 10
+
+    run(test)
+
+
+def test_windows_beyond_the_limit_say_how_many_there_are(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine(max_clips=64) as engine:
+            with pytest.raises(InvalidRequest, match="100 windows of 4 frames, more than the 64 allowed"):
+                await engine.recognize(path("long.mp4", clips=ClipRequest(mode="windows")))
+
+    run(test)
+
+
+@pytest.mark.parametrize(("limit", "seconds_left", "says"), [(0.2, None, "server's"), (60.0, 0.2, "caller's")])
+def test_deadline(open_engine: OpenEngine, limit: float, seconds_left: float | None, says: str) -> None:
+    async def test() -> None:
+        async with open_engine(max_request_seconds=limit) as engine:
+            (pid,) = engine.pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            with pytest.raises(DeadlineExceeded, match=f"not done in 0.2 seconds, the {says}"):
+                await engine.recognize(path(), seconds_left=seconds_left)
+            os.kill(pid, signal.SIGCONT)
+
+    run(test)
+
+
+def test_decoding_that_hangs_is_the_workers_death(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine(max_decode_seconds=0.2) as engine:
+            os.kill(engine.pool.pids[0], signal.SIGSTOP)
+            with pytest.raises(DecodeWorkerDied):
+                await engine.recognize(path())
+            assert value(engine.metrics, "tenclip_decode_worker_restarts_total", reason="timeout") == 1
+
+    run(test)
+
+
+def test_clips_of_a_cancelled_request_never_reach_the_runtime(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold(clips: np.ndarray[Any, Any]) -> None:
+        running.set()
+        assert go_on.wait(20)
+
+    runtime._before_run = hold
+
+    async def test() -> None:
+        async with open_engine() as engine:
+            task = asyncio.create_task(engine.recognize(path()))
+            await asyncio.to_thread(running.wait, 20)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            go_on.set()
+            assert len((await engine.recognize(path(clips=ClipRequest(mode="center")))).clips) == 1
+            assert runtime.batches == [4, 1]
+            # The batch that was under way did run, but no one counts it as a request's.
+            assert value(engine.metrics, "tenclip_clips_total", model="tiny") == 1
+
+    run(test)
+
+
+def test_concurrent_requests_get_their_own_answers(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine(decode_workers=2) as engine:
+            names = ["colors.mp4", "bar.mp4", "short.mp4", "long.mp4"] * 4
+            results = await asyncio.gather(*(engine.recognize(path(n)) for n in names))
+            frames = {"colors.mp4": 40, "bar.mp4": 80, "short.mp4": 2, "long.mp4": 400}
+            assert [r.info.num_frames for r in results] == [frames[n] for n in names]
+            for name, result in zip(names, results, strict=True):
+                np.testing.assert_array_equal(result.probabilities, results[names.index(name)].probabilities)
+
+    run(test)
+
+
+def test_clips_of_three_views(open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol with three crops: one result for each clip, not for each view."""
+    from tenclip_video.protocols import PROTOCOLS, Protocol
+
+    monkeypatch.setitem(
+        PROTOCOLS, "three", Protocol(name="three", description="", selection=ClipSelection(num_clips=2), crop="three")
+    )
+
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path(protocol="three"))
+            assert result.protocol == "three"
+            assert result.clip_probabilities.shape == (2, 4)
+            assert len(result.clips) == 2
+            assert value(engine.metrics, "tenclip_clips_total", model="tiny") == 6
+
+    run(test)

@@ -1,0 +1,176 @@
+"""Errors, ids and metrics of RPCs, against a server in this process whose methods fail as asked."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import pytest
+
+from tenclip_api.errors import InvalidRequest, TenclipError, error_classes
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_api.v1 import tenclip_pb2_grpc
+from tenclip_serving.interceptor import Interceptor
+from tenclip_serving.logs import REQUEST_ID
+from tenclip_serving.metrics import Metrics
+
+Answer = Callable[[pb.ListModelsRequest], Awaitable[pb.ListModelsResponse]]
+
+
+class Servicer(tenclip_pb2_grpc.VideoRecognitionServicer):
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    async def ListModels(self, request: Any, context: Any) -> pb.ListModelsResponse:
+        return await self.answer(request)
+
+    async def Predict(self, request: Any, context: Any) -> pb.PredictResponse:
+        raise NotImplementedError
+
+    async def ExtractFeatures(self, request: Any, context: Any) -> pb.ExtractFeaturesResponse:
+        raise NotImplementedError
+
+    async def GetModel(self, request: Any, context: Any) -> pb.GetModelResponse:
+        raise NotImplementedError
+
+
+@contextlib.asynccontextmanager
+async def serving(answer: Answer) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics]]:
+    metrics = Metrics()
+    server = grpc.aio.server(interceptors=[Interceptor(metrics)])
+    tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(Servicer(answer), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel, metrics
+    finally:
+        await server.stop(None)
+
+
+async def call(channel: grpc.aio.Channel, **options: Any) -> tuple[str, str, dict[str, str]]:
+    """(code, message, trailing metadata) of ListModels."""
+    rpc = tenclip_pb2_grpc.VideoRecognitionStub(channel).ListModels(pb.ListModelsRequest(), **options)
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await rpc
+    return (await rpc.code()).name, await rpc.details() or "", dict(await rpc.trailing_metadata() or ())
+
+
+def raising(error: Exception) -> Answer:
+    async def answer(request: Any) -> pb.ListModelsResponse:
+        raise error
+
+    return answer
+
+
+async def good(request: Any) -> pb.ListModelsResponse:
+    return pb.ListModelsResponse(failed=[pb.FailedModel(name=REQUEST_ID.get())])
+
+
+def requests(metrics: Metrics, code: str) -> float:
+    labels = {"method": "ListModels", "code": code}
+    return metrics.registry.get_sample_value("tenclip_requests_total", labels) or 0.0
+
+
+@pytest.mark.parametrize("kind", error_classes().values(), ids=lambda k: k.__name__)
+def test_every_error_of_the_tree_has_its_status_and_reason(kind: type[TenclipError]) -> None:
+    async def test() -> None:
+        async with serving(raising(kind("said this"))) as (channel, metrics):
+            code, message, metadata = await call(channel)
+            assert (code, message) == (kind.grpc_status, "said this")
+            assert metadata["tenclip-reason"] == kind.reason
+            assert metadata["tenclip-request-id"]
+            assert requests(metrics, kind.grpc_status) == 1
+
+    asyncio.run(test())
+
+
+def test_the_unforeseen_is_internal_and_tells_nothing_but_the_id(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving(raising(KeyError("/secret/path"))) as (channel, metrics):
+            code, message, metadata = await call(channel)
+            assert code == "INTERNAL"
+            assert message == f"internal error, request id {metadata['tenclip-request-id']}"
+            assert metadata["tenclip-reason"] == "SERVER_ERROR"
+            assert requests(metrics, "INTERNAL") == 1
+
+    with caplog.at_level(logging.ERROR):
+        asyncio.run(test())
+    (record,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert record.exc_info is not None
+    assert "secret" in str(record.exc_info[1])
+
+
+def test_request_ids_are_the_callers_or_new() -> None:
+    async def test() -> None:
+        async with serving(good) as (channel, metrics):
+            code, _, metadata = await call(channel, metadata=(("tenclip-request-id", "mine-1"),))
+            assert (code, metadata["tenclip-request-id"]) == ("OK", "mine-1")
+            _, _, replaced = await call(channel, metadata=(("tenclip-request-id", "not usable, too many words"),))
+            _, _, fresh = await call(channel)
+            assert len({replaced["tenclip-request-id"], fresh["tenclip-request-id"], "mine-1"}) == 3
+            assert requests(metrics, "OK") == 3
+            stub = tenclip_pb2_grpc.VideoRecognitionStub(channel)
+            answered = await stub.ListModels(pb.ListModelsRequest(), metadata=(("tenclip-request-id", "inside"),))
+            assert answered.failed[0].name == "inside"
+
+    asyncio.run(test())
+
+
+def test_a_malformed_message_is_the_callers_fault() -> None:
+    async def test() -> None:
+        async with serving(good) as (channel, _):
+            method = channel.unary_unary("/tenclip.v1.VideoRecognition/ListModels")
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await method(b"\xff\xff\xff")
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "not a valid protobuf message" in (caught.value.details() or "")
+            assert (await call(channel))[0] == "OK"
+
+    asyncio.run(test())
+
+
+def test_a_long_message_is_shortened_so_that_it_arrives() -> None:
+    async def test() -> None:
+        async with serving(raising(InvalidRequest("ä" * 100_000))) as (channel, _):
+            code, message, metadata = await call(channel)
+            assert code == "INVALID_ARGUMENT"
+            assert message.startswith("ää")
+            assert message.endswith("...")
+            assert metadata["tenclip-reason"] == "INVALID_REQUEST"
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+def test_cancelled_and_late_requests_are_counted_as_what_they_are(how: str) -> None:
+    async def test() -> None:
+        started, ended = asyncio.Event(), asyncio.Event()
+
+        async def forever(request: Any) -> pb.ListModelsResponse:
+            started.set()
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.set()
+            return pb.ListModelsResponse()
+
+        async with serving(forever) as (channel, metrics):
+            timeout = 0.2 if how == "deadline" else None
+            rpc = tenclip_pb2_grpc.VideoRecognitionStub(channel).ListModels(pb.ListModelsRequest(), timeout=timeout)
+            task = asyncio.ensure_future(rpc.code())
+            await asyncio.wait_for(started.wait(), 20)
+            if how == "cancel":
+                rpc.cancel()
+            code = (await task).name
+            await asyncio.wait_for(ended.wait(), 20)
+            await asyncio.sleep(0)
+            assert code == ("CANCELLED" if how == "cancel" else "DEADLINE_EXCEEDED")
+            assert requests(metrics, code) == 1
+            assert metrics.registry.get_sample_value("tenclip_requests_in_flight") == 0
+
+    asyncio.run(test())
