@@ -69,7 +69,7 @@ def pytorchvideo(
     times: NDArray[np.float64], duration: float, num_clips: int, clip_length: int, stride: int, clip_fps: float = 30.0
 ) -> Indices:
     """pytorchvideo: clips of d = T * stride / 30 seconds (whatever the video's own rate) from
-    i * max(D - d, 0) / (n - 1) seconds; of the frames with start <= time <= start + d, T by floored linspace.
+    i * max(D - d, 0) / (n - 1) seconds; of the frames with start <= time < start + d, T by floored linspace.
 
     times: [N] seconds, ascending from 0. Exact fractions place the starts, as the authors' sampler does.
     """
@@ -79,7 +79,7 @@ def pytorchvideo(
     for k in range(num_clips):
         start = room * k / max(num_clips - 1, 1)
         first = int(np.searchsorted(times, float(start) - 1e-6, side="left"))
-        last = int(np.searchsorted(times, float(start + length) + 1e-6, side="right"))
+        last = int(np.searchsorted(times, float(start + length) - 1e-6, side="left"))
         first = min(first, len(times) - 1)
         count = max(last - first, 1)
         picks = np.linspace(0, count - 1, clip_length).astype(np.int64)
