@@ -29,19 +29,23 @@ def parse_target(target: str) -> str:
     if not target or "/" in target or any(c.isspace() for c in target):
         raise InvalidRequest(f"server address {target!r}: write HOST:PORT, e.g. {DEFAULT_TARGET}")
     host, port = _split(target)
-    if not host or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535):
+    if (
+        not host
+        or ("[" in host) != host.endswith("]")
+        or not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65535)
+    ):
         raise InvalidRequest(f"server address {target!r}: write HOST:PORT with a port from 1 to 65535")
     return f"{host}:{port}"
 
 
 def _split(target: str) -> tuple[str, str]:
-    if target.startswith("["):
-        host, _, rest = target.partition("]")
-        return f"{host}]", rest[1:] if rest.startswith(":") else rest or str(DEFAULT_PORT)
-    if target.count(":") > 1:  # an IPv6 address without brackets, so without a port
+    """(host, port); whatever is no port is left for the caller to refuse."""
+    if target.count(":") > 1 and not target.startswith("["):  # an IPv6 address without brackets, so without a port
         return f"[{target}]", str(DEFAULT_PORT)
-    host, colon, port = target.partition(":")
-    return host, port if colon else str(DEFAULT_PORT)
+    if target.endswith("]"):
+        return target, str(DEFAULT_PORT)
+    host, colon, port = target.rpartition(":")
+    return (host, port) if colon else (target, str(DEFAULT_PORT))
 
 
 def channel_options(*, retries: int, keepalive_seconds: float | None, extra: ChannelOptions) -> list[tuple[str, Any]]:

@@ -206,7 +206,7 @@ async def _run(
             else:
                 fingerprint, result = outcome
                 rows = _rows(result)
-                ledger.add(video.name, rows, fingerprint)
+                ledger.add(video.name, rows, protocol=result.provenance.protocol, fingerprint=fingerprint)
                 progress.on_video(video.name, len(rows), None)
 
 
@@ -220,8 +220,10 @@ def _merge(
     failures = tuple(ledger.failures[v.name] for v in videos if v.name in ledger.failures)
     clips = 0
     if len(failures) < len(videos):
-        tables = ((v.name, ledger.rows(v.name)) for v in videos)
-        clips = write_features(out, ledger.folder / "merged.parquet", tables, settings)
+        done = [v.name for v in videos if v.name not in ledger.failures]
+        tables = ((name, ledger.rows(name)) for name in done)
+        draft = ledger.folder / "merged.parquet"
+        clips = write_features(out, draft, tables, settings, protocol=ledger.protocol(done[0]))
     return ExtractionReport(
         out=out,
         model=settings["model"],

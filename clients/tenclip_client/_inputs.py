@@ -17,7 +17,7 @@ from tenclip_client._video import printable
 # What a folder is searched for. A file that is named by itself is taken whatever its suffix.
 _SUFFIXES = "3gp asf avi flv gif m2ts m4v mjpeg mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
 VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
-PATH_COLUMNS = ("path", "video")
+PATH_COLUMNS = ("path", "video", "video_path", "file")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> li
 
 
 def read_manifest(path: Path, *, server_paths: bool = False) -> list[VideoInput]:
-    """The videos of a manifest: CSV or Parquet with a column `path` (or `video`), or a text file with one path a line.
+    """The videos of a manifest: CSV or Parquet with one of PATH_COLUMNS, or a text file with one path a line.
 
     Names are kept as written, so that results join with the manifest; relative ones are opened from the manifest's
     folder. In text files empty lines and lines that begin with `#` are passed over.
@@ -98,14 +98,18 @@ def _pattern(pattern: str) -> Iterator[VideoInput]:
 
 
 def _unique(videos: Iterable[VideoInput]) -> list[VideoInput]:
-    return list({v.name: v for v in reversed(list(videos))}.values())[::-1]
+    first: dict[str, VideoInput] = {}
+    for video in videos:
+        first.setdefault(video.name, video)
+    return list(first.values())
 
 
 def _csv_paths(path: Path) -> list[str]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True)
-            column = _path_column(path, reader.fieldnames or ())
+            reader.fieldnames = [c.strip() for c in reader.fieldnames or ()]
+            column = _path_column(path, reader.fieldnames)
             return [_cell(path, reader.line_num, row[column]) for row in reader]
     except (csv.Error, UnicodeDecodeError) as err:
         raise DatasetError(f"{path}: cannot be read as CSV in UTF-8: {err}") from err
@@ -136,7 +140,7 @@ def _path_column(path: Path, columns: Sequence[str]) -> str:
     for name in PATH_COLUMNS:
         if name in columns:
             return name
-    raise DatasetError(f"{path}: needs a column named 'path' (or 'video'); it has {', '.join(columns) or 'none'}")
+    raise DatasetError(f"{path}: needs a column {' or '.join(PATH_COLUMNS)}; it has {', '.join(columns) or 'none'}")
 
 
 def _cell(path: Path, row: int, value: object) -> str:

@@ -18,6 +18,7 @@ import os
 import shutil
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -61,31 +62,27 @@ class Ledger:
         self.failures: dict[str, Failure] = {}
         self._done: dict[str, bytes] = {}  # the raw line: a parsed one takes ten times the memory
         folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder / "lock")
-        try:
+        with ExitStack() as files:
+            files.enter_context(_lock(folder / "lock"))
             _check_settings(folder / "settings.json", settings)
-            self._vectors = _open_for_update(folder / "vectors.f32")
-            self._lines = _open_for_update(folder / "ledger.jsonl")
+            self._vectors = files.enter_context(_open_for_update(folder / "vectors.f32"))
+            self._lines = files.enter_context(_open_for_update(folder / "ledger.jsonl"))
             self._load()
-        except BaseException:
-            self._lock.close()
-            raise
+            self._files = files.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self._vectors.close()
-        self._lines.close()
-        self._lock.close()
+        self._files.close()
 
     def is_done(self, video: str, fingerprint: Sequence[int]) -> bool:
         """Its features are here, and the file has not changed since (`fingerprint`: its size and time of change)."""
         line = self._done.get(video)
         return line is not None and json.loads(line)["file"] == list(fingerprint)
 
-    def add(self, video: str, rows: Sequence[ClipRow], fingerprint: Sequence[int]) -> None:
-        """Keep the features of a video, safely on disk when this returns."""
+    def add(self, video: str, rows: Sequence[ClipRow], *, protocol: str, fingerprint: Sequence[int]) -> None:
+        """Keep the features of a video, safely on disk when this returns. `protocol`: what the server says it ran."""
         offset = self._vectors.seek(0, os.SEEK_END)
         self._vectors.writelines(r.values.tobytes() for r in rows)
         _sync(self._vectors)
@@ -93,6 +90,7 @@ class Ledger:
             "video": video,
             "status": "done",
             "file": list(fingerprint),
+            "protocol": protocol,
             "offset": offset,
             "dim": len(rows[0].values),
             "clips": [[r.index, r.start_seconds, r.end_seconds] for r in rows],
@@ -111,6 +109,11 @@ class Ledger:
         line = self._done.get(video)
         return [] if line is None else self._read(json.loads(line))
 
+    def protocol(self, video: str) -> str:
+        """What the server ran on a video that is done."""
+        protocol: str = json.loads(self._done[video])["protocol"]
+        return protocol
+
     def remove(self) -> None:
         """Delete the whole directory: what it held is in the finished file."""
         shutil.rmtree(self.folder)
@@ -119,11 +122,8 @@ class Ledger:
     def discard(folder: Path) -> None:
         """Delete what an earlier run left, if anything. Raises DatasetError while another process writes there."""
         if folder.is_dir():
-            lock = _lock(folder / "lock")
-            try:
+            with _lock(folder / "lock"):
                 shutil.rmtree(folder)
-            finally:
-                lock.close()
 
     def _read(self, entry: dict[str, Any]) -> list[ClipRow]:
         count = entry["dim"]

@@ -29,20 +29,29 @@ SCHEMA = pa.schema(
 )
 # 16 MiB of vectors of length 512; readers load whole row groups.
 _ROWS_PER_GROUP = 8192
+# Columns worth a dictionary; vectors never repeat.
+_REPEATED = ["video", "model", "version"]
 
 
 def write_features(
-    path: Path, draft: Path, videos: Iterable[tuple[str, list[ClipRow]]], settings: Mapping[str, Any]
+    path: Path,
+    draft: Path,
+    videos: Iterable[tuple[str, list[ClipRow]]],
+    settings: Mapping[str, Any],
+    *,
+    protocol: str,
 ) -> int:
     """Write `draft`, then put it in the place of `path` in one step. Returns the number of rows.
 
+    The metadata has every setting as `tenclip.NAME`, with `tenclip.protocol` the one that was run.
     The same videos and settings give the same bytes. Both paths must be on one file system.
     """
     rows = 0
+    schema = SCHEMA.with_metadata(_metadata(settings, protocol))
     with draft.open("wb") as file:
-        with pq.ParquetWriter(file, SCHEMA.with_metadata(_metadata(settings)), use_dictionary=_repeated()) as writer:
+        with pq.ParquetWriter(file, schema, use_dictionary=_REPEATED) as writer:
             for group in _groups(videos):
-                writer.write_table(_table(group, settings))
+                writer.write_table(_table(group, settings, schema))
                 rows += len(group)
         file.flush()
         os.fsync(file.fileno())
@@ -66,12 +75,9 @@ def read_videos(path: Path) -> list[str]:
     return list(column.unique().to_pylist())
 
 
-def _repeated() -> list[str]:
-    return ["video", "model", "version"]
-
-
-def _metadata(settings: Mapping[str, Any]) -> dict[bytes, bytes]:
-    shown = {f"tenclip.{k}".encode(): _text(v).encode() for k, v in settings.items() if v is not None}
+def _metadata(settings: Mapping[str, Any], protocol: str) -> dict[bytes, bytes]:
+    facts = {**settings, "protocol": protocol}
+    shown = {f"tenclip.{k}".encode(): _text(v).encode() for k, v in facts.items() if v is not None}
     return {**shown, SETTINGS_KEY: json.dumps(settings, sort_keys=True).encode()}
 
 
@@ -91,7 +97,7 @@ def _groups(videos: Iterable[tuple[str, list[ClipRow]]]) -> Iterator[list[tuple[
         yield group
 
 
-def _table(group: list[tuple[str, ClipRow]], settings: Mapping[str, Any]) -> Any:
+def _table(group: list[tuple[str, ClipRow]], settings: Mapping[str, Any], schema: Any) -> Any:
     rows = [row for _, row in group]
     columns = [
         pa.array([video for video, _ in group], pa.string()),
@@ -102,7 +108,7 @@ def _table(group: list[tuple[str, ClipRow]], settings: Mapping[str, Any]) -> Any
         pa.array([settings["model"]] * len(rows), pa.string()),
         pa.array([settings["version"]] * len(rows), pa.string()),
     ]
-    return pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(_metadata(settings)))
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _vectors(values: list[array[float]]) -> Any:

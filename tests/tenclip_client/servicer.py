@@ -1,0 +1,240 @@
+"""A small server for these tests: real gRPC on a real socket, answers computed from the bytes of the "video".
+
+What it does instead is written in the video itself:
+
+    raise REASON     the TenclipError of that reason, with its status and trailing metadata
+    status CODE      a bare status, as a proxy would answer
+    sleep SECONDS    answers late
+    flaky N          UNAVAILABLE for the first N times this video arrives, as from a server that is coming up
+    busy N           OVERLOADED for the first N times, with a retry hint
+    crash N          DECODE_WORKER_DIED, with `grpc-retry-pushback-ms: -1`
+    empty            an answer with nothing in it
+    bug              an exception that the server did not expect
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from typing import Any, NoReturn
+
+import grpc
+
+from tenclip_api.errors import TenclipError, error_classes
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_api.v1 import tenclip_pb2_grpc
+
+LABELS = ("archery", "bowling", "cliff diving", "drumming", "eating [hot] cake", "fencing")
+FEATURE_DIM = 8
+CLIPS = 3
+PROTOCOLS = ("ten-clip", "center-clip")
+Context = grpc.ServicerContext
+
+
+class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
+    """`requests` keeps what arrived, `metadata` what came with it, `most_at_once` how many were in flight together."""
+
+    def __init__(self, *, version: str = "2", delay: float = 0.0) -> None:
+        self.version = version
+        self.delay = delay
+        self.requests: list[Any] = []
+        self.metadata: list[dict[str, str | bytes]] = []
+        self.seen: Counter[bytes] = Counter()
+        self.in_flight = 0
+        self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:
+        with self._request(request, context):
+            data = self._obey(request.video, context)
+            if data == b"empty":
+                return pb.PredictResponse()
+            return prediction(request, data, self.version)
+
+    def ExtractFeatures(self, request: pb.ExtractFeaturesRequest, context: Context) -> pb.ExtractFeaturesResponse:
+        with self._request(request, context):
+            data = self._obey(request.video, context)
+            return pb.ExtractFeaturesResponse(
+                features=features(data, request.clips.num_clips or CLIPS),
+                video=VIDEO,
+                report=REPORT,
+                provenance=provenance(request.protocol, self.version),
+            )
+
+    def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        self.requests.append(request)
+        failed = [pb.FailedModel(name="broken", version="1", error="no bundle.json")]
+        return pb.ListModelsResponse(models=[model(self.version, full=False)], failed=failed)
+
+    def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        self.requests.append(request)
+        ref = request.model
+        if ref.name not in ("", "actions"):
+            _abort(context, error_classes()["MODEL_NOT_FOUND"], f"no model {ref.name!r}; there is actions")
+        if ref.version not in ("", self.version):
+            _abort(context, error_classes()["VERSION_NOT_FOUND"], f"actions has no version {ref.version!r}")
+        return pb.GetModelResponse(model=model(self.version, full=True))
+
+    @contextlib.contextmanager
+    def _request(self, request: Any, context: Context) -> Iterator[None]:
+        with self._lock:
+            self.requests.append(request)
+            self.metadata.append(dict(context.invocation_metadata()))
+            self.in_flight += 1
+            self.most_at_once = max(self.most_at_once, self.in_flight)
+        try:
+            time.sleep(self.delay)
+            yield
+        finally:
+            with self._lock:
+                self.in_flight -= 1
+
+    def _obey(self, video: pb.Video, context: Context) -> bytes:
+        """The video's bytes, unless they say what else to do."""
+        data = video.path.encode() if video.WhichOneof("source") == "path" else video.data
+        with self._lock:
+            self.seen[data] += 1
+            times = self.seen[data]
+        order, _, argument = data[:80].rstrip(b"\0").partition(b" ")
+        text = argument.decode("utf-8", "replace").strip()
+        if order == b"raise":
+            _abort(context, error_classes()[text], f"{video.name}: {text.lower()} ünïcode")
+        if order == b"status":
+            context.abort(grpc.StatusCode[text], f"a proxy says {text}")
+        if order == b"sleep":
+            time.sleep(float(text))
+        if order == b"flaky" and times <= int(text):
+            context.abort(grpc.StatusCode.UNAVAILABLE, "coming up")
+        if order == b"busy" and times <= int(text):
+            _abort(context, error_classes()["OVERLOADED"], "busy", ("tenclip-retry-after-seconds", "0.05"))
+        if order == b"crash":
+            _abort(context, error_classes()["DECODE_WORKER_DIED"], "it died", ("grpc-retry-pushback-ms", "-1"))
+        if order == b"bug":
+            raise ZeroDivisionError("a bug")
+        return data
+
+
+def _abort(context: Context, error: type[TenclipError], message: str, *more: tuple[str, str]) -> NoReturn:
+    metadata = (("tenclip-reason", error.reason), ("tenclip-request-id", "r-17"), *more)
+    context.set_trailing_metadata(metadata)
+    context.abort(grpc.StatusCode[error.grpc_status], message)
+
+
+VIDEO = pb.VideoInfo(
+    container="avi",
+    codec="mpeg4",
+    width=320,
+    height=240,
+    rotation=90,
+    frames_per_second=25.0,
+    num_frames=250,
+    declared_frames=251,
+    duration_seconds=10.0,
+    has_audio=True,
+    variable_frame_rate=True,
+)
+REPORT = pb.DecodeReport(frames_requested=48, frames_decoded=46, frames_substituted=2, warnings=["2 frames were lost"])
+
+
+def provenance(protocol: str, version: str) -> pb.Provenance:
+    timings = [pb.StageSeconds(stage="decode", seconds=0.25), pb.StageSeconds(stage="run", seconds=0.5)]
+    return pb.Provenance(
+        model=pb.ModelRef(name="actions", version=version),
+        protocol=protocol or "ten-clip",
+        runtime="fake",
+        server_version="0.1.0",
+        request_id="r-1",
+        timings=timings,
+    )
+
+
+def scores(data: bytes, top_k: int) -> list[pb.ClassScore]:
+    """Probabilities that add up to 1 and differ with the data."""
+    weights = [1 + zlib.crc32(data + bytes([i])) % 1000 for i in range(len(LABELS))]
+    ranked = sorted(range(len(LABELS)), key=lambda i: -weights[i])[: top_k or 5]
+    return [pb.ClassScore(index=i, label=LABELS[i], score=weights[i] / sum(weights)) for i in ranked]
+
+
+def clip(index: int) -> pb.ClipInfo:
+    start = index * 1.1
+    return pb.ClipInfo(
+        index=index, start_seconds=start, end_seconds=start + 0.64, frame_indices=range(16), looped=index == CLIPS - 1
+    )
+
+
+def features(data: bytes, num_clips: int) -> pb.Features:
+    """Multiples of an eighth, which float32 holds exactly."""
+    rows = [[zlib.crc32(data + b"#%d.%d" % (k, d)) % 4096 / 8 for d in range(FEATURE_DIM)] for k in range(num_clips)]
+    clips = [pb.ClipFeatures(clip=clip(k), values=row) for k, row in enumerate(rows)]
+    return pb.Features(clips=clips, mean=[sum(column) / num_clips for column in zip(*rows, strict=True)])
+
+
+def prediction(request: pb.PredictRequest, data: bytes, version: str) -> pb.PredictResponse:
+    response = pb.PredictResponse(
+        top=scores(data, request.top_k), video=VIDEO, report=REPORT, provenance=provenance(request.protocol, version)
+    )
+    if request.include_clip_scores:
+        for k in range(request.clips.num_clips or CLIPS):
+            response.clips.append(pb.ClipPrediction(clip=clip(k), top=scores(data + b"#%d" % k, request.top_k)))
+    if request.include_features:
+        response.features.CopyFrom(features(data, request.clips.num_clips or CLIPS))
+    if request.include_timeline or request.clips.mode == pb.SALIENT:
+        points = [
+            pb.TimelinePoint(start_seconds=i * 0.5, end_seconds=i * 0.5 + 0.5, score=i % 7, selected=i in (6, 13))
+            for i in range(20)
+        ]
+        response.timeline.CopyFrom(pb.Timeline(scorer="motion-energy", points=points))
+    return response
+
+
+def model(version: str, *, full: bool) -> pb.Model:
+    bundle = {
+        "variants": [{"name": "fp32", "files": {"model.onnx": f"hash-of-{version}"}}],
+        "parity": [{"runtime": "fake", "max_abs": 1.5e-6}],
+        "speed": [{"runtime": "fake", "clips_per_second": 12.5}],
+        "provenance": {"run": "moves"},
+    }
+    return pb.Model(
+        name="actions",
+        version=version,
+        is_default_version=True,
+        architecture="r2plus1d_10",
+        family="tenclip",
+        num_classes=len(LABELS),
+        feature_dim=FEATURE_DIM,
+        runtime="fake",
+        runtime_reason="the only one",
+        default_protocol="ten-clip",
+        protocols=PROTOCOLS,
+        clip_spec_json=json.dumps({"num_frames": 16, "crop": 112}),
+        state="READY",
+        label_source="file",
+        labels=LABELS if full else (),
+        bundle_json=json.dumps(bundle) if full else "",
+    )
+
+
+@contextlib.contextmanager
+def serving(
+    servicer: FakeRecognition,
+    *,
+    port: int = 0,
+    options: Sequence[tuple[str, Any]] = (),
+    credentials: grpc.ServerCredentials | None = None,
+) -> Iterator[str]:
+    """`servicer` on a free port of 127.0.0.1 (or on `port`); gives `HOST:PORT`."""
+    server = grpc.server(futures.ThreadPoolExecutor(16), options=[("grpc.so_reuseport", 0), *options])
+    tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(servicer, server)
+    address = f"127.0.0.1:{port}"
+    bound = server.add_insecure_port(address) if credentials is None else server.add_secure_port(address, credentials)
+    server.start()
+    try:
+        yield f"127.0.0.1:{bound}"
+    finally:
+        server.stop(grace=0).wait()

@@ -1,0 +1,367 @@
+"""Both clients against a real server: the same tests, blocking and awaited (fixture `call`)."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import subprocess
+import threading
+import time
+from array import array
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_client import (
+    AsyncClient,
+    Cancelled,
+    Client,
+    DeadlineExceeded,
+    DecodeWorkerDied,
+    InvalidRequest,
+    MessageTooLarge,
+    ModelNotFound,
+    Overloaded,
+    Prediction,
+    ServerError,
+    ServerPath,
+    ServerUnavailable,
+    TenclipError,
+    VersionNotFound,
+    VideoFeatures,
+    VideoNotFound,
+)
+
+from .conftest import Call
+from .servicer import CLIPS, FEATURE_DIM, FakeRecognition, serving
+
+
+def test_predict(call: Call, servicer: FakeRecognition, tmp_path: Path) -> None:
+    path = tmp_path / "archery.avi"
+    path.write_bytes(b"an archer")
+    result = call("predict", path, top_k=3)
+    assert isinstance(result, Prediction)
+    assert len(result.top) == 3
+    assert result.score == result.top[0].score >= result.top[1].score >= result.top[2].score > 0
+    assert result.label == result.top[0].label
+    assert result.clips == ()
+    assert result.features is None
+    assert result.timeline is None
+    assert (result.video.width, result.video.codec, result.video.declared_frames) == (320, "mpeg4", 251)
+    assert result.report.warnings == ("2 frames were lost",)
+    assert (result.provenance.model, result.provenance.version) == ("actions", "2")
+    assert result.provenance.timings == {"decode": 0.25, "run": 0.5}
+    (request,) = servicer.requests
+    assert request.video == pb.Video(data=b"an archer", name=str(path))
+    assert request.clips == pb.ClipSelection()
+    assert request.spatial_mode == pb.SPATIAL_MODE_UNSPECIFIED
+
+
+def test_everything_at_once(call: Call, servicer: FakeRecognition) -> None:
+    result = call(
+        "predict",
+        b"bytes",
+        model="actions:2",
+        clips="salient",
+        num_clips=4,
+        window_step=8,
+        start=1.5,
+        end=9,
+        fully_convolutional=True,
+        top_k=2,
+        clip_scores=True,
+        features=True,
+        timeline=True,
+        name="from memory",
+    )
+    assert [c.clip.index for c in result.clips] == [0, 1, 2, 3]
+    assert result.clips[2].clip.looped
+    assert result.clips[0].clip.frame_indices == tuple(range(16))
+    assert all(len(c.top) == 2 for c in result.clips)
+    assert result.features.dim == FEATURE_DIM
+    assert len(result.features.clips) == 4
+    assert result.timeline.scorer == "motion-energy"
+    assert sum(p.selected for p in result.timeline.points) == 2
+    assert servicer.requests == [
+        pb.PredictRequest(
+            model=pb.ModelRef(name="actions", version="2"),
+            video=pb.Video(data=b"bytes", name="from memory"),
+            clips=pb.ClipSelection(
+                mode=pb.SALIENT, num_clips=4, window_step_frames=8, start_seconds=1.5, end_seconds=9
+            ),
+            spatial_mode=pb.FULLY_CONVOLUTIONAL,
+            top_k=2,
+            include_clip_scores=True,
+            include_features=True,
+            include_timeline=True,
+        )
+    ]
+
+
+def test_extract_features(call: Call, servicer: FakeRecognition) -> None:
+    result = call("extract_features", io.BytesIO(b"bytes"), clips="windows", fully_convolutional=False)
+    assert isinstance(result, VideoFeatures)
+    assert len(result.features.clips) == CLIPS
+    values = result.features.clips[1].values
+    assert isinstance(values, array)
+    assert values.typecode == "f"
+    assert len(values) == len(result.features.mean) == FEATURE_DIM
+    assert result.features.mean[0] == pytest.approx(sum(c.values[0] for c in result.features.clips) / CLIPS)
+    (request,) = servicer.requests
+    assert request.spatial_mode == pb.POOLED
+    assert request.clips.mode == pb.WINDOWS
+
+
+def test_named_protocol_and_server_path(call: Call, servicer: FakeRecognition) -> None:
+    result = call("predict", ServerPath("kept/a.mp4"), protocol="center-clip")
+    assert result.provenance.protocol == "center-clip"
+    assert servicer.requests[0].video == pb.Video(path="kept/a.mp4", name="kept/a.mp4")
+
+
+def test_models(call: Call) -> None:
+    listed = call("list_models")
+    assert len(listed) == 1
+    assert [m.ref for m in listed] == ["actions:2"]
+    assert listed.failed[0].error == "no bundle.json"
+    model = listed.models[0]
+    assert model.clip_spec == {"num_frames": 16, "crop": 112}
+    assert model.protocols == ("ten-clip", "center-clip")
+    assert (model.labels, model.bundle) == ((), {})
+    full = call("get_model", "actions:2")
+    assert full.labels[4] == "eating [hot] cake"
+    assert full.bundle["speed"] == [{"runtime": "fake", "clips_per_second": 12.5}]
+
+
+@pytest.mark.parametrize(("model", "error"), [("swimming", ModelNotFound), ("actions:9", VersionNotFound)])
+def test_no_such_model(call: Call, model: str, error: type[TenclipError]) -> None:
+    with pytest.raises(error):
+        call("get_model", model)
+
+
+def test_file_errors_need_no_network(call: Call, servicer: FakeRecognition, tmp_path: Path) -> None:
+    with pytest.raises(VideoNotFound, match=r"gone\.mp4"):
+        call("predict", tmp_path / "gone.mp4")
+    assert servicer.requests == []
+
+
+def test_deadline(call: Call) -> None:
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.2 s"):
+        call("predict", b"sleep 5", timeout=0.2)
+
+
+def test_deadline_of_the_client_and_none(call: Call) -> None:
+    with pytest.raises(DeadlineExceeded):
+        call("predict", b"sleep 5", client={"timeout": 0.2})
+    assert call("predict", b"sleep 0.4", client={"timeout": 0.2}, timeout=None).top
+
+
+def test_nobody_there(call: Call, nobody: str) -> None:
+    with pytest.raises(ServerUnavailable, match=f"{nobody}: no server answers"):
+        call("predict", b"bytes", client={"target": nobody, "retries": 0})
+
+
+def test_unavailable_is_retried_for_videos_of_any_size(call: Call, servicer: FakeRecognition) -> None:
+    # gRPC retries nothing beyond 256 KiB unless it is told to keep more.
+    video = b"flaky 2 " + bytes(3 << 20)
+    assert call("predict", video).top
+    assert servicer.seen[video] == 3
+
+
+def test_no_retries(call: Call, servicer: FakeRecognition) -> None:
+    with pytest.raises(ServerUnavailable, match="coming up"):
+        call("predict", b"flaky 2", client={"retries": 0})
+    assert servicer.seen[b"flaky 2"] == 1
+
+
+def test_a_video_that_kills_its_decoder_is_not_sent_again(call: Call, servicer: FakeRecognition) -> None:
+    with pytest.raises(DecodeWorkerDied):
+        call("predict", b"crash")
+    assert servicer.seen[b"crash"] == 1
+
+
+def test_wait_for_ready(call: Call, nobody: str) -> None:
+    late = FakeRecognition()
+
+    def come_up() -> None:
+        time.sleep(0.3)
+        with serving(late, port=int(nobody.rpartition(":")[2])):
+            done.wait(20)
+
+    done = threading.Event()
+    thread = threading.Thread(target=come_up)
+    thread.start()
+    try:
+        assert call("predict", b"bytes", client={"target": nobody, "wait_for_ready": True}, timeout=20).top
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_wait_for_ready_ends_with_the_deadline(call: Call, nobody: str) -> None:
+    with pytest.raises(DeadlineExceeded):
+        call("predict", b"bytes", client={"target": nobody, "wait_for_ready": True}, timeout=0.2)
+
+
+def test_message_beyond_the_server_limit(call: Call) -> None:
+    limit = [("grpc.max_receive_message_length", 1 << 20)]
+    with serving(FakeRecognition(), options=limit) as small:
+        with pytest.raises(MessageTooLarge, match=r"larger than max \(\d+ vs\. 1048576\)"):
+            call("predict", bytes(20 << 20), client={"target": small})
+        assert call("predict", b"bytes", client={"target": small}).top
+
+
+def test_large_answers_have_no_limit(call: Call) -> None:
+    # 20,000 clips: beyond gRPC's default of 4 MiB.
+    result = call("predict", b"bytes", num_clips=20_000, clip_scores=True)
+    assert len(result.clips) == 20_000
+
+
+def test_overloaded_says_when_to_come_back(call: Call) -> None:
+    with pytest.raises(Overloaded) as caught:
+        call("predict", b"busy 1")
+    assert caught.value.retry_after_seconds == 0.05
+
+
+def test_a_bug_of_the_server(call: Call) -> None:
+    with pytest.raises(ServerError):
+        call("predict", b"bug")
+
+
+def test_the_next_request_after_an_error_is_fine(servicer: FakeRecognition, target: str) -> None:
+    with Client(target) as client:
+        for bad in (b"raise NOT_A_VIDEO", b"status INTERNAL", b"bug", b"raise OVERLOADED"):
+            with pytest.raises(TenclipError):
+                client.predict(bad)
+            assert client.predict(b"good").top
+
+
+def test_metadata_goes_with_every_call(call: Call, servicer: FakeRecognition) -> None:
+    call("predict", b"bytes", client={"metadata": [("Authorization", "Bearer x")]})
+    assert servicer.metadata[0]["authorization"] == "Bearer x"
+
+
+def test_answer_with_nothing_in_it(call: Call) -> None:
+    with pytest.raises(ServerError, match="no class scores"):
+        call("predict", b"empty")
+
+
+def test_tls(call: Call, tmp_path: Path) -> None:
+    key, certificate = _self_signed(tmp_path)
+    secure = grpc.ssl_server_credentials([(key, certificate)])
+    with serving(FakeRecognition(), credentials=secure) as target:
+        address = target.replace("127.0.0.1", "localhost")
+        trusted = grpc.ssl_channel_credentials(certificate)
+        assert call("predict", b"bytes", client={"target": address, "credentials": trusted}).top
+        with pytest.raises(ServerUnavailable):
+            call("predict", b"bytes", client={"target": address, "retries": 0}, timeout=5)
+
+
+def _self_signed(folder: Path) -> tuple[bytes, bytes]:
+    key, certificate = folder / "key.pem", folder / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    try:
+        subprocess.run([*command, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("no openssl command to make a certificate with")
+    return key.read_bytes(), certificate.read_bytes()
+
+
+def test_closed_client_says_so(target: str) -> None:
+    client = Client(target)
+    client.close()
+    client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        client.predict(b"bytes")
+
+    async def later() -> None:
+        other = AsyncClient(target)
+        await other.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await other.predict(b"bytes")
+
+    asyncio.run(later())
+
+
+def test_closing_ends_calls_that_wait(target: str) -> None:
+    client = Client(target, retries=0)
+    timer = threading.Timer(0.3, client.close)
+    timer.start()
+    with pytest.raises(Cancelled):
+        client.predict(b"sleep 3")
+    timer.join()
+
+
+def test_one_client_for_many_threads(target: str, servicer: FakeRecognition) -> None:
+    results: list[Prediction] = []
+    with Client(target) as client:
+        threads = [threading.Thread(target=lambda: results.append(client.predict(b"same"))) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(results) == 8
+    assert len({r.label for r in results}) == 1
+
+
+def test_async_calls_run_side_by_side(target: str, servicer: FakeRecognition) -> None:
+    async def all_at_once() -> list[Prediction]:
+        async with AsyncClient(target) as client:
+            return await asyncio.gather(*(client.predict(f"sleep 0.3 {i}".encode()[:9]) for i in range(6)))
+
+    assert len(asyncio.run(all_at_once())) == 6
+    assert servicer.most_at_once > 1
+
+
+def test_cancelled_task_stays_cancelled(target: str) -> None:
+    async def cancel() -> None:
+        async with AsyncClient(target) as client:
+            task = asyncio.create_task(client.predict(b"sleep 2"))
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(cancel())
+
+
+def test_async_client_can_be_made_before_there_is_a_loop(target: str) -> None:
+    client = AsyncClient(target)
+
+    async def use() -> Prediction:
+        async with client:
+            return await client.predict(b"bytes")
+
+    assert asyncio.run(use()).top
+
+
+@pytest.mark.parametrize("method", ["predict", "extract_features", "list_models", "get_model", "close"])
+def test_both_clients_take_the_same_arguments(method: str) -> None:
+    blocking, awaited = getattr(Client, method), getattr(AsyncClient, method)
+    assert inspect.signature(blocking) == inspect.signature(awaited)
+    assert inspect.iscoroutinefunction(awaited)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"timeout": 0},
+        {"timeout": -1},
+        {"timeout": float("nan")},
+        {"retries": 5},
+        {"retries": -1},
+        {"keepalive_seconds": 0},
+        {"target": "a b"},
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest):
+        Client(**settings)
+
+
+def test_repr(target: str) -> None:
+    assert repr(Client(target)) == f"Client({target!r})"

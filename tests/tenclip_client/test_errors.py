@@ -1,0 +1,115 @@
+"""Statuses -> exceptions: every error of the tree and every status code, over a real connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from tenclip_api import errors
+from tenclip_api.errors import TenclipError, VideoError, error_classes
+from tenclip_client import Client, ServerError
+from tenclip_client._errors import from_rpc_error
+
+from .servicer import FakeRecognition, serving
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with serving(FakeRecognition()) as target, Client(target, retries=0) as made:
+        yield made
+
+
+@pytest.mark.parametrize("reason", sorted(error_classes()))
+def test_every_error_arrives_as_itself(client: Client, reason: str) -> None:
+    with pytest.raises(TenclipError) as caught:
+        client.predict(f"raise {reason}".encode(), name="clip.mp4")
+    error = caught.value
+    assert type(error) is error_classes()[reason]
+    assert error.message == f"clip.mp4: {reason.lower()} ünïcode"
+    if isinstance(error, VideoError):
+        assert error.source == "clip.mp4"
+    if isinstance(error, ServerError):
+        assert error.request_id == "r-17"
+
+
+# What a status means when no server of ours gave a reason.
+BY_CODE = {
+    "CANCELLED": errors.Cancelled,
+    "UNKNOWN": errors.ServerError,
+    "INVALID_ARGUMENT": errors.InvalidRequest,
+    "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
+    "NOT_FOUND": errors.ServerError,
+    "ALREADY_EXISTS": errors.ServerError,
+    "PERMISSION_DENIED": errors.Unauthenticated,
+    "UNAUTHENTICATED": errors.Unauthenticated,
+    "RESOURCE_EXHAUSTED": errors.Overloaded,
+    "FAILED_PRECONDITION": errors.ModelError,
+    "ABORTED": errors.ServerError,
+    "OUT_OF_RANGE": errors.InvalidRequest,
+    "UNIMPLEMENTED": errors.ServerError,
+    "INTERNAL": errors.ServerError,
+    "UNAVAILABLE": errors.ServerUnavailable,
+    "DATA_LOSS": errors.ServerError,
+}
+
+
+def test_every_code_is_tried() -> None:
+    assert set(BY_CODE) == {code.name for code in grpc.StatusCode} - {"OK"}
+
+
+@pytest.mark.parametrize("code", BY_CODE)
+def test_bare_statuses(client: Client, code: str) -> None:
+    with pytest.raises(TenclipError) as caught:
+        client.predict(f"status {code}".encode())
+    assert type(caught.value) is BY_CODE[code]
+    assert client.target in caught.value.message
+
+
+class _Failed(grpc.RpcError):
+    def __init__(self, code: grpc.StatusCode, *metadata: tuple[str, str | bytes]) -> None:
+        self._code, self._metadata = code, metadata
+
+    def code(self) -> grpc.StatusCode:
+        return self._code
+
+    def details(self) -> str:
+        return "what happened"
+
+    def trailing_metadata(self) -> Any:
+        return self._metadata
+
+
+def _ours(err: grpc.RpcError) -> TenclipError:
+    return from_rpc_error(err, target="box:7411", source="a.mp4", timeout=3)
+
+
+def test_reason_of_a_newer_server_falls_back_to_the_code() -> None:
+    error = _ours(_Failed(grpc.StatusCode.INVALID_ARGUMENT, ("tenclip-reason", "VIDEO_TOO_BORING")))
+    assert type(error) is errors.InvalidRequest
+    assert error.message == "box:7411: what happened"
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("1.5", 1.5), ("0", 0), ("soon", None), ("-1", None), ("nan", None)])
+def test_retry_hint(text: str, seconds: float | None) -> None:
+    reason, hint = ("tenclip-reason", "OVERLOADED"), ("tenclip-retry-after-seconds", text)
+    error = _ours(_Failed(grpc.StatusCode.RESOURCE_EXHAUSTED, reason, hint))
+    assert isinstance(error, errors.Overloaded)
+    assert error.retry_after_seconds == seconds
+
+
+def test_binary_metadata_is_passed_over() -> None:
+    error = _ours(_Failed(grpc.StatusCode.INTERNAL, ("trace-bin", b"\x00\xff"), ("tenclip-request-id", "r-2")))
+    assert isinstance(error, ServerError)
+    assert error.request_id == "r-2"
+
+
+def test_error_without_any_status() -> None:
+    assert type(_ours(grpc.RpcError("odd"))) is ServerError
+
+
+def test_deadline_without_a_deadline() -> None:
+    error = from_rpc_error(_Failed(grpc.StatusCode.DEADLINE_EXCEEDED), target="box:1", source="", timeout=None)
+    assert error.message.startswith("box:1: no answer in time")

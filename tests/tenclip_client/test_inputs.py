@@ -1,0 +1,147 @@
+"""Files, folders, patterns and manifests -> an ordered list of videos."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tenclip_api.errors import DatasetError
+from tenclip_client import ServerPath, VideoNotFound, VideoNotReadable
+from tenclip_client._inputs import expand_inputs, read_manifest
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the tests run: `clips/` with videos, other files, hidden ones and sub-folders."""
+    names = ("b.mp4", "a.MP4", "notes.txt", ".hidden.mp4", "sub/c.webm", ".git/d.mp4", "z[1].avi", "B/e.mkv")
+    for name in names:
+        path = tmp_path / "clips" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"abc")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def names(*arguments: str) -> list[str]:
+    return [v.name for v in expand_inputs(arguments)]
+
+
+def test_files_in_the_order_given_and_each_once(folder: Path) -> None:
+    assert names("clips/b.mp4", "gone.mp4", "clips/a.MP4", "clips/b.mp4") == ["clips/b.mp4", "gone.mp4", "clips/a.MP4"]
+
+
+def test_folder(folder: Path) -> None:
+    expected = ["clips/a.MP4", "clips/b.mp4", "clips/z[1].avi", "clips/B/e.mkv", "clips/sub/c.webm"]
+    assert names("clips") == names("clips/") == expected
+
+
+def test_named_file_needs_no_suffix(folder: Path) -> None:
+    (video,) = expand_inputs(["clips/notes.txt"])
+    assert video.error is None
+
+
+def test_patterns(folder: Path) -> None:
+    assert names("clips/*.mp4") == ["clips/b.mp4"]
+    assert names("clips/**/*.[mw]*") == ["clips/B/e.mkv", "clips/b.mp4", "clips/sub/c.webm"]
+    # A name with brackets that is there is a name, not a pattern.
+    assert names("clips/z[1].avi") == ["clips/z[1].avi"]
+
+
+def test_what_cannot_be_expanded_stays_in_its_place(folder: Path) -> None:
+    videos = expand_inputs(["empty", "clips/b.mp4", "*.mov"])
+    assert [v.name for v in videos] == ["empty", "clips/b.mp4", "*.mov"]
+    assert isinstance(videos[0].error, VideoNotFound)
+    assert "no video files" in str(videos[0].error)
+    assert videos[1].error is None
+    assert str(videos[2].error) == "*.mov: matches no file"
+
+
+def test_folder_that_cannot_be_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listdir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("sub"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    videos = expand_inputs(["clips"])
+    assert isinstance(videos[0].error, VideoNotReadable)
+    assert len(videos) == 5
+
+
+def test_server_paths_are_left_alone(folder: Path) -> None:
+    videos = expand_inputs(["clips", "*.mp4", "a b/c.mp4"], server_paths=True)
+    assert [v.source for v in videos] == [ServerPath("clips"), ServerPath("*.mp4"), ServerPath("a b/c.mp4")]
+
+
+def test_names_that_are_no_utf8(folder: Path) -> None:
+    (folder / "clips" / os.fsdecode(b"\xe9.mp4")).write_bytes(b"abc")
+    (video,) = expand_inputs(["clips/*\udce9*"])
+    assert video.name == "clips/\ufffd.mp4"
+    assert isinstance(video.source, Path)
+    assert video.source.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.csv", "label,path\nrun,a.mp4\nhop,sub/b.mp4\n"),
+        ("list.csv", '\ufeffpath ,"label"\r\n"a.mp4","run, fast"\r\n"sub/b.mp4",""\r\n'),
+        ("list.tsv", "video\tlabel\na.mp4\trun\nsub/b.mp4\thop\na.mp4\trun\n"),
+        ("list.txt", "# two videos\n\na.mp4  \n  sub/b.mp4\n"),
+    ],
+)
+def test_manifests(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8", newline="")
+    videos = read_manifest(path)
+    assert [v.name for v in videos] == ["a.mp4", "sub/b.mp4"]
+    assert [v.source for v in videos] == [tmp_path / "a.mp4", tmp_path / "sub/b.mp4"]
+    assert [v.source for v in read_manifest(path, server_paths=True)] == [ServerPath("a.mp4"), ServerPath("sub/b.mp4")]
+
+
+def test_parquet_manifest(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"label": ["run", "hop"], "path": ["a.mp4", "/data/b.mp4"]}), path)
+    assert [v.source for v in read_manifest(path)] == [tmp_path / "a.mp4", Path("/data/b.mp4")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("list.csv", b"label,file_name\nrun,a.mp4\n", "needs a column path .* it has label, file_name"),
+        ("list.csv", b"", r"it has none"),
+        ("list.csv", b"path\n", "lists no videos"),
+        ("list.csv", b"path,label\na.mp4,x\n,y\n", "row 3 has no path"),
+        ("list.csv", b'path\n"a.mp4\n', "cannot be read as CSV"),
+        ("list.csv", b"path\n\xff\xfe\n", "cannot be read as CSV in UTF-8"),
+        ("list.txt", b"# nothing\n", "lists no videos"),
+        ("list.txt", b"\xff.mp4\n", "is not UTF-8"),
+        ("list.parquet", b"PAR1 not really", "cannot be read as Parquet"),
+        ("list.json", b"[]", r"a manifest is a \.csv"),
+    ],
+)
+def test_manifests_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=message) as caught:
+        read_manifest(path)
+    assert str(path) in str(caught.value)
+
+
+def test_parquet_manifest_without_paths(tmp_path: Path) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table({"path": ["a.mp4", None]}), path)
+    with pytest.raises(DatasetError, match="row 2 has no path: None"):
+        read_manifest(path)
+
+
+def test_missing_manifest(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        read_manifest(tmp_path / "gone.csv")
