@@ -55,7 +55,7 @@ def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> 
         waited = "in time" if timeout is None else f"within {timeout:g} s"
         return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"
     if code == "UNAVAILABLE":
-        return errors.ServerUnavailable, f"{target}: no server answers there ({details})"
+        return errors.ServerUnavailable, f"{target}: no server answers there; `tenclip serve` starts one ({details})"
     if code == "UNIMPLEMENTED":
         return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
     cls = _BY_CODE.get(code, errors.ServerError)

@@ -91,9 +91,10 @@ async def extract_to_parquet(
         return _finished(out, settings, videos)
     with Ledger(folder, settings) as ledger:
         todo = [v for v in videos if _is_open(v, ledger, retry_failed)]
+        reused = len(videos) - len({v.name for v in todo} | ledger.failures.keys() & {v.name for v in videos})
         progress.on_start(len(videos), len(videos) - len(todo))
         await _run(client, todo, ledger, choice, settings, concurrency, progress)
-        report = _merge(out, ledger, videos, settings, reused=len(videos) - len(todo))
+        report = _merge(out, ledger, videos, settings, reused=reused)
         if not report.failures:
             ledger.remove()
     return report

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -395,7 +396,10 @@ def _credentials(ca: Path | None) -> grpc.ChannelCredentials:
 def _console() -> Any:
     from rich.console import Console
 
-    return Console(highlight=False)
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160  # nobody's window: nothing to wrap for
+    return console
 
 
 def _print_json(value: Any) -> None:

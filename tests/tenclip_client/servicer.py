@@ -38,11 +38,16 @@ Context = grpc.ServicerContext
 
 
 class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
-    """`requests` keeps what arrived, `metadata` what came with it, `most_at_once` how many were in flight together."""
+    """`requests` keeps what arrived, `metadata` what came with it, `most_at_once` how many were in flight together.
 
-    def __init__(self, *, version: str = "2", delay: float = 0.0) -> None:
+    `limit`: videos beyond this many wait for `released`.
+    """
+
+    def __init__(self, *, version: str = "2", delay: float = 0.0, limit: int | None = None) -> None:
         self.version = version
         self.delay = delay
+        self.limit = limit
+        self.released = threading.Event()
         self.requests: list[Any] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.seen: Counter[bytes] = Counter()
@@ -88,7 +93,11 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
             self.metadata.append(dict(context.invocation_metadata()))
             self.in_flight += 1
             self.most_at_once = max(self.most_at_once, self.in_flight)
+            beyond = self.limit is not None and self.seen.total() >= self.limit
+            self.seen[request.video.data or request.video.path.encode()] += 1
         try:
+            if beyond:
+                self.released.wait(60)
             time.sleep(self.delay)
             yield
         finally:
@@ -98,9 +107,7 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     def _obey(self, video: pb.Video, context: Context) -> bytes:
         """The video's bytes, unless they say what else to do."""
         data = video.path.encode() if video.WhichOneof("source") == "path" else video.data
-        with self._lock:
-            self.seen[data] += 1
-            times = self.seen[data]
+        times = self.seen[data]
         order, _, argument = data[:80].rstrip(b"\0").partition(b" ")
         text = argument.decode("utf-8", "replace").strip()
         if order == b"raise":

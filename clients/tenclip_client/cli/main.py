@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 an error of ours, said in one line; 2 wrong usage; 130 int
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import traceback
@@ -27,7 +28,9 @@ DEBUG_VARIABLE = "TENCLIP_DEBUG"
 # First sentence of each command's docstring, in the order of a project's life, under the heading it is listed by.
 SUMMARIES: dict[str, dict[str, str]] = {
     "Start here": {
-        "demo": "Train, export, serve and use a small model, from generated videos to a report.",
+        "demo": (
+            "Train a small video model, export it, serve it, and ask it about videos: all of tenclip in a few minutes."
+        ),
     },
     "Use a server": {
         "predict": "Recognise the actions in videos.",
@@ -35,15 +38,15 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "models": "List the models of a server, or show one of them.",
     },
     "Train and export": {
-        "synth": "Generate action videos whose classes only motion tells apart.",
+        "synth": "Make action videos: real files whose classes only motion tells apart.",
         "train": "Train a model.",
         "evaluate": "Evaluate a model on labelled videos.",
         "probe": "Fit a linear classifier on extracted features.",
-        "export": "Export a checkpoint as a bundle that can be served.",
+        "export": "Turn a checkpoint into a bundle that `tenclip serve` serves.",
     },
     "Serve and inspect": {
         "serve": "Serve a directory of bundles over gRPC.",
-        "inspect": "Show what is in a video file and which clips would be taken from it.",
+        "inspect": "Show what is in a video and the clips that a prediction would look at.",
     },
 }
 # What a user's file system answers; anything else is a bug.
@@ -55,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     commands = {e.name: e for e in entry_points(group=GROUP)}
     name = requested_command(arguments, commands)
-    debug = bool(os.environ.get(DEBUG_VARIABLE)) or "--traceback" in arguments[: _position(arguments, name)]
+    debug = bool(os.environ.get(DEBUG_VARIABLE)) or "--traceback" in itertools.takewhile(lambda a: a != name, arguments)
     try:
         build_command(commands, name)(args=arguments, prog_name="tenclip")
         sys.exit(0)
@@ -150,10 +153,6 @@ def _listed(commands: dict[str, EntryPoint]) -> list[tuple[str, str, str]]:
 
 def _placeholder() -> None:
     raise AssertionError("a command that was listed was run without being loaded")
-
-
-def _position(arguments: Sequence[str], name: str | None) -> int:
-    return list(arguments).index(name) if name is not None else len(arguments)
 
 
 def _is_ours(module: str | None) -> bool:

@@ -16,6 +16,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from tenclip_api.errors import TenclipError
 from tenclip_client import _extract
@@ -43,13 +44,13 @@ def bar_progress() -> Iterator[_extract.Progress]:
             counts["clips"] += clips
             counts["failed"] += failure is not None
             if failure is not None:
-                bars.console.print(f"{name}: {failure.reason}", style="red", markup=False)
+                bars.console.print(Text(f"{name}: {failure.reason}", style="red"))
             bars.update(task, advance=1, clips=counts["clips"], failed=counts["failed"])
 
         yield _extract.Progress(
             on_start=lambda total, reused: bars.update(task, total=total, completed=reused),
             on_video=on_video,
-            on_pause=lambda err, seconds: bars.console.print(_pause(err, seconds), style="yellow", markup=False),
+            on_pause=lambda err, seconds: bars.console.print(Text(_pause(err, seconds), style="yellow")),
         )
 
 

@@ -6,6 +6,7 @@ Everything takes the console to print on, so that a test can read it back.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rich.console import Console
@@ -38,7 +39,8 @@ _ASCII_LEVELS = "_.-=+*#@"
 
 def print_prediction(console: Console, name: str, prediction: Prediction) -> None:
     """One video: what the file is, its best classes with bars, and what else was asked for."""
-    console.print(_heading(name, prediction.video))
+    console.print(Text(name, style="bold"))
+    console.print(Text(f"  {video_line(prediction.video)}", style="dim"))
     console.print(scores_table(prediction.top, console))
     if prediction.clips:
         console.print(clips_table(prediction.clips, console))
@@ -54,8 +56,8 @@ def print_prediction(console: Console, name: str, prediction: Prediction) -> Non
 
 def print_error(console: Console, name: str, error: TenclipError) -> None:
     """A video that could not be used, in the place where its prediction would stand."""
-    console.print(Text.assemble((name, "bold"), "  ", (type(error).__name__, "bold red")))
-    console.print(Text(f"  {one_line(error)}", style="red"))
+    console.print(Text(name, style="bold"))
+    console.print(Text(f"  {type(error).__name__}: {one_line(error).removeprefix(f'{name}: ')}", style="red"))
     console.print()
 
 
@@ -78,23 +80,23 @@ def scores_table(top: Sequence[ClassScore], console: Console) -> Table:
 
 def clips_table(clips: Sequence[ClipPrediction], console: Console) -> Table:
     """One row a clip: when, what, how sure, and the runner-up."""
-    table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
-    table.add_column("  clip", justify="right")
-    table.add_column("seconds", justify="right")
-    table.add_column("best", max_width=32, overflow="ellipsis", no_wrap=True)
+    table = Table(box=None, padding=(0, 1), header_style="dim", pad_edge=False)
+    table.add_column("  clip", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True, min_width=13)
+    table.add_column("best", max_width=28, no_wrap=True)
     table.add_column("", width=BAR_WIDTH // 2)
-    table.add_column("score", justify="right")
-    table.add_column("next", style="dim", max_width=32, overflow="ellipsis", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True, min_width=6)
+    table.add_column("next", style="dim", max_width=28, no_wrap=True)
     for entry in clips:
-        clip, best = entry.clip, entry.top[0] if entry.top else None
-        seconds = f"{clip.start_seconds:.2f} - {clip.end_seconds:.2f}{' looped' if clip.looped else ''}"
-        if best is None:
-            table.add_row(str(clip.index), seconds)
-            continue
-        then = f"{entry.top[1].label} {percent(entry.top[1].score)}" if len(entry.top) > 1 else ""
-        level = bar(best.score, BAR_WIDTH // 2, ascii_only=_ascii(console))
+        seconds = f"{entry.clip.start_seconds:.2f} - {entry.clip.end_seconds:.2f}"
+        best, then = (*entry.top[:2], None, None)[:2]
         table.add_row(
-            str(clip.index), seconds, Text(best.label), Text(level, style="cyan"), percent(best.score), Text(then)
+            str(entry.clip.index),
+            seconds,
+            Text(best.label if best else ""),
+            Text(bar(best.score if best else 0, BAR_WIDTH // 2, ascii_only=_ascii(console)), style="cyan"),
+            percent(best.score) if best else "",
+            Text(f"{percent(then.score)} {then.label}" if then else ""),
         )
     return table
 
@@ -174,29 +176,30 @@ def video_line(video: VideoInfo) -> str:
         f"{video.codec} in {video.container}",
     ]
     if video.rotation:
-        parts.append(f"turned by {video.rotation} degrees")
+        parts.append(f"rotated by {video.rotation}")
     return ", ".join(parts)
 
 
 def print_models(console: Console, models: ModelList) -> None:
-    table = Table(box=None, padding=(0, 2), header_style="dim", pad_edge=False)
-    for column in ("model", "version", "architecture"):
-        table.add_column(column)
+    versions = Counter(m.name for m in models)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for column in ("model", "architecture"):
+        table.add_column(column, no_wrap=True)
     for column in ("classes", "features"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for column in ("protocol", "runtime", "state"):
-        table.add_column(column)
+        table.add_column(column, overflow="fold")
     for model in models:
-        ready = model.state == "READY"
+        # Where there is one version only, that it is the default says nothing.
+        mark = " (default)" if model.is_default_version and versions[model.name] > 1 else ""
         table.add_row(
-            Text(model.name, style="bold"),
-            Text(f"{model.version}{' (default)' if model.is_default_version else ''}"),
+            Text.assemble((model.ref, "bold"), (mark, "dim")),
             Text(model.architecture),
             str(model.num_classes),
             str(model.feature_dim),
             Text(model.default_protocol),
             Text(model.runtime),
-            Text(model.state, style="green" if ready else "yellow"),
+            Text(model.state, style="green" if model.state == "READY" else "yellow"),
         )
     if len(models):
         console.print(table)
@@ -264,16 +267,12 @@ def failures_table(failures: Sequence[Failure]) -> Table:
     return table
 
 
-def _heading(name: str, video: VideoInfo) -> Text:
-    return Text.assemble((name, "bold"), "  ", (video_line(video), "dim"))
-
-
 def _provenance_line(prediction: Prediction) -> Text:
     origin = prediction.provenance
-    parts = [f"{origin.model}:{origin.version}", origin.protocol]
-    if prediction.clips:
-        parts.append(f"{len(prediction.clips)} clips")
-    parts.append(origin.runtime)
+    looped = sum(c.clip.looped for c in prediction.clips)
+    parts = [f"{origin.model}:{origin.version}", origin.protocol, origin.runtime]
+    if looped:
+        parts.append(f"{looped} of {len(prediction.clips)} clips looped")
     total = sum(origin.timings.values())
     if total:
         parts.append(f"{total:.2f} s on the server")
