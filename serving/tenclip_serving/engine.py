@@ -106,7 +106,7 @@ class Engine:
         return DecodeRequest(
             source=source,
             name=request.source,
-            spec=model.bundle.info.clip_spec,
+            spec=protocol.apply(model.bundle.info.clip_spec),
             selection=protocol.selection,
             crop=protocol.crop,
             fully_convolutional=protocol.fully_convolutional,

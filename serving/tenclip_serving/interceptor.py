@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -35,6 +36,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def idle(self) -> None:
+        """Returns when no RPC of ours is being worked on."""
+        await self._idle.wait()
 
     async def intercept_service(
         self,
@@ -58,7 +66,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             started = time.perf_counter()
             code, error = grpc.StatusCode.OK, None
             try:
-                with self._metrics.request_in_flight():
+                with self._in_flight_for_now():
                     return await handler(_parse(raw, parse), context)
             except TenclipError as err:
                 code, error = grpc.StatusCode[err.grpc_status], err
@@ -76,6 +84,19 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return await context.abort(code, _shorten(message), metadata)
 
         return call
+
+    @contextmanager
+    def _in_flight_for_now(self) -> Iterator[None]:
+        self._in_flight += 1
+        self._idle.clear()
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+            if self._in_flight == 0:
+                self._idle.set()
 
     def _record(
         self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import platform
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -70,14 +68,6 @@ class Metrics:
 
     def describe_server(self, version: str) -> None:
         self.server_info.labels(version, platform.python_version()).set(1)
-
-    @contextmanager
-    def request_in_flight(self) -> Iterator[None]:
-        self.in_flight.inc()
-        try:
-            yield
-        finally:
-            self.in_flight.dec()
 
 
 class MetricsServer:

@@ -43,9 +43,9 @@ def resolve_protocol(
         fully_convolutional = request.spatial_mode == "fully_convolutional"
     if fully_convolutional and spec.fully_convolutional_crop is None:
         raise InvalidRequest("this model has no fully-convolutional crop in its clip spec; ask for POOLED")
-    limit = _clip_limit(spec, base.crop, fully_convolutional, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
-    selection = _selection(request.clips, base.selection, limit)
-    protocol = replace(base, selection=selection, fully_convolutional=fully_convolutional)
+    protocol = replace(base, fully_convolutional=fully_convolutional)
+    limit = _clip_limit(spec, protocol, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
+    protocol = replace(protocol, selection=_selection(request.clips, base.selection, limit))
     return replace(protocol, name=protocol_name(protocol))
 
 
@@ -58,9 +58,16 @@ def protocol_name(protocol: Protocol) -> str:
             return known.name
     count = f"{selection.num_clips} " if selection.mode in _COUNTED else ""
     step = f" every {selection.window_step} frames" if selection.window_step else ""
-    crop = "fully-convolutional" if protocol.fully_convolutional else "pooled"
-    views = ", three crops" if protocol.crop == "three" else ""
-    return f"{CUSTOM}: {count}{selection.mode}{step}, {crop}{views}"
+    words = [f"{count}{selection.mode}{step}", "fully-convolutional" if protocol.fully_convolutional else "pooled"]
+    if selection.rule != ClipSelection().rule:
+        words.append(f"placed by {selection.rule}")
+    if protocol.views > 1:
+        words.append(f"{protocol.views} crops")
+    if protocol.short_edge:
+        words.append("short edge")
+    if protocol.averaging != Protocol(name="", description="").averaging:
+        words.append(f"averaging {protocol.averaging}")
+    return f"{CUSTOM}: {', '.join(words)}"
 
 
 def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
@@ -87,32 +94,32 @@ def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
     return PROTOCOLS[request.protocol]
 
 
-def _clip_limit(spec: ClipSpec, crop: str, fully_convolutional: bool, *, max_clips: int, max_clip_bytes: int) -> int:
+def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_bytes: int) -> int:
     """How many clips fit a request, by number and by the bytes of their pixels."""
-    side = spec.fully_convolutional_crop if fully_convolutional else spec.crop
+    side = spec.fully_convolutional_crop if protocol.fully_convolutional else spec.crop
     assert side is not None
-    views = 3 if crop == "three" else 1
-    bytes_per_clip = views * spec.num_frames * side * side * 3
+    bytes_per_clip = protocol.views * spec.num_frames * side * side * 3
     return max(1, min(max_clips, max_clip_bytes // bytes_per_clip))
 
 
 def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelection:
-    mode = asked.mode or base.mode
-    same = mode == base.mode
+    # A mode that is named means what its name says; without one the protocol's own rule places the clips.
+    chosen = base if asked.mode is None else _plain(asked.mode)
+    mode = chosen.mode
     if asked.num_clips and mode not in _COUNTED and not (mode == "center" and asked.num_clips == 1):
         what = "is one clip" if mode == "center" else "is every window"
         raise InvalidRequest(f"{mode.upper()} {what}, so num_clips {asked.num_clips} has no meaning; leave it out")
     if asked.window_step and mode not in _WINDOWED:
         raise InvalidRequest(f"window_step_frames {asked.window_step} has no meaning for {mode.upper()}; leave it out")
-    num_clips = asked.num_clips or (base.num_clips if same else _default_count(mode))
+    num_clips = asked.num_clips or chosen.num_clips
     if mode in _COUNTED and num_clips > limit:
         raise InvalidRequest(f"num_clips {num_clips} is more than the {limit} that this server takes for this model")
     start, end = _part(asked)
     try:
-        return ClipSelection(
-            mode=mode,
+        return replace(
+            chosen,
             num_clips=num_clips,
-            window_step=asked.window_step or (base.window_step if same else None),
+            window_step=asked.window_step or chosen.window_step,
             start_seconds=start,
             end_seconds=end,
             max_clips=limit,
@@ -121,8 +128,8 @@ def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelec
         raise InvalidRequest(str(err)) from err
 
 
-def _default_count(mode: SelectionMode) -> int:
-    return 1 if mode == "center" else ClipSelection().num_clips
+def _plain(mode: SelectionMode) -> ClipSelection:
+    return ClipSelection(mode=mode, num_clips=1) if mode == "center" else ClipSelection(mode=mode)
 
 
 def _part(asked: ClipRequest) -> tuple[float | None, float | None]:

@@ -22,6 +22,7 @@ from tenclip_serving.metrics import Metrics, MetricsServer
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
 
+_HAND_OVER_SECONDS = 0.1
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -37,6 +38,7 @@ class Server:
         self.engine = Engine(config, repository)
         self.port = 0
         self._metrics: MetricsServer | None = None
+        self._interceptor = Interceptor(self.engine.metrics)
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
 
@@ -63,15 +65,28 @@ class Server:
         """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running."""
         await self._health.enter_graceful_shutdown()
         if self._grpc is not None:
-            await self._grpc.stop(grace)
+            await self._stop_grpc(self._grpc, grace)
         await self.engine.close()
         if self._metrics is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics.close)
 
+    async def _stop_grpc(self, server: grpc.aio.Server, grace: float) -> None:
+        stopping = asyncio.create_task(server.stop(grace))  # from now on it accepts nothing
+        if grace > 0:
+            # What was accepted a moment ago reaches its handler.
+            await asyncio.sleep(min(grace, _HAND_OVER_SECONDS))
+            # Watchers of health never end by themselves, and nothing of theirs would be lost: they must not hold the
+            # server for all of its grace.
+            idle = asyncio.create_task(self._interceptor.idle())
+            await asyncio.wait([idle, stopping], return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            await server.stop(None)
+        await stopping
+
     def _create_grpc(self) -> grpc.aio.Server:
         message_bytes = self.config.max_message_mb << 20
         server = grpc.aio.server(
-            interceptors=[Interceptor(self.engine.metrics)],
+            interceptors=[self._interceptor],
             options=[
                 ("grpc.max_receive_message_length", message_bytes),
                 ("grpc.max_send_message_length", -1),

@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -159,9 +159,9 @@ class DecodePool:
         Raises what `DecodeWorker.decode` does; DecodeWorkerDied also after `timeout` seconds. When the caller is
         cancelled the worker goes on for a moment before it is replaced.
         """
-        job = self._threads.submit(worker.decode, request)
+        job = asyncio.get_running_loop().run_in_executor(self._threads, worker.decode, request)
         try:
-            result = await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(job)), timeout)
+            result = await asyncio.wait_for(asyncio.shield(job), timeout)
         except TimeoutError:
             self._replace_later(worker, "timeout", job)
             raise DecodeWorkerDied(
@@ -177,8 +177,10 @@ class DecodePool:
         return result
 
     async def close(self) -> None:
-        """End every worker; none is left when this returns."""
+        """End every worker and what it does; none is left when this returns."""
         self._closed = True
+        for worker in tuple(self._workers):
+            worker.kill()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         loop = asyncio.get_running_loop()
@@ -194,27 +196,26 @@ class DecodePool:
         else:
             self._idle.put_nowait(worker)
 
-    async def _drain(self, worker: DecodeWorker, job: Future[VideoClips]) -> None:
-        done, _ = await asyncio.wait([asyncio.wrap_future(job)], timeout=0 if self._closed else DRAIN_SECONDS)
+    async def _drain(self, worker: DecodeWorker, job: asyncio.Future[VideoClips]) -> None:
+        done, _ = await asyncio.wait([job], timeout=0 if self._closed else DRAIN_SECONDS)
         if done:
-            with contextlib.suppress(Exception):
-                done.pop().result()
+            job.exception()  # no one is left to be told
             self._give_back(worker)
         else:
             self._replace_later(worker, "cancelled", job)
 
-    def _replace_later(self, worker: DecodeWorker, reason: str, job: Future[VideoClips] | None = None) -> None:
+    def _replace_later(self, worker: DecodeWorker, reason: str, job: asyncio.Future[VideoClips] | None = None) -> None:
         """A new worker for one that is dead, stuck in `job` (it is killed) or has served its time."""
         self._on_restart(reason)
         log(logging.WARNING, "decode worker replaced", reason=reason, pid=worker.pid, requests=worker.num_requests)
         self._run_in_background(self._replace(worker, job))
 
-    async def _replace(self, worker: DecodeWorker, job: Future[VideoClips] | None) -> None:
+    async def _replace(self, worker: DecodeWorker, job: asyncio.Future[VideoClips] | None) -> None:
         loop = asyncio.get_running_loop()
         if job is not None:
-            worker.kill()
-            with contextlib.suppress(Exception):
-                await asyncio.wrap_future(job)
+            await loop.run_in_executor(self._threads, worker.kill)
+            await asyncio.wait([job])
+            job.exception()
         await loop.run_in_executor(self._threads, worker.close)
         self._workers.discard(worker)
         while not self._closed:

@@ -31,6 +31,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def one_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tiny` alone, which loads fast: for servers that are started to be harmed."""
+    root = tmp_path_factory.mktemp("one-model")
+    make_bundle(root)
+    return root
+
+
+@pytest.fixture(scope="session")
 def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Good and bad files, and links that leave the folder."""
     root = tmp_path_factory.mktemp("videos")

@@ -38,7 +38,8 @@ def _weights(num_classes: int) -> NDArray[np.float32]:
     """[K,6]: classes from mean colours and mean change of colours."""
     weights = np.random.default_rng(1).normal(size=(num_classes, 6)).astype(np.float32)
     weights[:3, :3] += 6 * np.eye(3, dtype=np.float32)[: min(3, num_classes)]
-    return weights / 64
+    weights[3:, 3:] += 30
+    return weights / np.float32(64)
 
 
 def reference(clips: NDArray[np.uint8], num_classes: int = len(LABELS), crop: int = SPEC.crop) -> Outputs:
@@ -54,7 +55,7 @@ def reference(clips: NDArray[np.uint8], num_classes: int = len(LABELS), crop: in
 
 def write_graph(path: Path, *, num_frames: int, crop: int, num_classes: int) -> None:
     """mean over time and mean absolute difference, average pool of the pooled size, a linear layer at each position."""
-    constants = {
+    constants: dict[str, NDArray[Any]] = {
         "weights": _weights(num_classes),
         "first": np.array([0], np.int64),
         "second": np.array([1], np.int64),

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,8 @@ def test_channel_carries_objects_and_bytes(pair: tuple[Channel, Channel]) -> Non
     assert message == request("a.mp4")
     assert payload == b"x" * 3_000_000
     ours.send("nothing else")
-    assert theirs.receive() == ("nothing else", b"")
+    message, payload = theirs.receive()
+    assert (message, bytes(payload)) == ("nothing else", b"")
 
 
 def test_channel_says_when_the_other_end_has_gone(pair: tuple[Channel, Channel]) -> None:
@@ -78,12 +80,12 @@ def test_every_error_keeps_its_class(pair: tuple[Channel, Channel], error: Excep
 
 
 class Attack:
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         return os.system, ("echo taken over",)
 
 
 class Indirect:
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> tuple[Any, ...]:
         import tenclip_serving.workers
 
         return tenclip_serving.workers.DecodeWorker, ()
@@ -149,7 +151,7 @@ def test_a_plan_that_does_not_fit_the_video_is_an_invalid_request(videos: Path) 
 
 
 def test_a_bug_comes_back_as_a_fault_with_its_traceback(videos: Path) -> None:
-    fault, after = answers((request(videos / "colors.mp4", crop="diagonal"), b""), (request(videos / "short.mp4"), b""))
+    fault, after = answers((request(videos / "colors.mp4", spec=None), b""), (request(videos / "short.mp4"), b""))
     assert isinstance(fault, WorkerFault)
     assert "Traceback" in fault.trace
     assert isinstance(after, tuple)

@@ -74,7 +74,7 @@ def open_engine(bundle_path: Path, videos: Path, runtime: FakeRuntime) -> OpenEn
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))  # type: ignore[arg-type]
+    asyncio.run(asyncio.wait_for(test(), 60))
 
 
 def path(name: str = "colors.mp4", **changes: Any) -> RecognitionRequest:

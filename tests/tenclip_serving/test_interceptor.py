@@ -57,7 +57,11 @@ async def call(channel: grpc.aio.Channel, **options: Any) -> tuple[str, str, dic
     rpc = tenclip_pb2_grpc.VideoRecognitionStub(channel).ListModels(pb.ListModelsRequest(), **options)
     with contextlib.suppress(grpc.aio.AioRpcError):
         await rpc
-    return (await rpc.code()).name, await rpc.details() or "", dict(await rpc.trailing_metadata() or ())
+    return (
+        (await rpc.code()).name,
+        await rpc.details() or "",
+        {k: str(v) for k, v in await rpc.trailing_metadata() or ()},
+    )
 
 
 def raising(error: Exception) -> Answer:
@@ -124,7 +128,9 @@ def test_request_ids_are_the_callers_or_new() -> None:
 def test_a_malformed_message_is_the_callers_fault() -> None:
     async def test() -> None:
         async with serving(good) as (channel, _):
-            method = channel.unary_unary("/tenclip.v1.VideoRecognition/ListModels")
+            method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(
+                "/tenclip.v1.VideoRecognition/ListModels"
+            )
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await method(b"\xff\xff\xff")
             assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
