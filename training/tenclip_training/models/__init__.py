@@ -2,9 +2,13 @@
 
 >>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
 >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
+
+Reading order: `video_model` (the head), `blocks`, `resnet` (the skeleton of all residual networks), then the families
+that are cut from it (`r2plus1d`, `r3d`, `r2d`), `i3d`, `efficientnet`; `registry` holds their names.
 """
 
-from tenclip_training.models import resnet  # noqa: F401  (registers its architectures)
+# Each of these registers its architectures.
+from tenclip_training.models import efficientnet, i3d, r2d, r2plus1d, r3d  # noqa: F401
 from tenclip_training.models.registry import ARCHITECTURES, Architecture, create_model, register_architecture
 from tenclip_training.models.video_model import VideoModel
 

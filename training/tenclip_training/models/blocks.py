@@ -83,22 +83,74 @@ def conv(
     return Conv3d(in_planes, planes, (kt, ks, ks), (st, ss, ss), padding, groups=groups, bias=False)
 
 
-def conv_2plus1d(
-    in_planes: int,
-    planes: int,
-    mid: int,
-    stride: tuple[int, int] = (1, 1),
-    *,
-    space: int = 3,
-    time: int = 3,
-) -> nn.Sequential:
-    """A convolution over space, BN, ReLU, then one over time: the (2+1)D factorisation of Tran et al. 2018."""
-    return nn.Sequential(
-        conv(in_planes, mid, (1, space), (1, stride[1])),
-        nn.BatchNorm3d(mid),
-        nn.ReLU(inplace=True),
-        conv(mid, planes, (time, 1), (stride[0], 1)),
-    )
+class Conv2Plus1d(nn.Sequential):
+    """A convolution over space, BN, ReLU, then one over time: the (2+1)D factorisation of Tran et al. 2018.
+
+    `time_first` turns the order round (pytorchvideo's r2plus1d_r50); the stride in time always belongs to the
+    convolution over time.
+    """
+
+    def __init__(
+        self,
+        in_planes: int,
+        planes: int,
+        mid: int,
+        stride: tuple[int, int] = (1, 1),
+        *,
+        space: int = 3,
+        time: int = 3,
+        time_first: bool = False,
+    ) -> None:
+        over_space, over_time = ((1, space), (1, stride[1])), ((time, 1), (stride[0], 1))
+        first, second = (over_time, over_space) if time_first else (over_space, over_time)
+        super().__init__(
+            conv(in_planes, mid, *first), nn.BatchNorm3d(mid), nn.ReLU(inplace=True), conv(mid, planes, *second)
+        )
+
+
+class SameConv3d(Conv3d):
+    """A convolution without bias and with TensorFlow's "SAME" padding, which with a stride depends on the input's size.
+
+    Kernels of stride 1 must be odd: their padding is even, and part of the convolution.
+    """
+
+    def __init__(
+        self, in_planes: int, planes: int, kernel: tuple[int, int], stride: tuple[int, int] = (1, 1), *, groups: int = 1
+    ) -> None:
+        (kt, ks), (st, ss) = kernel, stride
+        self.pads_itself = stride == (1, 1)
+        padding = (kt // 2, ks // 2, ks // 2) if self.pads_itself else (0, 0, 0)
+        super().__init__(in_planes, planes, (kt, ks, ks), (st, ss, ss), padding, groups=groups, bias=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input if self.pads_itself else pad_same(input, self.kernel_size, self.stride))
+
+
+class SameMaxPool3d(nn.MaxPool3d):
+    """A max pool with TensorFlow's "SAME" padding. It may pad with zeros, so its input must not be negative."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int]) -> None:
+        (kt, ks), (st, ss) = kernel, stride
+        self.pads_itself = stride == (1, 1)
+        super().__init__((kt, ks, ks), (st, ss, ss), (kt // 2, ks // 2, ks // 2) if self.pads_itself else 0)
+        self.sizes, self.strides = (kt, ks, ks), (st, ss, ss)
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = super().forward(input if self.pads_itself else pad_same(input, self.sizes, self.strides))
+        return out
+
+
+def pad_same(x: Tensor, kernel: tuple[int, ...], stride: tuple[int, ...]) -> Tensor:
+    """Pads [B,C,T,H,W] so that every side n becomes ceil(n / stride): k - s + (-n mod s) zeros, the odd one behind."""
+    pads: list[int] = []
+    for size, k, s in reversed(list(zip(x.shape[2:], kernel, stride, strict=True))):
+        assert s in (1, 2), "the networks here stride by 1 or 2"
+        assert k >= s
+        # An odd side needs one more. No floor division of sizes: it makes exporting slow, where they are symbols.
+        more = size % 2 if s == 2 else 0
+        before, behind = (k - s) // 2, (k - s) - (k - s) // 2
+        pads += [before + more, behind] if (k - s) % 2 else [before, behind + more]
+    return F.pad(x, pads)
 
 
 def set_execution(module: nn.Module, execution: Execution) -> None:
@@ -117,18 +169,18 @@ def set_execution(module: nn.Module, execution: Execution) -> None:
 def set_batch_norm(module: nn.Module, *, eps: float, momentum: float = 0.1) -> None:
     """Sets eps and momentum of every batch norm: they differ between families and no state_dict carries them."""
     for part in module.modules():
-        if isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+        if isinstance(part, nn.BatchNorm1d | nn.BatchNorm3d):
             part.eps, part.momentum = eps, momentum
 
 
 def init_weights(module: nn.Module) -> None:
     """Kaiming normal (fan out) for convolutions, N(0, 0.01) for linear layers, as torchvision's video networks."""
     for part in module.modules():
-        if isinstance(part, nn.Conv2d | nn.Conv3d):
+        if isinstance(part, nn.Conv3d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
             if part.bias is not None:
                 nn.init.zeros_(part.bias)
-        elif isinstance(part, nn.BatchNorm2d | nn.BatchNorm3d):
+        elif isinstance(part, nn.BatchNorm1d | nn.BatchNorm3d):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Linear):

@@ -16,6 +16,7 @@ from tenclip_training.models.blocks import Execution, set_execution
 # fixed: an average pool whose kernel is the final map at the pooled size, so a larger crop gives more positions.
 # global: an average over the whole map, whatever its size: always one position.
 Head = Literal["fixed", "global"]
+PoolSize = tuple[int, int, int]
 
 
 class VideoModel(nn.Module):
@@ -28,7 +29,7 @@ class VideoModel(nn.Module):
     config: dict[str, Any]
     fc: nn.Linear
 
-    def __init__(self, *, pool_size: tuple[int, int, int] | None) -> None:
+    def __init__(self, *, pool_size: PoolSize | None) -> None:
         """`pool_size`: kernel (T', H', W') of the average pool in the head; None averages over the whole map."""
         super().__init__()
         self.config = {}
@@ -43,40 +44,42 @@ class VideoModel(nn.Module):
         return self.fc.in_features
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """float [B,3,T,H,W] -> float [B,D,T',H',W'], what the head pools."""
+        """float [B,3,T,H,W] -> float [B,C,T',H',W'], what the head pools."""
         raise NotImplementedError
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """float [B,P,C] -> float [B,P,D], what lies between the pool and the classifier. Nothing, in most networks."""
+        return pooled
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """float [B,3,T,H,W], normalised -> logits [B,K,P], features [B,D].
 
         P is 1 at the size the model was made for. Above it the classifier slides over the map with the same weights
         (IG-65M, section 4.4) and each position has its own logits; features are the mean over positions of what the
-        classifier sees.
+        classifier sees. Raises ValueError for clips smaller than the head's pool.
         """
-        fmap = self.feature_map(clips)  # [B,D,T',H',W']
-        pooled = fmap.mean((2, 3, 4), keepdim=True) if self.pool_size is None else self._slide(fmap)
-        features = pooled.flatten(2).transpose(1, 2)  # [B,P,D]
+        fmap = self.feature_map(clips)  # [B,C,T',H',W']
+        pooled = fmap.mean((2, 3, 4), keepdim=True) if self.pool_size is None else self._slide(fmap, self.pool_size)
+        features = self.project(pooled.flatten(2).transpose(1, 2))  # [B,P,D]
         logits = self.fc(features).transpose(1, 2)  # [B,K,P]
         return logits, features.mean(1)
 
-    def _slide(self, fmap: Tensor) -> Tensor:
-        assert self.pool_size is not None
-        if not torch.compiler.is_compiling() and any(
-            have < need for have, need in zip(fmap.shape[2:], self.pool_size, strict=True)
-        ):
+    def _slide(self, fmap: Tensor, kernel: PoolSize) -> Tensor:
+        # Under an exporter sizes are symbols, and comparing them would fix them.
+        if not torch.compiler.is_compiling() and any(n < k for n, k in zip(fmap.shape[2:], kernel, strict=True)):
             raise ValueError(
                 f"the clips are too small: the final map is {tuple(fmap.shape[2:])} (time, height, width) and the head "
-                f"pools {self.pool_size}; the model was made for {self.config.get('num_frames')} frames of "
+                f"pools {kernel}; the model was made for {self.config.get('num_frames')} frames of "
                 f"{self.config.get('crop')} pixels"
             )
-        return F.avg_pool3d(fmap, self.pool_size, stride=1)
+        return F.avg_pool3d(fmap, kernel, stride=1)
 
     def set_execution(self, execution: Execution) -> None:
         """How factorised convolutions run: "conv3d" or "conv2d" (faster in training on a CPU); not part of `config`."""
         set_execution(self, execution)
 
 
-def pool_size(head: Head, *, num_frames: int, crop: int, strides: tuple[int, int]) -> tuple[int, int, int] | None:
+def pool_size(head: Head, *, num_frames: int, crop: int, strides: tuple[int, int]) -> PoolSize | None:
     """Kernel of the head for clips of `num_frames` x `crop` x `crop` in a network that strides (time, space) in all.
 
     Every layer here turns a side of n into ceil(n / stride), so the final map is ceil(n / product).

