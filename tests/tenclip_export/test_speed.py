@@ -27,7 +27,7 @@ def test_warms_up_once_and_runs_as_often_as_asked() -> None:
 
 def test_runs_until_it_has_measured_long_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter(range(100))
-    monkeypatch.setattr(speed.time, "perf_counter", lambda: float(next(now)))
+    monkeypatch.setattr("tenclip_export.speed.time.perf_counter", lambda: float(next(now)))
     calls = []
     assert median_seconds(lambda: calls.append(1), min_seconds=7, min_runs=3) == 1
     assert len(calls) == 1 + 7

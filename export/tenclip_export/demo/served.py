@@ -1,0 +1,163 @@
+"""What is asked of the running server, all of it through the client, as a user would."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import DecodeWorkerDied, InvalidRequest, MessageTooLarge, VideoError
+from tenclip_client import Client, Prediction, ServerPath
+from tenclip_export.demo.pictures import thumbnails
+from tenclip_export.demo.report import FailedVideo, Segment, VideoCard
+from tenclip_export.demo.videos import ProbeSample
+
+Progress = Callable[[int, int], None]
+
+# What one video can be to blame for; anything else is about the server and ends the demo.
+ABOUT_ONE_VIDEO = (VideoError, InvalidRequest, MessageTooLarge, DecodeWorkerDied)
+LARGEST_MESSAGE = 48 << 20
+WARM_UP_REQUESTS = 2
+WINDOWS = 24  # on one card
+PROBE_CLIPS = 4
+CONCURRENCY = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """One prediction: the top classes, how long it took, seconds of each stage on the server."""
+
+    path: Path
+    label: str
+    seconds: float
+    timings: dict[str, float]
+
+
+def predict_all(client: Client, videos: Sequence[Path], progress: Progress) -> tuple[list[Answer], list[FailedVideo]]:
+    """Each video with the model's own protocol, one request after another, so that latencies are those of a request
+    alone. A few requests go ahead uncounted.
+    """
+    for path in videos[:WARM_UP_REQUESTS]:
+        with contextlib.suppress(*ABOUT_ONE_VIDEO):  # it is counted when its turn comes
+            client.predict(source(path))
+    answers: list[Answer] = []
+    failed: list[FailedVideo] = []
+    for done, path in enumerate(videos, start=1):
+        start = time.perf_counter()
+        try:
+            prediction = client.predict(source(path))
+        except ABOUT_ONE_VIDEO as err:
+            failed.append(FailedVideo(name=path.name, reason=err.reason, message=err.message))
+        else:
+            seconds = time.perf_counter() - start
+            timings = dict(prediction.provenance.timings)
+            answers.append(Answer(path=path, label=prediction.label, seconds=seconds, timings=timings))
+        progress(done, len(videos))
+    return answers, failed
+
+
+def source(path: Path) -> Path | ServerPath:
+    """A file too large for a message is opened by the server, which runs on this machine and may read it."""
+    large = path.is_file() and path.stat().st_size > LARGEST_MESSAGE
+    return ServerPath(str(path.resolve())) if large else path
+
+
+def median_timings(answers: Sequence[Answer]) -> tuple[tuple[str, float], ...]:
+    """Median seconds of each stage on the server, in the order in which it names them."""
+    stages = dict.fromkeys(stage for a in answers for stage in a.timings)
+    return tuple((stage, statistics.median(a.timings.get(stage, 0.0) for a in answers)) for stage in stages)
+
+
+def quantile(values: Iterable[float], part: float) -> float:
+    return float(np.quantile(np.fromiter(values, np.float64), part))
+
+
+def video_card(
+    client: Client,
+    path: Path,
+    *,
+    labels: tuple[str, ...],
+    span: int,
+    group: str,
+    name: str,
+    truth: str | None = None,
+    interval: tuple[float, float] | None = None,
+) -> VideoCard:
+    """Everything that the page shows of one video. span: frames from a clip's first to its last.
+
+    Raises TenclipError for a video that the server refuses.
+    """
+    whole = client.predict(source(path), top_k=len(labels))
+    windows = client.predict(
+        source(path),
+        clips="windows",
+        window_step=window_step(whole.video.num_frames, span),
+        top_k=len(labels),
+        clip_scores=True,
+        timeline=True,
+    )
+    info, timeline = whole.video, windows.timeline
+    return VideoCard(
+        name=name,
+        group=group,
+        truth=truth,
+        top=tuple((score.label, score.score) for score in whole.top[:5]),
+        labels=labels,
+        duration=info.duration_seconds,
+        facts=f"{info.width}x{info.height}, {info.frames_per_second:.4g} frames/s, {info.num_frames} frames in "
+        f"{info.duration_seconds:.1f} s, {info.codec} in {info.container}",
+        segments=_segments(windows, len(labels)),
+        salience=tuple((p.start_seconds, p.end_seconds, p.score) for p in timeline.points) if timeline else (),
+        thumbnails=thumbnails(path),
+        interval=interval,
+        warnings=whole.report.warnings,
+    )
+
+
+def window_step(num_frames: int, span: int) -> int:
+    """Frames from one window to the next for about `WINDOWS` of them; they overlap in short videos.
+
+    >>> window_step(85, 16), window_step(10_000, 16)
+    (3, 435)
+    """
+    return max(1, round((num_frames - span) / (WINDOWS - 1)))
+
+
+def _segments(prediction: Prediction, num_classes: int) -> tuple[Segment, ...]:
+    segments = []
+    for clip in prediction.clips:
+        scores = [0.0] * num_classes
+        for score in clip.top:
+            scores[score.index] = score.score
+        segments.append(Segment(start=clip.clip.start_seconds, end=clip.clip.end_seconds, scores=tuple(scores)))
+    return tuple(segments)
+
+
+def extract_features(
+    client: Client, samples: Sequence[ProbeSample], progress: Progress
+) -> dict[tuple[Path, float | None, float | None], NDArray[np.float32]]:
+    """Mean features [D] of each video, or part of one, once; those that fail are left out."""
+    parts = list(dict.fromkeys((s.path, s.start, s.end) for s in samples))
+
+    def extract(part: tuple[Path, float | None, float | None]) -> NDArray[np.float32] | None:
+        path, start, end = part
+        try:
+            answer = client.extract_features(source(path), clips="uniform", num_clips=PROBE_CLIPS, start=start, end=end)
+        except ABOUT_ONE_VIDEO:
+            return None
+        return np.asarray(answer.features.mean, np.float32)
+
+    found = {}
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        for done, (part, features) in enumerate(zip(parts, pool.map(extract, parts), strict=True), start=1):
+            if features is not None:
+                found[part] = features
+            progress(done, len(parts))
+    return found
