@@ -50,7 +50,10 @@ def from_rpc_error(err: grpc.RpcError, *, target: str, source: str, timeout: flo
 def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> tuple[type[TenclipError], str]:
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         # gRPC itself refuses it, before any code of the server runs: "Received message larger than max (A vs. B)".
-        return errors.MessageTooLarge, f"{target}: the server's message limit is too low for this video ({details})"
+        return (
+            errors.MessageTooLarge,
+            f"{target}: the video is beyond the server's message limit; raise that, or send a ServerPath ({details})",
+        )
     if code == "DEADLINE_EXCEEDED":
         waited = "in time" if timeout is None else f"within {timeout:g} s"
         return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"

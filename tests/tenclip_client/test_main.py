@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -229,6 +230,8 @@ def test_every_command_has_a_summary() -> None:
 
 @pytest.mark.parametrize("name", sorted(REGISTERED))
 def test_summaries_are_the_docstrings_own(name: str) -> None:
+    if importlib.util.find_spec(REGISTERED[name].module) is None:
+        pytest.skip(f"there is no {REGISTERED[name].module}")
     summary = next(group[name] for group in SUMMARIES.values() if name in group)
     first = help_text(REGISTERED[name].load()).strip().split("\n\n")[0]
     assert " ".join(first.split()) == summary
