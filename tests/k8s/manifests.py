@@ -1,0 +1,88 @@
+"""Reads the manifests, builds the kustomizations, validates documents against Kubernetes' own schemas."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import kubernetes_validate
+import pytest
+import yaml
+from kubernetes_validate.utils import all_versions
+
+from tests.conftest import PROJECT
+
+Manifest: TypeAlias = dict[str, Any]
+
+K8S = PROJECT / "k8s"
+# The newest release that there are schemas for, and the two before it.
+VERSIONS = tuple(dict.fromkeys(all_versions()))[-3:]
+# What `kubectl apply -k` is meant for.
+TARGETS = ("base", "features", "overlays/gpu", "overlays/monitoring")
+# Defined by the Prometheus operator, not by Kubernetes, so no release of Kubernetes has their schemas.
+CUSTOM_KINDS = ("PrometheusRule", "ServiceMonitor")
+
+
+def read_yaml(path: Path) -> list[Manifest]:
+    """All documents of a file."""
+    return [document for document in yaml.safe_load_all(path.read_text()) if document is not None]
+
+
+def kustomization(folder: Path) -> Manifest:
+    (document,) = read_yaml(folder / "kustomization.yaml")
+    return document
+
+
+def resource_files() -> list[Path]:
+    """Every file that holds whole resources, of the bases and of the components."""
+    folders = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
+    names = ((folder, name) for folder in folders for name in kustomization(folder).get("resources", []))
+    return [folder / name for folder, name in names if (folder / name).is_file()]
+
+
+def source_manifests() -> list[Manifest]:
+    return [document for path in resource_files() for document in read_yaml(path)]
+
+
+def build(target: str) -> list[Manifest]:
+    """What `kubectl apply -k k8s/TARGET` would send. Skips where neither kubectl nor kustomize is installed."""
+    return [dict(document) for document in json.loads(_build(target))]
+
+
+@cache
+def _build(target: str) -> str:
+    commands = {"kubectl": ["kubectl", "kustomize"], "kustomize": ["kustomize", "build"]}
+    command = next((c for tool, c in commands.items() if shutil.which(tool)), None)
+    if command is None:
+        pytest.skip("neither kubectl nor kustomize is installed")
+    result = subprocess.run(
+        [*command, K8S / target], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr  # deprecated fields are told there
+    return json.dumps([d for d in yaml.safe_load_all(result.stdout) if d is not None])
+
+
+def validate(manifest: Manifest, version: str) -> None:
+    """Raises `kubernetes_validate.ValidationError`; the strict schemas also refuse fields that do not exist."""
+    _validate(json.dumps(manifest, sort_keys=True), version)
+
+
+@cache
+def _validate(manifest: str, version: str) -> None:
+    # Cached: overlays share most of their documents with the base. (An exception is not cached.)
+    kubernetes_validate.validate(json.loads(manifest), version, strict=True)
+
+
+def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Manifest:
+    """The one manifest of this kind (and name). Raises ValueError if there is none, or more than one."""
+    (found,) = (m for m in manifests if m["kind"] == kind and name in (None, m["metadata"]["name"]))
+    return found
+
+
+def label(manifest: Manifest) -> str:
+    return f"{manifest['kind']}/{manifest['metadata']['name']}"

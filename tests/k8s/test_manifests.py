@@ -1,0 +1,312 @@
+"""Every manifest against the schemas of three Kubernetes releases, and against each other."""
+
+from __future__ import annotations
+
+import copy
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import typer
+from kubernetes_validate import SchemaNotFoundError
+from typer.testing import CliRunner
+
+from tenclip_api.v1 import tenclip_pb2
+from tests.conftest import PROJECT
+from tests.k8s.manifests import (
+    CUSTOM_KINDS,
+    K8S,
+    TARGETS,
+    VERSIONS,
+    Manifest,
+    build,
+    kustomization,
+    label,
+    named,
+    read_yaml,
+    source_manifests,
+    validate,
+)
+from tests.k8s.wiring import arguments, find_problems
+
+SERVICE = tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name
+SOURCES = {label(m): m for m in source_manifests()}
+KUSTOMIZATIONS = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
+
+
+def project_version() -> str:
+    version: str = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    return version
+
+
+# --- schemas --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", [name for name, m in SOURCES.items() if m["kind"] not in CUSTOM_KINDS])
+def test_a_source_manifest_is_valid(name: str, version: str) -> None:
+    validate(SOURCES[name], version)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_applied_is_valid(target: str, version: str) -> None:
+    for manifest in build(target):
+        if manifest["kind"] not in CUSTOM_KINDS:
+            validate(manifest, version)
+
+
+def test_only_the_operators_kinds_have_no_schema() -> None:
+    unknown = set()
+    for manifest in SOURCES.values():
+        try:
+            validate(manifest, VERSIONS[-1])
+        except SchemaNotFoundError as error:
+            unknown.add(error.kind)
+    assert unknown == set(CUSTOM_KINDS)
+
+
+def edited(manifest: Manifest, path: str, value: object) -> Manifest:
+    """A copy with another value at `path` ("spec/ports/0/port", "/" in a key is "~1"); None removes what is there."""
+    manifest = copy.deepcopy(manifest)
+    *parents, last = (int(key) if key.isdigit() else key.replace("~1", "/") for key in path.split("/"))
+    parent: Any = manifest
+    for key in parents:
+        parent = parent[key]
+    if value is None:
+        del parent[last]
+    else:
+        parent[last] = value
+    return manifest
+
+
+CONTAINER = "spec/template/spec/containers/0"
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        pytest.param("Deployment/tenclip", "spec/selector", None, id="a required field is missing"),
+        pytest.param("Deployment/tenclip", "spec/replica", 2, id="a field that does not exist"),
+        pytest.param("Deployment/tenclip", f"{CONTAINER}/readinessProbe/grpc/port", "grpc", id="a name for a number"),
+        pytest.param("Deployment/tenclip", f"{CONTAINER}/securityContext/readOnlyRootFS", True, id="a typing error"),
+        pytest.param("Service/tenclip", "spec/ports/0/port", "7411", id="text for a number"),
+        pytest.param("NetworkPolicy/tenclip", "spec/ingress/0/port", 7411, id="a field one level too high"),
+        pytest.param("Job/tenclip-features", "spec/backoffLimit", "5", id="text for a number in a job"),
+    ],
+)
+def test_a_broken_manifest_is_not_valid(name: str, path: str, value: object, version: str) -> None:
+    with pytest.raises(kubernetes_validate.ValidationError):
+        validate(edited(SOURCES[name], path, value), version)
+
+
+def test_an_interface_that_kubernetes_dropped_has_no_schema() -> None:
+    old = edited(SOURCES["HorizontalPodAutoscaler/tenclip"], "apiVersion", "autoscaling/v2beta2")
+    with pytest.raises(SchemaNotFoundError):
+        validate(old, VERSIONS[-1])
+
+
+# --- kustomize ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("folder", KUSTOMIZATIONS, ids=lambda folder: str(folder.relative_to(K8S)))
+def test_a_kustomization_lists_every_file_beside_it_and_only_those(folder: Path) -> None:
+    document = kustomization(folder)
+    generators = document.get("configMapGenerator", [])
+    listed = [
+        *document.get("resources", []),
+        *document.get("components", []),
+        *(patch["path"] for patch in document.get("patches", [])),
+        *(file for generator in generators for file in generator.get("envs", [])),
+    ]
+    assert len(listed) == len(set(listed))
+    folders = {name for name in listed if (folder / name).is_dir()}
+    assert all((folder / name / "kustomization.yaml").is_file() for name in folders)
+    there = {path.name for path in folder.iterdir() if path.name != "kustomization.yaml"}
+    assert there == set(listed) - folders
+
+
+def test_every_target_is_tested() -> None:
+    whole = {f.relative_to(K8S).as_posix() for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Kustomization"}
+    assert whole == set(TARGETS)
+
+
+def test_a_changed_setting_rolls_the_pods() -> None:
+    for target in ("base", "overlays/gpu"):
+        manifests = build(target)
+        container = named(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+        name = container["envFrom"][0]["configMapRef"]["name"]
+        assert name.startswith("tenclip-server-")
+        assert named(manifests, "ConfigMap")["metadata"]["name"] == name
+    assert named(build("base"), "ConfigMap") != named(build("overlays/gpu"), "ConfigMap")
+
+
+# --- wiring ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_manifests_agree_with_each_other(target: str) -> None:
+    assert find_problems(build(target)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value", "problem"),
+    [
+        ("Service/tenclip", "spec/selector/app.kubernetes.io~1name", "tenclop", "selects no pods"),
+        ("PodDisruptionBudget/tenclip", "spec/selector/matchLabels", {"app": "x"}, "selects no pods"),
+        ("NetworkPolicy/tenclip", "spec/podSelector/matchLabels", {"app": "x"}, "selects no pods"),
+        ("Service/tenclip", "spec/ports/0/targetPort", "http", "ports ['http'] are not among ['grpc', 'metrics']"),
+        ("NetworkPolicy/tenclip", "spec/ingress/1/ports/0/port", "prom", "ports ['prom'] are not among"),
+        ("HorizontalPodAutoscaler/tenclip", "spec/scaleTargetRef/name", "x", "target Deployment/x is not there"),
+        ("HorizontalPodAutoscaler/tenclip", "spec/metrics/0/containerResource/container", "x", "x requests no cpu"),
+        ("Deployment/tenclip", "spec/replicas", 2, "sets replicas"),
+        ("Deployment/tenclip", f"{CONTAINER}/livenessProbe", None, "has only"),
+        ("Deployment/tenclip", f"{CONTAINER}/livenessProbe/grpc/port", 1, "livenessProbe asks port 1"),
+        ("Deployment/tenclip", f"{CONTAINER}/envFrom/0/configMapRef/name", "x", "config map x is not there"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/3", "--threads=$(THREADS)", "nothing sets the variable of --threads"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/6", "--port=1", "--shutdown-grace-seconds=[]"),
+        ("Deployment/tenclip", f"{CONTAINER}/env/0/valueFrom/resourceFieldRef/containerName", "x", "in container x"),
+        ("Deployment/tenclip", f"{CONTAINER}/volumeMounts/0/name", "x", "mounts ["),
+        ("Deployment/tenclip", "spec/template/spec/volumes/0/persistentVolumeClaim/claimName", "x", "claim x is not"),
+        ("Deployment/tenclip", "spec/template/spec/automountServiceAccountToken", None, "mounts a token"),
+        ("Deployment/tenclip", "spec/template/spec/enableServiceLinks", None, "gets TENCLIP_* variables"),
+        ("Deployment/tenclip", "spec/template/spec/securityContext/runAsNonRoot", False, "runAsNonRoot is False"),
+        ("Deployment/tenclip", "spec/template/spec/securityContext/runAsUser", None, "runAsUser may be"),
+        ("Deployment/tenclip", "spec/template/spec/hostNetwork", True, "hostNetwork"),
+        ("Deployment/tenclip", "spec/template/spec/volumes/0", {"name": "models", "hostPath": {}}, "not allowed"),
+        ("Deployment/tenclip", f"{CONTAINER}/securityContext/readOnlyRootFilesystem", None, "readOnlyRootFilesystem"),
+        ("Deployment/tenclip", f"{CONTAINER}/securityContext/capabilities", {"drop": []}, "capabilities is"),
+        ("Deployment/tenclip", f"{CONTAINER}/resources/requests/memory", None, "no requests of ['memory']"),
+        ("Deployment/tenclip", "spec/template/spec/volumes/1/emptyDir/sizeLimit", "4Gi", "more than half"),
+        ("Deployment/tenclip", "spec/template/spec/volumes/2/emptyDir/sizeLimit", None, "an emptyDir without"),
+        ("Deployment/tenclip", "spec/template/spec/terminationGracePeriodSeconds", 60, "needs 80 s to stop"),
+        ("Deployment/tenclip", f"{CONTAINER}/lifecycle", None, "stops before its clients know"),
+        ("Deployment/tenclip", "spec/progressDeadlineSeconds", 300, "given up before"),
+        ("ServiceAccount/tenclip", "automountServiceAccountToken", None, "hands out tokens"),
+        ("Service/tenclip", "metadata/namespace", "default", "namespaces are ['default', 'tenclip']"),
+    ],
+)
+def test_manifests_that_disagree_are_noticed(name: str, path: str, value: object, problem: str) -> None:
+    kind, _, name = name.partition("/")
+    manifests = build("base")
+    broken = named(manifests, kind, name)
+    manifests[manifests.index(broken)] = edited(broken, path, value)
+    assert any(problem in found for found in find_problems(manifests)), find_problems(manifests)
+
+
+def test_probes_ask_for_the_service_of_the_wire_contract() -> None:
+    (container,) = SOURCES["Deployment/tenclip"]["spec"]["template"]["spec"]["containers"]
+    assert container["startupProbe"]["grpc"]["service"] == SERVICE
+    assert container["readinessProbe"]["grpc"]["service"] == SERVICE
+    # The server as a whole: one whose models are being replaced is not dead.
+    assert "service" not in container["livenessProbe"]["grpc"]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_images_and_labels_carry_the_projects_version(target: str) -> None:
+    for workload in (m for m in build(target) if m["kind"] in ("Deployment", "Job")):
+        template = workload["spec"]["template"]
+        (container,) = template["spec"]["containers"]
+        image, _, tag = container["image"].partition(":")
+        assert image == {"server": "tenclip", "features": "tenclip-batch"}[container["name"]]
+        assert tag.removesuffix("-gpu") == project_version()
+        assert tag.endswith("-gpu") == (target == "overlays/gpu")
+        assert template["metadata"]["labels"]["app.kubernetes.io/version"] == project_version()
+
+
+# --- the real commands ----------------------------------------------------------------------------------------------
+
+
+def parse(command: Callable[..., None], args: list[str]) -> dict[str, Any]:
+    """The values of a sub-command's options, as its own parser reads `args`; typer's error if it does not take them."""
+    app = typer.Typer()
+    app.command()(command)
+    return dict(typer.main.get_command(app).make_context("tenclip", list(args)).params)
+
+
+@pytest.mark.parametrize("target", ["base", "overlays/gpu", "overlays/monitoring"])
+def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
+    from tenclip_serving.commands import serve
+    from tenclip_serving.config import ServerConfig
+
+    manifests = build(target)
+    deployment = named(manifests, "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    options = parse(serve, ["/models", "--host", "0.0.0.0", *arguments(deployment, manifests)])
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert options["port"] == ports["grpc"]
+    assert options["metrics_port"] == ports["metrics"]
+    assert options["log_format"] == "json"
+    assert options["runtime"] == ("onnxruntime" if target == "overlays/gpu" else "auto")
+    assert options["threads"] == int(container["resources"]["limits"]["cpu"])
+    assert not options["allow_root"]
+    # Within the limits that the server itself sets.
+    settings = {key: options[key] for key in ("threads", "decode_workers", "max_message_mb", "shutdown_grace_seconds")}
+    config = ServerConfig(directory=tmp_path, **settings)
+    assert config.decode_workers > 0
+
+
+def test_the_job_takes_its_options_and_reaches_the_service() -> None:
+    from tenclip_client._channel import parse_target
+    from tenclip_client.commands import features
+
+    job, base = named(build("features"), "Job"), build("base")
+    command, *args = arguments(job, [])
+    assert command == "features"
+    options = parse(features, args)
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
+    assert [mounts[video] for video in options["videos"]] == [True]
+    assert mounts[str(options["out"].parent)] is False
+    assert parse_target(options["server"]) == options["server"]
+    host, _, port = options["server"].removeprefix("dns:///").partition(":")
+    service = named(base, "Service", host)
+    assert int(port) in [p["port"] for p in service["spec"]["ports"]]
+    assert service["spec"]["clusterIP"] == "None"
+    assert options["wait"]
+    # The server's pods are those that the job's network policy lets it reach, on the port that they listen on.
+    rule = named(build("features"), "NetworkPolicy")["spec"]["egress"][0]
+    assert rule["to"][0]["podSelector"]["matchLabels"] == service["spec"]["selector"]
+    pod = named(base, "Deployment")["spec"]["template"]["spec"]["containers"][0]
+    assert rule["ports"][0]["port"] in [p["containerPort"] for p in pod["ports"]]
+
+
+def test_the_job_uses_the_account_of_the_base() -> None:
+    account = named(build("features"), "Job")["spec"]["template"]["spec"]["serviceAccountName"]
+    assert named(build("base"), "ServiceAccount")["metadata"]["name"] == account
+
+
+def test_an_option_that_the_server_lost_is_noticed() -> None:
+    from tenclip_serving.commands import serve
+
+    app = typer.Typer()
+    app.command()(serve)
+    result = CliRunner().invoke(app, ["/models", "--cuda"])
+    assert result.exit_code == 2
+    assert "No such option" in result.stderr
+
+
+def test_the_settings_file_is_what_the_deployment_uses() -> None:
+    lines = (K8S / "base" / "server.env").read_text().splitlines()
+    settings = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    (container,) = SOURCES["Deployment/tenclip"]["spec"]["template"]["spec"]["containers"]
+    used = {a.partition("$(")[2].rstrip(")") for a in container["args"] if "$(" in a}
+    assert used - {variable["name"] for variable in container["env"]} == settings
+
+
+# --- the page about all this ----------------------------------------------------------------------------------------
+
+
+def test_paths_in_the_readme_exist() -> None:
+    words = (K8S / "README.md").read_text().replace("`", " ").split()
+    paths = {word.rstrip(".,:;)") for word in words if word.startswith("k8s/")}
+    assert len(paths) >= 4
+    assert [path for path in sorted(paths) if not (PROJECT / path).exists()] == []
+
+
+def test_yaml_files_are_not_empty() -> None:
+    assert all(read_yaml(path) for path in K8S.rglob("*.yaml"))

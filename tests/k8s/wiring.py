@@ -1,0 +1,278 @@
+"""What a schema cannot see: whether manifests that name each other agree, and whether pods are as safe as promised.
+
+Each check takes the documents of one `kubectl apply -k` and yields a line for every problem, so that a test can also
+show that a check notices a manifest that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
+
+from tests.k8s.manifests import Manifest, label
+
+Manifests: TypeAlias = list[Manifest]
+# A decoder that is in the middle of a video gets a few seconds after the server's own grace.
+SPARE_SECONDS = 10
+
+
+def find_problems(manifests: Manifests) -> list[str]:
+    return [problem for check in CHECKS for problem in check(manifests)]
+
+
+def check_selectors(manifests: Manifests) -> Iterator[str]:
+    """Everything that selects pods selects those of exactly one workload here."""
+    for manifest in manifests:
+        for where, selector in _selectors(manifest):
+            matched = [label(w) for w in _workloads(manifests) if _matches(selector, _pod_labels(w))]
+            if len(matched) != 1:
+                yield f"{label(manifest)}: {where} selects {matched or 'no pods'}"
+
+
+def check_service_ports(manifests: Manifests) -> Iterator[str]:
+    """The named ports that Services and NetworkPolicies send to are those of the pods that they select."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        if manifest["kind"] == "Service":
+            ports = {port["targetPort"] for port in spec["ports"]}
+            selector = spec["selector"]
+        elif manifest["kind"] == "NetworkPolicy":
+            ports = {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]}
+            selector = spec["podSelector"]["matchLabels"]
+        else:
+            continue
+        for workload in _workloads(manifests):
+            known = {p["name"] for c in _containers(workload) for p in c.get("ports", [])}
+            if _matches(selector, _pod_labels(workload)) and not ports <= known:
+                yield f"{label(manifest)}: ports {sorted(ports - known)} are not among {sorted(known)}"
+
+
+def check_autoscalers(manifests: Manifests) -> Iterator[str]:
+    """An autoscaler's target exists, leaves the number of pods to it, and has the container that it measures."""
+    for autoscaler in (m for m in manifests if m["kind"] == "HorizontalPodAutoscaler"):
+        target = autoscaler["spec"]["scaleTargetRef"]
+        workload = _find(manifests, target["kind"], target["name"])
+        if workload is None or workload["apiVersion"] != target["apiVersion"]:
+            yield f"{label(autoscaler)}: its target {target['kind']}/{target['name']} is not there"
+            continue
+        if "replicas" in workload["spec"]:
+            yield f"{label(workload)}: sets replicas, which {label(autoscaler)} owns"
+        containers = {c["name"]: c for c in _containers(workload)}
+        for metric in (m["containerResource"] for m in autoscaler["spec"]["metrics"] if "containerResource" in m):
+            requests = containers.get(metric["container"], {}).get("resources", {}).get("requests", {})
+            if metric["name"] not in requests:
+                yield f"{label(autoscaler)}: container {metric['container']} requests no {metric['name']}"
+
+
+def check_probes(manifests: Manifests) -> Iterator[str]:
+    """Probed ports are ports of the container; whatever is deployed for good has all three probes."""
+    for workload in _workloads(manifests):
+        for container in _containers(workload):
+            probes = {k: v for k, v in container.items() if k.endswith("Probe")}
+            if workload["kind"] == "Deployment" and len(probes) < 3:
+                yield f"{label(workload)}: has only {sorted(probes)}"
+            ports = {p["containerPort"] for p in container.get("ports", [])}
+            for name, probe in probes.items():
+                if probe["grpc"]["port"] not in ports:
+                    yield f"{label(workload)}: {name} asks port {probe['grpc']['port']}, not one of {sorted(ports)}"
+
+
+def check_references(manifests: Manifests) -> Iterator[str]:
+    """Claims, config maps, mounts and fields that a pod names are there."""
+    for workload in _workloads(manifests):
+        volumes = {v["name"]: v for v in _pod(workload)["volumes"]}
+        for claim in (v["persistentVolumeClaim"] for v in volumes.values() if "persistentVolumeClaim" in v):
+            if _find(manifests, "PersistentVolumeClaim", claim["claimName"]) is None:
+                yield f"{label(workload)}: claim {claim['claimName']} is not there"
+        for container in _containers(workload):
+            mounted = {m["name"] for m in container["volumeMounts"]}
+            if mounted != set(volumes):
+                yield f"{label(workload)}: mounts {sorted(mounted)} of the volumes {sorted(volumes)}"
+            for source in (s["configMapRef"]["name"] for s in container.get("envFrom", [])):
+                if _find(manifests, "ConfigMap", source) is None:
+                    yield f"{label(workload)}: config map {source} is not there"
+            for field in (v["valueFrom"]["resourceFieldRef"] for v in container.get("env", [])):
+                kind, resource = field["resource"].split(".")
+                if field["containerName"] != container["name"] or resource not in container["resources"][kind]:
+                    yield f"{label(workload)}: no {field['resource']} in container {field['containerName']}"
+
+
+def check_arguments(manifests: Manifests) -> Iterator[str]:
+    """No argument is left with a variable that nothing sets."""
+    for workload in _workloads(manifests):
+        for argument in arguments(workload, manifests):
+            if "$(" in argument:
+                yield f"{label(workload)}: nothing sets the variable of {argument}"
+
+
+def check_service_accounts(manifests: Manifests) -> Iterator[str]:
+    """No pod holds a token of the cluster, and every account that is made here refuses one."""
+    for account in (m for m in manifests if m["kind"] == "ServiceAccount"):
+        if account.get("automountServiceAccountToken") is not False:
+            yield f"{label(account)}: hands out tokens"
+    for workload in _workloads(manifests):
+        if _pod(workload).get("automountServiceAccountToken") is not False:
+            yield f"{label(workload)}: mounts a token"
+        if _pod(workload).get("enableServiceLinks") is not False:
+            yield f"{label(workload)}: gets TENCLIP_* variables of the Services beside it"
+
+
+def check_pod_security(manifests: Manifests) -> Iterator[str]:
+    """The "restricted" Pod Security Standard, which the namespace enforces, and a read-only root beyond it."""
+    for workload in _workloads(manifests):
+        pod = _pod(workload)
+        wanted = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+        yield from _differences(workload, pod["securityContext"], wanted)
+        if not pod["securityContext"].get("runAsUser", 0) >= 10000:
+            yield f"{label(workload)}: runAsUser may be a user of the node"
+        allowed = {"name", "emptyDir", "persistentVolumeClaim", "configMap"}
+        for volume in pod["volumes"]:
+            if not volume.keys() <= allowed:
+                yield f"{label(workload)}: volume {volume['name']} is of a kind that is not allowed"
+        for key in ("hostNetwork", "hostPID", "hostIPC"):
+            if pod.get(key):
+                yield f"{label(workload)}: {key}"
+        for container in _containers(workload):
+            wanted = {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+            yield from _differences(workload, container["securityContext"], wanted)
+
+
+def check_resources(manifests: Manifests) -> Iterator[str]:
+    """Every container has requests and limits; memory that volumes may take fits beside the process's own."""
+    for workload in _workloads(manifests):
+        for container in _containers(workload):
+            for kind in ("requests", "limits"):
+                missing = {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys()
+                if missing:
+                    yield f"{label(workload)}: no {kind} of {sorted(missing)}"
+        for volume in (v["emptyDir"] for v in _pod(workload)["volumes"] if "emptyDir" in v):
+            if "sizeLimit" not in volume:
+                yield f"{label(workload)}: an emptyDir without a limit"
+            elif volume.get("medium") == "Memory":
+                limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in _containers(workload))
+                if _bytes(volume["sizeLimit"]) > limit // 2:
+                    yield f"{label(workload)}: its memory volume may take more than half of its memory"
+
+
+def check_shutdown(manifests: Manifests) -> Iterator[str]:
+    """preStop's sleep, the server's grace and some seconds to spare fit into the pod's grace period."""
+    for workload in (w for w in _workloads(manifests) if w["kind"] == "Deployment"):
+        for container in _containers(workload):
+            sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
+            if not sleep:
+                yield f"{label(workload)}: stops before its clients know"
+            option = "--shutdown-grace-seconds="
+            values = [a.removeprefix(option) for a in arguments(workload, manifests) if a.startswith(option)]
+            if len(values) != 1 or not values[0].isdigit():
+                yield f"{label(workload)}: {option}{values}"
+                continue
+            needed = sleep + int(values[0]) + SPARE_SECONDS
+            granted = _pod(workload)["terminationGracePeriodSeconds"]
+            if granted < needed:
+                yield f"{label(workload)}: is killed after {granted} s, and needs {needed} s to stop"
+
+
+def check_rollout(manifests: Manifests) -> Iterator[str]:
+    """A new pod may use all of its start-up time before its rollout counts as failed."""
+    for workload in (w for w in _workloads(manifests) if w["kind"] == "Deployment"):
+        for probe in (c["startupProbe"] for c in _containers(workload)):
+            if probe["periodSeconds"] * probe["failureThreshold"] >= workload["spec"]["progressDeadlineSeconds"]:
+                yield f"{label(workload)}: a rollout is given up before a slow start is"
+
+
+def check_namespace(manifests: Manifests) -> Iterator[str]:
+    """Everything lives in one namespace."""
+    found = {m["metadata"].get("namespace") for m in manifests if m["kind"] != "Namespace"}
+    if found != {"tenclip"}:
+        yield f"namespaces are {sorted(map(str, found))}"
+
+
+CHECKS: tuple[Callable[[Manifests], Iterator[str]], ...] = (
+    check_selectors,
+    check_service_ports,
+    check_autoscalers,
+    check_probes,
+    check_references,
+    check_arguments,
+    check_service_accounts,
+    check_pod_security,
+    check_resources,
+    check_shutdown,
+    check_rollout,
+    check_namespace,
+)
+
+
+def arguments(workload: Manifest, manifests: Manifests) -> list[str]:
+    """The arguments of a workload's only container, with its $(VARIABLES) put in as the kubelet does."""
+    (container,) = _containers(workload)
+    environment: dict[str, str] = {}
+    for source in container.get("envFrom", []):
+        config_map = _find(manifests, "ConfigMap", source["configMapRef"]["name"])
+        environment |= config_map["data"] if config_map else {}
+    for variable in container.get("env", []):
+        kind, resource = variable["valueFrom"]["resourceFieldRef"]["resource"].split(".")
+        environment[variable["name"]] = container["resources"][kind][resource]
+    return [_expand(argument, environment) for argument in container["args"]]
+
+
+def _expand(argument: str, environment: dict[str, str]) -> str:
+    # A variable that is not set stays as it is written.
+    for name, value in environment.items():
+        argument = argument.replace(f"$({name})", value)
+    return argument
+
+
+def _workloads(manifests: Manifests) -> Manifests:
+    return [m for m in manifests if m["kind"] in ("Deployment", "Job")]
+
+
+def _pod(workload: Manifest) -> Any:
+    return workload["spec"]["template"]["spec"]
+
+
+def _containers(workload: Manifest) -> list[Any]:
+    return [*_pod(workload)["containers"]]
+
+
+def _pod_labels(workload: Manifest) -> dict[str, str]:
+    return dict(workload["spec"]["template"]["metadata"]["labels"])
+
+
+def _selectors(manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:
+    """(where, labels) of everything in a manifest that selects pods of ours."""
+    spec = manifest.get("spec", {})
+    match manifest["kind"]:
+        case "Deployment":
+            yield "selector", spec["selector"]["matchLabels"]
+            for constraint in _pod(manifest)["topologySpreadConstraints"]:
+                yield "topologySpreadConstraints", constraint["labelSelector"]["matchLabels"]
+        case "PodDisruptionBudget":
+            yield "selector", spec["selector"]["matchLabels"]
+        case "Service":
+            yield "selector", spec["selector"]
+        case "NetworkPolicy":
+            yield "podSelector", spec["podSelector"]["matchLabels"]
+
+
+def _matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
+    return selector.items() <= labels.items()
+
+
+def _find(manifests: Manifests, kind: str, name: str) -> Manifest | None:
+    return next((m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name), None)
+
+
+def _differences(workload: Manifest, context: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+    for key, value in wanted.items():
+        if context.get(key) != value:
+            yield f"{label(workload)}: {key} is {context.get(key)}, not {value}"
+
+
+def _bytes(quantity: str) -> int:
+    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
+    return int(quantity[:-2]) * units[quantity[-2:]]
