@@ -21,10 +21,10 @@ def synth(
     classes: Annotated[
         str | None, typer.Option(help="Names of classes instead, with commas between; `list` prints them all.")
     ] = None,
-    videos_per_class: Annotated[int, typer.Option(help="Videos of the most frequent class, over all splits.")] = 80,
+    videos_per_class: Annotated[int, typer.Option(help="Videos of the most frequent class, over all splits.")] = 120,
     splits: Annotated[
         str, typer.Option(help="Names and fractions, e.g. train=0.7,val=0.1,test=0.2.")
-    ] = "train=0.75,test=0.25",
+    ] = "train=0.8,test=0.2",
     size: Annotated[str, typer.Option(help="Width x height in pixels.")] = "112x84",
     seconds: Annotated[
         str | None, typer.Option(help="Shortest-longest duration. (default: 1.5-3; 8-16 with --untrimmed)")
@@ -32,9 +32,9 @@ def synth(
     fps: Annotated[str, typer.Option(help="Frame rates to draw from, with commas between.")] = "30,25,15",
     vfr: Annotated[float, typer.Option(help="Fraction of videos with a variable frame rate.")] = 0.2,
     objects: Annotated[str, typer.Option(help="Fewest-most moving objects.")] = "1-3",
-    clutter: Annotated[int, typer.Option(help="Most motionless things that look like objects.")] = 3,
+    clutter: Annotated[int, typer.Option(help="Most motionless things that look like objects.")] = 2,
     distractors: Annotated[int, typer.Option(help="Most things that wander aimlessly.")] = 0,
-    camera_shake: Annotated[float, typer.Option(help="Amplitude, as a fraction of the short side.")] = 0.02,
+    camera_shake: Annotated[float, typer.Option(help="Amplitude, as a fraction of the short side.")] = 0.01,
     untrimmed: Annotated[
         bool, typer.Option("--untrimmed", help="The action fills only a part; start and end say which.")
     ] = False,
@@ -142,7 +142,7 @@ def _config(*, size: tuple[int, int], noisy_tags: bool, **options: Any) -> Synth
 
 def _splits(text: str) -> tuple[tuple[str, float], ...]:
     return tuple(
-        (name.strip(), _number(value, float, "--splits", "train=0.75,test=0.25"))
+        (name.strip(), _number(value, float, "--splits", "train=0.8,test=0.2"))
         for name, _, value in (part.partition("=") for part in text.split(","))
     )
 

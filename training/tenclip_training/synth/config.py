@@ -52,17 +52,17 @@ class SynthConfig:
 
     classes: tuple[str, ...] = ()
     num_classes: int = 8
-    videos_per_class: int = 80
-    splits: tuple[tuple[str, float], ...] = (("train", 0.75), ("test", 0.25))
+    videos_per_class: int = 120
+    splits: tuple[tuple[str, float], ...] = (("train", 0.8), ("test", 0.2))
     width: int = 112
     height: int = 84
     seconds: tuple[float, float] = (1.5, 3.0)
     frame_rates: tuple[float, ...] = (30.0, 25.0, 15.0)
     variable_frame_rate: float = 0.2
     objects: tuple[int, int] = (1, 3)
-    clutter: int = 3
+    clutter: int = 2
     distractors: int = 0
-    camera_shake: float = 0.02
+    camera_shake: float = 0.01
     untrimmed: tuple[float, float] | None = None
     long_tail: float = 1.0
     noisy_tags: NoisyTags | None = None

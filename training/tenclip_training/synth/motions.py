@@ -31,11 +31,12 @@ LARGEST_RADIUS: Final = 0.36
 MIDDLE_RADIUS: Final = (SMALLEST_RADIUS * LARGEST_RADIUS) ** 0.5  # 0.208
 LOG_RADIUS_RANGE: Final = float(np.log(LARGEST_RADIUS / SMALLEST_RADIUS))  # 1.0986
 
-# Short sides travelled per second. The bands do not touch, so that "speed" is a label of its own. At 112x84 shrunk to
-# 64 rows and seen at 15 frames/s: 1.2-1.8 and 2.4-3.6 pixels a frame.
-SPEEDS: Final[dict[str, tuple[float, float]]] = {"slow": (0.28, 0.42), "fast": (0.56, 0.84)}
+# Short sides travelled per second. The bands do not touch, so that "speed" is a label of its own. Shrunk to 64 rows and
+# seen at 15 frames/s: 1.8-2.3 and 3.2-4.2 pixels a frame. At two thirds of that, with twice the camera shake, a narrow
+# R(2+1)D-10 stayed at chance for several times as many steps before it saw that anything moves.
+SPEEDS: Final[dict[str, tuple[float, float]]] = {"slow": (0.42, 0.55), "fast": (0.75, 0.98)}
 
-SWAY: Final = 0.08  # amplitude of oscillating and circling, short sides
+SWAY: Final = 0.1  # amplitude of oscillating and circling, short sides
 HOP: Final = 0.2  # height of a bounce, short sides
 WOBBLE: Final = 0.6  # amplitude of a rocking object, radians
 
@@ -113,7 +114,7 @@ def _rotate(direction: int) -> Path:
 
 
 def _zoom(direction: int) -> Path:
-    # At the speed of the others' edges the size would wrap several times a second; 0.4 of it wraps once in 0.7-2 s.
+    # At the speed of the others' edges the size would wrap several times a second; 0.4 of it wraps once in 0.6-1.4 s.
     def path(elapsed: Floats, mover: Mover, short_side: int) -> State:
         rate = 0.4 * mover.speed / MIDDLE_RADIUS / LOG_RADIUS_RANGE
         moved = _shifted(mover.start, elapsed, u=direction * rate * elapsed)
@@ -156,7 +157,7 @@ def _shake(elapsed: Floats, mover: Mover, short_side: int) -> State:
 
 def _pulse(elapsed: Floats, mover: Mover, short_side: int) -> State:
     u = float(mover.start.u[0])
-    unfolded = (2 - u if mover.folded else u) + 0.25 * _sine(elapsed, mover, cycle=1.0)
+    unfolded = (2 - u if mover.folded else u) + 0.2 * _sine(elapsed, mover, cycle=0.5)
     on_circle = unfolded % 2.0
     return replace(_shifted(mover.start, elapsed), u=np.minimum(on_circle, 2 - on_circle))
 

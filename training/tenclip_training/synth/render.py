@@ -23,7 +23,7 @@ from tenclip_training.synth.motions import (
 from tenclip_training.synth.plan import VideoSpec
 from tenclip_training.synth.scene import SHAPES, TEXTURES, Image, Sprite, draw_background, draw_sprite
 
-_WANDER_SPEED = 0.15  # root mean square, short sides per second: about half of a slow action
+_WANDER_SPEED = 0.2  # root mean square, short sides per second: about half of a slow action
 _FLICKER_DEPTH = 0.25
 
 
