@@ -89,6 +89,7 @@ def create_model(architecture: str, *, num_classes: int, execution: Execution = 
     model = found.factory(num_classes=num_classes, **full)
     model.architecture = architecture
     model.config = {"num_classes": num_classes, **full}
+    model.averages_positions = full.get("head") == "mean"
     model.set_execution(execution)
     return model
 

@@ -15,7 +15,8 @@ from tenclip_training.models.blocks import Execution, set_execution
 
 # fixed: an average pool whose kernel is the final map at the pooled size, so a larger crop gives more positions.
 # global: an average over the whole map, whatever its size: always one position.
-Head = Literal["fixed", "global"]
+# mean: the positions of "fixed", averaged before the classifier: their mean logits, as one position.
+Head = Literal["fixed", "global", "mean"]
 PoolSize = tuple[int, int, int]
 
 
@@ -34,6 +35,7 @@ class VideoModel(nn.Module):
         super().__init__()
         self.config = {}
         self.pool_size = pool_size
+        self.averages_positions = False  # head "mean"; set by `create_model`
 
     @property
     def num_classes(self) -> int:
@@ -59,7 +61,9 @@ class VideoModel(nn.Module):
         classifier sees. Raises ValueError for clips smaller than the head's pool.
         """
         fmap = self.feature_map(clips)  # [B,C,T',H',W']
-        pooled = fmap.mean((2, 3, 4), keepdim=True) if self.pool_size is None else self._slide(fmap, self.pool_size)
+        pooled = fmap if self.pool_size is None else self._slide(fmap, self.pool_size)
+        if self.pool_size is None or self.averages_positions:
+            pooled = pooled.mean((2, 3, 4), keepdim=True)
         features = self.project(pooled.flatten(2).transpose(1, 2))  # [B,P,D]
         logits = self.fc(features).transpose(1, 2)  # [B,K,P]
         return logits, features.mean(1)
