@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -99,30 +101,30 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
 
     def fill_cache(
         self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[int, int]:
+    ) -> list[Failure]:
         """Decode videos into memory until `max_bytes` are used; later ones go on being decoded each time.
 
-        Returns (videos cached, bytes used). `progress` is called with (videos done, videos in all).
+        Returns what could not be decoded. `progress` is called with (videos done, videos in all).
         """
-        used = cached = 0
+        used = 0
         with ThreadPoolExecutor(threads) as pool:
             # Videos are taken in order and counted in order, so that which ones are cached does not hang on timing.
             indices = iter(range(len(self)))
-            pending = [pool.submit(self._decode_all, i) for i, _ in zip(indices, range(4 * threads), strict=False)]
+            pending = deque(pool.submit(self._decode_all, i) for i in islice(indices, 4 * threads))
             for done in range(len(self)):
-                video = pending.pop(0).result()
+                video = pending.popleft().result()
                 size = video.frames.nbytes if isinstance(video, CachedVideo) else 0
                 if used + size > max_bytes:
                     break
                 self._cache[done] = video
-                used, cached = used + size, cached + isinstance(video, CachedVideo)
+                used += size
                 if progress is not None:
                     progress(done + 1, len(self))
                 if (following := next(indices, None)) is not None:
                     pending.append(pool.submit(self._decode_all, following))
             for future in pending:
                 future.cancel()
-        return cached, used
+        return [video for video in self._cache.values() if isinstance(video, Failure)]
 
     def _decode_all(self, index: int) -> CachedVideo | Failure:
         sample = self.manifest.samples[index]

@@ -126,6 +126,7 @@ def read_manifest(
     labels: Sequence[str] | Path | str | None = None,
     videos: Path | str | None = None,
     label_column: str | None = None,
+    whole_videos: bool = False,
     missing: Missing = "error",
     held_out: float = DEFAULT_HELD_OUT,
     seed: int = 0,
@@ -135,6 +136,7 @@ def read_manifest(
     labels: the label space, or a file with one label a line; None takes it from the data (sorted, or UCF-101's
     classInd.txt). videos: the folder that relative paths start from; None: the manifest's own.
     label_column: the column of a table to take labels from, where `label` is not what is wanted.
+    whole_videos: forget start and end, so that a video of which they mark a small part is used untrimmed.
     held_out, seed: where nothing says what is held out, that part of every class becomes split "val", see
     `stratified_split`. Raises DatasetError.
     """
@@ -145,6 +147,8 @@ def read_manifest(
     if not root.is_dir():
         raise DatasetError(f"{root}: no such folder of videos")
     samples, own_labels = _reader(source)(source, root, label_column)
+    if whole_videos:
+        samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
     if not samples:
         raise DatasetError(f"{source}: lists no videos")
     samples = _check(source, samples, missing)
@@ -438,7 +442,11 @@ def _column(source: Path, columns: Sequence[str], names: Sequence[str]) -> str:
 
 
 def _split_labels(source: Path, line: int, value: Any) -> tuple[str, ...]:
-    parts = re.split(r"[;|]", value) if isinstance(value, str) else [str(v) for v in value or ()]
+    if isinstance(value, str):
+        # Hashtags hold no blanks, and lists of them are written with blanks between.
+        parts = value.split() if value.lstrip().startswith("#") else re.split(r"[;|]", value)
+    else:
+        parts = [str(v) for v in value or ()]
     labels = tuple(dict.fromkeys(p.strip() for p in parts if p.strip()))
     if not labels:
         raise DatasetError(f"{_where(source, line)}: no label")

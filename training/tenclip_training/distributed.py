@@ -1,0 +1,97 @@
+"""The little that training needs to run on several devices: one process each, started by torchrun.
+
+    torchrun --nproc-per-node 8 -m tenclip_training train ...
+
+Without torchrun's environment variables everything here is a no-op for a world of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes files and reports progress."""
+        return self.rank == 0
+
+    def device(self, name: str) -> torch.device:
+        """`auto`: this process's own GPU where there is one."""
+        if name != "auto":
+            return torch.device(name)
+        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+
+    def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
+        """The module to train: gradients are averaged over all processes."""
+        if self.size == 1:
+            return model
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes, in place."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
+    def all_true(self, value: bool, device: torch.device) -> bool:
+        """Whether it is true in every process."""
+        if self.size == 1:
+            return value
+        flag = torch.tensor(int(value), device=device)
+        dist.all_reduce(flag, dist.ReduceOp.MIN)
+        return bool(flag)
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Give every process the first one's running statistics, so that all score with the same network."""
+        if self.size > 1:
+            for buffer in model.buffers():
+                dist.broadcast(buffer, 0)
+
+    def gather(self, values: list[T]) -> list[T]:
+        """Everyone's values, in the order of ranks."""
+        if self.size == 1:
+            return values
+        parts: list[list[T]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(parts, values)
+        return [value for part in parts for value in part]
+
+    def wait(self) -> None:
+        """Until every process is here."""
+        if self.size > 1:
+            dist.barrier()
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Meets the other processes when torchrun started this one."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield World()
+        return
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        yield World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
+    finally:
+        dist.destroy_process_group()
