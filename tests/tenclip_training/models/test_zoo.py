@@ -131,6 +131,16 @@ def test_pooled_and_fully_convolutional_heads_agree_at_the_pooled_size(name: str
     torch.testing.assert_close(fixed(clips), pooled(clips), rtol=1e-5, atol=1e-5)
 
 
+def test_mean_head_averages_the_logits_of_the_positions() -> None:
+    fixed, mean = small("pytorchvideo_slow_r50", head="fixed"), small("pytorchvideo_slow_r50", head="mean")
+    mean.load_state_dict(fixed.state_dict())
+    clips = torch.randn(2, 3, 8, 96, 96)
+    each, together = fixed(clips), mean(clips)
+    assert (each[0].shape, together[0].shape) == ((2, 5, 4), (2, 5, 1))
+    torch.testing.assert_close(together[0], each[0].mean(2, keepdim=True))
+    torch.testing.assert_close(together[1], each[1])
+
+
 @pytest.mark.parametrize("name", DISTINCT)
 def test_larger_crops_give_more_positions_of_the_same_classifier(name: str) -> None:
     model = small(name, head="fixed")
