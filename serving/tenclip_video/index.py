@@ -8,7 +8,8 @@ The index costs 8 bytes a frame.
 from __future__ import annotations
 
 from array import array
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 import av
@@ -26,12 +27,17 @@ from tenclip_video.source import Limits, Source
 _UNTIMED_FORMATS = frozenset(
     {"avi", "h263", "h264", "hevc", "m4v", "mpegvideo", "vc1", "obu", "av1", "mjpeg", "cavsvideo", "dirac"}
 )
+# Containers whose header says how long they are; of the others, FFmpeg estimates it from what is there.
+_TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,mj2"})
+# Sound may well end a little later than the pictures.
+_SECONDS_SLACK = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
     """pts: int64 [N], ascending, in units of `time_base`; one for each frame that decoding can yield.
 
+    `keyframe_pts`, `keyframe_dts`: where decoding can begin, keyframes that an edit list hides included.
     `timed`: a decoded frame can be recognised by its time, so seeking is exact. Otherwise frames are counted from the
     first, and `pts` is only where they lie in time.
     """
@@ -62,28 +68,47 @@ class _Packets:
     pts: array[int] = field(default_factory=lambda: array("q"))
     keyframe_pts: array[int] = field(default_factory=lambda: array("q"))
     keyframe_dts: array[int] = field(default_factory=lambda: array("q"))
-    count: int = 0
     discarded: int = 0
     reordered: bool = False
+    # Times ran backwards by more than reordering explains: recordings joined end to end.
+    restarted: bool = False
     missing_pts: bool = False
     corrupt: int = 0
     undecodable: int = 0
+    last_pts: int | None = None
     last_duration: int = 0
     last_error: str = ""
 
+    @property
+    def count(self) -> int:
+        return len(self.pts)
+
     def add(self, packet: Packet[VideoStream]) -> None:
-        self.count += 1
+        """A packet whose frame is shown."""
         self.corrupt += packet.is_corrupt
         self.missing_pts |= packet.pts is None
         self.reordered |= packet.pts != packet.dts
         pts = packet.pts if packet.pts is not None else packet.dts
         if pts is None:
             pts = self.pts[-1] + max(self.last_duration, 1) if self.pts else 0
-        self.last_duration = packet.duration or self.last_duration
+        # A frame may come before the keyframe it follows in the file, but not before the keyframe before that one.
+        self.restarted |= len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]
         self.pts.append(pts)
+        if self.last_pts is None or pts >= self.last_pts:
+            self.last_pts, self.last_duration = pts, packet.duration or self.last_duration
         if packet.is_keyframe:
-            self.keyframe_pts.append(pts)
-            self.keyframe_dts.append(packet.dts if packet.dts is not None else pts)
+            self.add_keyframe(pts, packet.dts)
+
+    def add_discarded(self, packet: Packet[VideoStream]) -> None:
+        """A packet that others are decoded from, and that is never shown itself (edit lists)."""
+        self.discarded += 1
+        if packet.is_keyframe and packet.pts is not None:
+            self.add_keyframe(packet.pts, packet.dts)
+
+    def add_keyframe(self, pts: int, dts: int | None) -> None:
+        self.restarted |= len(self.keyframe_pts) > 0 and pts <= self.keyframe_pts[-1]
+        self.keyframe_pts.append(pts)
+        self.keyframe_dts.append(dts if dts is not None else pts)
 
 
 def build_index(
@@ -97,7 +122,7 @@ def build_index(
     first, broken = _scan(container, stream, source, limits, packets)
     if first is None:
         raise _no_frame_error(stream, source, packets, broken)
-    return _assemble(container, stream, packets, first, broken), first
+    return _assemble(container, stream, source, packets, first, broken), first
 
 
 def _scan(
@@ -105,17 +130,13 @@ def _scan(
 ) -> tuple[VideoFrame | None, str]:
     """Fill `packets`; return the first decoded frame, and why the container ended early ("" if it did not)."""
     first: VideoFrame | None = None
-    demuxer = container.demux(stream)
-    while True:
-        try:
-            packet = next(demuxer)
-        except StopIteration:
-            return first, ""
-        except (av.FFmpegError, OSError) as err:
-            return first, str(getattr(err, "strerror", None) or err)
-        # Discarded packets (edit lists) are needed to decode others and are never shown.
-        if packet.size and packet.is_discard:
-            packets.discarded += 1
+    is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
+    why = ""
+    for packet, broken in demux(container, stream):
+        why = why or broken
+        # Discarded packets (edit lists) are needed to decode others and are never shown; VP8 has hidden frames as well.
+        if packet.size and (packet.is_discard or (is_vp8 and not _is_shown_vp8(packet))):
+            packets.add_discarded(packet)
         elif packet.size:
             packets.add(packet)
             if limits.max_frames is not None and packets.count > limits.max_frames:
@@ -126,56 +147,97 @@ def _scan(
             except (av.FFmpegError, EOFError) as err:
                 packets.undecodable += 1
                 packets.last_error = str(getattr(err, "strerror", None) or err)
+    return first, why
+
+
+def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet[VideoStream], str]]:
+    """Every packet, then an empty one that flushes the decoder; with why the container ended early, "" if it did not.
+
+    Containers that break off end without the empty packet, and would keep the decoder's last frames.
+    """
+    demuxer = container.demux(stream)
+    while True:
+        try:
+            packet = next(demuxer)
+        except StopIteration:
+            return
+        except (av.FFmpegError, OSError) as err:
+            why = str(getattr(err, "strerror", None) or err)
+            yield Packet(), why  # type: ignore[misc]  # belongs to no stream
+            return
+        yield packet, ""
+
+
+def _is_shown_vp8(packet: Packet[VideoStream]) -> bool:
+    """The show_frame bit of a VP8 frame header (RFC 6386, section 9.1): alternate reference frames have packets too."""
+    return bool(memoryview(packet)[0] & 0x10)
 
 
 def _assemble(
-    container: InputContainer, stream: VideoStream, packets: _Packets, first: VideoFrame, broken: str
+    container: InputContainer,
+    stream: VideoStream,
+    source: Source,
+    packets: _Packets,
+    first: VideoFrame,
+    broken: str,
 ) -> FrameIndex:
-    pts = np.frombuffer(packets.pts, np.int64)
-    pts = np.sort(pts)
+    pts = np.sort(np.frombuffer(packets.pts, np.int64))
     untimed = container.format.name in _UNTIMED_FORMATS and (packets.reordered or stream.codec_context.has_b_frames)
-    timed = not (untimed or packets.missing_pts or first.pts is None) and bool(np.all(np.diff(pts) > 0))
+    timed = not (untimed or packets.missing_pts or packets.restarted or first.pts is None)
+    timed = timed and bool(np.all(np.diff(pts) > 0))
     if timed and first.pts is not None:
         # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
         pts = pts[pts >= first.pts]
         timed = len(pts) > 0 and int(pts[0]) == first.pts
-    if not timed:
-        pts = _spread(np.sort(np.frombuffer(packets.pts, np.int64)), packets.last_duration)
     time_base = stream.time_base or Fraction(1, 1000)
+    if not timed:
+        pts = np.sort(np.frombuffer(packets.pts, np.int64))
+        if packets.restarted or not np.all(np.diff(pts) > 0):
+            pts = _spread(pts, packets.last_duration or round(1 / (stream.average_rate or 25) / time_base))
     step = packets.last_duration or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
     if step <= 0:
-        step = int(1 / (stream.average_rate or 25) / time_base)
-    return FrameIndex(
+        step = round(1 / (stream.average_rate or 25) / time_base)
+    index = FrameIndex(
         pts=pts,
         keyframe_pts=np.array(packets.keyframe_pts, np.int64),
         keyframe_dts=np.array(packets.keyframe_dts, np.int64),
         time_base=time_base,
         timed=timed,
         end_pts=int(pts[-1]) + step,
-        warnings=tuple(_warnings(stream, packets, len(pts), broken)),
     )
+    return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
 
 
 def _spread(pts: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Times that never stand still or run backwards, for frames that are only counted."""
-    if len(pts) > 1 and not np.all(np.diff(pts) > 0):
-        step = step or max(1, int((pts[-1] - pts[0]) // (len(pts) - 1)))
-        return np.asarray(pts[0] + step * np.arange(len(pts)), np.int64)
-    return pts
+    """Evenly, for frames that are only counted: the times in the file stand still or run backwards."""
+    return np.asarray(pts[0] + max(1, step) * np.arange(len(pts)), np.int64)
 
 
-def _warnings(stream: VideoStream, packets: _Packets, num_frames: int, broken: str) -> list[str]:
+def _warnings(
+    container: InputContainer, stream: VideoStream, source: Source, packets: _Packets, index: FrameIndex, broken: str
+) -> list[str]:
     found = []
     there = packets.count + packets.discarded
     if stream.frames > there:
         lost = stream.frames - there
         found.append(f"the header promises {stream.frames} frames, {there} are there ({lost} lost)")
-    if broken:
+    promised = (container.duration or 0) / av.time_base
+    # Pictures may begin later than the file does.
+    is_short = promised > max(index.duration, float(index.end_pts * index.time_base)) + _SECONDS_SLACK
+    seconds = f"{index.duration:.2f} of {promised:.2f} s are there"
+    if source.missing_bytes:
+        of_seconds = f"; {seconds}" if is_short else ""
+        found.append(f"cut off: at least {source.missing_bytes} bytes are missing at its end{of_seconds}")
+    elif broken:
         found.append(f"the file ends before its container does ({broken})")
+    elif container.format.name in _TIMED_HEADERS and is_short:
+        found.append(f"its pictures end before the header says that the file does: {seconds}")
     if packets.corrupt:
         found.append(f"{packets.corrupt} packets are marked as damaged")
-    if num_frames < packets.count:
-        found.append(f"the first {packets.count - num_frames} frames cannot be decoded: no keyframe before them")
+    if packets.restarted:
+        found.append("its times run backwards (recordings joined end to end?); frames are counted instead")
+    if len(index.pts) < packets.count:
+        found.append(f"the first {packets.count - len(index.pts)} frames cannot be decoded")
     return found
 
 
@@ -183,12 +245,12 @@ def _no_frame_error(
     stream: VideoStream, source: Source, packets: _Packets, broken: str
 ) -> NoFrames | TruncatedVideo | UndecodableVideo:
     name, codec = source.name, stream.codec_context.name
-    if packets.count == 0 and (broken or stream.frames):
+    if packets.count == 0 and (broken or stream.frames or source.missing_bytes):
         promised = f"the header promises {stream.frames} frames" if stream.frames else "its data is missing"
         return TruncatedVideo(f"{name}: cut off before its first frame; {promised}", source=name)
     if packets.count == 0:
         return NoFrames(f"{name}: its {codec} stream holds no frames (zero duration)", source=name)
-    if broken or (stream.frames > packets.count and packets.count <= 2):
+    if broken or source.missing_bytes or (stream.frames > packets.count and packets.count <= 2):
         return TruncatedVideo(f"{name}: cut off within its first frames; none of them decodes", source=name)
     why = f" ({packets.last_error})" if packets.last_error else ""
     return UndecodableVideo(f"{name}: {packets.count} {codec} frames, none of which can be decoded{why}", source=name)

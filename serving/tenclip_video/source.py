@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -32,6 +31,7 @@ from tenclip_api.errors import (
     VideoNotReadable,
     VideoTooLarge,
 )
+from tenclip_video.completeness import count_missing_bytes, count_readable_bytes, is_mp4, mp4_boxes
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -45,7 +45,10 @@ _FORMAT_OPTIONS = {
     "format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}",
     "protocol_whitelist": "file",
 }
-_SPOOL_BYTES = 64 << 20
+_SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
+# FFmpeg decodes a few pictures to learn what a stream holds, before its size can be judged here. It may go this far
+# beyond the limit for it, so that what is a little too large can be told by its size.
+_PROBE_HEADROOM = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,11 +65,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a video comes from. `name` is what messages call it. Exactly one of `path` and `file` is set."""
+    """Where a video comes from. `name` is what messages call it. Exactly one of `path` and `file` is set.
+
+    `missing_bytes`: how much shorter the file is than its container says, where that can be told.
+    """
 
     name: str
     path: Path | None
     file: BinaryIO | None
+    missing_bytes: int = 0
 
 
 @contextmanager
@@ -79,25 +86,40 @@ def open_source(source: VideoSource, *, name: str | None, limits: Limits) -> Ite
     if isinstance(source, bytes | bytearray | memoryview):
         name = name or "<bytes>"
         _check_size(len(source), name, limits)
-        yield Source(name, None, io.BytesIO(source))
+        opened = Source(name, None, io.BytesIO(source))
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
         name = name or str(path)
         _check_size(_size_of_file(path, name), name, limits)
-        yield Source(name, path, None)
-    elif source.seekable():
-        name = name or str(getattr(source, "name", "<file>"))
-        _check_size(source.seek(0, io.SEEK_END), name, limits)
-        yield Source(name, None, source)
+        opened = Source(name, path, None)
+    elif not hasattr(source, "read") or isinstance(source, io.TextIOBase):
+        raise TypeError(f"a video is a path, bytes or a binary file object, not {type(source).__name__}")
     else:
         name = name or str(getattr(source, "name", "<stream>"))
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
-            shutil.copyfileobj(source, spool)
-            _check_size(spool.tell(), name, limits)
-            yield Source(name, None, spool)  # type: ignore[arg-type]  # has all of BinaryIO that PyAV uses
+        if source.seekable():
+            _check_size(source.seek(0, io.SEEK_END), name, limits)
+            spool: AbstractContextManager[BinaryIO] = nullcontext(source)
+        else:
+            spool = _spooled(source, name, limits)
+        with spool as file, _measured(Source(name, None, file)) as measured:
+            yield measured
+        return
+    with _measured(opened) as measured:
+        yield measured
 
 
-def open_container(source: Source) -> InputContainer:
+@contextmanager
+def _spooled(source: BinaryIO, name: str, limits: Limits) -> Iterator[BinaryIO]:
+    """All of a stream that cannot seek, in memory or, if it is long, in a temporary file."""
+    with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
+        while chunk := source.read(_COPY_BYTES):
+            spool.write(chunk)
+            _check_size(spool.tell(), name, limits)  # before a stream without an end fills the disk
+        _check_size(spool.tell(), name, limits)
+        yield spool  # type: ignore[misc]  # has all of BinaryIO that is used here
+
+
+def open_container(source: Source, limits: Limits) -> InputContainer:
     """A fresh FFmpeg container at its beginning. Raises NotAVideo, TruncatedVideo or UndecodableVideo."""
     target: str | BinaryIO
     if source.path is not None:
@@ -107,23 +129,48 @@ def open_container(source: Source) -> InputContainer:
         assert source.file is not None
         source.file.seek(0)
         target = source.file
+    options = dict(_FORMAT_OPTIONS)
+    if limits.max_pixels is not None:
+        options["max_pixels"] = str(_PROBE_HEADROOM * limits.max_pixels)
     try:
-        return av.open(target, "r", options=dict(_FORMAT_OPTIONS), metadata_errors="ignore")
+        return av.open(target, "r", options=options, metadata_errors="ignore")
     except (av.FFmpegError, ValueError, OSError) as err:
         raise _open_error(source, err) from err
 
 
 def video_stream(container: InputContainer, source: Source, limits: Limits) -> VideoStream:
-    """The first stream of moving pictures. Raises NoVideoStream, or VideoTooLarge for its picture size."""
+    """The stream of moving pictures that FFmpeg would play.
+
+    Raises NoVideoStream, UndecodableVideo for a codec that cannot be decoded, VideoTooLarge for its picture size.
+    """
     streams = [s for s in container.streams.video if not _is_cover_art(s)]
     if not streams:
-        kinds = sorted({s.type for s in container.streams if s.type})
-        cover = " (its only picture is cover art)" if container.streams.video else ""
-        found = f"its streams are: {', '.join(kinds)}{cover}" if kinds else "it holds no streams at all"
-        raise NoVideoStream(f"{source.name}: no video stream; {found}", source=source.name)
-    stream = streams[0]
-    check_pixels(stream.codec_context.width, stream.codec_context.height, source.name, limits)
+        raise _no_stream_error(container, source)
+    # Pictures that FFmpeg has no decoder for have no codec context, whatever PyAV's types say.
+    decodable = [s for s in streams if getattr(s, "codec_context", None) is not None]
+    if not decodable and source.missing_bytes:
+        raise TruncatedVideo(f"{source.name}: cut off within the description of its pictures", source=source.name)
+    if not decodable:
+        raise UndecodableVideo(
+            f"{source.name}: its pictures are in a format for which there is no decoder, or its header is damaged",
+            source=source.name,
+        )
+    best = container.streams.best("video")
+    stream = next((s for s in decodable if best is not None and s.index == best.index), decodable[0])
+    codec = stream.codec_context
+    check_pixels(codec.width, codec.height, source.name, limits)
+    if limits.max_pixels is not None:
+        codec.options = {"max_pixels": str(limits.max_pixels)}  # for pictures that grow on the way
     return stream
+
+
+def _no_stream_error(container: InputContainer, source: Source) -> NoVideoStream | TruncatedVideo:
+    kinds = sorted({s.type for s in container.streams if s.type})
+    if "audio" not in kinds and source.missing_bytes:
+        return TruncatedVideo(f"{source.name}: cut off before any stream is described", source=source.name)
+    cover = " (its only picture is cover art)" if container.streams.video else ""
+    found = f"its streams are: {', '.join(kinds)}{cover}" if kinds else "it holds no streams at all"
+    return NoVideoStream(f"{source.name}: no video stream; {found}", source=source.name)
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
@@ -163,20 +210,76 @@ def _size_of_file(path: Path, name: str) -> int:
     return status.st_size
 
 
+@contextmanager
+def _measured(source: Source) -> Iterator[Source]:
+    """`source` with its `missing_bytes`, and without an end that FFmpeg would refuse the whole file for."""
+    try:
+        with _opened(source) as file:
+            missing = count_missing_bytes(file)
+            readable = count_readable_bytes(file) if missing else None
+    except OSError as err:
+        raise VideoNotReadable(f"{source.name}: {err}", source=source.name) from err
+    if readable is None:
+        yield replace(source, missing_bytes=missing)
+        return
+    with _opened(source) as file:
+        yield Source(source.name, None, _Prefix(file, readable), missing)  # type: ignore[arg-type]  # what PyAV uses
+
+
+class _Prefix(io.RawIOBase):
+    """The first `size` bytes of a file that can seek."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size = file, size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def read(self, size: int | None = -1) -> bytes:
+        left = max(0, self._size - self._file.tell())
+        return self._file.read(left if size is None or size < 0 else min(size, left))
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            offset, whence = self._size + offset, io.SEEK_SET
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+
+@contextmanager
+def _opened(source: Source) -> Iterator[BinaryIO]:
+    """Its bytes from the beginning. Not while a container reads the same file object: they share its position."""
+    if source.path is not None:
+        with source.path.open("rb") as file:
+            yield file
+    else:
+        assert source.file is not None
+        source.file.seek(0)
+        yield source.file
+
+
 def _open_error(source: Source, err: Exception) -> NotAVideo | TruncatedVideo | UndecodableVideo:
     """Tell a file that is no video from one that was a video before it was cut off or damaged."""
     name = source.name
     reason = getattr(err, "strerror", None) or str(err)
-    with source.path.open("rb") if source.path is not None else _rewound(source) as file:
+    with _opened(source) as file:
         head = file.read(64)
-        if _is_mp4(head):
-            if b"moov" not in _mp4_boxes(file):
-                return TruncatedVideo(
-                    f"{name}: an MP4 without its index (no moov box): it was cut off before it was finished",
-                    source=name,
-                )
-            return UndecodableVideo(f"{name}: an MP4 whose index is damaged ({reason})", source=name)
-    if kind := _known_container(head):
+        boxes = {box for box, _ in mp4_boxes(file)} if is_mp4(head) else set()
+    kind = "an MP4" if boxes else _known_container(head)
+    if boxes and b"moov" not in boxes:
+        return TruncatedVideo(
+            f"{name}: an MP4 without its index (no moov box): it was cut off before it was finished", source=name
+        )
+    if kind and source.missing_bytes:
+        return TruncatedVideo(
+            f"{name}: begins like {kind}, but is cut off: {source.missing_bytes} bytes are missing", source=name
+        )
+    if kind:
         return UndecodableVideo(f"{name}: begins like {kind}, but cannot be opened ({reason})", source=name)
     return NotAVideo(
         f"{name}: not a video that tenclip reads ({reason}); MP4, MOV, MKV, WebM, AVI, MPEG-TS, FLV, WMV and GIF work",
@@ -184,21 +287,11 @@ def _open_error(source: Source, err: Exception) -> NotAVideo | TruncatedVideo | 
     )
 
 
-@contextmanager
-def _rewound(source: Source) -> Iterator[BinaryIO]:
-    assert source.file is not None
-    source.file.seek(0)
-    yield source.file
-
-
-def _is_mp4(head: bytes) -> bool:
-    return head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
-
-
 def _known_container(head: bytes) -> str:
+    if head.startswith(b"RIFF"):
+        return "AVI" if head[8:12] == b"AVI " else ""
     signatures = {
         b"\x1aE\xdf\xa3": "Matroska or WebM",
-        b"RIFF": "AVI",
         b"FLV": "FLV",
         b"0&\xb2u": "WMV",
         b"OggS": "Ogg",
@@ -206,20 +299,3 @@ def _known_container(head: bytes) -> str:
         b"\x00\x00\x01\xba": "MPEG-PS",
     }
     return next((kind for magic, kind in signatures.items() if head.startswith(magic)), "")
-
-
-def _mp4_boxes(file: BinaryIO) -> set[bytes]:
-    """Names of the top-level boxes, as far as the file goes."""
-    end = file.seek(0, io.SEEK_END)
-    position, names = 0, set()
-    while position + 8 <= end:
-        file.seek(position)
-        header = file.read(16)
-        size = int.from_bytes(header[:4], "big")
-        names.add(header[4:8])
-        if size == 1 and len(header) == 16:
-            size = int.from_bytes(header[8:16], "big")
-        if size < 8:  # 0: to the end of the file; 2..7: damaged
-            break
-        position += size
-    return names

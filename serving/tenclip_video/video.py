@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
@@ -30,16 +30,20 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from tenclip_api.errors import UndecodableVideo
-from tenclip_video.index import FrameIndex, build_index
+from tenclip_video.droppable import may_drop_frames
+from tenclip_video.index import FrameIndex, build_index, demux
 from tenclip_video.resize import FrameScaler, clockwise_rotation
 from tenclip_video.source import Limits, Source, VideoSource, check_pixels, open_container, open_source, video_stream
 from tenclip_video.spec import Resize
 
 # A seek empties the decoder and costs about as much as decoding this many frames.
 _SEEK_WORTH_FRAMES = 8
-# Decoders that drop a frame no other refers to, packet by packet, and give the others unchanged (tests compare them).
-# dav1d is not among them: it answers for an earlier packet than the one it was handed.
-_SKIPPING_CODECS = frozenset({"h264", "hevc", "mpeg4", "vp8", "vp9"})
+# Codecs of which a packet is one frame: once the packets that matter are in, the decoder can be emptied.
+_DRAINING_CODECS = frozenset({"h264", "hevc"})
+# A frame that seeking did not give is looked for once more, from a keyframe this many before its own ...
+_RETRY_KEYFRAMES = 2
+# ... and from the beginning of the video, when that is not further than this or when nothing was found at all.
+_RETRY_FROM_START_FRAMES = 2_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,22 +161,17 @@ class Video:
         indices: [M] integers, strictly ascending, each below `info.num_frames`. A frame that cannot be decoded is
         replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when none can be had.
         """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.ndim != 1 or (len(wanted) and (wanted[0] < 0 or wanted[-1] >= len(self.index.pts))):
-            raise ValueError(f"frame indices must be a list within 0..{len(self.index.pts) - 1}, got {indices!r}")
-        if np.any(np.diff(wanted) <= 0):
-            raise ValueError("frame indices must be strictly ascending")
-        scaler = FrameScaler(resize, self._first)
-        out = np.empty((len(wanted), scaler.height, scaler.width, 3), np.uint8)
-        self._frames_requested += len(wanted)
-        found = np.zeros(len(wanted), bool)
+        request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first))
+        self._frames_requested += len(request.wanted)
         if self.index.timed:
-            self._read_by_seeking(wanted, scaler, out, found)
-        if not found.all():
-            # No usable times, or a seek that did not give what the index promises: decode from the beginning.
-            self._read_from_start(wanted, scaler, out, found)
-        self._substitute(wanted, out, found)
-        return out
+            self._read_by_seeking(request, keyframes_back=0)
+            if not request.found.all():
+                self._read_by_seeking(request, keyframes_back=_RETRY_KEYFRAMES)
+        if not request.found.all() and self._is_start_worthwhile(request):
+            # No usable times, or seeks that did not give what the index promises: decode from the beginning.
+            self._read_from_start(request)
+        self._frames_substituted += self._substitute(request)
+        return request.out
 
     def close(self) -> None:
         self._resources.close()
@@ -187,70 +186,60 @@ class Video:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def _read_by_seeking(
-        self, wanted: NDArray[np.int64], scaler: FrameScaler, out: NDArray[np.uint8], found: NDArray[np.bool_]
-    ) -> None:
-        """Fill what can be had from the nearest keyframes; leave the rest unfound."""
-        for first, last in _runs(wanted, self.index):
-            self._seek_before(int(wanted[first]))
-            self._collect(self._decode_run(wanted[first:last]), wanted, first, last, scaler, out, found)
+    def _read_by_seeking(self, request: _Request, *, keyframes_back: int) -> None:
+        """Fill what can be had from the nearest keyframes; leave the rest unfound.
 
-    def _read_from_start(
-        self, wanted: NDArray[np.int64], scaler: FrameScaler, out: NDArray[np.uint8], found: NDArray[np.bool_]
-    ) -> None:
+        keyframes_back: begin so many keyframes earlier, and drop no frames on the way.
+        """
+        slots = np.flatnonzero(~request.found)
+        for first, last in _runs(request.wanted[slots], self.index):
+            self._seek_before(int(request.wanted[slots[first]]), keyframes_back)
+            self._collect(request, slots[first:last], drop=not keyframes_back)
+
+    def _is_start_worthwhile(self, request: _Request) -> bool:
+        if not self.index.timed or not request.found.any():
+            return True
+        return int(request.wanted[~request.found][-1]) < _RETRY_FROM_START_FRAMES
+
+    def _read_from_start(self, request: _Request) -> None:
         self._reopen()
         if self.index.timed:
-            missing = np.flatnonzero(~found)
-            frames = self._decode_run(wanted[missing])
-            self._collect(frames, wanted, int(missing[0]), len(wanted), scaler, out, found)
+            self._collect(request, np.flatnonzero(~request.found), drop=False)
             return
-        slots = {int(index): slot for slot, index in enumerate(wanted)}
-        last = int(wanted[-1])
+        slots = {int(index): slot for slot, index in enumerate(request.wanted)}
+        last = int(request.wanted[-1])
         for position, frame in enumerate(self._decode(None)):
             if position in slots:
-                scaler(frame, out[slots[position]])
-                found[slots[position]] = True
+                request.put(slots[position], frame)
             if position >= last:
-                break
-
-    def _collect(
-        self,
-        frames: Iterator[VideoFrame],
-        wanted: NDArray[np.int64],
-        first: int,
-        last: int,
-        scaler: FrameScaler,
-        out: NDArray[np.uint8],
-        found: NDArray[np.bool_],
-    ) -> None:
-        """Scale the frames of one run that are wanted into their places; stop after the last of them."""
-        slots = {int(self.index.pts[wanted[slot]]): slot for slot in range(first, last)}
-        end = int(self.index.pts[wanted[last - 1]])
-        for frame in frames:
-            slot = slots.get(frame.pts) if frame.pts is not None else None
-            if slot is not None and not found[slot]:
-                scaler(frame, out[slot])
-                found[slot] = True
-            if frame.pts is not None and frame.pts >= end:
                 return
 
-    def _substitute(self, wanted: NDArray[np.int64], out: NDArray[np.uint8], found: NDArray[np.bool_]) -> None:
-        if found.all():
-            return
-        have = np.flatnonzero(found)
-        if not len(have):
+    def _collect(self, request: _Request, slots: NDArray[np.int64], *, drop: bool) -> None:
+        """Decode from where the container stands and keep the frames of `slots`; stop after the last of them."""
+        times = self.index.pts[request.wanted[slots]]
+        slot_at = dict(zip(times.tolist(), slots.tolist(), strict=True))
+        end = int(times[-1])
+        for frame in self._decode(frozenset(slot_at) if drop else None):
+            if frame.pts is None:
+                continue
+            slot = slot_at.get(frame.pts)
+            if slot is not None and not request.found[slot]:
+                request.put(slot, frame)
+            if frame.pts >= end:
+                return
+
+    def _substitute(self, request: _Request) -> int:
+        """Stand in for what is missing with its nearest neighbours; how many."""
+        missing, have = np.flatnonzero(~request.found), np.flatnonzero(request.found)
+        if len(missing) and not len(have):
             raise UndecodableVideo(
-                f"{self.name}: none of the {len(wanted)} frames asked for can be decoded", source=self.name
+                f"{self.name}: none of the {len(missing)} frames asked for can be decoded", source=self.name
             )
-        missing = np.flatnonzero(~found)
         for slot in missing:
-            out[slot] = out[have[np.argmin(np.abs(wanted[have] - wanted[slot]))]]
-        self._frames_substituted += len(missing)
+            request.out[slot] = request.out[have[np.argmin(np.abs(request.wanted[have] - request.wanted[slot]))]]
+        return len(missing)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
-
-    def _decode_run(self, wanted: NDArray[np.int64]) -> Iterator[VideoFrame]:
-        return self._decode(frozenset(self.index.pts[wanted].tolist()))
 
     def _decode(self, needed: frozenset[int] | None) -> Iterator[VideoFrame]:
         """Decode from where the container stands. `needed`: times of the frames that matter; None: all of them.
@@ -258,52 +247,53 @@ class Video:
         A damaged packet costs its own frames only.
         """
         codec = self._stream.codec_context
-        if codec.codec.canonical_name not in _SKIPPING_CODECS:
-            needed = None
-        skipping = False
+        drops = needed is not None and may_drop_frames(codec.codec.canonical_name, codec.extradata)
+        drains = drops and codec.codec.canonical_name in _DRAINING_CODECS
+        remaining = set(needed or ())
+        dropping = False
         codec.skip_frame = "DEFAULT"
         for packet in self._packets():
-            skip = needed is not None and packet.pts is not None and packet.size > 0 and packet.pts not in needed
-            if skip != skipping:
-                codec.skip_frame = "NONREF" if skip else "DEFAULT"
-                skipping = skip
-            try:
-                frames = codec.decode(packet)
-            except EOFError:
-                return
-            except av.FFmpegError:
-                self._decode_errors += 1
-                continue
-            self._frames_decoded += len(frames)
-            yield from frames
+            matters = packet.pts is None or packet.size == 0 or packet.pts in remaining
+            if drops and dropping == matters:
+                dropping = not matters
+                codec.skip_frame = "NONREF" if dropping else "DEFAULT"
+            yield from self._decode_packet(packet)
+            if drains and matters:
+                remaining.discard(packet.pts or 0)
+                if not remaining:
+                    # Nothing that is still to come changes these frames; the next read begins with a seek.
+                    yield from self._decode_packet(None)
+                    return
+
+    def _decode_packet(self, packet: Packet[VideoStream] | None) -> list[VideoFrame]:
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except EOFError:
+            return []  # emptied already
+        except av.FFmpegError:
+            self._decode_errors += 1
+            return []
+        self._frames_decoded += len(frames)
+        return frames
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets from where the container stands to the end, however it comes; the last one is empty and flushes."""
         if self._pending is not None:
             packet, self._pending = self._pending, None
             yield packet
-        demuxer = self._open.demux(self._stream)
-        while True:
-            try:
-                yield next(demuxer)
-            except StopIteration:
-                return
-            except (av.FFmpegError, OSError):
-                break  # a truncated file; the index has said so
-        yield Packet()  # type: ignore[misc]  # belongs to no stream
+        for packet, _ in demux(self._open, self._stream):
+            yield packet
 
-    def _seek_before(self, frame: int) -> None:
-        """Stand at the last keyframe from which `frame` can be decoded, or before it."""
-        index = self.index
-        pts = int(index.pts[frame])
-        at = int(np.searchsorted(index.keyframe_pts, pts, side="right")) - 1
+    def _seek_before(self, frame: int, keyframes_back: int) -> None:
+        """Stand at the last keyframe from which `frame` can be decoded, `keyframes_back` before it, or earlier."""
+        keyframes = self.index.keyframe_pts
+        at = int(np.searchsorted(keyframes, self.index.pts[frame], side="right")) - 1 - keyframes_back
         self._seeks += at > 0
+        at = max(at, 0)
         # Demuxers disagree on whether a seek compares presentation or decoding times.
-        earlier = [int(index.keyframe_dts[at]), int(index.keyframe_pts[at - 1])] if at > 0 else []
-        for target in (int(index.keyframe_pts[max(at, 0)]), *earlier):
-            if self._seek(target, not_after=max(pts, int(index.keyframe_pts[0]))):
-                return
-        self._reopen()
+        targets = [*keyframes[at : at + 1], *self.index.keyframe_dts[at : at + 1], *keyframes[at - 1 : at]]
+        if not any(self._seek(int(target), not_after=int(keyframes[at])) for target in targets):
+            self._reopen()
 
     def _seek(self, target: int, *, not_after: int) -> bool:
         """Seek to `target` (stream time); whether the keyframe found there is early enough."""
@@ -319,7 +309,7 @@ class Video:
         """A fresh container at its beginning: not every format can seek back there."""
         self._close_container()
         self._pending = None
-        self._container = open_container(self._source)
+        self._container = open_container(self._source, self._limits)
         self._stream: VideoStream = video_stream(self._container, self._source, self._limits)
         self._stream.thread_count = self._threads
         self._stream.thread_type = "FRAME" if self._threads > 1 else "NONE"
@@ -336,9 +326,39 @@ class Video:
         return self._container
 
 
+@dataclass
+class _Request:
+    """One read: `out` [M,H,W,3] holds frame `wanted[i]` at i once `found[i]`."""
+
+    wanted: NDArray[np.int64]
+    scaler: FrameScaler
+    out: NDArray[np.uint8] = field(init=False)
+    found: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.out = np.empty((len(self.wanted), self.scaler.height, self.scaler.width, 3), np.uint8)
+        self.found = np.zeros(len(self.wanted), bool)
+
+    def put(self, slot: int, frame: VideoFrame) -> None:
+        self.scaler(frame, self.out[slot])
+        self.found[slot] = True
+
+
+def _checked(indices: ArrayLike, num_frames: int) -> NDArray[np.int64]:
+    wanted = np.asarray(indices)
+    if wanted.ndim != 1 or (wanted.size and wanted.dtype.kind not in "iu"):
+        raise ValueError(f"frame indices must be a list of integers, got {indices!r}")
+    wanted = wanted.astype(np.int64)
+    if np.any(np.diff(wanted) <= 0):
+        raise ValueError(f"frame indices must be strictly ascending, got {indices!r}")
+    if len(wanted) and (wanted[0] < 0 or wanted[-1] >= num_frames):
+        raise ValueError(f"frame indices must lie within 0..{num_frames - 1}, got {wanted[0]}..{wanted[-1]}")
+    return wanted
+
+
 def _runs(wanted: NDArray[np.int64], index: FrameIndex) -> list[tuple[int, int]]:
     """Split [0, M) so that each run is decoded from one keyframe: a seek where it saves decoding."""
-    keyframes = np.sort(index.keyframe_pts)
+    keyframes = index.keyframe_pts
     # The keyframe from which each wanted frame is decoded, as a frame index.
     at = np.maximum(np.searchsorted(keyframes, index.pts[wanted], side="right") - 1, 0)
     start = np.searchsorted(index.pts, keyframes[at]) if len(keyframes) else np.zeros(len(wanted), np.int64)
@@ -368,7 +388,7 @@ def _describe(container: InputContainer, stream: VideoStream, index: FrameIndex,
         frames_per_second=rate,
         num_frames=num_frames,
         declared_frames=stream.frames,
-        num_keyframes=len(index.keyframe_pts),
+        num_keyframes=int(np.count_nonzero(index.keyframe_pts >= index.pts[0])),
         duration_seconds=index.duration,
         has_audio=len(container.streams.audio) > 0,
         variable_frame_rate=_varies(deltas),
