@@ -64,9 +64,9 @@ def channel_options(*, retries: int, keepalive_seconds: float | None, extra: Cha
         ("grpc.max_reconnect_backoff_ms", 5000),
         ("grpc.primary_user_agent", "tenclip-client"),
     ]
+    options.append(("grpc.service_config", _service_config(retries)))
     if retries:
         options += [
-            ("grpc.service_config", _service_config(retries)),
             # A request beyond this many bytes is never retried, and the default is 256 KiB: no video at all.
             ("grpc.per_rpc_retry_buffer_size", 2**31 - 1),
         ]
@@ -90,4 +90,8 @@ def _service_config(retries: int) -> str:
         "backoffMultiplier": 3,
         "retryableStatusCodes": ["UNAVAILABLE"],
     }
-    return json.dumps({"methodConfig": [{"name": [{"service": "tenclip.v1.VideoRecognition"}], "retryPolicy": policy}]})
+    method: dict[str, Any] = {"name": [{"service": "tenclip.v1.VideoRecognition"}]}
+    if retries:
+        method["retryPolicy"] = policy
+    # A name with several addresses (a headless Kubernetes Service) is a set of equal servers: use them all.
+    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]})

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias, cast
 import grpc
 from google.protobuf.message import DecodeError
 
-from tenclip_api.errors import InvalidRequest, TenclipError
+from tenclip_api.errors import DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
 from tenclip_serving.logs import REQUEST_ID, log, new_request_id
 from tenclip_serving.metrics import Metrics
 
 REASON_KEY = "tenclip-reason"
 REQUEST_ID_KEY = "tenclip-request-id"
+RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
 # Bytes. A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
 _MAX_MESSAGE = 4000
 
@@ -80,7 +81,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 self._record(method, code, error, time.perf_counter() - started, len(raw))
             message = f"internal error, request id {request_id}" if error is None else error.message
             reason = "SERVER_ERROR" if error is None else error.reason
-            metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id))
+            metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
             return await context.abort(code, _shorten(message), metadata)
 
         return call
@@ -107,6 +108,16 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if error is not None:
             fields |= {"reason": error.reason, "error": error.message}
         log(logging.INFO, "rpc", **fields)
+
+
+def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
+    """What a client that retries by itself should know."""
+    if isinstance(error, DecodeWorkerDied):
+        # This video killed its decoder; gRPC's own retry policy would have it kill some more.
+        return (("grpc-retry-pushback-ms", "-1"),)
+    if isinstance(error, Overloaded) and error.retry_after_seconds is not None:
+        return ((RETRY_AFTER_KEY, f"{error.retry_after_seconds:.3f}"),)
+    return ()
 
 
 def _parse(raw: bytes, parse: Callable[[bytes], Any]) -> Any:

@@ -92,6 +92,9 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 # On Linux two servers could share a port and each get half of the requests.
                 ("grpc.so_reuseport", 0),
+                # Clients ping while they wait for a long decode; gRPC's default would take that for abuse.
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ("grpc.http2.max_ping_strikes", 0),
             ],
         )
         tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)

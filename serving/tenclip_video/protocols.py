@@ -88,6 +88,12 @@ PROTOCOLS: dict[str, Protocol] = {
             crop="three",
         ),
         Protocol(
+            name="vmz-10x3",
+            description="10 clips x 3 larger crops, softmax at each position, averaged (VMZ's CSN)",
+            crop="three",
+            fully_convolutional=True,
+        ),
+        Protocol(
             name="pyslowfast-10x3",
             description="10 clips x 3 crops, softmax of each, averaged (PySlowFast)",
             selection=ClipSelection(rule="pyslowfast"),

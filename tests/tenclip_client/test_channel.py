@@ -61,5 +61,7 @@ def test_options() -> None:
 def test_options_that_are_switched_off() -> None:
     options = dict(channel_options(retries=0, keepalive_seconds=None, extra=()))
     assert options["grpc.enable_retries"] == 0
-    assert "grpc.service_config" not in options
+    config = json.loads(options["grpc.service_config"])
+    assert "retryPolicy" not in config["methodConfig"][0]
+    assert config["loadBalancingConfig"] == [{"round_robin": {}}]
     assert "grpc.keepalive_time_ms" not in options

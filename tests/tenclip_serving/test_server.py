@@ -49,6 +49,13 @@ def refused(server: ServerProcess, **fields: Any) -> tuple[str, str, str]:
     return status_of(caught.value)
 
 
+def refused_with_metadata(server: ServerProcess, **fields: Any) -> tuple[tuple[str, str, str], dict[str, str]]:
+    with pytest.raises(grpc.RpcError) as caught:
+        predict(server, **fields)
+    assert isinstance(caught.value, grpc.Call)
+    return status_of(caught.value), {k: str(v) for k, v in caught.value.trailing_metadata() or ()}
+
+
 def status_of(error: grpc.RpcError) -> tuple[str, str, str]:
     assert isinstance(error, grpc.Call)
     metadata = dict(error.trailing_metadata() or ())
@@ -320,12 +327,14 @@ def test_a_worker_killed_in_the_middle_of_a_decode(one_model: Path, videos: Path
             (worker,) = server.decode_workers()
             worker.suspend()
             with ThreadPoolExecutor(1) as threads:
-                doomed = threads.submit(refused, server, path="colors.mp4")
+                doomed = threads.submit(refused_with_metadata, server, path="colors.mp4")
                 wait_until(lambda: metric(server, "tenclip_requests_in_flight") == 1)
                 worker.kill()
-                code, reason, message = doomed.result()
+                (code, reason, message), metadata = doomed.result()
             assert (code, reason) == ("UNAVAILABLE", "DECODE_WORKER_DIED")
             assert "signal 9" in message
+            # Nor may a client's retry policy send the same video to the next worker.
+            assert metadata["grpc-retry-pushback-ms"] == "-1"
             assert len(predict(server, path="colors.mp4").top) == 4
             assert metric(server, "tenclip_decode_worker_restarts_total", reason="died") == round_
 

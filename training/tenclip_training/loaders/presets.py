@@ -153,6 +153,7 @@ VMZ_CSN = replace(
     name="vmz-csn",
     description="32 frames, every second; short edge 256",
     clip_spec=CSN_SPEC,
+    protocol="vmz-10x3",
     published="Kinetics-400 top-1 of videos from IG-65M: ir-CSN-152 82.6, ip-CSN-152 82.5 (10 clips x 3 crops of 256)",
 )
 RESNETS3D_2020 = Preset(
