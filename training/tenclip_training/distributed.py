@@ -1,6 +1,6 @@
 """The little that training needs to run on several devices: one process each, started by torchrun.
 
-    torchrun --nproc-per-node 8 -m tenclip_training train ...
+    torchrun --nproc-per-node 8 --no-python tenclip train ...
 
 Without torchrun's environment variables everything here is a no-op for a world of one.
 """

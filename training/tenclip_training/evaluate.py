@@ -276,7 +276,7 @@ def _score(
     views = clip_probabilities(logits, protocol.averaging)  # [C*V,K]
     return VideoScore(
         index=index,
-        name=sample.name,
+        name=sample.key,
         targets=manifest.targets(sample),
         clips=views.reshape(-1, clips.views, views.shape[1]).mean(axis=1),
         video=video_probabilities(logits, protocol.averaging),

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
 from tenclip_training.augment import flip_is_safe
 from tenclip_training.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from tenclip_training.config import TrainConfig
@@ -100,16 +100,18 @@ def train(
     *,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    on_epoch: Callable[[EpochResult], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin.
-    Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), TenclipError when
-    the loss is no longer finite.
+    progress: called after every video and step; on_epoch: after every epoch.
+    Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
+    (a model or precision that does not exist), TenclipError when the loss is no longer finite.
     """
     with join_world(config.device) as world:
-        run = _Run(config, world, progress or (lambda _: None))
+        run = _Run(config, world, progress or (lambda _: None), on_epoch or (lambda _: None))
         run.start(resume=resume)
         with _stop_requests() as stop:
             for steps, batch in enumerate(run.loader(), start=1):
@@ -124,8 +126,16 @@ def train(
 class _Run:
     """The moving parts of a run. `epoch` and `step` (within it) count what is done."""
 
-    def __init__(self, config: TrainConfig, world: World, progress: Callable[[Progress], None]) -> None:
-        self.config, self.world, self.progress = config, world, progress if world.is_first else lambda _: None
+    def __init__(
+        self,
+        config: TrainConfig,
+        world: World,
+        progress: Callable[[Progress], None],
+        on_epoch: Callable[[EpochResult], None],
+    ) -> None:
+        self.config, self.world = config, world
+        self.progress = progress if world.is_first else lambda _: None
+        self.on_epoch = on_epoch if world.is_first else lambda _: None
         self.out = Path(config.out)
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
@@ -293,6 +303,7 @@ class _Run:
         self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
         self.totals.zero_()
         self._write_history()
+        self.on_epoch(result)
 
     def _validate(self, val: Manifest, result: EpochResult) -> EpochResult:
         self.world.share_buffers(self.model)
@@ -433,9 +444,9 @@ def build_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimi
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "bf16", "fp16"]:
-    """What `auto` means on this device. Raises ValueError for a precision that the device does not have."""
+    """What `auto` means on this device. Raises InvalidRequest for a precision that the device does not have."""
     if precision == "fp16" and device.type == "cpu":
-        raise ValueError("precision fp16 needs a GPU; use bf16 or fp32 on a CPU")
+        raise InvalidRequest("precision fp16 needs a GPU; use bf16 or fp32 on a CPU")
     if precision != "auto":
         assert precision in ("fp32", "bf16", "fp16")
         return precision  # type: ignore[return-value]
@@ -476,17 +487,24 @@ def _read_splits(config: TrainConfig) -> tuple[Manifest, Manifest | None]:
 def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoModel, ClipSpec]:
     if config.init_from is None:
         spec = config.clip_spec or ClipSpec()
-        values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model}
-        return create_model(config.architecture, num_classes=len(labels), **values), spec
+        values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
+        return _create(config.architecture, values), spec
     checkpoint = load_checkpoint(config.init_from)
     spec = config.clip_spec or checkpoint.clip_spec
     values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
-    model = create_model(checkpoint.model.architecture, **{**values, "num_classes": len(labels)})
+    model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
     weights = checkpoint.model.state_dict()
     if checkpoint.labels != labels:  # another task: its classifier begins anew
         weights.update({name: tensor for name, tensor in model.state_dict().items() if name.startswith("fc.")})
     load_weights(model, weights, source=config.init_from)
     return model, spec
+
+
+def _create(architecture: str, values: dict[str, Any]) -> VideoModel:
+    try:
+        return create_model(architecture, **values)
+    except (ValueError, TypeError) as err:
+        raise InvalidRequest(str(err)) from err
 
 
 def _build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> ClipDataset:
