@@ -7,58 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError, InvalidRequest, Overloaded, ServerUnavailable, TenclipError
 from tenclip_client._aio import AsyncClient
 from tenclip_client._concurrent import patiently, run_bounded
+from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput
 from tenclip_client._ledger import ClipRow, Failure, Ledger, check_same_settings
 from tenclip_client._parquet import read_settings, read_videos, write_features
-from tenclip_client._types import ClipMode, ModelInfo, VideoFeatures
+from tenclip_client._types import ModelInfo, VideoFeatures
 
 # A server that restarts is back within this; a batch of hours should not die of it.
 PATIENCE_SECONDS = 120.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipChoice:
-    """Which model, and which clips of every video: the arguments of `extract_features`."""
-
-    model: str = ""
-    clips: ClipMode | None = None
-    num_clips: int | None = None
-    window_step: int | None = None
-    start: float | None = None
-    end: float | None = None
-    fully_convolutional: bool | None = None
-    protocol: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractionReport:
-    """What is in the file now. `reused`: videos that an earlier run had done; `failures` in the order of the videos."""
-
-    out: Path
-    model: str
-    version: str
-    videos: int
-    clips: int
-    reused: int
-    failures: tuple[Failure, ...]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Whom to tell what: nothing by default."""
-
-    on_start: Callable[[int, int], None] = lambda total, reused: None
-    on_video: Callable[[str, int, Failure | None], None] = lambda name, clips, failure: None
-    on_pause: Callable[[TenclipError, float], None] = lambda err, seconds: None
 
 
 async def extract_to_parquet(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import grpc
 
     from tenclip_api.errors import TenclipError
-    from tenclip_client._extract import ClipChoice, ExtractionReport, Progress
+    from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
     from tenclip_client._inputs import VideoInput
     from tenclip_client._types import Prediction
 
@@ -122,7 +122,7 @@ def predict(
       tenclip predict match.mp4 --selection salient --num-clips 10 --timeline --clips
       tenclip predict --server gpu-box:7411 --server-path /videos/match.mp4
     """
-    from tenclip_client._extract import ClipChoice
+    from tenclip_client._extraction import ClipChoice
     from tenclip_client._inputs import expand_inputs
 
     choice = ClipChoice(
@@ -189,7 +189,7 @@ def features(
       tenclip features --manifest train.csv --out train.parquet --concurrency 16
       tenclip features clips/ --out clips.parquet --retry-failed
     """
-    from tenclip_client._extract import ClipChoice
+    from tenclip_client._extraction import ClipChoice
     from tenclip_client._inputs import expand_inputs, read_manifest
 
     choice = ClipChoice(

@@ -19,7 +19,8 @@ import pytest
 from tenclip_api.errors import DatasetError
 from tenclip_client import AsyncClient, InvalidRequest, ModelNotFound, ServerUnavailable, VersionNotFound
 from tenclip_client import _extract as extract_module
-from tenclip_client._extract import ClipChoice, ExtractionReport, Progress, extract_to_parquet
+from tenclip_client._extract import extract_to_parquet
+from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
 from tenclip_client._inputs import expand_inputs
 
 from .servicer import CLIPS, FEATURE_DIM, FakeRecognition, clip, features, serving

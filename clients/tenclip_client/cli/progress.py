@@ -19,14 +19,14 @@ from rich.progress import (
 from rich.text import Text
 
 from tenclip_api.errors import TenclipError
-from tenclip_client import _extract
+from tenclip_client import _extraction
 from tenclip_client._ledger import Failure
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 @contextmanager
-def bar_progress() -> Iterator[_extract.Progress]:
+def bar_progress() -> Iterator[_extraction.Progress]:
     """A bar: videos done, clips, failures, time left. Failures are printed above it as they happen."""
     columns = (
         TextColumn("features"),
@@ -47,7 +47,7 @@ def bar_progress() -> Iterator[_extract.Progress]:
                 bars.console.print(Text(f"{name}: {failure.reason}", style="red"))
             bars.update(task, advance=1, clips=counts["clips"], failed=counts["failed"])
 
-        yield _extract.Progress(
+        yield _extraction.Progress(
             on_start=lambda total, reused: bars.update(task, total=total, completed=reused),
             on_video=on_video,
             on_pause=lambda err, seconds: bars.console.print(Text(_pause(err, seconds), style="yellow")),
@@ -79,7 +79,7 @@ def spinner(total: int) -> Iterator[Callable[[Callable[[], None]], None]]:
 
 
 @contextmanager
-def line_progress() -> Iterator[_extract.Progress]:
+def line_progress() -> Iterator[_extraction.Progress]:
     """A line at the beginning, one every ten seconds, and one for every failure."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     state = {"total": 0, "done": 0, "failed": 0}
@@ -99,7 +99,7 @@ def line_progress() -> Iterator[_extract.Progress]:
             said = time.monotonic()
             console.print(f"features: {state['done']}/{state['total']} videos, {state['failed']} failed")
 
-    yield _extract.Progress(
+    yield _extraction.Progress(
         on_start=on_start,
         on_video=on_video,
         on_pause=lambda err, seconds: console.print(_pause(err, seconds), markup=False),

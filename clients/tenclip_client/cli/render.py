@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tenclip_api.errors import TenclipError
-from tenclip_client._extract import ExtractionReport
+from tenclip_client._extraction import ExtractionReport
 from tenclip_client._ledger import Failure
 from tenclip_client._types import (
     ClassScore,
