@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -187,6 +188,9 @@ def _read_info(path: Path) -> BundleInfo:
 
 
 def _check_files(root: Path, variant: Variant, *, verify_hashes: bool) -> None:
+    texts = (variant.name, variant.format, variant.path, *variant.files, *variant.files.values())
+    if not all(isinstance(text, str) for text in texts):
+        raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} must list names and hashes as text")
     if variant.path not in variant.files:
         raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} does not list its own file {variant.path}")
     for relative, expected in variant.files.items():
@@ -211,18 +215,19 @@ def _read_labels(path: Path, info: BundleInfo) -> tuple[str, ...]:
 
 def _read_golden(path: Path, info: BundleInfo) -> Golden:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as arrays:
             golden = Golden(arrays["clips"], arrays["logits"], arrays["features"])
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile) as err:
+    except (OSError, KeyError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, zlib.error) as err:
         raise BundleError(f"{path}: {err}") from err
     spec = info.clip_spec
-    batch = len(golden.clips)
-    shapes = (golden.clips.shape[1:2], golden.clips.shape[4:], golden.logits.shape[:2], golden.features.shape)
-    expected = ((spec.num_frames,), (3,), (batch, info.num_classes), (batch, info.feature_dim))
-    if batch < 1 or golden.clips.dtype != np.uint8 or shapes != expected:
+    batch = golden.clips.shape[:1]
+    shapes = (golden.clips.shape[1:2], golden.clips.shape[4:], golden.logits.shape[:-1], golden.features.shape)
+    expected = ((spec.num_frames,), (3,), (*batch, info.num_classes), (*batch, info.feature_dim))
+    types = [str(a.dtype) for a in (golden.clips, golden.logits, golden.features)]
+    if shapes != expected or 0 in golden.clips.shape or types != ["uint8", "float32", "float32"]:
         raise BundleError(
-            f"{path}: clips {golden.clips.dtype} {golden.clips.shape}, logits {golden.logits.shape}, features "
-            f"{golden.features.shape} do not fit {spec.num_frames} frames, {info.num_classes} classes and "
-            f"{info.feature_dim} features"
+            f"{path}: clips {golden.clips.dtype} {golden.clips.shape}, logits {golden.logits.dtype} "
+            f"{golden.logits.shape}, features {golden.features.dtype} {golden.features.shape} do not fit "
+            f"{spec.num_frames} frames, {info.num_classes} classes and {info.feature_dim} features (uint8, float32)"
         )
     return golden

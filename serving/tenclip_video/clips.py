@@ -6,6 +6,7 @@ open -> plan -> (score) -> decode -> crop -> clips
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -121,17 +122,13 @@ def _decode(
 ) -> NDArray[np.uint8]:
     """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
     height, width = video.frame_size(spec.resize)
+    needed = frames_needed(plan)
+    _check_bytes(video.name, f"{len(needed)} frames of {height}x{width}", len(needed) * height * width * 3)
     if crop != "none":
         height = width = side
     views = 1 if crop in ("none", "center") else 3
-    size = len(plan) * views * spec.num_frames * height * width * 3
-    if size > MAX_CLIP_BYTES:
-        raise VideoTooLarge(
-            f"{video.name}: {len(plan)} clips of {spec.num_frames}x{height}x{width} are {size >> 20} MiB, more than "
-            f"the {MAX_CLIP_BYTES >> 20} MiB of one request; ask for fewer clips or a part of the video",
-            source=video.name,
-        )
-    needed = frames_needed(plan)
+    shape = (len(plan) * views, spec.num_frames, height, width, 3)
+    _check_bytes(video.name, f"{shape[0]} clips of {spec.num_frames}x{height}x{width}", math.prod(shape))
     frames = video.read_frames(needed, spec.resize)
     if spec.color_order == "bgr":
         frames = frames[..., ::-1]
@@ -145,3 +142,12 @@ def _decode(
         for j, view in enumerate(cropped):
             out[i, j] = view[slots]
     return out.reshape(-1, *out.shape[2:])
+
+
+def _check_bytes(name: str, what: str, size: int) -> None:
+    if size > MAX_CLIP_BYTES:
+        raise VideoTooLarge(
+            f"{name}: {what} are {size >> 20} MiB, more than the {MAX_CLIP_BYTES >> 20} MiB of one request; ask for "
+            "fewer clips or a part of the video",
+            source=name,
+        )

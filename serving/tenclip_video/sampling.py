@@ -20,6 +20,11 @@ from tenclip_video.spec import ClipSpec
 
 SelectionMode = Literal["uniform", "center", "windows", "random", "salient"]
 
+# More than any protocol asks for: a slip of the pen must not fill the memory with indices.
+MAX_CLIPS = 10_000
+# Frames of a resampled timeline: a day at 60 a second. A damaged file may claim to last for years.
+_MAX_TIMELINE = 60 * 86_400
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSelection:
@@ -45,8 +50,8 @@ class ClipSelection:
             raise ValueError(f"sampling rule {self.rule!r} is not one of {', '.join(get_args(SamplingRule))}")
         if self.mode not in get_args(SelectionMode):
             raise ValueError(f"clip selection {self.mode!r} is not one of {', '.join(get_args(SelectionMode))}")
-        if self.num_clips < 1:
-            raise ValueError(f"num_clips must be at least 1, got {self.num_clips}")
+        if not 1 <= self.num_clips <= MAX_CLIPS:
+            raise ValueError(f"num_clips must lie within 1..{MAX_CLIPS}, got {self.num_clips}")
         if self.window_step is not None and self.window_step < 1:
             raise ValueError(f"window_step must be at least 1, got {self.window_step}")
         start, end = self.start_seconds, self.end_seconds
@@ -123,10 +128,14 @@ def clip_at(start: int, spec: ClipSpec, num_frames: int) -> Clip:
 def resample(times: NDArray[np.float64], target_fps: float, duration: float) -> NDArray[np.int64]:
     """Indices of the frames on screen at 0, 1/fps, 2/fps ... before `duration`: [M], never empty.
 
-    times: [N] presentation times in seconds, ascending, the first one 0.
+    times: [N] presentation times in seconds, ascending, the first one 0. Raises ValueError for more than a day.
     """
-    # A grid point that falls a rounding error short of a frame's time still means that frame.
-    count = max(1, int(np.floor(duration * target_fps + 1e-6)))
+    if duration * target_fps > _MAX_TIMELINE:
+        raise ValueError(
+            f"{duration:.0f} s at {target_fps:g} frames a second are too many; ask for a part of the video"
+        )
+    # A grid point that falls a rounding error short of a frame's time, or of the end, still means that frame, or it.
+    count = max(1, int(np.ceil(duration * target_fps - 1e-4)))
     grid = np.arange(count, dtype=np.float64) / target_fps
     return np.maximum(np.searchsorted(times, grid + 1e-6, side="right") - 1, 0).astype(np.int64)
 
@@ -173,45 +182,48 @@ def plan_clips(
             f"the video has {len(times)} frames in {duration:.3f} s"
         )
     timeline = np.arange(first, last, dtype=np.int64)
+    length = float((times[last] if last < len(times) else duration) - times[first])
     if spec.target_fps is not None:
-        end = times[last] if last < len(times) else duration
-        timeline = first + resample(times[first:last] - times[first], spec.target_fps, end - times[first])
-    clips = _place(timeline, times, duration, spec, selection, rng)
+        timeline = first + resample(times[first:last] - times[first], spec.target_fps, length)
+    clips = _place(timeline, times, length, spec, selection, rng)
     return [Clip(tuple(int(timeline[i]) for i in c.frames), c.looped) for c in clips]
 
 
 def _place(
     timeline: NDArray[np.int64],
     times: NDArray[np.float64],
-    duration: float,
+    length: float,
     spec: ClipSpec,
     selection: ClipSelection,
     rng: np.random.Generator | None,
 ) -> list[Clip]:
-    """The clips of a timeline (frame indices [M]), as indices into it."""
+    """The clips of a timeline (frame indices [M]) of `length` seconds, as indices into it."""
     if selection.rule == "vmz" or selection.mode not in ("uniform", "windows"):
         starts = plan_starts(len(timeline), spec, selection, rng)
         return [clip_at(s, spec, len(timeline)) for s in starts]
-    shown = times[timeline] - times[timeline[0]]
-    indices = _authors_clips(shown, duration - float(times[timeline[0]]), spec, selection)
-    _check_count(len(indices), spec, selection)
-    return [Clip(tuple(clip), looped=any(b < a for a, b in pairwise(clip))) for clip in indices]
+    clips = _authors_clips(times[timeline] - times[timeline[0]], length, spec, selection)
+    _check_count(len(clips), spec, selection)
+    return clips
 
 
-def _authors_clips(
-    times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
-) -> list[list[int]]:
+def _authors_clips(times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection) -> list[Clip]:
     num_frames, count, length, stride = len(times), selection.num_clips, spec.num_frames, spec.frame_stride
-    if selection.rule == "mmaction2":
-        return rules.mmaction2(num_frames, count, length, stride)
-    if selection.rule == "tsn":
-        return rules.tsn(num_frames, count, length, stride)
     if selection.rule == "pyslowfast":
         rate = (num_frames - 1) / float(times[-1]) if num_frames > 1 and times[-1] > 0 else 30.0
-        return rules.pyslowfast(num_frames, count, length, stride, rate)
+        # It repeats the last frame of a short video where the others loop.
+        padded = length * stride * rate / 30 > num_frames
+        clips = rules.pyslowfast(num_frames, count, length, stride, rate)
+        return [Clip(tuple(clip), looped=padded) for clip in clips]
     if selection.rule == "pytorchvideo":
-        return rules.pytorchvideo(times, duration, count, length, stride)
-    return rules.resnets_3d(num_frames, length, stride)
+        # It stretches a short video to the clip's length.
+        return [Clip(tuple(clip)) for clip in rules.pytorchvideo(times, duration, count, length, stride)]
+    if selection.rule == "mmaction2":
+        clips = rules.mmaction2(num_frames, count, length, stride)
+    elif selection.rule == "tsn":
+        clips = rules.tsn(num_frames, count, length, stride)
+    else:
+        clips = rules.resnets_3d(num_frames, length, stride)
+    return [Clip(tuple(clip), looped=any(b <= a for a, b in pairwise(clip))) for clip in clips]
 
 
 def _check_count(count: int, spec: ClipSpec, selection: ClipSelection) -> None:

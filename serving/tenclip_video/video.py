@@ -112,7 +112,8 @@ class Video:
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
-        self._decode_errors = 0
+        # (dts, position) of packets that could not be decoded; one may be tried more than once.
+        self._undecodable: set[tuple[int | None, int | None]] = set()
         self._pending: Packet[VideoStream] | None = None
         self._container: InputContainer | None = None
         self._resources = ExitStack()
@@ -140,8 +141,8 @@ class Video:
     def report(self) -> DecodeReport:
         """Totals of all reads so far."""
         warnings = list(self.index.warnings)
-        if self._decode_errors:
-            warnings.append(f"{self._decode_errors} packets could not be decoded")
+        if self._undecodable:
+            warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
         return DecodeReport(
             frames_requested=self._frames_requested,
             frames_decoded=self._frames_decoded,
@@ -271,7 +272,8 @@ class Video:
         except EOFError:
             return []  # emptied already
         except av.FFmpegError:
-            self._decode_errors += 1
+            if packet is not None:
+                self._undecodable.add((packet.dts, packet.pos))
             return []
         self._frames_decoded += len(frames)
         return frames
