@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 from tenclip_api.errors import DatasetError
 from tenclip_export.demo import videos
 from tenclip_export.demo.config import REQUIRED_TOP1, DemoConfig
-from tenclip_export.demo.probes import fit_probe
-from tenclip_export.demo.videos import ProbeSample, ProbeSet, spare_classes, users_videos
-from tenclip_training.manifest import read_manifest
+from tenclip_export.demo.probes import run_probe
+from tenclip_export.demo.videos import ProbeSet, spare_classes, users_videos
+from tenclip_training.features import FeatureTable
+from tenclip_training.manifest import Sample, read_manifest
 
 
 def folder(root: Path, classes: dict[str, int]) -> Path:
@@ -22,6 +24,11 @@ def folder(root: Path, classes: dict[str, int]) -> Path:
         for i in range(count):
             (root / name / f"{i}.mp4").touch()
     return root
+
+
+def sides_do_not_mix(probe: ProbeSet) -> bool:
+    sides = [{s.path for s in probe.manifest.split(name).samples} for name in ("train", probe.test_split)]
+    return not sides[0] & sides[1]
 
 
 def config(data: Path, out: Path) -> DemoConfig:
@@ -36,8 +43,9 @@ def test_a_quarter_of_the_classes_is_kept_for_the_probe(tmp_path: Path) -> None:
     assert (found.facts.train_videos, found.facts.held_out_videos) == (36, 12)
     (probe,) = found.probes
     assert probe.name == "unseen classes"
-    assert {s.label for s in (*probe.train, *probe.test)} == set(found.facts.held_out_classes)
-    assert not {s.path for s in probe.train} & {s.path for s in probe.test}
+    assert {s.labels[0] for s in probe.manifest.samples} == set(found.facts.held_out_classes)
+    assert len(probe.videos) == 16
+    assert sides_do_not_mix(probe)
     # The manifest that training reads knows nothing of the spared classes.
     manifest = read_manifest(found.manifest)
     assert manifest.labels == tuple(sorted(found.facts.classes))
@@ -49,25 +57,28 @@ def test_a_quarter_of_the_classes_is_kept_for_the_probe(tmp_path: Path) -> None:
 def test_with_few_classes_the_probe_is_about_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = folder(tmp_path / "data", {"a": 4, "b": 4})
 
-    def halves(path: Path) -> tuple[ProbeSample, ...]:
-        first = ProbeSample(path=path, label="first", start=0.0, end=1.0)
-        return first, ProbeSample(path=path, label="second", start=1.0, end=2.0)
-
-    monkeypatch.setattr(videos, "_halves", halves)
+    monkeypatch.setattr(videos, "probe", lambda path: SimpleNamespace(duration_seconds=3.0))
     found = users_videos(config(data, tmp_path / "out"), tmp_path / "out")
     assert found.facts.held_out_classes == ()
     (probe,) = found.probes
-    assert (len(probe.train), len(probe.test)) == (12, 4)
-    assert not {s.path for s in probe.train} & {s.path for s in probe.test}
+    assert [len(probe.manifest.split(s).samples) for s in ("train", "val")] == [12, 4]
+    assert len(probe.videos) == 8
+    assert sides_do_not_mix(probe)
 
 
 def test_halves_of_a_real_video(data_dir: Path) -> None:
-    first, second = videos._halves(data_dir / "clips" / "archery.avi")
-    assert first.end == second.start
-    assert first.start == 0
-    assert second.end is not None
-    assert 4 < second.end < 7
-    assert videos._halves(data_dir / "clips" / "SOURCES.md") == ()
+    def sample(name: str, **part: float) -> Sample:
+        return Sample(path=data_dir / "clips" / name, name=name, labels=("x",), **part)  # type: ignore[arg-type]
+
+    first, second = videos._halves(sample("archery.avi"))
+    assert (first.labels, second.labels) == (("first half",), ("second half",))
+    assert first.start_seconds == 0
+    assert first.end_seconds == second.start_seconds
+    assert second.end_seconds is not None
+    assert 4 < second.end_seconds < 7
+    first, second = videos._halves(sample("archery.avi", start_seconds=1.0, end_seconds=2.0))
+    assert (first.start_seconds, second.start_seconds, second.end_seconds) == (1.0, 1.5, 2.0)
+    assert videos._halves(sample("SOURCES.md")) == ()
 
 
 def test_train_and_test_folders_are_kept(tmp_path: Path) -> None:
@@ -118,37 +129,53 @@ def test_only_the_real_demo_asks_for_an_accuracy(tmp_path: Path) -> None:
 
 
 class TestProbe:
-    def samples(self, count: int, offset: int = 0) -> tuple[ProbeSample, ...]:
-        return tuple(ProbeSample(path=Path(f"{offset + i}"), label="ab"[i % 2]) for i in range(count))
+    """Each video has two clips whose features carry its label as strongly as `signal` says."""
 
-    def features(
-        self, samples: tuple[ProbeSample, ...], signal: float
-    ) -> dict[object, np.ndarray[tuple[int], np.dtype[np.float32]]]:
+    def probe_set(self, root: Path, train: int, test: int) -> ProbeSet:
+        data = folder(root / "data", {})
+        for split, count in (("train", train), ("test", test)):
+            folder(data / split, {"a": count, "b": count})
+        return ProbeSet(name="letters", description="d", manifest=read_manifest(data), test_split="test")
+
+    def table(self, probe: ProbeSet, signal: float, *, without: int = 0) -> FeatureTable:
         rng = np.random.default_rng(0)
-        return {
-            (s.path, s.start, s.end): (rng.normal(size=8) + signal * (s.label == "a")).astype(np.float32)
-            for s in samples
-        }
+        samples = [s for s in probe.manifest.samples if s.split == "train"]
+        samples += [s for s in probe.manifest.samples if s.split == "test"][without:]
+        rows = [(s, i) for s in samples for i in range(2)]
+        return FeatureTable(
+            source="made up",
+            videos=tuple(str(s.path) for s, _ in rows),
+            clip_indices=np.array([i for _, i in rows]),
+            seconds=np.array([(float(i), i + 1.0) for _, i in rows]),
+            features=np.stack([rng.normal(size=8) + signal * (s.labels[0] == "a") for s, _ in rows]).astype(np.float32),
+            model="m",
+            version="1",
+        )
 
-    def test_it_finds_what_is_there_and_nothing_where_nothing_is(self) -> None:
-        probe = ProbeSet(name="letters", description="d", train=self.samples(80), test=self.samples(40, 100))
-        everything = (*probe.train, *probe.test)
-        good = fit_probe(probe, self.features(everything, 4.0))  # type: ignore[arg-type]
-        assert good.accuracy.value is not None
-        assert good.accuracy.value >= 0.95
-        assert (good.accuracy.total, good.train_videos, good.classes, good.chance) == (40, 80, ("a", "b"), 0.5)
-        blind = fit_probe(probe, self.features(everything, 0.0))  # type: ignore[arg-type]
-        assert blind.accuracy.value is not None
-        assert 0.2 < blind.accuracy.value < 0.8
+    def test_it_finds_what_is_there_and_nothing_where_nothing_is(self, tmp_path: Path) -> None:
+        probe = self.probe_set(tmp_path, 30, 20)
+        good, blind = run_probe(probe, self.table(probe, 4.0)), run_probe(probe, self.table(probe, 0.0))
+        assert (good.accuracy.total, good.train_videos, good.classes, good.chance) == (40, 60, ("a", "b"), 0.5)
+        assert good.accuracy.correct >= 38
+        assert 8 < blind.accuracy.correct < 32
 
-    def test_videos_without_features_are_left_out_of_the_count(self) -> None:
-        probe = ProbeSet(name="letters", description="d", train=self.samples(20), test=self.samples(10, 100))
-        features = self.features((*probe.train, *probe.test[:6]), 4.0)
-        assert fit_probe(probe, features).accuracy.total == 6  # type: ignore[arg-type]
+    def test_videos_without_features_are_left_out_of_the_count(self, tmp_path: Path) -> None:
+        probe = self.probe_set(tmp_path, 10, 5)
+        assert run_probe(probe, self.table(probe, 4.0, without=4)).accuracy.total == 6
 
-    def test_nothing_to_fit_or_to_test(self) -> None:
-        probe = ProbeSet(name="letters", description="d", train=self.samples(20), test=self.samples(10, 100))
-        with pytest.raises(DatasetError, match="20 videos of 2 classes to fit, 0 to test"):
-            fit_probe(probe, self.features(probe.train, 1.0))  # type: ignore[arg-type]
-        with pytest.raises(DatasetError, match="0 videos of 0 classes to fit"):
-            fit_probe(probe, self.features(probe.test, 1.0))  # type: ignore[arg-type]
+    def test_few_videos_are_not_cross_validated(self, tmp_path: Path) -> None:
+        probe = self.probe_set(tmp_path, 1, 1)
+        assert run_probe(probe, self.table(probe, 9.0)).accuracy.total == 2
+
+    def test_nothing_to_test(self, tmp_path: Path) -> None:
+        probe = self.probe_set(tmp_path, 3, 2)
+        with pytest.raises(DatasetError, match="none of its videos"):
+            run_probe(probe, self.table(probe, 1.0, without=4))
+
+
+def test_the_unseen_motions_are_really_unseen(tmp_path: Path) -> None:
+    for quick in (False, True):
+        demo = DemoConfig(out=tmp_path, quick=quick)
+        assert not set(demo.unseen.class_names) & set(demo.synth.class_names)
+        assert set(demo.untrimmed.class_names) <= set(demo.synth.class_names)
+        assert len({demo.synth.seed, demo.unseen.seed, demo.untrimmed.seed}) == 3

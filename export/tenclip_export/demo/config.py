@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenclip_training.synth import SynthConfig
+from tenclip_training.synth import CLASSES, SynthConfig
 
 REQUIRED_TOP1 = 0.9  # of generated videos; nobody knows how hard those of a user are
 MODEL_NAME = "demo"
+NUM_CLASSES = 8  # of the 16 that the generator knows; the others are for the probe
+TRAIN_VAL_TEST = (("train", 0.74), ("val", 0.06), ("test", 0.2))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,20 +33,42 @@ class DemoConfig:
     @property
     def synth(self) -> SynthConfig:
         """The videos to train on and to be judged by."""
-        if self.quick:
-            splits = (("train", 0.5), ("val", 0.25), ("test", 0.25))
-            return SynthConfig(num_classes=4, videos_per_class=8, splits=splits, seconds=(0.8, 1.2), seed=self.seed)
-        splits = (("train", 0.74), ("val", 0.06), ("test", 0.2))
-        return SynthConfig(num_classes=8, videos_per_class=100, splits=splits, seed=self.seed)
+        return self._synth(
+            classes=CLASSES[: 4 if self.quick else NUM_CLASSES],
+            videos_per_class=8 if self.quick else 100,
+            splits=(("train", 0.5), ("val", 0.25), ("test", 0.25)) if self.quick else TRAIN_VAL_TEST,
+            seed=self.seed,
+        )
+
+    @property
+    def unseen(self) -> SynthConfig:
+        """Motions that the network is not trained on: for the probe."""
+        return self._synth(
+            classes=CLASSES[4:6] if self.quick else CLASSES[NUM_CLASSES:],
+            videos_per_class=6 if self.quick else 40,
+            splits=(("train", 0.5), ("test", 0.5)) if self.quick else (("train", 0.75), ("test", 0.25)),
+            seed=self.seed + 1,
+        )
 
     @property
     def untrimmed(self) -> SynthConfig:
         """A few longer videos in which the action fills a part: for the page."""
         return SynthConfig(
-            num_classes=self.synth.num_classes,
+            classes=self.synth.class_names[:3],
             videos_per_class=1,
             splits=(("untrimmed", 1.0),),
             seconds=(2.0, 3.0) if self.quick else (7.0, 9.0),
             untrimmed=(0.25, 0.4),
-            seed=self.seed + 1,
+            seed=self.seed + 2,
+        )
+
+    def _synth(
+        self, *, classes: tuple[str, ...], videos_per_class: int, splits: tuple[tuple[str, float], ...], seed: int
+    ) -> SynthConfig:
+        return SynthConfig(
+            classes=classes,
+            videos_per_class=videos_per_class,
+            splits=splits,
+            seconds=(0.8, 1.2) if self.quick else (1.5, 3.0),
+            seed=seed,
         )

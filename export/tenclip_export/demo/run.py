@@ -34,7 +34,7 @@ from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.console import StageConsole
 from tenclip_export.demo.config import MODEL_NAME, DemoConfig
 from tenclip_export.demo.page import render_page
-from tenclip_export.demo.probes import fit_probe
+from tenclip_export.demo.probes import run_probe
 from tenclip_export.demo.report import (
     Count,
     Epoch,
@@ -140,7 +140,7 @@ class _Demo:
 
     def _source(self) -> dict[str, Any]:
         if self.config.data is None:
-            return {"synth": self.config.synth.to_dict(), "untrimmed": self.config.untrimmed.to_dict()}
+            return {"synth": [s.to_dict() for s in (self.config.synth, self.config.unseen, self.config.untrimmed)]}
         stats = [(s.name, s.path.stat()) for s in read_manifest(self.config.data).samples]
         files = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
         return {"data": str(self.config.data.resolve()), "files": hashlib.sha256(files.encode()).hexdigest()}
@@ -262,9 +262,9 @@ class _Demo:
                 f"the server predicted none of {len(failed)} held-out videos; first: {failed[0].message}"
             )
         cards, refused = now("look", "predicting over time", lambda: self._cards(client, answers))
-        samples = [s for p in self.videos.probes for s in (*p.train, *p.test)]
-        features = now("features", "extracting features", lambda: extract_features(client, samples, update))
-        probes = now("probe", "fitting probes", lambda: tuple(fit_probe(p, features) for p in self.videos.probes))
+        videos = list(dict.fromkeys(v for p in self.videos.probes for v in p.videos))
+        table = now("features", "extracting features", lambda: extract_features(client, videos, update))
+        probes = now("probe", "fitting probes", lambda: tuple(run_probe(p, table) for p in self.videos.probes))
         model = client.get_model()
         facts = self._server_facts(answers, model.runtime, model.runtime_reason)
         report = self._report(facts, probes, cards, (*failed, *refused))

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from tenclip_api.errors import DecodeWorkerDied, InvalidRequest, MessageTooLarge, VideoError
-from tenclip_client import Client, Prediction, ServerPath
+from tenclip_api.errors import DatasetError, DecodeWorkerDied, InvalidRequest, MessageTooLarge, VideoError
+from tenclip_client import Client, ClipFeatures, Prediction, ServerPath, VideoFeatures
 from tenclip_export.demo.pictures import thumbnails
 from tenclip_export.demo.report import FailedVideo, Segment, VideoCard
-from tenclip_export.demo.videos import ProbeSample
+from tenclip_training.features import FeatureTable
 
 Progress = Callable[[int, int], None]
 
@@ -140,24 +139,34 @@ def _segments(prediction: Prediction, num_classes: int) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def extract_features(
-    client: Client, samples: Sequence[ProbeSample], progress: Progress
-) -> dict[tuple[Path, float | None, float | None], NDArray[np.float32]]:
-    """Mean features [D] of each video, or part of one, once; those that fail are left out."""
-    parts = list(dict.fromkeys((s.path, s.start, s.end) for s in samples))
+def extract_features(client: Client, videos: Sequence[Path], progress: Progress) -> FeatureTable:
+    """Features of a few clips of each video, as `tenclip features` would write them. Videos that fail are left out.
 
-    def extract(part: tuple[Path, float | None, float | None]) -> NDArray[np.float32] | None:
-        path, start, end = part
+    Raises DatasetError when all fail.
+    """
+
+    def extract(path: Path) -> VideoFeatures | None:
         try:
-            answer = client.extract_features(source(path), clips="uniform", num_clips=PROBE_CLIPS, start=start, end=end)
+            return client.extract_features(source(path), clips="uniform", num_clips=PROBE_CLIPS)
         except ABOUT_ONE_VIDEO:
             return None
-        return np.asarray(answer.features.mean, np.float32)
 
-    found = {}
+    rows: list[tuple[Path, ClipFeatures]] = []
+    model = version = ""
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        for done, (part, features) in enumerate(zip(parts, pool.map(extract, parts), strict=True), start=1):
-            if features is not None:
-                found[part] = features
-            progress(done, len(parts))
-    return found
+        for done, (path, answer) in enumerate(zip(videos, pool.map(extract, videos), strict=True), start=1):
+            if answer is not None:
+                rows += [(path, clip) for clip in answer.features.clips]
+                model, version = answer.provenance.model, answer.provenance.version
+            progress(done, len(videos))
+    if not rows:
+        raise DatasetError(f"the server gave features of none of {len(videos)} videos")
+    return FeatureTable(
+        source="features from the server",
+        videos=tuple(str(path) for path, _ in rows),
+        clip_indices=np.array([clip.clip.index for _, clip in rows]),
+        seconds=np.array([(clip.clip.start_seconds, clip.clip.end_seconds) for _, clip in rows]),
+        features=np.stack([np.asarray(clip.values, np.float32) for _, clip in rows]),
+        model=model,
+        version=version,
+    )

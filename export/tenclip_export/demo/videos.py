@@ -3,13 +3,14 @@
 A probe shows that the features are good for more than the classes they were trained for, so its label set must be
 another one:
 
-    generated videos        an attribute that the training never heard of (how fast things move, what they look like)
+    generated videos        other motions than those of the training; besides, attributes such as how fast things move
     a user's, 4 classes up  a quarter of the classes, at least 2, is kept from training altogether and probed instead
     a user's, 2 or 3        first or second half of a video: fewer classes cannot be spared
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,37 +21,30 @@ from tenclip_export.demo.config import DemoConfig
 from tenclip_export.demo.report import DataFacts
 from tenclip_training.manifest import Manifest, Sample, read_manifest
 from tenclip_training.synth import generate
+from tenclip_video.video import probe
 
 Progress = Callable[[int, int], None]
 
 HELD_OUT = 0.25
 FEWEST_TO_HOLD_OUT = 4
-# Attributes of the generator's manifest. The first one gives the demo's probe accuracy.
-ATTRIBUTES = {
-    "speed": "How fast the objects move, whichever way.",
-    "objects": "How many objects move.",
-    "background": "What is behind them.",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProbeSample:
-    """A video, or the half-open part [start, end) in seconds of one, and its label."""
-
-    path: Path
-    label: str
-    start: float | None = None
-    end: float | None = None
+# Columns of the generator's manifest that the training never heard of.
+ATTRIBUTES = {"speed": "How fast the objects move, whichever way.", "objects": "How many objects move."}
+HALVES = ("first half", "second half")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeSet:
-    """A label set and the videos to fit and to test a probe on. No video is in both."""
+    """A label set to probe: a manifest with the splits "train" and `test_split`, in which no video is on both sides."""
 
     name: str
     description: str
-    train: tuple[ProbeSample, ...]
-    test: tuple[ProbeSample, ...]
+    manifest: Manifest
+    test_split: str
+
+    @property
+    def videos(self) -> tuple[Path, ...]:
+        """Each video once."""
+        return tuple(dict.fromkeys(s.path for s in self.manifest.samples if s.split in ("train", self.test_split)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,34 +62,44 @@ class DemoVideos:
 
 def generated_videos(config: DemoConfig, folder: Path, progress: Progress) -> DemoVideos:
     """Make the videos in `folder`, or find those that are there. Raises DatasetError."""
-    total = config.synth.num_classes * (config.synth.videos_per_class + config.untrimmed.videos_per_class)
-    trimmed = generate(config.synth, folder / "trimmed", progress=lambda done, _: progress(done, total))
-    before = config.synth.num_classes * config.synth.videos_per_class
-    untrimmed = generate(config.untrimmed, folder / "untrimmed", progress=lambda n, _: progress(before + n, total))
-    manifest = read_manifest(trimmed)
-    train, test = manifest.split("train"), manifest.split("test")
+    sets = {"trimmed": config.synth, "unseen": config.unseen, "untrimmed": config.untrimmed}
+    counts = {name: synth.num_classes * synth.videos_per_class for name, synth in sets.items()}
+    manifests: dict[str, Path] = {}
+    for name, synth in sets.items():
+        before = sum(counts[n] for n in manifests)
+
+        def report(done: int, _: int, before: int = before) -> None:
+            progress(before + done, sum(counts.values()))
+
+        manifests[name] = generate(synth, folder / name, progress=report)
+    trimmed = read_manifest(manifests["trimmed"])
+    train, test = trimmed.split("train"), trimmed.split("test")
     return DemoVideos(
-        manifest=trimmed,
+        manifest=manifests["trimmed"],
         val_split="val",
         test_split="test",
         test=test,
-        probes=tuple(_attribute_probe(name, train, test) for name in ATTRIBUTES),
-        untrimmed=read_manifest(untrimmed).samples,
+        probes=(_unseen_motions(manifests["unseen"]), *(_attribute(manifests["trimmed"], n) for n in ATTRIBUTES)),
+        untrimmed=read_manifest(manifests["untrimmed"]).samples,
         facts=DataFacts(
             source="Generated action videos",
-            description=f"{len(manifest.labels)} classes of motion that no single frame tells apart, as video files.",
-            classes=manifest.labels,
+            description=f"{len(trimmed.labels)} classes of motion that no single frame tells apart, as video files.",
+            classes=trimmed.labels,
             train_videos=len(train.samples),
             held_out_videos=len(test.samples),
         ),
     )
 
 
-def _attribute_probe(name: str, train: Manifest, test: Manifest) -> ProbeSet:
-    def labelled(samples: Sequence[Sample]) -> tuple[ProbeSample, ...]:
-        return tuple(ProbeSample(path=s.path, label=str(s.extra[name])) for s in samples)
+def _unseen_motions(path: Path) -> ProbeSet:
+    manifest = read_manifest(path)
+    words = f"{len(manifest.labels)} other motions, which the network was never trained on, in videos of their own."
+    return ProbeSet(name="unseen motions", description=words, manifest=manifest, test_split="test")
 
-    return ProbeSet(name=name, description=ATTRIBUTES[name], train=labelled(train.samples), test=labelled(test.samples))
+
+def _attribute(path: Path, name: str) -> ProbeSet:
+    manifest = read_manifest(path, label_column=name)
+    return ProbeSet(name=name, description=ATTRIBUTES[name], manifest=manifest, test_split="test")
 
 
 def users_videos(config: DemoConfig, folder: Path) -> DemoVideos:
@@ -114,7 +118,7 @@ def users_videos(config: DemoConfig, folder: Path) -> DemoVideos:
     manifest = _only(everything, kept)
     train, test = manifest.split("train"), manifest.split(test_split)
     _check_classes(config.data, train, test)
-    probe = _class_probe(_only(everything, spared), test_split) if spared else _halves_probe(train, test)
+    probed = _class_probe(_only(everything, spared), test_split) if spared else _halves_probe(manifest, test_split)
     path = folder / "manifest.parquet"
     _write_manifest(path, manifest)
     return DemoVideos(
@@ -122,7 +126,7 @@ def users_videos(config: DemoConfig, folder: Path) -> DemoVideos:
         val_split="val" if "val" in manifest.splits else test_split,
         test_split=test_split,
         test=test,
-        probes=(probe,),
+        probes=(probed,),
         untrimmed=(),
         facts=DataFacts(
             source=str(config.data),
@@ -164,37 +168,38 @@ def _check_classes(source: Path, train: Manifest, test: Manifest) -> None:
 
 
 def _class_probe(manifest: Manifest, test_split: str) -> ProbeSet:
-    def labelled(split: str) -> tuple[ProbeSample, ...]:
-        return tuple(ProbeSample(path=s.path, label=s.labels[0]) for s in manifest.samples if s.split == split)
-
     return ProbeSet(
         name="unseen classes",
         description=f"Classes kept from training altogether: {', '.join(manifest.labels)}.",
-        train=labelled("train"),
-        test=labelled(test_split),
+        manifest=manifest,
+        test_split=test_split,
     )
 
 
-def _halves_probe(train: Manifest, test: Manifest) -> ProbeSet:
+def _halves_probe(manifest: Manifest, test_split: str) -> ProbeSet:
     return ProbeSet(
         name="half of the video",
-        description="Whether features come from the first or the second half of a video; with fewer than "
+        description="Whether a clip comes from the first or the second half of its video; with fewer than "
         f"{FEWEST_TO_HOLD_OUT} classes none can be kept from training.",
-        train=tuple(half for s in train.samples for half in _halves(s.path)),
-        test=tuple(half for s in test.samples for half in _halves(s.path)),
+        manifest=Manifest(
+            source=manifest.source,
+            samples=tuple(half for s in manifest.samples for half in _halves(s)),
+            labels=HALVES,
+        ),
+        test_split=test_split,
     )
 
 
-def _halves(path: Path) -> tuple[ProbeSample, ...]:
-    from tenclip_video.video import probe
-
+def _halves(sample: Sample) -> tuple[Sample, ...]:
     try:
-        duration = probe(path).duration_seconds
+        duration = probe(sample.path).duration_seconds
     except VideoError:
         return ()  # counted where it is evaluated
+    start, end = sample.start_seconds or 0.0, min(sample.end_seconds or duration, duration)
+    middle = (start + end) / 2
     return (
-        ProbeSample(path=path, label="first", start=0.0, end=duration / 2),
-        ProbeSample(path=path, label="second", start=duration / 2, end=duration),
+        dataclasses.replace(sample, labels=HALVES[:1], start_seconds=start, end_seconds=middle),
+        dataclasses.replace(sample, labels=HALVES[1:], start_seconds=middle, end_seconds=end),
     )
 
 
