@@ -21,14 +21,25 @@ GENERIC_STEMS = frozenset({"best", "last", "final", "latest", "checkpoint", "mod
 
 
 def export(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint of `tenclip train`.", show_default=False)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint of `tenclip train`, or a public one.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder of bundles to write into: OUT/NAME/VERSION.")] = Path("models"),
     name: Annotated[
         str | None, typer.Option(help="Name of the model.", show_default="from the checkpoint's path")
     ] = None,
     version: Annotated[str | None, typer.Option(help="Its version.", show_default="the next free integer")] = None,
+    family: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a public checkpoint, where its weights do not show on what input it was trained; "
+            "`tenclip models --catalog` lists them.",
+            show_default="as its tensors say",
+        ),
+    ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Text file, one class name a line.", show_default="the checkpoint's own")
+        Path | None,
+        typer.Option(help="Text file, one class name a line.", show_default="the checkpoint's own, or numbers"),
     ] = None,
     video: Annotated[
         list[Path] | None, typer.Option(help="A video whose clips to check parity on too. Repeatable.")
@@ -39,6 +50,9 @@ def export(
 ) -> None:
     """Turn a checkpoint into a bundle that `tenclip serve` serves.
 
+    Public checkpoints (torchvision, VMZ, ig65m, 3D-ResNets, MMAction2, pytorchvideo, I3D and others) are recognised by
+    their tensors and get the input and the test protocol of their authors.
+
     Every installed runtime is checked against torch on golden clips. A runtime that differs by more than rounding ends
     the export, with the table of differences, and nothing is written.
 
@@ -47,19 +61,20 @@ def export(
       tenclip export runs/moves/best.pt
       tenclip export runs/moves/best.pt --out models --name moves --measure
       tenclip export best.pt --labels labels.txt --video sample.mp4 --json
+      tenclip export r2plus1d_34_clip32_ft_kinetics.pth --family ig65m-32f --labels kinetics400.txt
     """
     from rich.console import Console
 
     from tenclip_api.errors import ParityError
     from tenclip_export.bundle_writer import export_bundle
     from tenclip_export.console import Steps
-    from tenclip_training.checkpoint import load_checkpoint
-    from tenclip_training.manifest import read_labels
+    from tenclip_training.loaders import load_any
 
     rows: list[Row] = []
     with Steps(Console(stderr=True)) as steps:
         steps.step(f"reading {checkpoint}")
-        loaded = load_checkpoint(checkpoint)
+        loaded = load_any(checkpoint, family=family)
+        names = _labels(labels, loaded.model.num_classes) if labels is not None else loaded.labels
         clips = _real_clips(video or [], loaded.clip_spec)
         try:
             bundle = export_bundle(
@@ -68,9 +83,11 @@ def export(
                 out,
                 name=name or model_name(checkpoint),
                 version=version,
-                labels=read_labels(labels) if labels is not None else loaded.labels,
+                labels=names,
                 clips=clips.get(loaded.clip_spec.crop),
                 fully_convolutional_clips=clips.get(loaded.clip_spec.fully_convolutional_crop or 0),
+                family=loaded.family,
+                default_protocol=loaded.protocol,
                 provenance={**loaded.provenance, "checkpoint": checkpoint.name},
                 overwrite=overwrite,
                 measure=measure,
@@ -141,6 +158,16 @@ def model_name(checkpoint: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:128] or "model"
 
 
+def _labels(path: Path, num_classes: int) -> tuple[str, ...]:
+    from tenclip_api.errors import BundleError
+    from tenclip_training.manifest import read_labels
+
+    labels = read_labels(path)
+    if len(labels) != num_classes:
+        raise BundleError(f"{path}: {len(labels)} labels for a model of {num_classes} classes")
+    return labels
+
+
 def _real_clips(videos: list[Path], spec: ClipSpec) -> dict[int, NDArray[np.uint8]]:
     """The middle clip of each video, [B,T,size,size,3], by size: the crop and, where there is one, the larger crop."""
     import numpy as np
@@ -177,7 +204,12 @@ def _print_export(bundle: Bundle | None, rows: list[Row], *, json: bool) -> None
     info = bundle.info
     if info.speed:
         console.print(speed_table(info.speed))
-    classes = f"{info.num_classes} classes" + (" without names" if info.label_source == "index" else "")
+    for note in info.provenance.get("notes", ()):
+        console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
+    classes = f"{info.num_classes} classes"
+    if info.label_source == "index":
+        known = info.provenance.get("label_source")
+        classes += " named by their numbers; --labels FILE names them" + (f" (the list is {known}'s)" if known else "")
     console.print(f"[green]wrote[/] {escape(str(bundle.path))}  {info.architecture}, {classes}", highlight=False)
     console.print(f"serve it: tenclip serve {escape(str(bundle.path.parent.parent))}", highlight=False)
 
