@@ -1,0 +1,1 @@
+"""TorchServe: `archive` writes the `.mar`, `handler` is what its workers run."""
