@@ -378,7 +378,7 @@ class _Run:
     def _checkpoint(self, path: Path, facts: dict[str, Any], state: dict[str, Any] | None) -> None:
         provenance = {
             "trained_by": "tenclip train",
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "device": self.device.type,
             "precision": self.precision,
             "epochs_done": self.epoch + (state is None),
