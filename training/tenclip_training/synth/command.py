@@ -48,7 +48,7 @@ def synth(
         bool, typer.Option("--noisy-tags", help="Write hashtags with wrong and missing ones.")
     ] = False,
     seed: Annotated[int, typer.Option(help="The same seed and options make the same videos.")] = 0,
-    workers: Annotated[int | None, typer.Option(help="Processes. (default: one a core)")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes. (default: one a core)")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a summary as JSON.")] = False,
 ) -> None:
     """Make action videos: real files whose classes only motion tells apart.

@@ -49,7 +49,7 @@ COLUMNS: Final = (
     ),  # start and end of the action in seconds, half open; empty: all of the video
     *("duration", "frame_rate", "variable_frame_rate", "frames"),
     *("family", "axis", "speed", "objects", "shape", "texture", "background", "idle"),
-    "tags",  # with semicolons between: a manifest reader takes them as several labels
+    "tags",  # with blanks between; read_manifest(..., label_column="tags") takes them as several labels
 )
 _BATCH = 4  # videos a worker takes at once
 _WORTH_A_WORKER = 16  # a process takes as long to start as so many videos to make
@@ -66,13 +66,15 @@ def generate(
     there included. The files do not depend on `workers`. Workers are spawned: a script that calls this needs
     `if __name__ == "__main__":`.
 
-    Raises DatasetError when `out_dir` holds videos of another configuration or something else under the same names,
-    when another run is writing there, and when a file cannot be written.
+    Raises ValueError for workers below 1, and DatasetError when `out_dir` holds videos of another configuration or
+    something else under the same names, when another run is writing there, and when a file cannot be written.
     """
     out = Path(out_dir)
     encoder = available_encoder()
     if encoder != "libx264":
         _log.warning("FFmpeg has no libx264 here: the videos are MPEG-4 part 2 (encoder mpeg4), not H.264")
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, got {workers}")
     specs = plan_videos(config)
     try:
         with _locked(out):
@@ -109,7 +111,7 @@ def manifest_row(spec: VideoSpec) -> dict[str, str | int | float]:
         "texture": spec.texture,
         "background": spec.background,
         "idle": "none" if spec.trimmed else spec.idle,
-        "tags": ";".join(spec.tags),
+        "tags": " ".join(spec.tags),
     }
 
 
