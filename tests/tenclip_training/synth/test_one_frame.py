@@ -60,7 +60,7 @@ def test_a_single_frame_says_nothing_about_the_class(frames: Frames) -> None:
 
 def test_the_same_model_tells_classes_when_it_also_sees_motion(frames: Frames) -> None:
     both = np.concatenate([frames.appearance, frames.motion], axis=1)
-    assert accuracy(frames, both, frames.label) > 5 / NUM_CLASSES
+    assert accuracy(frames, both, frames.label) > 4 / NUM_CLASSES
 
 
 def test_a_single_frame_does_show_what_is_in_it(frames: Frames) -> None:

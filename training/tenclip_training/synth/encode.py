@@ -87,8 +87,8 @@ def _encode(
 
 def _options(encoder: Encoder, crf: int, gop: int) -> dict[str, str]:
     if encoder == "libx264":
-        # With macroblock-tree rate control, libx264's AVX code is not deterministic at sides that 32 does not divide: the
-        # same frames made 4 to 14 different files in 30 attempts, and one without it.
+        # With macroblock-tree rate control, libx264's AVX code is not deterministic at sides that 32 does not divide:
+        # the same frames made 4 to 14 different files in 30 attempts, and one without it.
         return {"preset": "veryfast", "crf": str(crf), "g": str(gop), "mbtree": "0"}
     # No constant rate factor here: a fixed quantiser of 1-31; 18 -> 5 looks alike.
     quantiser = str(min(31, max(1, round(crf / 3.6))))

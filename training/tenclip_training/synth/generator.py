@@ -32,7 +32,7 @@ from tenclip_training.synth.config import SynthConfig
 from tenclip_training.synth.encode import PART_SUFFIX, Encoder, available_encoder, write_video
 from tenclip_training.synth.motions import MOTIONS
 from tenclip_training.synth.plan import VideoSpec, plan_videos
-from tenclip_training.synth.render import render
+from tenclip_training.synth.renderer import render
 from tenclip_training.synth.tags import tag_classes
 
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tenclip_training.synth import CLASSES, SynthConfig, VideoSpec, plan_videos, render
 from tenclip_training.synth.motions import LARGEST_RADIUS, State
-from tenclip_training.synth.render import _draw, _track, _wrapped
+from tenclip_training.synth.renderer import _draw, _track, _wrapped
 from tenclip_training.synth.scene import BACKGROUNDS, SHAPES, TEXTURES, draw_background, draw_sprite, draw_texture
 
 
