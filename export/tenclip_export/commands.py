@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +14,19 @@ if TYPE_CHECKING:
 
     from tenclip_export.demo.report import Report
     from tenclip_export.parity import Row
+    from tenclip_export.targets import Written
     from tenclip_video.bundle import Bundle
     from tenclip_video.spec import ClipSpec
 
 # File names that say nothing about the model: the folder's name is better.
 GENERIC_STEMS = frozenset({"best", "last", "final", "latest", "checkpoint", "model", "weights"})
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+
+
+class TargetOption(StrEnum):
+    bundle = "bundle"
+    torchserve = "torchserve"
+    triton = "triton"
 
 
 def export(
@@ -44,6 +53,14 @@ def export(
     video: Annotated[
         list[Path] | None, typer.Option(help="A video whose clips to check parity on too. Repeatable.")
     ] = None,
+    target: Annotated[
+        list[TargetOption] | None,
+        typer.Option(
+            help="Also write, into OUT, what another server reads: an archive NAME-VERSION.mar for TorchServe, or "
+            "NAME/config.pbtxt for Triton. Repeatable.",
+            show_default="bundle",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the version if it exists.")] = False,
     measure: Annotated[bool, typer.Option("--measure", help="Also time each runtime on this machine.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")] = False,
@@ -62,15 +79,19 @@ def export(
       tenclip export runs/moves/best.pt --out models --name moves --measure
       tenclip export best.pt --labels labels.txt --video sample.mp4 --json
       tenclip export r2plus1d_34_clip32_ft_kinetics.pth --family ig65m-32f --labels kinetics400.txt
+      tenclip export best.pt --target torchserve --target triton
     """
     from rich.console import Console
 
     from tenclip_api.errors import ParityError
     from tenclip_export.bundle_writer import export_bundle
     from tenclip_export.console import Steps
+    from tenclip_export.targets import check_targets, export_targets
     from tenclip_training.loaders import load_any
 
     rows: list[Row] = []
+    targets = [str(t) for t in target or ()]
+    check_targets(targets, version=version)
     with Steps(Console(stderr=True)) as steps:
         steps.step(f"reading {checkpoint}")
         loaded = load_any(checkpoint, family=family)
@@ -98,7 +119,8 @@ def export(
             steps.close()
             _print_export(None, rows, json=json)
             raise
-    _print_export(bundle, rows, json=json)
+        written = export_targets(bundle, out, targets, overwrite=overwrite, progress=steps.step)
+    _print_export(bundle, rows, written, json=json)
 
 
 def demo(
@@ -137,8 +159,13 @@ def demo(
     from tenclip_export.demo.run import run_demo
 
     config = DemoConfig(out=out, data=data, videos=(*(videos or ()), *(video or ())), quick=quick, seed=seed)
-    with StageConsole(Console(stderr=True)) as console:
-        report = run_demo(config, console)
+    errors = Console(stderr=True)
+    try:
+        with StageConsole(errors) as console:
+            report = run_demo(config, console)
+    except KeyboardInterrupt:
+        errors.print("stopped; the same command goes on from here", highlight=False)
+        raise typer.Exit(INTERRUPTED) from None
     _print_demo(report, out, json=json)
     if not report.passed:
         raise typer.Exit(1)
@@ -185,7 +212,7 @@ def _real_clips(videos: list[Path], spec: ClipSpec) -> dict[int, NDArray[np.uint
     }
 
 
-def _print_export(bundle: Bundle | None, rows: list[Row], *, json: bool) -> None:
+def _print_export(bundle: Bundle | None, rows: list[Row], written: tuple[Written, ...] = (), *, json: bool) -> None:
     from rich.console import Console
     from rich.markup import escape
 
@@ -194,7 +221,8 @@ def _print_export(bundle: Bundle | None, rows: list[Row], *, json: bool) -> None
     if json:
         import json as jsonlib
 
-        print(jsonlib.dumps(export_summary(bundle, rows), indent=2, allow_nan=False))
+        targets = [{"target": w.target, "path": str(w.path), "serve": w.serve} for w in written]
+        print(jsonlib.dumps({**export_summary(bundle, rows), "targets": targets}, indent=2, allow_nan=False))
         return
     console = Console()
     if rows:
@@ -211,7 +239,11 @@ def _print_export(bundle: Bundle | None, rows: list[Row], *, json: bool) -> None
         known = info.provenance.get("label_source")
         classes += " named by their numbers; --labels FILE names them" + (f" (the list is {known}'s)" if known else "")
     console.print(f"[green]wrote[/] {escape(str(bundle.path))}  {info.architecture}, {classes}", highlight=False)
+    for other in written:
+        console.print(f"[green]wrote[/] {escape(str(other.path))}", highlight=False)
     console.print(f"serve it: tenclip serve {escape(str(bundle.path.parent.parent))}", highlight=False)
+    for other in written:
+        console.print(f"serve it: {escape(other.serve)}", highlight=False, soft_wrap=True)
 
 
 def _print_demo(report: Report, out: Path, *, json: bool) -> None:
@@ -233,5 +265,5 @@ def _print_demo(report: Report, out: Path, *, json: bool) -> None:
             f"[bold red]failed[/]  video top-1 is {top1.correct} of {top1.total}, fewer than {report.required:.0%}",
             highlight=False,
         )
-    console.print(f"report: {escape(str(out / 'report.html'))}", highlight=False)
-    console.print(f"serve it: tenclip serve {escape(str(out / 'models'))}", highlight=False)
+    console.print(f"report: {escape(str(out / 'report.html'))}", highlight=False, soft_wrap=True)
+    console.print(f"serve it: tenclip serve {escape(str(out / 'models'))}", highlight=False, soft_wrap=True)

@@ -18,13 +18,13 @@ import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from tenclip_api.errors import BundleError
 from tenclip_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from tenclip_video.bundle import Bundle, BundleInfo, Variant
 
-Device = Literal["cpu", "gpu"]
+Device = Literal["auto", "cpu", "gpu"]
 
 # `Variant.format` -> Triton's name for what executes it.
 _PLATFORMS = {"onnx": "onnxruntime_onnx", "tensorrt": "tensorrt_plan"}
@@ -35,22 +35,23 @@ _CONFIG, _LABELS = "config.pbtxt", "labels.txt"
 class TritonSettings:
     """How Triton runs the model.
 
-    variant: of the bundle. device, instances: so many copies of the model, on the CPU or on every GPU.
+    variant: of the bundle. device, instances: so many copies of the model on the CPU or on every GPU; auto: GPUs
+    where there are some.
     max_batch_size: clips of one execution. preferred_batch_sizes: sent off at once when the queue fills them; a smaller
     batch waits for more clips, up to max_queue_delay_ms. Only clips of one size share a batch.
     Raises ValueError for numbers that cannot work.
     """
 
     variant: str = "fp32"
-    device: Device = "cpu"
+    device: Device = "auto"
     instances: int = 1
     max_batch_size: int = 16
     preferred_batch_sizes: tuple[int, ...] = (8, 16)
     max_queue_delay_ms: float = 5.0
 
     def __post_init__(self) -> None:
-        if self.device not in ("cpu", "gpu"):
-            raise ValueError(f"device {self.device!r} is not one of cpu, gpu")
+        if self.device not in get_args(Device):
+            raise ValueError(f"device {self.device!r} is not one of {', '.join(get_args(Device))}")
         if self.instances < 1 or self.max_batch_size < 1:
             raise ValueError(
                 f"instances and max_batch_size must be at least 1, got {self.instances}, {self.max_batch_size}"
@@ -106,8 +107,8 @@ def triton_config(info: BundleInfo, variant: Variant, settings: TritonSettings) 
             f"{info.name}/{info.version}: variant {variant.name!r} is {variant.format}; Triton executes "
             f"{' and '.join(_PLATFORMS)}"
         )
-    if variant.format == "tensorrt" and settings.device != "gpu":
-        raise BundleError(f"variant {variant.name!r} is a TensorRT engine, which needs device gpu")
+    if variant.format == "tensorrt" and settings.device == "cpu":
+        raise BundleError(f"variant {variant.name!r} is a TensorRT engine, which runs on GPUs only")
     spec = info.clip_spec
     pooled = [spec.num_frames, spec.crop, spec.crop, 3]  # T,H,W,C; Triton's dims leave the batch out
     # Height and width stay free: the fully-convolutional crop is larger, and its logits have more positions.

@@ -95,7 +95,7 @@ def test_warm_up_runs(messages: Any, bundle: Bundle, tmp_path: Path) -> None:
     instances=st.integers(1, 64),
     max_batch_size=st.integers(1, 256),
     delay=st.floats(0, 60_000),
-    device=st.sampled_from(["cpu", "gpu"]),
+    device=st.sampled_from(["auto", "cpu", "gpu"]),
     data=st.data(),
 )
 def test_every_setting_parses(
@@ -114,6 +114,7 @@ def test_every_setting_parses(
     assert config.HasField("dynamic_batching")
     assert tuple(config.dynamic_batching.preferred_batch_size) == preferred
     assert config.instance_group[0].count == instances
+    assert messages.ModelInstanceGroup.Kind.Name(config.instance_group[0].kind) == f"KIND_{device.upper()}"
     assert {s.batch_size for s in config.model_warmup} == {1, *preferred}
 
 
@@ -121,12 +122,12 @@ def test_a_tensorrt_engine(messages: Any, bundle: Bundle, tmp_path: Path) -> Non
     (tmp_path / "model.plan").write_bytes(b"an engine")
     engine = Variant(name="fp16", format="tensorrt", path="model.plan", files={"model.plan": "unread"})
     made = replace(bundle, path=tmp_path, info=replace(bundle.info, variants=(engine,)))
-    home = export_triton(made, tmp_path / "out", settings=TritonSettings(variant="fp16", device="gpu"))
+    home = export_triton(made, tmp_path / "out", settings=TritonSettings(variant="fp16"))
     config = text_format.Parse((home / "config.pbtxt").read_text(), messages.ModelConfig())
     assert (config.platform, config.default_model_filename) == ("tensorrt_plan", "model.plan")
     assert (home / "1" / "model.plan").read_bytes() == b"an engine"
-    with pytest.raises(BundleError, match="needs device gpu"):
-        export_triton(made, tmp_path / "cpu", settings=TritonSettings(variant="fp16"))
+    with pytest.raises(BundleError, match="runs on GPUs only"):
+        export_triton(made, tmp_path / "cpu", settings=TritonSettings(variant="fp16", device="cpu"))
     assert not (tmp_path / "cpu").exists()
 
 
@@ -226,7 +227,7 @@ def test_a_copy_that_fails_leaves_nothing_to_serve(
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"device": "tpu"}, "not one of cpu, gpu"),
+        ({"device": "tpu"}, "not one of auto, cpu, gpu"),
         ({"instances": 0}, "at least 1"),
         ({"max_batch_size": 0}, "at least 1"),
         ({"preferred_batch_sizes": (8, 32)}, "from 1 to max_batch_size 16"),
