@@ -6,6 +6,7 @@ exactly however it was scaled or compressed: `frame_number(numbered_frame(n, 48,
 
 from __future__ import annotations
 
+import io
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -62,7 +63,7 @@ def numbered_frame(number: int, height: int, width: int) -> NDArray[np.uint8]:
     base = np.where((number >> bit) & 1, 215.0, 40.0)
     wave = 25 * np.sin((np.arange(width)[None, :] + 2 * np.arange(height)[:, None] + 3 * number) / 5)
     tint = np.array([0, 8, -8])
-    return np.clip((base + wave)[..., None] + tint, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((base + wave)[..., None] + tint, 0, 255), np.uint8)
 
 
 def frame_number(frame: NDArray[np.uint8]) -> int:
@@ -93,7 +94,7 @@ def make_video(recipe: Recipe | None = None, *, paint: Painter = numbered_frame)
         path = Path(folder) / "video"
         with av.open(str(path), "w", format=recipe.container, options=dict(recipe.muxer_options)) as container:
             stream = _add_video(container, recipe)
-            sound = container.add_stream("aac", rate=8000, layout="mono") if recipe.audio else None
+            sound = _add_sound(container, "aac") if recipe.audio else None
             for packet in _encode(stream, recipe, paint):
                 container.mux(packet)
             if sound is not None:
@@ -107,8 +108,7 @@ def make_sound(container: str = "mp4", seconds: float = 1.0, *, codec: str = "aa
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sound"
         with av.open(str(path), "w", format=container) as out:
-            stream = out.add_stream(codec, rate=8000, layout="mono")
-            for packet in _encode_sound(stream, seconds):
+            for packet in _encode_sound(_add_sound(out, codec), seconds):
                 out.mux(packet)
         return path.read_bytes()
 
@@ -118,7 +118,7 @@ def make_cover_art(container: str, *, codec: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "song"
         with av.open(str(path), "w", format=container) as out:
-            sound = out.add_stream(codec, rate=44100, layout="mono")
+            sound = _add_sound(out, codec, rate=44100)
             cover = out.add_stream("mjpeg", rate=1)
             cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
             cover.disposition = av.stream.Disposition.attached_pic
@@ -146,7 +146,7 @@ def repeat_packets(data: bytes, times: int, *, container: str = "mp4") -> bytes:
             length = sum(duration for _, _, _, duration, _ in packets)
             for turn in range(times):
                 for payload, pts, dts, duration, is_keyframe in packets:
-                    packet: av.Packet[av.VideoStream] = av.Packet(payload)
+                    packet = av.Packet(payload)
                     packet.stream, packet.time_base = stream, template.time_base or Fraction(1, 1000)
                     packet.pts, packet.dts, packet.duration = pts + turn * length, dts + turn * length, duration
                     packet.is_keyframe = is_keyframe
@@ -178,10 +178,8 @@ def with_edit_list(data: bytes, *, skip_ticks: int) -> bytes:
 
 def decode_all(data: bytes | Path) -> list[av.VideoFrame]:
     """Every frame, decoded in sequence by FFmpeg alone: what our own reader is held against."""
-    import io
-
     frames: list[av.VideoFrame] = []
-    with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data)) as container:
+    with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), "r") as container:
         stream = container.streams.video[0]
         stream.thread_type, stream.thread_count = "NONE", 1
         for packet in container.demux(stream):
@@ -209,6 +207,13 @@ def _add_video(container: av.container.OutputContainer, recipe: Recipe) -> av.Vi
     context.time_base = stream.time_base = recipe.time_base or 1 / recipe.fps
     if recipe.rotation:
         stream.set_display_rotation(-recipe.rotation)
+    return stream
+
+
+def _add_sound(container: av.container.OutputContainer, codec: str, *, rate: int = 8000) -> av.AudioStream:
+    stream = container.add_stream(codec, rate=rate)
+    assert isinstance(stream, av.AudioStream)
+    stream.codec_context.layout = "mono"
     return stream
 
 
