@@ -68,6 +68,13 @@ def demo_table(report: Report) -> Table:
     requests = f"{len(server.latencies)} requests"
     table.add_row("request, median", f"{1000 * server.p50:.0f} ms", requests)
     table.add_row("request, 95th percentile", f"{1000 * server.p95:.0f} ms", requests)
+    users = [c for c in report.cards if c.truth is None]
+    if users or report.failed_videos:
+        table.add_section()
+    for card in users:
+        table.add_row(escape(card.name), escape(card.predicted), f"{card.top[0][1]:.0%}")
+    for failed in report.failed_videos:
+        table.add_row(escape(failed.name), "not predicted", failed.reason)
     table.add_section()
     for stage in report.stages:
         table.add_row(escape(stage.title), f"{stage.seconds:.1f} s", "earlier run" if stage.reused else "")

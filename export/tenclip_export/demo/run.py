@@ -35,6 +35,7 @@ from tenclip_export.console import StageConsole
 from tenclip_export.demo.config import MODEL_NAME, DemoConfig
 from tenclip_export.demo.page import render_page
 from tenclip_export.demo.probes import run_probe
+from tenclip_export.demo.recipe import training_config
 from tenclip_export.demo.report import (
     Count,
     Epoch,
@@ -60,15 +61,12 @@ from tenclip_export.demo.stages import Result, Stages, write_text
 from tenclip_export.demo.videos import DemoVideos, Progress, generated_videos, users_videos
 from tenclip_export.parity import Row
 from tenclip_training import train as training
-from tenclip_training.augment import Augmentation
 from tenclip_training.checkpoint import load_checkpoint
-from tenclip_training.config import TrainConfig
 from tenclip_training.evaluate import evaluate
 from tenclip_training.manifest import Sample, read_manifest
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
-from tenclip_video.spec import ClipSpec, Resize
 
 WRONG_CARDS = 3  # videos that the model gets wrong and that the page shows
 MOST_CARDS = 10
@@ -147,7 +145,7 @@ class _Demo:
 
     def train(self) -> None:
         folder = self.out / "training"
-        train_config = training_config(self.config, self.videos, folder)
+        train_config = training_config(self.videos, folder, quick=self.config.quick, seed=self.config.seed)
 
         def fit(resumed: bool) -> Result:
             if not resumed:
@@ -376,28 +374,6 @@ class _Demo:
                 "tenclip features VIDEO.mp4 --out features.parquet",
             ),
         )
-
-
-def training_config(config: DemoConfig, videos: DemoVideos, folder: Path) -> TrainConfig:
-    spec = ClipSpec(
-        num_frames=8, frame_stride=2, resize=Resize(height=64, width=86), crop=56, fully_convolutional_crop=64
-    )
-    return TrainConfig(
-        manifest=str(videos.manifest),
-        out=str(folder),
-        val_split=videos.val_split,
-        architecture="r2plus1d_10",
-        model={"width": 8 if config.quick else 16},
-        clip_spec=spec,
-        epochs=1 if config.quick else 20,
-        batch_size=16,
-        learning_rate=0.05,
-        warmup_epochs=0.0 if config.quick else 2.0,
-        val_every=5,
-        cache_gib=2.0,
-        seed=config.seed,
-        augmentation=Augmentation(flip=False),
-    )
 
 
 def _count(accuracy: dict[str, Any]) -> Count:
