@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import BundleError
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from tenclip_video.spec import ClipSpec
+from tenclip_video.spec import ClipSpec, require_types
 
 SCHEMA_VERSION = 1
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
@@ -30,22 +30,29 @@ LabelSource = Literal["file", "index"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One executable form of the model. `path` is relative to the bundle, `format` what reads it."""
-
-    name: str  # "fp32", "fp16", "int8", ...
-    format: str  # "onnx", "openvino", "tensorrt", ...
-    path: str
-    # Every file of the variant, relative to the bundle, with its SHA-256.
-    files: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Tolerance:
     """How far outputs on golden clips may be from the reference framework's, as relative L2 norms."""
 
     logits: float = 1e-3
     features: float = 1e-3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One executable form of the model. `path` is relative to the bundle, `format` what reads it."""
+
+    name: str  # its precision: "fp32", "fp16", "bf16", "int8"
+    format: str  # "onnx", "openvino", "tensorrt", "torch"
+    path: str
+    # Every file of the variant, relative to the bundle, with its SHA-256.
+    files: dict[str, str] = field(default_factory=dict)
+    # Of this variant; None: as the bundle says. Reduced precision is held to a bound of its own.
+    tolerance: Tolerance | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        tolerance = values.get("tolerance")
+        return cls(**{**values, "tolerance": None if tolerance is None else Tolerance(**tolerance)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +79,10 @@ class Speed:
     clips_per_second: float
     threads: int
     batch_size: int
+    # Of the network's convolutions and linear layers, a multiply-add counted as two; and that as a share of what the
+    # machine's float32 matrix product reached in the same run. None: not measured.
+    gflops_per_second: float | None = None
+    sgemm_share: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,9 +130,13 @@ class BundleInfo:
         values = dict(values)
         values["clip_spec"] = ClipSpec.from_dict(values["clip_spec"])
         values["tolerance"] = Tolerance(**values.get("tolerance", {}))
-        for key, kind in (("variants", Variant), ("parity", Parity), ("speed", Speed)):
+        values["variants"] = tuple(Variant.from_dict(v) for v in values.get("variants", ()))
+        for key, kind in (("parity", Parity), ("speed", Speed)):
             values[key] = tuple(kind(**v) for v in values.get(key, ()))
-        return cls(**values)
+        info = cls(**values)
+        for part in (info, info.tolerance, *info.variants, *info.parity, *info.speed):
+            require_types(part)
+        return info
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +159,10 @@ class Bundle:
     info: BundleInfo
     labels: tuple[str, ...]
     golden: Golden
+
+    def tolerance(self, variant: Variant) -> Tolerance:
+        """How far `variant` may be from `golden`."""
+        return variant.tolerance or self.info.tolerance
 
     def variant(self, name: str) -> Variant:
         for variant in self.info.variants:
@@ -188,9 +207,6 @@ def _read_info(path: Path) -> BundleInfo:
 
 
 def _check_files(root: Path, variant: Variant, *, verify_hashes: bool) -> None:
-    texts = (variant.name, variant.format, variant.path, *variant.files, *variant.files.values())
-    if not all(isinstance(text, str) for text in texts):
-        raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} must list names and hashes as text")
     if variant.path not in variant.files:
         raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} does not list its own file {variant.path}")
     for relative, expected in variant.files.items():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self, get_args
+from types import UnionType
+from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +128,48 @@ class ClipSpec:
         for name in ("mean", "std"):
             if name in values:
                 values[name] = tuple(float(v) for v in values[name])
-        return cls(**values)
+        spec = cls(**values)
+        require_types(spec.resize)
+        require_types(spec)
+        return spec
+
+
+def require_types(values: Any) -> None:
+    """Raises ValueError for a field of a dataclass that is not of its declared type: 2.0 frames, text for a number.
+
+    For what was read from a file; `__post_init__` checks ranges, and Python's own code is checked by mypy.
+    """
+    hints = get_type_hints(type(values))
+    for f in dataclasses.fields(values):
+        value = getattr(values, f.name)
+        _require(
+            _is_of_type(value, hints[f.name]), f"{type(values).__name__}.{f.name} cannot be {value!r}, it is a {f.type}"
+        )
+
+
+def _is_of_type(value: Any, hint: Any) -> bool:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return True
+    if origin is Literal:
+        return value in arguments
+    if origin in (Union, UnionType):
+        return any(_is_of_type(value, a) for a in arguments)
+    if origin is tuple and arguments[-1] is Ellipsis:
+        return isinstance(value, tuple) and all(_is_of_type(v, arguments[0]) for v in value)
+    if origin is tuple:
+        return (
+            isinstance(value, tuple)
+            and len(value) == len(arguments)
+            and all(_is_of_type(v, a) for v, a in zip(value, arguments, strict=True))
+        )
+    if origin is dict:
+        return isinstance(value, dict) and all(
+            _is_of_type(k, arguments[0]) and _is_of_type(v, arguments[1]) for k, v in value.items()
+        )
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if hint is float else hint)
 
 
 def _require(condition: bool, message: str) -> None:
