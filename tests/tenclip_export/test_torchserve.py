@@ -265,6 +265,8 @@ def test_a_batch_of_good_and_bad(handler: Handler, unpacked: Path, video: bytes,
     good, bad, odd = handler.handle([{"data": video}, {"data": b""}, {"data": video, "top_k": 0.5}], context)
     response = parse(good)
     assert {t.label for t in response.top} == set(bundle.labels)
+    # Class 0 says that it is: JSON has no defaults that a reader could know.
+    assert sorted(t["index"] for t in json.loads(good)["top"]) == [0, 1, 2]
     assert response.provenance.request_id == "request-0"
     assert response.provenance.model == pb.ModelRef(name=bundle.info.name, version=bundle.info.version)
     assert json.loads(bad)["reason"] == "EMPTY_VIDEO"

@@ -100,7 +100,9 @@ class Handler:
         """
         root = Path(context.system_properties["model_dir"]) / BUNDLES
         config = server_config(root, (context.model_yaml_config or {}).get(SETTINGS) or {})
-        repository = load_repository(root, runtime=config.runtime, threads=config.threads)
+        repository = load_repository(
+            root, runtime=config.runtime, variant=config.variant, threads=config.threads
+        )
         _require_one(root, repository)
         # Requests come one batch after the other on this thread; the core wants an event loop that runs all the time.
         self._loop = asyncio.new_event_loop()
@@ -189,8 +191,10 @@ def predict_request(inputs: Inputs, headers: Mapping[str, Any]) -> pb.PredictReq
 
 
 def to_json(response: pb.PredictResponse) -> dict[str, Any]:
-    """Plain values under the names of the .proto, empty ones left out. Floats keep every bit of their float32."""
-    values: dict[str, Any] = json_format.MessageToDict(response, preserving_proto_field_name=True)
+    """Plain values under the names of the .proto, zeros included. Floats keep every bit of their float32."""
+    values: dict[str, Any] = json_format.MessageToDict(
+        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
     return values
 
 
