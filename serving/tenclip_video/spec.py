@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 # The resize kernels of the authors' own loaders; they differ visibly, so a preset names its own.
 ResizeKernel = Literal[
-    "swscale_fast_bilinear",  # VMZ's Caffe2 video operator
+    "swscale_fast_bilinear",  # VMZ's Caffe2 video operator: scaled and converted to RGB in one step
     "swscale_bilinear",  # our own models: the fastest that antialiases
     "opencv_bilinear",  # MMAction2 (uint8, no antialiasing)
     "pil_bilinear",  # 3D-ResNets (uint8, antialiased)
