@@ -35,6 +35,13 @@ def is_mp4(head: bytes) -> bool:
     return head[4:8] in _MP4_FIRST_BOXES
 
 
+def is_short_mpegts(file: BinaryIO) -> bool:
+    """Whether `file` is MPEG-TS of so few packets that FFmpeg takes it for something else."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    return 2 * 188 <= size <= 20 * 188 and set(file.read(size)[::188]) == {0x47}
+
+
 def mp4_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """(name, offset of its end) of each top-level box, as far as the file goes; the last may end beyond it."""
     end = file.seek(0, io.SEEK_END)

@@ -31,7 +31,7 @@ from tenclip_api.errors import (
     VideoNotReadable,
     VideoTooLarge,
 )
-from tenclip_video.completeness import count_missing_bytes, count_readable_bytes, is_mp4, mp4_boxes
+from tenclip_video.completeness import count_missing_bytes, count_readable_bytes, is_mp4, is_short_mpegts, mp4_boxes
 
 VideoSource = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -68,12 +68,14 @@ class Source:
     """Where a video comes from. `name` is what messages call it. Exactly one of `path` and `file` is set.
 
     `missing_bytes`: how much shorter the file is than its container says, where that can be told.
+    `format`: FFmpeg's name of the container, where it does not find that out itself.
     """
 
     name: str
     path: Path | None
     file: BinaryIO | None
     missing_bytes: int = 0
+    format: str | None = None
 
 
 @contextmanager
@@ -133,7 +135,7 @@ def open_container(source: Source, limits: Limits) -> InputContainer:
     if limits.max_pixels is not None:
         options["max_pixels"] = str(_PROBE_HEADROOM * limits.max_pixels)
     try:
-        return av.open(target, "r", options=options, metadata_errors="ignore")
+        return av.open(target, "r", format=source.format, options=options, metadata_errors="ignore")
     except (av.FFmpegError, ValueError, OSError) as err:
         raise _open_error(source, err) from err
 
@@ -217,10 +219,11 @@ def _measured(source: Source) -> Iterator[Source]:
         with _opened(source) as file:
             missing = count_missing_bytes(file)
             readable = count_readable_bytes(file) if missing else None
+            short_mpegts = "mpegts" if is_short_mpegts(file) else None
     except OSError as err:
         raise VideoNotReadable(f"{source.name}: {err}", source=source.name) from err
     if readable is None:
-        yield replace(source, missing_bytes=missing)
+        yield replace(source, missing_bytes=missing, format=short_mpegts)
         return
     with _opened(source) as file:
         yield Source(source.name, None, _Prefix(file, readable), missing)  # type: ignore[arg-type]  # what PyAV uses
