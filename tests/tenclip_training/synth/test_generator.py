@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import json
 import logging
+import multiprocessing
 import os
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def test_progress_reaches_the_end_with_workers(tmp_path: Path) -> None:
     generate(SMALL, tmp_path, workers=2, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (36, 36)
     assert calls == sorted(calls)
+
+
+def test_a_worker_that_dies_is_no_riddle(tmp_path: Path) -> None:
+    def kill(done: int, total: int) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    config = dataclasses.replace(SMALL, videos_per_class=40)
+    with pytest.raises(DatasetError, match=r"a worker process died, .* the same command goes on from here"):
+        generate(config, tmp_path, workers=2, progress=kill)
+    assert not (tmp_path / "manifest.csv").exists()
+    assert all(p.stat().st_size > 0 for p in tmp_path.rglob("*.mp4"))
 
 
 @pytest.mark.parametrize(
