@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenclip_training.synth.command import synth
-
 if TYPE_CHECKING:
     from tenclip_training.config import TrainConfig
     from tenclip_training.console import Reporter
     from tenclip_training.manifest import Manifest
+    from tenclip_training.synth.command import synth
     from tenclip_training.train import Progress, TrainResult
     from tenclip_video.spec import ClipSpec
 
 __all__ = ["train", "evaluate", "probe", "synth"]
+
+
+def __getattr__(name: str) -> Any:
+    """`synth` when it is asked for: its package needs PyAV, which a probe can do without."""
+    if name == "synth":
+        from tenclip_training.synth.command import synth
+
+        return synth
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _DATA, _CLIPS, _MODEL = "Videos", "Clips", "Model"
 _OPTIMISATION, _MACHINE = "Optimisation", "Machine"
@@ -168,16 +177,17 @@ def train(
 ) -> None:
     """Train a model.
 
-    The run's folder gets last.pt (to resume from), best.pt (best video top-1 on the validation split), history.jsonl
-    and failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the same weights as one that never
-    stopped. Labels joined by ';' or '|' train against 1/k each (IG-65M). On several GPUs, put
-    `torchrun --nproc-per-node N --no-python` in front.
+    The run's folder gets last.pt (to resume from), best.pt (best video top-1
+    on the validation split), history.jsonl and failures.jsonl. Ctrl-C saves
+    and ends; a run that is resumed ends with the same weights as one that
+    never stopped. Labels joined by ';' or '|' train against 1/k each (IG-65M).
+    On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
     Examples:
-      tenclip train videos/manifest.csv --out run --architecture r2plus1d_10 --width 16
-      tenclip train ucfTrainTestlist/trainlist01.txt --videos UCF-101 --out ucf --fps 15
-      tenclip train my-videos/ --out mine --init-from run/best.pt --lr 0.002 --epochs 15
+      tenclip train videos/manifest.csv --out run -a r2plus1d_10 --width 16
+      tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
+      tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
       tenclip train --resume run
     """
     from tenclip_api.errors import InvalidRequest
@@ -258,13 +268,15 @@ def evaluate(
 ) -> None:
     """Evaluate a model on labelled videos.
 
-    Clips are read and averaged exactly as the server does it. Top-1 and top-5 are counted for single clips and for
-    videos; videos that cannot be decoded are listed, with reasons, and are not in the denominators.
+    Clips are read and averaged exactly as the server does it. Top-1 and top-5
+    are counted for single clips and for videos; videos that cannot be decoded
+    are listed, with reasons, and are not in the denominators.
 
     \b
     Examples:
       tenclip evaluate run/best.pt videos/manifest.csv
-      tenclip evaluate run/best.pt videos/manifest.csv --protocol fully-convolutional
+      tenclip evaluate run/best.pt ucf/testlist01.txt --videos UCF-101
+      tenclip evaluate run/best.pt list.csv --protocol fully-convolutional
       tenclip evaluate run/best.pt my-videos/ --split all --json
     """
     from tenclip_video.protocols import PROTOCOLS
@@ -333,15 +345,16 @@ def probe(
 ) -> None:
     """Fit a linear classifier on extracted features.
 
-    L2-regularised logistic regression on standardised features; C is chosen by cross-validation on the training split.
-    Needs no GPU and no torch. Accuracies are given for the mean features of each video, for the mean of its clips'
+    L2-regularised logistic regression on standardised features; C is chosen by
+    cross-validation on the training split. Needs no GPU and no torch. Gives
+    accuracies for the mean features of each video, for the mean of its clips'
     probabilities and for single clips, each with its denominator.
 
     \b
     Examples:
-      tenclip probe features.parquet --labels videos/manifest.csv
-      tenclip probe features.parquet --labels videos/manifest.csv --label-column speed --out speed-probe
-      tenclip probe train.parquet test.parquet --labels ucf/trainlist01.txt -C 0.01 -C 1 --json
+      tenclip probe f.parquet --labels videos/manifest.csv --out probe
+      tenclip probe f.parquet --labels videos/manifest.csv --label-column speed
+      tenclip probe a.parquet b.parquet --labels ucf/trainlist01.txt -C 1 --json
     """
     from tenclip_training.console import print_probe, reporting
     from tenclip_training.features import read_features

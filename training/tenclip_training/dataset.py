@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -233,7 +233,9 @@ class DrawSampler(Sampler[list[Draw]]):
         order = np.random.default_rng((self.seed, epoch)).permutation(count)
         order = np.resize(order, -(-count // self.world_size) * self.world_size)[self.rank :: self.world_size]
         draws = [(epoch * self.clips_per_video + int(i) // self.num_samples, int(i) % self.num_samples) for i in order]
-        return [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)]
+        # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
+        cuts = np.linspace(0, len(draws), self.steps_per_epoch + 1).round().astype(int)
+        return [draws[start:end] for start, end in pairwise(cuts)]
 
 
 @dataclass

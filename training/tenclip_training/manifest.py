@@ -266,7 +266,7 @@ def _read_csv(source: Path, root: Path, label_column: str | None) -> _Rows:
             raise DatasetError(f"{source}, line 1: a column name stands twice in {', '.join(columns)}")
         rows = [(reader.line_num, row) for row in reader]
     except csv.Error as err:
-        raise DatasetError(f"{source}, line {reader.line_num}: {err}") from err
+        raise DatasetError(f"{source}, line {reader.reader.line_num}: {err}") from err
     for line, row in rows:
         if None in row or None in row.values():
             width = len(columns) + len(row.get(None, ())) - sum(v is None for v in row.values())

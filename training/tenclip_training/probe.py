@@ -207,7 +207,7 @@ def load_probe(path: Path | str) -> Probe:
         values = json.loads(facts.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT or values.get("format_version") != FORMAT_VERSION:
             raise CheckpointError(f"{facts}: not a {FORMAT} of version {FORMAT_VERSION}")
-        with np.load(numbers, allow_pickle=False) as arrays:
+        with numbers.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
             mean, scale, weights, bias = (arrays[k] for k in ("mean", "scale", "weights", "bias"))
         labels = tuple(values["labels"])
         probe = Probe(

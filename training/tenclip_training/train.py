@@ -222,7 +222,10 @@ class _Run:
         return self.epoch * self.sampler.steps_per_epoch + self.step
 
     def step_with(self, batch: Batch) -> None:
-        """One step of the optimiser. A batch of which no video could be read is passed over, in every process."""
+        """One step of the optimiser, and the report of it.
+
+        A batch of which no video could be read is passed over, in every process.
+        """
         config = self.config
         self.ledger.record(batch.failures)
         self.learning_rate = learning_rate_at(self.steps_done, self.sampler.steps_per_epoch, config)
@@ -234,6 +237,7 @@ class _Run:
             count = len(batch.clips)
             self.totals += torch.stack([loss * count, right, torch.full_like(loss, count)]).double()
         self.step += 1
+        self._report_step()
 
     def _optimise(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """(mean loss, number of clips that are right), float32 scalars on the device."""
@@ -256,8 +260,7 @@ class _Run:
         return loss.detach(), right
 
     def end_step(self, *, stop: bool) -> None:
-        """Report, and close the epoch after its last step. Saves then, when asked to stop, and every few minutes."""
-        self._report_step()
+        """Close the epoch after its last step. Saves then, when asked to stop, and every few minutes."""
         if self.step == self.sampler.steps_per_epoch:
             self._end_epoch()
             self._save()
