@@ -181,8 +181,16 @@ class ServerProcess:
             yield VideoRecognitionStub(channel)
 
     def decode_workers(self) -> list[psutil.Process]:
+        """Those that live: one that has just been killed may still be in the process table."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [c for c in children if "tenclip_serving.decode_worker" in " ".join(c.cmdline())]
+        return [c for c in children if "tenclip_serving.decode_worker" in _command_line(c)]
+
+
+def _command_line(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # or a zombie
+        return ""
 
 
 @contextlib.contextmanager
