@@ -132,6 +132,22 @@ def test_the_banner_says_what_it_is(changes: dict[str, object], expected: str, u
     assert unexpected not in text
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "✓ move_left"),
+        ({"truth": "shake"}, "✗ move_left 8"),
+        ({"truth": None}, "move_left 8"),
+        ({"salient": ("shake", 0.5)}, "uniform clips ✓ move_left"),
+        ({"salient": ("shake", 0.5)}, "salient clips ✗ shake 50%, truly move_left"),
+        ({"salient": ("shake", 0.5), "truth": None}, "salient clips shake 50%"),
+    ],
+)
+def test_verdicts(changes: dict[str, object], words: str) -> None:
+    one = dataclasses.replace(card(), **changes)  # type: ignore[arg-type]
+    assert words in Page(render_page(report(cards=(one,)))).text
+
+
 def test_pages_of_little() -> None:
     base = report()
     evaluation = dataclasses.replace(base.evaluation, confusion=None, video_top1=Count(correct=0, total=0))

@@ -101,7 +101,8 @@ def _videos(report: Report) -> Markup:
             "Each was sent to the running server as a file. The cells are the scores of clips along its time: the "
             "fuller the colour, the higher the probability; green is the true class. The band below is "
             "salience, the server's estimate from motion alone of which moments are worth a look. The verdict is that "
-            f"of the whole video, by the protocol “{report.server.protocol}”.",
+            f"of the whole video by the protocol “{report.server.protocol}”; beside it, for some, that of the ten most "
+            "salient clips.",
             class_="note",
         ),
         (
@@ -130,12 +131,26 @@ def _card(card: VideoCard) -> Markup:
 
 def _verdict(card: VideoCard) -> Markup:
     label, score = card.top[0]
-    if card.truth is None:
-        runner_up = "".join(f", {name} {value:.0%}" for name, value in card.top[1:3])
-        return tag("span", tag("b", f"{label} {score:.0%}"), runner_up, class_="verdict")
-    if label == card.truth:
-        return tag("span", tag("span", f"✓ {label}", class_="right"), f" {score:.0%}", class_="verdict")
-    return tag("span", tag("span", f"✗ {label}", class_="wrong"), f" {score:.0%}, truly {card.truth}", class_="verdict")
+    whole = _judged(label, score, card.truth)
+    if card.salient is None:
+        return tag("span", whole, _runners_up(card), class_="verdict")
+    return tag(
+        "span", "uniform clips ", whole, _runners_up(card), " · salient clips ", _judged(*card.salient, card.truth),
+        class_="verdict",
+    )  # fmt: skip
+
+
+def _judged(label: str, score: float, truth: str | None) -> Markup:
+    """Right and wrong are said by a sign and a word, not by colour alone."""
+    if truth is None:
+        return join(tag("b", label), f" {score:.0%}")
+    if label == truth:
+        return join(tag("span", f"✓ {label}", class_="right"), f" {score:.0%}")
+    return join(tag("span", f"✗ {label}", class_="wrong"), f" {score:.0%}, truly {truth}")
+
+
+def _runners_up(card: VideoCard) -> str:
+    return "" if card.truth is not None else "".join(f", {name} {score:.0%}" for name, score in card.top[1:3])
 
 
 def _failed(report: Report) -> Markup | None:

@@ -68,6 +68,10 @@ from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
 
+# Titles of the page's groups of videos.
+UNTRIMMED = "Untrimmed videos: the action fills only a part, marked in green"
+OF_THE_USER = "Videos of yours: the model knows no other classes than its own"
+HELD_OUT = "Held-out videos: the first of each class, and some that it gets wrong"
 WRONG_CARDS = 3  # videos that the model gets wrong and that the page shows
 MOST_CARDS = 10
 
@@ -262,7 +266,7 @@ class _Demo:
         cards, refused = now("look", "predicting over time", lambda: self._cards(client, answers))
         videos = list(dict.fromkeys(v for p in self.videos.probes for v in p.videos))
         table = now("features", "extracting features", lambda: extract_features(client, videos, update))
-        probes = now("probe", "fitting probes", lambda: tuple(run_probe(p, table) for p in self.videos.probes))
+        probes = now("probe", "fitting probes", lambda: tuple(run_probe(p, table, update) for p in self.videos.probes))
         model = client.get_model()
         facts = self._server_facts(answers, model.runtime, model.runtime_reason)
         report = self._report(facts, probes, cards, (*failed, *refused))
@@ -272,9 +276,9 @@ class _Demo:
 
     def _cards(self, client: Client, answers: Sequence[Answer]) -> tuple[list[VideoCard], list[FailedVideo]]:
         wanted: list[tuple[Sample | Path, str]] = [
-            *((s, "Held-out videos") for s in self._chosen(answers)),
-            *((s, "Untrimmed: the action fills a part, marked in green") for s in self.videos.untrimmed[:3]),
-            *((p, "Videos of yours; the model knows no other classes than those above") for p in self.config.videos),
+            *((s, UNTRIMMED) for s in self.videos.untrimmed),
+            *((p, OF_THE_USER) for p in self.config.videos),
+            *((s, HELD_OUT) for s in self._chosen(answers)),
         ]
         cards: list[VideoCard] = []
         failed: list[FailedVideo] = []
@@ -294,6 +298,7 @@ class _Demo:
                         name=path.name,
                         truth=what.labels[0] if isinstance(what, Sample) else None,
                         interval=interval,
+                        salient=group != HELD_OUT,
                     )
                 )
             except ABOUT_ONE_VIDEO as err:

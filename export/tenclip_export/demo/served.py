@@ -88,8 +88,10 @@ def video_card(
     name: str,
     truth: str | None = None,
     interval: tuple[float, float] | None = None,
+    salient: bool = False,
 ) -> VideoCard:
-    """Everything that the page shows of one video. span: frames from a clip's first to its last.
+    """Everything that the page shows of one video. span: frames from a clip's first to its last. salient: ask for the
+    class of its most salient clips, too.
 
     Raises TenclipError for a video that the server refuses.
     """
@@ -102,6 +104,7 @@ def video_card(
         clip_scores=True,
         timeline=True,
     )
+    best = client.predict(source(path), clips="salient", top_k=1) if salient else None
     info, timeline = whole.video, windows.timeline
     return VideoCard(
         name=name,
@@ -116,6 +119,7 @@ def video_card(
         salience=tuple((p.start_seconds, p.end_seconds, p.score) for p in timeline.points) if timeline else (),
         thumbnails=thumbnails(path),
         interval=interval,
+        salient=(best.label, best.score) if best else None,
         warnings=whole.report.warnings,
     )
 

@@ -287,5 +287,5 @@ def _in_words(card: VideoCard) -> str:
     return f"{truth}predicted for the whole video: {top}; {len(card.segments)} clips"
 
 
-def _short(name: str, limit: int = 22) -> str:
+def _short(name: str, limit: int = 24) -> str:
     return name if len(name) <= limit else f"{name[: limit - 1]}…"
