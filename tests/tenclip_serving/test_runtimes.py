@@ -14,6 +14,9 @@ from tenclip_serving.runtimes.openvino import OpenVinoRuntime
 
 from .helpers import SPEC, reference, write_graph
 
+# Those of every machine; a GPU's have tests of their own.
+CPU_RUNTIMES = ("openvino", "onnxruntime")
+
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -27,10 +30,10 @@ def random_clips(num: int, side: int = SPEC.crop) -> Clips:
 
 
 def test_both_are_installed_here() -> None:
-    assert available_runtimes() == tuple(RUNTIMES) == ("openvino", "onnxruntime")
+    assert set(CPU_RUNTIMES) <= set(available_runtimes()) <= set(RUNTIMES)
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 @pytest.mark.parametrize("side", [SPEC.crop, SPEC.fully_convolutional_crop])
 @pytest.mark.parametrize("num", [1, 3])
 def test_outputs_are_those_of_numpy(graph: Path, name: str, side: int, num: int) -> None:
@@ -44,7 +47,7 @@ def test_outputs_are_those_of_numpy(graph: Path, name: str, side: int, num: int)
     assert_allclose(actual.features, expected.features, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 def test_earlier_results_survive_later_calls(graph: Path, name: str) -> None:
     """Runtimes that hand out their own buffers would overwrite them."""
     runtime = create_runtime(name, graph)
@@ -55,7 +58,7 @@ def test_earlier_results_survive_later_calls(graph: Path, name: str) -> None:
     assert_allclose(first.features, kept[1], rtol=0)
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 def test_a_clip_alone_gives_what_it_gives_in_a_batch(graph: Path, name: str) -> None:
     runtime = create_runtime(name, graph)
     clips = random_clips(4)
@@ -64,7 +67,7 @@ def test_a_clip_alone_gives_what_it_gives_in_a_batch(graph: Path, name: str) -> 
     assert_allclose(alone, batched.logits, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 def test_a_view_that_is_not_contiguous(graph: Path, name: str) -> None:
     clips = random_clips(2, SPEC.crop + 4)[:, :, 2:-2, 2:-2]
     assert_allclose(create_runtime(name, graph).run(clips).logits, reference(clips).logits, rtol=1e-4, atol=1e-4)
@@ -75,7 +78,9 @@ def fake(path: Path) -> Runtime:
 
 
 @pytest.mark.parametrize(
-    "make", [fake, *(lambda path, n=name: create_runtime(n, path) for name in RUNTIMES)], ids=["fake", *RUNTIMES]
+    "make",
+    [fake, *(lambda path, n=name: create_runtime(n, path) for name in CPU_RUNTIMES)],
+    ids=["fake", *CPU_RUNTIMES],
 )
 @pytest.mark.parametrize(
     "clips",
@@ -92,7 +97,7 @@ def test_refuses_other_arrays(graph: Path, make: Callable[[Path], Runtime], clip
         make(graph).run(clips)
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 def test_a_graph_that_does_not_load_names_its_file(tmp_path: Path, name: str) -> None:
     bad = tmp_path / "model.onnx"
     bad.write_bytes(b"nothing that a runtime reads")
@@ -102,7 +107,7 @@ def test_a_graph_that_does_not_load_names_its_file(tmp_path: Path, name: str) ->
         create_runtime(name, tmp_path / "absent.onnx")
 
 
-@pytest.mark.parametrize("name", list(RUNTIMES))
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
 def test_a_graph_of_another_kind_is_no_bundles(tmp_path: Path, name: str) -> None:
     import onnx
     from onnx import TensorProto, helper
@@ -135,8 +140,8 @@ def test_openvino_compiles_each_shape_once(graph: Path) -> None:
 
 
 def test_unknown_runtime() -> None:
-    with pytest.raises(ValueError, match="runtime 'tensorrt' is not one of openvino, onnxruntime"):
-        create_runtime("tensorrt", Path("x"))
+    with pytest.raises(ValueError, match=r"runtime 'tensorflow' is not one of .*openvino"):
+        create_runtime("tensorflow", Path("x"))
 
 
 def test_fake_runtime_is_a_function_of_its_clips() -> None:
