@@ -108,7 +108,7 @@ class BundleInfo:
 
     def __post_init__(self) -> None:
         for what, value in (("name", self.name), ("version", self.version)):
-            if not NAME_PATTERN.match(value):
+            if not NAME_PATTERN.fullmatch(value):
                 raise ValueError(
                     f"bundle {what} {value!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
                 )
