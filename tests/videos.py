@@ -7,6 +7,7 @@ exactly however it was scaled or compressed: `frame_number(numbered_frame(n, 48,
 from __future__ import annotations
 
 import io
+import os
 import struct
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -130,6 +131,28 @@ def make_cover_art(container: str, *, codec: str) -> bytes:
         return path.read_bytes()
 
 
+def remux(
+    data: bytes,
+    container: str,
+    *,
+    payload: Callable[[int, bytes], bytes] = lambda number, packet: packet,
+    is_keyframe: Callable[[int, bool], bool] = lambda number, flag: flag,
+) -> bytes:
+    """The packets of a video in another container; `payload` and `is_keyframe` may change each, by number."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "copy"
+        with av.open(io.BytesIO(data), "r") as source, av.open(str(path), "w", format=container) as out:
+            template = source.streams.video[0]
+            stream = out.add_stream_from_template(template)
+            for number, packet in enumerate(p for p in source.demux(template) if p.size):
+                copy = av.Packet(payload(number, bytes(packet)))
+                copy.stream, copy.time_base = stream, template.time_base or Fraction(1, 1000)
+                copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration or 0
+                copy.is_keyframe = is_keyframe(number, packet.is_keyframe)
+                out.mux(copy)
+        return path.read_bytes()
+
+
 def repeat_packets(data: bytes, times: int, *, container: str = "mp4") -> bytes:
     """The packets of a video `times` over, one after the other: hours of video in the time it takes to copy them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -176,21 +199,22 @@ def with_edit_list(data: bytes, *, skip_ticks: int) -> bytes:
     return data[: at + 12] + struct.pack(">Ii", duration, start + skip_ticks) + data[at + 20 :]
 
 
-def decode_all(data: bytes | Path) -> list[av.VideoFrame]:
+def decode_all(data: bytes | Path) -> Iterator[av.VideoFrame]:
     """Every frame, decoded in sequence by FFmpeg alone: what our own reader is held against."""
-    frames: list[av.VideoFrame] = []
     with av.open(io.BytesIO(data) if isinstance(data, bytes) else str(data), "r") as container:
-        stream = container.streams.video[0]
+        stream = container.streams.best("video")
+        assert isinstance(stream, av.VideoStream)
         stream.thread_type, stream.thread_count = "NONE", 1
         for packet in container.demux(stream):
             try:
-                frames.extend(stream.codec_context.decode(packet))
+                yield from stream.codec_context.decode(packet)
             except (av.FFmpegError, EOFError):
                 continue
-    return frames
 
 
 def _add_video(container: av.container.OutputContainer, recipe: Recipe) -> av.VideoStream:
+    if recipe.codec == "libsvtav1":
+        os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to standard error past FFmpeg's logging
     options = dict(recipe.options)
     stream = container.add_stream(recipe.codec, rate=recipe.fps, options=options)
     assert isinstance(stream, av.VideoStream)
