@@ -16,6 +16,18 @@ class RuntimeOption(StrEnum):
     auto = "auto"
     onnxruntime = "onnxruntime"
     openvino = "openvino"
+    onnxruntime_cuda = "onnxruntime-cuda"
+    onnxruntime_tensorrt = "onnxruntime-tensorrt"
+    tensorrt = "tensorrt"
+    torch = "torch"
+
+
+class VariantOption(StrEnum):
+    auto = "auto"
+    fp32 = "fp32"
+    fp16 = "fp16"
+    bf16 = "bf16"
+    int8 = "int8"
 
 
 class LogFormatOption(StrEnum):
@@ -32,7 +44,13 @@ def serve(
         list[Path] | None,
         typer.Option(metavar="PATH", help="Directory whose files clients may name by path. Repeatable."),
     ] = None,
-    runtime: Annotated[RuntimeOption, typer.Option(help="What executes the models.")] = RuntimeOption.auto,
+    runtime: Annotated[
+        RuntimeOption, typer.Option(help="What executes the models; auto: the fastest one that answers as it should.")
+    ] = RuntimeOption.auto,
+    variant: Annotated[
+        VariantOption,
+        typer.Option(help="Precision; auto: fp32, or a lower one that passed its bound and was measured to be faster."),
+    ] = VariantOption.auto,
     threads: Annotated[int, typer.Option(help="Threads of the runtime; 0: it chooses.")] = 0,
     decode_workers: Annotated[int, typer.Option(help="Processes that decode; 0: one for each two cores.")] = 0,
     max_message_mb: Annotated[int, typer.Option(help="Largest request in MiB, inline video included.")] = 64,
@@ -54,6 +72,7 @@ def serve(
       tenclip serve models/
       tenclip serve models/ --port 0 --allow-root /data/videos
       tenclip serve models/ --runtime onnxruntime --threads 4 --log-format json
+      tenclip serve models/ --runtime openvino --variant int8
       tenclip serve models/ --check-only
     """
     import asyncio
@@ -71,6 +90,7 @@ def serve(
             metrics_port=metrics_port,
             allow_roots=tuple(allow_root or ()),
             runtime=runtime.value,
+            variant=variant.value,
             threads=threads,
             decode_workers=decode_workers,
             max_message_mb=max_message_mb,
@@ -99,9 +119,12 @@ def _check(config: ServerConfig) -> None:
     """A line for each bundle; exit code 1 when one cannot be served."""
     from tenclip_serving.repository import load_repository
 
-    repository = load_repository(config.directory, runtime=config.runtime, threads=config.threads)
+    repository = load_repository(
+        config.directory, runtime=config.runtime, variant=config.variant, threads=config.threads
+    )
     for model in repository:
-        print(f"ok      {model.name}/{model.version}: {model.runtime.name}, {model.runtime_reason}")
+        form = f"{model.runtime.name} {model.variant}"
+        print(f"ok      {model.name}/{model.version}: {form}, {model.runtime_reason}")
     for failure in repository.failed:
         print(f"failed  {failure.name}/{failure.version}: {failure.error}")
     if repository.failed or not len(repository):

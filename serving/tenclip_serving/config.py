@@ -7,7 +7,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, get_args
 
-RuntimeChoice = Literal["auto", "onnxruntime", "openvino"]
+RuntimeChoice = Literal[
+    "auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
+]
+VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
 
 
@@ -30,6 +33,7 @@ class ServerConfig:
     metrics_port: int = 9411
     allow_roots: tuple[Path, ...] = ()
     runtime: RuntimeChoice = "auto"
+    variant: VariantChoice = "auto"
     threads: int = 0
     decode_workers: int = 0
     decode_worker_requests: int = 1000
@@ -59,7 +63,11 @@ class ServerConfig:
         for name in ("max_decode_seconds", "max_request_seconds"):
             if not 0 < getattr(self, name) <= 86400:
                 raise ValueError(f"{name} must be above 0 and at most 86400, got {getattr(self, name)}")
-        for name, choices in (("runtime", get_args(RuntimeChoice)), ("log_format", get_args(LogFormat))):
+        for name, choices in (
+            ("runtime", get_args(RuntimeChoice)),
+            ("variant", get_args(VariantChoice)),
+            ("log_format", get_args(LogFormat)),
+        ):
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
         if not self.host:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import ParityError
 from tenclip_serving.runtimes.base import Runtime
-from tenclip_video.bundle import Bundle
+from tenclip_video.bundle import Bundle, Tolerance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +28,10 @@ def relative_l2(actual: NDArray[np.float32], expected: NDArray[np.float32]) -> f
     return float(difference / max(float(np.linalg.norm(expected.astype(np.float64))), 1e-12))
 
 
-def replay(bundle: Bundle, runtime: Runtime) -> Drift:
-    """Run the golden clips. Raises ParityError when logits or features drift beyond the bundle's tolerance."""
-    golden, tolerance = bundle.golden, bundle.info.tolerance
+def replay(bundle: Bundle, runtime: Runtime, tolerance: Tolerance | None = None) -> Drift:
+    """Run the golden clips. Raises ParityError when logits or features drift beyond `tolerance`, by default the
+    bundle's own."""
+    golden, tolerance = bundle.golden, tolerance or bundle.info.tolerance
     outputs = runtime.run(golden.clips)
     for name, actual, expected in (
         ("logits", outputs.logits, golden.logits),

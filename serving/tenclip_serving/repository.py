@@ -12,17 +12,26 @@ from pathlib import Path
 from tenclip_api.errors import (
     BundleError,
     InvalidRequest,
+    MissingDependency,
     ModelError,
     ModelNotFound,
     ParityError,
     TenclipError,
     VersionNotFound,
 )
-from tenclip_serving.config import RuntimeChoice
+from tenclip_serving.config import RuntimeChoice, VariantChoice
 from tenclip_serving.logs import log
 from tenclip_serving.parity import replay
-from tenclip_serving.runtimes import RUNTIMES, Runtime, available_runtimes, create_runtime
-from tenclip_video.bundle import NAME_PATTERN, Bundle, Variant, read_bundle
+from tenclip_serving.runtimes import (
+    GPU_RUNTIMES,
+    RUNTIMES,
+    Runtime,
+    available_runtimes,
+    create_runtime,
+    missing,
+    reads,
+)
+from tenclip_video.bundle import NAME_PATTERN, Bundle, Tolerance, Variant, read_bundle
 
 RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
 
@@ -34,6 +43,7 @@ class ServedModel:
     bundle: Bundle
     runtime: Runtime
     runtime_reason: str
+    variant: str = "fp32"
 
     @property
     def name(self) -> str:
@@ -135,9 +145,9 @@ def find_bundles(root: Path) -> list[Path]:
     return sorted(
         version
         for name in root.iterdir()
-        if name.is_dir() and NAME_PATTERN.match(name.name)
+        if name.is_dir() and NAME_PATTERN.fullmatch(name.name)
         for version in name.iterdir()
-        if version.is_dir() and NAME_PATTERN.match(version.name)
+        if version.is_dir() and NAME_PATTERN.fullmatch(version.name)
     )
 
 
@@ -145,6 +155,7 @@ def load_repository(
     root: Path,
     *,
     runtime: RuntimeChoice = "auto",
+    variant: VariantChoice = "auto",
     threads: int = 0,
     create: RuntimeFactory = create_runtime,
 ) -> Repository:
@@ -154,7 +165,7 @@ def load_repository(
     for path in find_bundles(root):
         started = time.perf_counter()
         try:
-            model = load_model(path, runtime=runtime, threads=threads, create=create)
+            model = load_model(path, runtime=runtime, variant=variant, threads=threads, create=create)
         except TenclipError as err:
             failed.append(FailedBundle(name=path.parent.name, version=path.name, error=err.message))
             log(logging.ERROR, f"bundle not served: {err.message}", model=path.parent.name, version=path.name)
@@ -166,6 +177,7 @@ def load_repository(
             model=model.name,
             version=model.version,
             runtime=model.runtime.name,
+            variant=model.variant,
             reason=model.runtime_reason,
             seconds=round(time.perf_counter() - started, 3),
         )
@@ -175,7 +187,12 @@ def load_repository(
 
 
 def load_model(
-    path: Path, *, runtime: RuntimeChoice = "auto", threads: int = 0, create: RuntimeFactory = create_runtime
+    path: Path,
+    *,
+    runtime: RuntimeChoice = "auto",
+    variant: VariantChoice = "auto",
+    threads: int = 0,
+    create: RuntimeFactory = create_runtime,
 ) -> ServedModel:
     """Read the bundle in `path` and prove a runtime on its golden clips.
 
@@ -187,71 +204,98 @@ def load_model(
         raise BundleError(
             f"{path}: bundle.json says {bundle.info.name}/{bundle.info.version}; rename the directory to match"
         )
-    available = available_runtimes() if runtime == "auto" else (runtime,)
-    ranked = rank_candidates(bundle, available)
+    available = _available(runtime)
+    ranked = rank_candidates(bundle, available, variant)
     if not ranked:
-        formats = ", ".join(sorted({v.format for v in bundle.info.variants}))
-        raise BundleError(
-            f"{path}: nothing here executes its variants (formats: {formats}; runtimes: "
-            f"{', '.join(available) or 'none'}), or their parity check failed at export"
-        )
+        raise BundleError(f"{path}: {_nothing_fits(bundle, available, variant)}")
     errors: list[TenclipError] = []
     for candidate in ranked:
         try:
             made = create(candidate.runtime, path / candidate.variant.path, threads=threads)
-            _prove(bundle, made)
+            _prove(bundle, made, bundle.tolerance(candidate.variant))
         except TenclipError as err:
             errors.append(err)
             continue
-        reason = "asked for" if runtime != "auto" else _reason(candidate, ranked, errors)
-        return ServedModel(bundle=bundle, runtime=made, runtime_reason=reason)
+        asked = runtime != "auto" and not errors and (len(ranked) == 1 or candidate.measured is None)
+        reason = "asked for" if asked else _reason(candidate, ranked, errors)
+        return ServedModel(bundle=bundle, runtime=made, runtime_reason=reason, variant=candidate.variant.name)
     raise errors[0]
 
 
-def _prove(bundle: Bundle, runtime: Runtime) -> None:
+def _available(runtime: RuntimeChoice) -> tuple[str, ...]:
+    """The runtimes to choose from. Raises MissingDependency where the one asked for does not work here."""
+    if runtime == "auto":
+        return available_runtimes()
+    lacking = missing(runtime)
+    if lacking is not None:
+        works = ", ".join(available_runtimes(on_request=True)) or "none"
+        raise MissingDependency(f"runtime {runtime} needs {lacking}, which is not here; what works here: {works}")
+    return (runtime,)
+
+
+def _nothing_fits(bundle: Bundle, available: Sequence[str], variant: VariantChoice) -> str:
+    variants = bundle.info.variants
+    if variant != "auto" and all(v.name != variant for v in variants):
+        names = ", ".join(dict.fromkeys(v.name for v in variants))
+        return f"it has no variant {variant}, only {names}; `tenclip export --variant {variant}` makes one"
+    formats = ", ".join(sorted({v.format for v in variants}))
+    return (
+        f"nothing here executes its variants (formats: {formats}; runtimes: {', '.join(available) or 'none'}), or "
+        "their parity check failed at export; `tenclip export --format` writes others"
+    )
+
+
+def _prove(bundle: Bundle, runtime: Runtime, tolerance: Tolerance) -> None:
     """Replay the golden clips. Whatever a runtime raises on them is the bundle's fault, not the server's."""
     try:
-        replay(bundle, runtime)
+        replay(bundle, runtime, tolerance)
     except TenclipError:
         raise
     except Exception as err:  # ONNX Runtime's and OpenVINO's own, MemoryError
         raise BundleError(f"{bundle.path}: {runtime.name} fails on its golden clips: {err}") from err
 
 
-def rank_candidates(bundle: Bundle, runtimes: Sequence[str]) -> list[Candidate]:
+def rank_candidates(bundle: Bundle, runtimes: Sequence[str], variant: VariantChoice = "auto") -> list[Candidate]:
     """What could execute the bundle on these runtimes, the best first.
 
-    Measured ones by speed; then full precision in the runtimes' order of preference. A variant that failed its parity
-    check at export is left out.
+    A GPU whose speed was not measured; then what was measured, by speed; then full precision in the runtimes' order of
+    preference. Left out is what failed its parity check at export and, unless `variant` asks for it, reduced precision
+    that was not measured to be faster: without that it is not worth its error.
     """
     info = bundle.info
     measured = {(s.variant, s.runtime): s for s in sorted(info.speed, key=lambda s: s.clips_per_second)}
     failed = {(p.variant, p.runtime) for p in info.parity if not p.passed}
     found = []
     for runtime in runtimes:
-        variants = [v for v in info.variants if v.format in RUNTIMES[runtime]]
-        for variant in sorted(variants, key=lambda v: (v.name != "fp32", RUNTIMES[runtime].index(v.format))):
-            speed = measured.get((variant.name, runtime))
-            if (variant.name, runtime) in failed:
+        variants = [v for v in info.variants if reads(runtime, v.format, v.path) and variant in ("auto", v.name)]
+        for candidate in sorted(variants, key=lambda v: (v.name != "fp32", RUNTIMES[runtime].index(v.format))):
+            speed = measured.get((candidate.name, runtime))
+            if (candidate.name, runtime) in failed:
                 continue
-            # Reduced precision is worth its error only where it was measured to be faster.
-            if variant.name != "fp32" and speed is None and any(v.name == "fp32" for v in variants):
+            if candidate.name != "fp32" and speed is None and any(v.name == "fp32" for v in variants):
                 continue
             found.append(
                 Candidate(
-                    variant=variant,
+                    variant=candidate,
                     runtime=runtime,
                     measured=speed.clips_per_second if speed else None,
                     machine=speed.machine if speed else "",
                 )
             )
-    return sorted(found, key=lambda c: -(c.measured or 0.0))  # stable: preference decides among the unmeasured
+    # Stable: preference decides among the unmeasured.
+    return sorted(found, key=lambda c: (not _unmeasured_gpu(c), -(c.measured or 0.0)))
+
+
+def _unmeasured_gpu(candidate: Candidate) -> bool:
+    return candidate.measured is None and candidate.runtime in GPU_RUNTIMES
 
 
 def _reason(chosen: Candidate, ranked: Sequence[Candidate], errors: Sequence[TenclipError]) -> str:
     if errors:
         tried = "; ".join(f"{c.runtime} ({c.variant.name}): {_short(e)}" for c, e in zip(ranked, errors, strict=False))
         return f"the first that works; {tried}"
+    if _unmeasured_gpu(chosen) and any(c.measured is not None for c in ranked):
+        return "preferred: there is a GPU here, and the speeds in the bundle are of other runtimes"
     if chosen.measured is not None:
         return f"the fastest measured at export: {chosen.measured:.3g} clips/s on {chosen.machine}"
     if len({c.runtime for c in ranked}) == 1:

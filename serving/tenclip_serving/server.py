@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -135,9 +136,10 @@ async def run_server(config: ServerConfig, *, on_ready: Callable[[Server], None]
     """Serve until SIGTERM or SIGINT, then stop within the grace. A second signal ends the process at once."""
     loop = asyncio.get_running_loop()
     log(logging.INFO, f"configuration: {config.describe()}")
-    repository = await loop.run_in_executor(
-        None, lambda: load_repository(config.directory, runtime=config.runtime, threads=config.threads)
+    load = partial(
+        load_repository, config.directory, runtime=config.runtime, variant=config.variant, threads=config.threads
     )
+    repository = await loop.run_in_executor(None, load)
     server = Server(config, repository)
     stopping = asyncio.Event()
 

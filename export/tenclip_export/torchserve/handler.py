@@ -100,9 +100,7 @@ class Handler:
         """
         root = Path(context.system_properties["model_dir"]) / BUNDLES
         config = server_config(root, (context.model_yaml_config or {}).get(SETTINGS) or {})
-        repository = load_repository(
-            root, runtime=config.runtime, variant=config.variant, threads=config.threads
-        )
+        repository = load_repository(root, runtime=config.runtime, variant=config.variant, threads=config.threads)
         _require_one(root, repository)
         # Requests come one batch after the other on this thread; the core wants an event loop that runs all the time.
         self._loop = asyncio.new_event_loop()

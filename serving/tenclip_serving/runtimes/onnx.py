@@ -1,34 +1,56 @@
-"""ONNX Runtime on the CPU: the portable one."""
+"""ONNX Runtime: on the CPU the portable one, and on NVIDIA GPUs through its CUDA and TensorRT providers."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
+from tenclip_serving.runtimes import cuda
 from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
 
 OUTPUTS = ["logits", "features"]
+# TensorFloat-32 is off: it moves logits by 1e-3, which is not what a float32 variant promises.
+CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
+CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
+# Runtime -> providers with their options. Nodes that one does not take go to the next.
+PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
+    "onnxruntime": [CPU],
+    "onnxruntime-cuda": [CUDA, CPU],
+    "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {"trt_timing_cache_enable": "1"}), CUDA, CPU],
+}
+
+
+def missing_provider(name: str) -> str | None:
+    """The provider that the runtime `name` needs and that the installed ONNX Runtime was built without, or None."""
+    wanted = PROVIDERS[name][0][0]
+    if name == "onnxruntime":
+        return None
+    import onnxruntime as ort
+
+    return None if wanted in ort.get_available_providers() else f"ONNX Runtime's {wanted} (package onnxruntime-gpu)"
 
 
 class OnnxRuntime:
-    """An ONNX Runtime session over `model.onnx`.
+    """An ONNX Runtime session over `model.onnx`. `name` says with which providers, see `PROVIDERS`.
 
     threads: of one operator; 0 lets ONNX Runtime choose (one for each physical core). `spin`: its threads wait busily
     for the next operator. That is a little faster alone on a machine, and burns the cores that decoding needs; so it
     is off.
-    Raises BundleError for a graph that does not load or has other inputs and outputs than a bundle's.
+    Raises MissingDependency without ONNX Runtime, its provider or the GPU for it; BundleError for a graph that does not
+    load or has other inputs and outputs than a bundle's.
     """
 
-    name = "onnxruntime"
-    batch_size = 1
-
-    def __init__(self, path: Path, *, threads: int = 0, spin: bool = False) -> None:
+    def __init__(self, path: Path, *, threads: int = 0, spin: bool = False, name: str = "onnxruntime") -> None:
+        self.name = name
+        self.batch_size = 1 if name == "onnxruntime" else 8
         try:
             import onnxruntime as ort
         except ModuleNotFoundError as err:
             raise MissingDependency("ONNX Runtime is not installed: pip install 'tenclip[serve]'") from err
+        _check_provider(name)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -37,9 +59,16 @@ class OnnxRuntime:
         options.log_severity_level = 3  # errors only; its warnings are about graph rewrites that nobody can act on
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session: Any = ort.InferenceSession(str(path), options, providers=PROVIDERS[name])
         except Exception as err:  # its exceptions share no base class but Exception
             raise BundleError(f"{path}: ONNX Runtime cannot load it: {_first_line(err)}") from err
+        # It falls back to the CPU without a word where a provider's libraries are not found.
+        wanted, got = PROVIDERS[name][0][0], self._session.get_providers()
+        if wanted not in got:
+            raise MissingDependency(
+                f"{name}: ONNX Runtime could not start {wanted} and would run on {got[0]}; are CUDA, cuDNN and, for "
+                "TensorRT, its libraries installed in the versions it was built for?"
+            )
         inputs = [i.name for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]
         if inputs != ["clips"] or not set(OUTPUTS) <= set(outputs):
@@ -49,6 +78,14 @@ class OnnxRuntime:
         check_clips(clips)
         logits, features = self._session.run(OUTPUTS, {"clips": np.ascontiguousarray(clips)})
         return Outputs(logits, features)
+
+
+def _check_provider(name: str) -> None:
+    lacking = missing_provider(name)
+    if lacking is None and name != "onnxruntime" and cuda.gpu_name() is None:
+        lacking = "an NVIDIA GPU with its driver (libcuda.so.1)"
+    if lacking is not None:
+        raise MissingDependency(f"{name} needs {lacking}; it is not here, so take onnxruntime or openvino")
 
 
 def _first_line(err: Exception) -> str:

@@ -48,6 +48,9 @@ class OpenVinoRuntime:
                 self._model.output(name)
         except Exception as err:  # OpenVINO raises RuntimeError for everything
             raise BundleError(f"{path}: OpenVINO cannot load it: {_last_line(err)}") from err
+        # A graph that says bfloat16 itself was checked as such.
+        if any(op.get_output_element_type(0) == ov.Type.bf16 for op in self._model.get_ops() if op.get_output_size()):
+            self._config["INFERENCE_PRECISION_HINT"] = "bf16"
         self._requests: dict[tuple[int, ...], Any] = {}  # by (T,H,W)
 
     def run(self, clips: Clips) -> Outputs:

@@ -1,0 +1,103 @@
+"""The NVIDIA GPU of this machine, asked of its driver: no CUDA toolkit and no Python package is needed to find out.
+
+Also the few calls that the TensorRT runtime needs: memory, copies, a stream. (CUDA Driver API, `libcuda`.)
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import MissingDependency, ServerError
+
+LIBRARIES = ("libcuda.so.1", "nvcuda.dll")
+
+
+@functools.cache
+def driver() -> Any | None:
+    """The driver's library, initialised; None where there is none, or no GPU that it drives."""
+    for name in LIBRARIES:
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        count = ctypes.c_int()
+        if library.cuInit(0) == 0 and library.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value:
+            return library
+    return None
+
+
+@functools.cache
+def gpu_name() -> str | None:
+    """Of the first GPU, such as "NVIDIA A10G"; None where there is none."""
+    library = driver()
+    if library is None:
+        return None
+    device, name = ctypes.c_int(), ctypes.create_string_buffer(256)
+    _check(library.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+    _check(library.cuDeviceGetName(name, len(name), device), "cuDeviceGetName")
+    return name.value.decode()
+
+
+class Device:
+    """The first GPU's primary context, which TensorRT and ONNX Runtime share, with a stream and its buffers."""
+
+    def __init__(self) -> None:
+        library = driver()
+        if library is None:
+            raise MissingDependency("no NVIDIA GPU here, or no driver for it (libcuda.so.1)")
+        self._cuda = library
+        device, self._context, self._stream = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_void_p()
+        _check(library.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")
+        _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "cuDevicePrimaryCtxRetain")
+        with self:
+            _check(library.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
+
+    def __enter__(self) -> Self:
+        # A context belongs to a thread, and the one that runs clips is not the one that loaded the engine.
+        _check(self._cuda.cuCtxPushCurrent_v2(self._context), "cuCtxPushCurrent")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        old = ctypes.c_void_p()
+        self._cuda.cuCtxPopCurrent_v2(ctypes.byref(old))
+
+    @property
+    def stream(self) -> int:
+        """The stream's handle."""
+        return int(self._stream.value or 0)
+
+    def allocate(self, num_bytes: int) -> int:
+        """Address of so many bytes of the GPU's memory."""
+        address = ctypes.c_uint64()
+        _check(self._cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
+        return int(address.value)
+
+    def free(self, address: int) -> None:
+        self._cuda.cuMemFree_v2(ctypes.c_uint64(address))
+
+    def upload(self, address: int, array: NDArray[Any]) -> None:
+        """Copy a contiguous array to the GPU; it must live until `wait`."""
+        source, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+        _check(self._cuda.cuMemcpyHtoDAsync_v2(ctypes.c_uint64(address), source, size, self._stream), "cuMemcpyHtoD")
+
+    def download(self, address: int, array: NDArray[np.float32]) -> None:
+        """Copy from the GPU into a contiguous array; it is filled after `wait`."""
+        target, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
+        _check(self._cuda.cuMemcpyDtoHAsync_v2(target, ctypes.c_uint64(address), size, self._stream), "cuMemcpyDtoH")
+
+    def wait(self) -> None:
+        """Until everything on the stream is done."""
+        _check(self._cuda.cuStreamSynchronize(self._stream), "cuStreamSynchronize")
+
+
+def _check(code: int, call: str) -> None:
+    if code != 0:
+        raise ServerError(f"the CUDA driver answers {call} with error {code}")

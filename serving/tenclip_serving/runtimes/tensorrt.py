@@ -1,0 +1,111 @@
+"""TensorRT 10 and 11: engines that `tenclip export --format tensorrt` built for this GPU with this version.
+
+An engine runs on the kind of GPU and the version of TensorRT that built it, so both are in its path:
+`tensorrt/NVIDIA-A10G_trt11.4.1/fp16.plan`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import BundleError, MissingDependency
+from tenclip_serving.runtimes import cuda
+from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+
+
+def engine_key(gpu: str, tensorrt_version: str) -> str:
+    """The name of the folder for a GPU and a version.
+
+    >>> engine_key("NVIDIA A100-SXM4-40GB", "11.4.1.15")
+    'NVIDIA-A100-SXM4-40GB_trt11.4.1.15'
+    """
+    return f"{re.sub(r'[^A-Za-z0-9.]+', '-', gpu).strip('-')}_trt{tensorrt_version}"
+
+
+def local_key() -> str | None:
+    """`engine_key` of this machine; None without a GPU or without TensorRT. TensorRT is not imported to find out."""
+    gpu = cuda.gpu_name()
+    try:
+        return None if gpu is None else engine_key(gpu, version("tensorrt"))
+    except PackageNotFoundError:
+        return None
+
+
+def load_tensorrt() -> Any:
+    """The module, on a machine that has a GPU for it. Raises MissingDependency that says what is missing."""
+    missing = [] if cuda.gpu_name() is not None else ["an NVIDIA GPU with its driver (libcuda.so.1)"]
+    try:
+        import tensorrt
+    except (ModuleNotFoundError, ImportError) as err:
+        missing.append(f"the tensorrt package ({err}): pip install 'tenclip[gpu]'")
+    if missing:
+        raise MissingDependency(f"TensorRT needs {' and '.join(missing)}")
+    return tensorrt
+
+
+class TensorRtRuntime:
+    """An engine with one execution context. Clips larger than its batch run in several goes.
+
+    Raises MissingDependency without TensorRT or a GPU, BundleError for an engine of another GPU or version.
+    """
+
+    name = "tensorrt"
+
+    def __init__(self, path: Path, *, threads: int = 0) -> None:
+        self._trt = load_tensorrt()
+        here = local_key()
+        if path.parent.name != here:
+            raise BundleError(f"{path}: an engine of {path.parent.name}; this machine is {here}: export it here")
+        self._device = cuda.Device()
+        self._logger = self._trt.Logger(self._trt.Logger.ERROR)
+        with self._device:
+            self._runtime = self._trt.Runtime(self._logger)
+            self._engine = self._runtime.deserialize_cuda_engine(path.read_bytes())
+            if self._engine is None:
+                raise BundleError(f"{path}: TensorRT cannot load this engine; export it again on this machine")
+            self._context = self._engine.create_execution_context()
+        # Profile 0 has the largest batch; see `tensorrt_engine.PROFILE`.
+        _, optimal, largest = self._engine.get_tensor_profile_shape("clips", 0)
+        self.batch_size, self._max_batch = int(optimal[0]), int(largest[0])
+        self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
+
+    def run(self, clips: Clips) -> Outputs:
+        check_clips(clips)
+        with self._device:
+            parts = [self._run(clips[i : i + self._max_batch]) for i in range(0, len(clips), self._max_batch)]
+        return Outputs(np.concatenate([p.logits for p in parts]), np.concatenate([p.features for p in parts]))
+
+    def _run(self, clips: Clips) -> Outputs:
+        clips = np.ascontiguousarray(clips)
+        if not self._context.set_input_shape("clips", clips.shape):
+            raise ValueError(f"the engine was built for other clips than {clips.shape}")
+        self._context.set_tensor_address("clips", self._buffer("clips", clips.nbytes))
+        self._device.upload(self._buffers["clips"][0], clips)
+        results: dict[str, NDArray[np.float32]] = {}
+        for name in ("logits", "features"):
+            shape = tuple(self._context.get_tensor_shape(name))
+            results[name] = np.empty(shape, np.float32)
+            self._context.set_tensor_address(name, self._buffer(name, 4 * math.prod(shape)))
+        if not self._context.execute_async_v3(self._device.stream):
+            raise BundleError("TensorRT could not run the engine")
+        for name, array in results.items():
+            self._device.download(self._buffers[name][0], array)
+        self._device.wait()
+        return Outputs(results["logits"], results["features"])
+
+    def _buffer(self, name: str, num_bytes: int) -> int:
+        """Address of a buffer of at least that size; it grows and never shrinks."""
+        address, size = self._buffers.get(name, (0, 0))
+        if size < num_bytes:
+            if address:
+                self._device.free(address)
+            address = self._device.allocate(num_bytes)
+            self._buffers[name] = (address, num_bytes)
+        return address
