@@ -13,7 +13,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from pathlib import Path
@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenclip_api.errors import BundleError, ParityError
+from tenclip_api.errors import BundleError, ParityError, TenclipError
 from tenclip_export import speed
 from tenclip_export.golden import golden_clips
 from tenclip_export.onnx_graph import export_onnx
 from tenclip_export.parity import Reference, Row, compare, make_reference, summarise, tolerance_for
-from tenclip_serving.runtimes import available_runtimes, create_runtime
+from tenclip_export.variants import Refused, Source, Wanted, check_calibration, make_variant, settle, wanted_variants
+from tenclip_serving.runtimes import available_runtimes, create_runtime, reads
 from tenclip_training.checkpoint import weights_sha256
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import (
@@ -63,6 +64,9 @@ def export_bundle(
     default_protocol: str = DEFAULT_PROTOCOL,
     provenance: dict[str, Any] | None = None,
     runtimes: Sequence[str] | None = None,
+    variants: Sequence[str] = (),
+    formats: Sequence[str] = (),
+    calibration: Clips | None = None,
     overwrite: bool = False,
     measure: bool = False,
     progress: Progress = lambda _: None,
@@ -73,12 +77,17 @@ def export_bundle(
     version: None takes the next free integer. labels: None names classes by their index, and the bundle says so.
     clips, fully_convolutional_clips: real clips, uint8 [B,T,H,W,3] at `clip_spec.crop` and at
     `clip_spec.fully_convolutional_crop`, to be among the golden ones. runtimes: None checks every installed one.
+    variants, formats: see `tenclip_export.variants`; the float32 ONNX graph is always there. One that no runtime here
+    executes within its bound is left out, and `provenance["refused_variants"]` says why. calibration: clips of real
+    videos, uint8 [N,T,H,W,3] at `clip_spec.crop`, for int8.
     measure: also time each runtime. on_row: called with every line of the parity table, those that fail included.
 
     Raises ParityError when a runtime drifts beyond the tolerance, and BundleError for a version that exists (unless
     `overwrite`), weights that are not finite, labels that do not fit, a model that does not export, or a directory that
     cannot be written. Nothing is left behind then.
     """
+    wanted = wanted_variants(variants, formats)
+    check_calibration(wanted, calibration)
     model = _for_export(model, clip_spec)
     labels, label_source = _labels(labels, model.num_classes)
     home = Path(out_dir) / name
@@ -102,14 +111,28 @@ def export_bundle(
         references = _references(model, clip_spec, clips, fully_convolutional_clips)
         _write_golden(stage / "golden.npz", references[0])
         tolerance = tolerance_for(references)
-        rows, speeds = _check(stage, variant, references, tolerance, runtimes, measure, progress, on_row)
+        checks = _Checks(
+            stage=stage,
+            references=references,
+            names=_runtimes(runtimes, formats),
+            progress=progress,
+            on_row=on_row,
+            timer=speed.Timer(model, clip_spec) if measure else None,
+        )
+        checks.require(variant, tolerance)
+        source = Source(model=model, spec=clip_spec, stage=stage, graph=stage / variant.path, calibration=calibration)
+        others, refused = _other_variants(wanted, source, checks, tolerance)
         info = replace(
             info,
-            variants=(variant,),
+            variants=(variant, *others),
             tolerance=tolerance,
-            parity=summarise(rows),
-            speed=speeds,
-            provenance={**(provenance or {}), **_export_provenance(model, references)},
+            parity=summarise(checks.rows),
+            speed=tuple(checks.speeds),
+            provenance={
+                **(provenance or {}),
+                **_export_provenance(model, references),
+                **({"refused_variants": refused} if refused else {}),
+            },
         )
         path = _publish(stage, home, info, automatic=version is None, overwrite=overwrite)
     return read_bundle(path)
@@ -147,7 +170,7 @@ def _labels(labels: Sequence[str] | None, num_classes: int) -> tuple[tuple[str, 
 @contextlib.contextmanager
 def _staging(home: Path, name: str) -> Iterator[Path]:
     """A hidden directory in `home`, gone afterwards unless it was renamed; `home` too where it was new and empty."""
-    if not NAME_PATTERN.match(name):
+    if not NAME_PATTERN.fullmatch(name):
         raise BundleError(
             f"bundle name {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
@@ -170,7 +193,7 @@ def _staging(home: Path, name: str) -> Iterator[Path]:
 def _version(home: Path, version: str | None, *, overwrite: bool) -> str:
     if version is None:
         return next_version(home)
-    if not NAME_PATTERN.match(version):
+    if not NAME_PATTERN.fullmatch(version):
         raise BundleError(
             f"version {version!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
         )
@@ -215,40 +238,103 @@ def _write_golden(path: Path, reference: Reference) -> None:
     )
 
 
-def _check(
-    stage: Path,
-    variant: Variant,
-    references: Sequence[Reference],
-    tolerance: Tolerance,
-    names: Sequence[str] | None,
-    measure: bool,
-    progress: Progress,
-    on_row: Callable[[Row], None],
-) -> tuple[tuple[Row, ...], tuple[Speed, ...]]:
-    """Every runtime against torch, at every crop; raises ParityError when one is beyond the tolerance."""
-    names = available_runtimes() if names is None else names
+def _runtimes(names: Sequence[str] | None, formats: Sequence[str]) -> tuple[str, ...]:
+    if names is None:
+        names = available_runtimes()
+        if "torch" in formats:
+            names = (*names, "torch")
     if not names:
         raise BundleError("no runtime is installed, so nothing can be checked: pip install 'tenclip[export]'")
-    rows: list[Row] = []
-    speeds: list[Speed] = []
-    for name in names:
-        progress(f"checking {name}")
-        runtime = create_runtime(name, stage / variant.path)
-        for reference in references:
-            rows.append(compare(reference, runtime.run, tolerance, variant=variant.name, runtime=name))
-            on_row(rows[-1])
-        if measure:
-            progress(f"timing {name}")
-            speeds.append(speed.measure(runtime, references[0].clips, variant=variant.name))
-    failed = [row for row in rows if not row.passed]
-    if failed:
-        worst = max(failed, key=lambda row: row.relative_l2)
-        raise ParityError(
-            f"{len(failed)} of {len(rows)} checks are beyond the tolerance; the worst is {worst.runtime} at crop "
-            f"{worst.crop}: logits {worst.relative_l2:.2e} (allowed {tolerance.logits:.2e}), features "
-            f"{worst.features_relative_l2:.2e} (allowed {tolerance.features:.2e}). Nothing was written"
-        )
-    return tuple(rows), tuple(speeds)
+    return tuple(names)
+
+
+@dataclass(kw_only=True)
+class _Checks:
+    """Every variant on every runtime that reads it, at every crop; `rows` and `speeds` grow."""
+
+    stage: Path
+    references: Sequence[Reference]
+    names: Sequence[str]
+    progress: Progress
+    on_row: Callable[[Row], None]
+    timer: speed.Timer | None
+    rows: list[Row] = field(default_factory=list)
+    speeds: list[Speed] = field(default_factory=list)
+
+    def check(self, variant: Variant, tolerance: Tolerance) -> list[Row]:
+        """One runtime after the other; one that cannot load the variant gives no rows. The speed of those that pass."""
+        found: list[Row] = []
+        for name in self.names:
+            if reads(name, variant.format, variant.path):
+                found += self._check_on(name, variant, tolerance)
+        return found
+
+    def require(self, variant: Variant, tolerance: Tolerance) -> None:
+        """Check the variant that must be right everywhere. Raises ParityError where it is not."""
+        rows = self.check(variant, tolerance)
+        failed = [row for row in rows if not row.passed]
+        if failed:
+            worst = max(failed, key=lambda row: row.relative_l2)
+            raise ParityError(
+                f"{len(failed)} of {len(rows)} checks are beyond the tolerance; the worst is {worst.runtime} at crop "
+                f"{worst.crop}: logits {worst.relative_l2:.2e} (allowed {tolerance.logits:.2e}), features "
+                f"{worst.features_relative_l2:.2e} (allowed {tolerance.features:.2e}). Nothing was written"
+            )
+
+    def _check_on(self, name: str, variant: Variant, tolerance: Tolerance) -> list[Row]:
+        self.progress(f"checking {variant.name} on {name}" if variant.name != "fp32" else f"checking {name}")
+        try:
+            runtime = create_runtime(name, self.stage / variant.path)
+        except TenclipError:
+            if variant.tolerance is None:
+                raise
+            return []  # reduced precision that this runtime has no kernels for
+        rows = [compare(r, runtime.run, tolerance, variant=variant.name, runtime=name) for r in self.references]
+        for row in rows:
+            self.rows.append(row)
+            self.on_row(row)
+        if self.timer is not None and all(row.passed for row in rows):
+            self.progress(f"timing {variant.name} on {name}")
+            self.speeds.append(self.timer.measure(runtime, self.references[0].clips, variant=variant.name))
+        return rows
+
+
+def _other_variants(
+    wanted: Sequence[Wanted], source: Source, checks: _Checks, tolerance: Tolerance
+) -> tuple[list[Variant], list[dict[str, str]]]:
+    """(those within their bound on some runtime, why the others are left out). What is left out leaves no files."""
+    kept: list[Variant] = []
+    refused: list[dict[str, str]] = []
+    for one in wanted:
+        checks.progress(f"making {one.name}")
+        before = set(source.stage.rglob("*"))
+        try:
+            variant = make_variant(one, source)
+            rows = checks.check(variant, variant.tolerance or tolerance)
+            _require_a_runtime(variant, rows, checks.names)
+        except Refused as reason:
+            refused.append({"variant": one.name, "reason": str(reason)})
+            for path in set(source.stage.rglob("*")) - before:
+                if path.is_file():
+                    path.unlink()
+            continue
+        kept.append(settle(variant, rows))
+    return kept, refused
+
+
+def _require_a_runtime(variant: Variant, rows: Sequence[Row], names: Sequence[str]) -> None:
+    passing = {row.runtime for row in rows} - {row.runtime for row in rows if not row.passed}
+    if passing:
+        return
+    if not rows:
+        raise Refused(f"none of {', '.join(names)} executes it here")
+    bound = variant.tolerance or Tolerance()
+    figures = "; ".join(
+        f"{r.runtime} at crop {r.crop}: logits {r.relative_l2:.2e}, features {r.features_relative_l2:.2e}" for r in rows
+    )
+    raise Refused(
+        f"golden clips are too far off (allowed: logits {bound.logits}, features {bound.features}): {figures}"
+    )
 
 
 def _export_provenance(model: VideoModel, references: Sequence[Reference]) -> dict[str, Any]:

@@ -53,6 +53,25 @@ def export(
     video: Annotated[
         list[Path] | None, typer.Option(help="A video whose clips to check parity on too. Repeatable.")
     ] = None,
+    variant: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Precisions, with commas: fp32, fp16, bf16, int8. One that drifts beyond its bound is left out.",
+        ),
+    ] = "fp32",
+    format: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="With commas: onnx, torch (programs for --runtime torch), tensorrt (engines for the GPU of this "
+            "machine).",
+        ),
+    ] = "onnx",
+    calibration: Annotated[
+        list[Path] | None,
+        typer.Option(help="A video, or a folder of videos, to calibrate int8 on. Repeatable.", show_default=False),
+    ] = None,
     target: Annotated[
         list[TargetOption] | None,
         typer.Option(
@@ -79,12 +98,15 @@ def export(
       tenclip export runs/moves/best.pt --out models --name moves --measure
       tenclip export best.pt --labels labels.txt --video sample.mp4 --json
       tenclip export r2plus1d_34_clip32_ft_kinetics.pth --family ig65m-32f --labels kinetics400.txt
+      tenclip export best.pt --variant fp16,int8 --calibration videos/ --measure
+      tenclip export best.pt --variant bf16 --format torch,tensorrt
       tenclip export best.pt --target torchserve --target triton
     """
     from rich.console import Console
 
     from tenclip_api.errors import ParityError
     from tenclip_export.bundle_writer import export_bundle
+    from tenclip_export.calibration import calibration_clips
     from tenclip_export.console import Steps
     from tenclip_export.targets import check_targets, export_targets
     from tenclip_training.loaders import load_any
@@ -97,6 +119,8 @@ def export(
         loaded = load_any(checkpoint, family=family)
         names = _labels(labels, loaded.model.num_classes) if labels is not None else loaded.labels
         clips = _real_clips(video or [], loaded.clip_spec)
+        if calibration:
+            steps.step("reading clips to calibrate on")
         try:
             bundle = export_bundle(
                 loaded.model,
@@ -110,6 +134,9 @@ def export(
                 family=loaded.family,
                 default_protocol=loaded.protocol,
                 provenance={**loaded.provenance, "checkpoint": checkpoint.name},
+                variants=_listed(variant),
+                formats=_listed(format),
+                calibration=calibration_clips(calibration, loaded.clip_spec) if calibration else None,
                 overwrite=overwrite,
                 measure=measure,
                 progress=steps.step,
@@ -185,6 +212,10 @@ def model_name(checkpoint: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("._-")[:128] or "model"
 
 
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
 def _labels(path: Path, num_classes: int) -> tuple[str, ...]:
     from tenclip_api.errors import BundleError
     from tenclip_training.manifest import read_labels
@@ -232,6 +263,8 @@ def _print_export(bundle: Bundle | None, rows: list[Row], written: tuple[Written
     info = bundle.info
     if info.speed:
         console.print(speed_table(info.speed))
+    for refused in info.provenance.get("refused_variants", ()):
+        console.print(f"[yellow]left out[/] {escape(refused['variant'])}: {escape(refused['reason'])}", highlight=False)
     for note in info.provenance.get("notes", ()):
         console.print(f"[yellow]note[/] {escape(note)}", highlight=False)
     classes = f"{info.num_classes} classes"

@@ -78,7 +78,7 @@ def export_onnx(model: nn.Module, spec: ClipSpec, path: Path) -> tuple[Path, ...
         raise BundleError("the ONNX exporter returned nothing")
     graph = program.model
     _tidy(graph)
-    return _save(graph, path)
+    return save_graph(graph, path)
 
 
 @contextlib.contextmanager
@@ -133,7 +133,8 @@ def _plain_reshapes(model: ir.Model) -> None:
     ir.passes.common.RemoveUnusedNodesPass()(model)
 
 
-def _save(model: ir.Model, path: Path) -> tuple[Path, ...]:
+def save_graph(model: ir.Model, path: Path) -> tuple[Path, ...]:
+    """Write a graph, its weights beside it where they are too large, and check it; returns the files written."""
     weight_bytes = sum(v.const_value.nbytes for v in model.graph.initializers.values() if v.const_value is not None)
     if weight_bytes <= MAX_INLINE_BYTES:
         ir.save(model, path)

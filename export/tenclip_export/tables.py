@@ -19,7 +19,7 @@ def parity_table(rows: Sequence[Row], tolerance: Tolerance | None = None) -> Tab
     """One line for each variant, runtime and crop."""
     caption = None
     if tolerance is not None:
-        caption = f"allowed: logits {tolerance.logits:.1e}, features {tolerance.features:.1e} (relative L2)"
+        caption = f"allowed for fp32: logits {tolerance.logits:.1e}, features {tolerance.features:.1e} (relative L2)"
     table = Table(title="runtimes against torch, golden clips", title_justify="left", caption=caption)
     for column in ("variant", "runtime"):
         table.add_column(column)
@@ -46,10 +46,13 @@ def speed_table(speeds: Sequence[Speed]) -> Table:
     table = Table(title=f"speed on {machine}", title_justify="left")
     for column in ("variant", "runtime"):
         table.add_column(column)
-    for column in ("clips/s", "batch", "threads"):
+    for column in ("clips/s", "GFLOP/s", "of sgemm", "batch", "threads"):
         table.add_column(column, justify="right")
     for s in sorted(speeds, key=lambda s: -s.clips_per_second):
-        table.add_row(s.variant, s.runtime, f"{s.clips_per_second:.3g}", str(s.batch_size), str(s.threads))
+        gflops = "" if s.gflops_per_second is None else f"{s.gflops_per_second:.3g}"
+        share = "" if s.sgemm_share is None else f"{s.sgemm_share:.0%}"
+        clips = f"{s.clips_per_second:.3g}"
+        table.add_row(s.variant, s.runtime, clips, gflops, share, str(s.batch_size), str(s.threads))
     return table
 
 
@@ -94,6 +97,8 @@ def export_summary(bundle: Bundle | None, rows: Sequence[Row]) -> dict[str, Any]
             "architecture": info.architecture,
             "num_classes": info.num_classes,
             "feature_dim": info.feature_dim,
+            "variants": [{"name": v.name, "format": v.format, "path": v.path} for v in info.variants],
+            "refused_variants": info.provenance.get("refused_variants", []),
             "label_source": info.label_source,
             "family": info.family,
             "default_protocol": info.default_protocol,

@@ -207,8 +207,8 @@ class TestWriting:
         assert everything_below(tmp_path) == []
 
     def test_a_spec_of_another_crop(self, model: VideoModel, tmp_path: Path) -> None:
-        with pytest.raises(BundleError, match="made for 32 pixels, its ClipSpec crops to 48"):
-            export_bundle(model, ClipSpec(num_frames=8, crop=48, fully_convolutional_crop=None), tmp_path, name="m")
+        with pytest.raises(BundleError, match="made for 32 pixels, its ClipSpec crops to 24"):
+            export_bundle(model, ClipSpec(num_frames=8, crop=24, fully_convolutional_crop=None), tmp_path, name="m")
 
     def test_a_file_where_the_directory_should_be(self, model: VideoModel, spec: ClipSpec, tmp_path: Path) -> None:
         (tmp_path / "models").write_text("not a directory")

@@ -1,0 +1,65 @@
+"""The network as a torch program (`torch.export`), for the torch runtime: bfloat16 and channels-last on GPUs."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tenclip_api.errors import BundleError
+from tenclip_export.onnx_graph import ServedModel
+from tenclip_training.models import VideoModel
+from tenclip_training.models.blocks import Execution
+from tenclip_video.spec import ClipSpec
+
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Names of what lies behind the pool.
+HEADS = ("hidden", "fc")
+
+
+class _HalfTrunk(nn.Module):
+    """`network` with its feature map in another precision; the head stays in float32, as in the ONNX graphs."""
+
+    def __init__(self, network: VideoModel, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network.to(dtype)
+        for name in HEADS:
+            part = getattr(network, name, None)
+            if isinstance(part, nn.Module):
+                part.float()
+        compute = network.feature_map
+
+        def feature_map(clips: Tensor) -> Tensor:
+            return compute(clips.to(dtype)).float()
+
+        network.feature_map = feature_map  # type: ignore[method-assign]
+
+    def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        logits, features = self.network(clips)
+        return logits, features
+
+
+def write_program(
+    model: VideoModel, spec: ClipSpec, path: Path, *, precision: str = "fp32", execution: Execution = "conv2d"
+) -> tuple[Path, ...]:
+    """`model` (eval mode) with the normalisation of `spec` as a program: uint8 clips in, float32 outputs.
+
+    execution: see `Conv3d`; the factorised convolutions run as 2D ones by default, the faster way in torch.
+    Raises BundleError for a model that cannot be exported.
+    """
+    network = copy.deepcopy(model).cpu().eval()
+    network.set_execution(execution)
+    served = ServedModel(_HalfTrunk(network, DTYPES[precision]), spec).eval()
+    example = torch.zeros((2, spec.num_frames, spec.crop, spec.crop + 2, 3), dtype=torch.uint8)
+    sides = {0: torch.export.Dim.AUTO, 2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO}
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(served, (example,), dynamic_shapes=(sides,))
+            torch.export.save(program, path)
+    except Exception as err:  # the exporter raises whatever the traced code raises
+        raise BundleError(f"the model cannot be exported as a torch program: {err}") from err
+    return (path,)

@@ -1,0 +1,284 @@
+"""Reduced precision, torch programs, TensorRT's rules: each made from the bundle's own graph, and what refuses them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from tenclip_api.errors import BundleError, InvalidRequest, MissingDependency, ParityError
+from tenclip_export import bundle_writer, variants
+from tenclip_export.bundle_writer import export_bundle
+from tenclip_export.golden import waves_clip
+from tenclip_export.parity import relative_l2
+from tenclip_export.tensorrt_engine import configure, source_graph, write_engine
+from tenclip_export.variants import BOUNDS, Wanted, wanted_variants
+from tenclip_export.variants.half import write_half
+from tenclip_export.variants.int8 import MIN_CLIPS, Bound, split_clips
+from tenclip_serving.parity import replay
+from tenclip_serving.repository import load_model
+from tenclip_serving.runtimes import create_runtime, cuda
+from tenclip_serving.runtimes.tensorrt import engine_key
+from tenclip_training.models import VideoModel
+from tenclip_video.bundle import Bundle, Tolerance, read_bundle
+from tenclip_video.spec import ClipSpec
+
+
+def moving_clips(count: int, frames: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.stack([waves_clip(frames, size, np.random.default_rng(100 + i)) for i in range(count)])
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    def copy(model: VideoModel, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
+        path.write_bytes((bundle.path / "model.onnx").read_bytes())
+        return (path,)
+
+    monkeypatch.setattr(bundle_writer, "export_onnx", copy)
+
+
+@pytest.fixture(scope="module")
+def reduced(bundle: Bundle, model: VideoModel, spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With every variant that this machine can make."""
+
+    def copy(model: VideoModel, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
+        path.write_bytes((bundle.path / "model.onnx").read_bytes())
+        return (path,)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_writer, "export_onnx", copy)
+        # A network of random weights answers clips outside its calibration by chance.
+        patch.setitem(variants.BOUNDS, "int8", Tolerance(logits=2.0, features=2.0))
+        patch.setattr(variants, "INT8_BOUND", Bound(top1_agreement=0.5, logits=0.3))
+        return export_bundle(
+            model,
+            spec,
+            tmp_path_factory.mktemp("reduced"),
+            name="m",
+            variants=["fp32", "fp16", "bf16", "int8"],
+            calibration=moving_clips(MIN_CLIPS, spec.num_frames, spec.crop),
+        )
+
+
+@pytest.fixture(scope="module")
+def programs(bundle: Bundle, model: VideoModel, spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """With torch programs."""
+    return export_bundle(
+        model,
+        spec,
+        tmp_path_factory.mktemp("programs"),
+        name="m",
+        variants=["bf16"],
+        formats=["torch"],
+        runtimes=["onnxruntime", "torch"],
+    )
+
+
+class TestBundle:
+    def test_every_variant_is_listed_with_its_own_tolerance(self, reduced: Bundle) -> None:
+        found = {(v.name, v.format): v for v in read_bundle(reduced.path).info.variants}
+        assert set(found) == {("fp32", "onnx"), ("fp16", "onnx"), ("bf16", "onnx"), ("int8", "openvino")}
+        assert found["fp32", "onnx"].tolerance is None
+        assert found["fp16", "onnx"].tolerance == BOUNDS["fp16"]
+        int8 = found["int8", "openvino"].tolerance
+        assert int8 is not None
+        assert 0.1 <= int8.logits <= 2 * 1.3
+        assert sorted(found["int8", "openvino"].files) == ["openvino/int8.bin", "openvino/int8.xml"]
+
+    def test_parity_names_variant_and_runtime(self, reduced: Bundle) -> None:
+        parity = {(p.variant, p.runtime): p for p in reduced.info.parity}
+        assert {("fp16", "onnxruntime"), ("fp16", "openvino"), ("int8", "openvino")} <= set(parity)
+        assert 1e-5 < parity["fp16", "onnxruntime"].relative_l2 < BOUNDS["fp16"].logits
+        assert ("bf16", "onnxruntime") not in parity, "it has no kernels for it"
+
+    @pytest.mark.parametrize(
+        ("runtime", "variant"),
+        [("onnxruntime", "fp16"), ("openvino", "bf16"), ("openvino", "int8")],
+    )
+    def test_each_is_served_when_asked_for(self, reduced: Bundle, runtime: Any, variant: Any) -> None:
+        model = load_model(reduced.path, runtime=runtime, variant=variant)
+        assert (model.runtime.name, model.variant, model.runtime_reason) == (runtime, variant, "asked for")
+
+    def test_auto_takes_full_precision_where_nothing_was_measured(self, reduced: Bundle) -> None:
+        assert load_model(reduced.path).variant == "fp32"
+
+    def test_reduced_precision_would_not_pass_as_float32(self, reduced: Bundle) -> None:
+        with pytest.raises(ParityError, match="drifts"):
+            replay(reduced, create_runtime("openvino", reduced.path / "openvino" / "int8.xml"))
+
+    def test_a_runtime_that_is_not_here(self, reduced: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(cuda, "gpu_name", lambda: None)
+        for runtime in ("onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt"):
+            with pytest.raises(MissingDependency, match=f"runtime {runtime} needs .*what works here: openvino"):
+                load_model(reduced.path, runtime=runtime)
+            with pytest.raises(MissingDependency):
+                create_runtime(runtime, reduced.path / "model.onnx")
+
+
+def test_a_variant_that_the_bundle_lacks(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match="no variant int8, only fp32; `tenclip export --variant int8` makes one"):
+        load_model(bundle.path, variant="int8")
+    with pytest.raises(BundleError, match=r"formats: onnx; runtimes: torch"):
+        load_model(bundle.path, runtime="torch")
+
+
+@pytest.mark.usefixtures("cheap")
+class TestRefused:
+    def test_figures_are_told_and_no_files_stay(
+        self, model: VideoModel, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        strict = Tolerance(logits=1e-6, features=1e-6)
+        monkeypatch.setitem(variants.BOUNDS, "fp16", strict)
+        monkeypatch.setattr(variants, "INT8_BOUND", Bound(top1_agreement=1.0, logits=1e-6))
+        calibration = moving_clips(MIN_CLIPS, spec.num_frames, spec.crop)
+        out = export_bundle(
+            model, spec, tmp_path, name="m", variants=["fp16", "int8"], calibration=calibration, measure=False
+        )
+        assert [v.name for v in out.info.variants] == ["fp32"]
+        half, int8 = out.info.provenance["refused_variants"]
+        assert (half["variant"], int8["variant"]) == ("fp16", "int8")
+        assert "logits 1e-06" in half["reason"]
+        assert "openvino at crop 32" in half["reason"]
+        assert "on 4 held-out clips int8 has the best class of float32 on" in int8["reason"]
+        assert sorted(p.name for p in out.path.rglob("*") if p.is_file()) == [
+            "bundle.json", "golden.npz", "labels.txt", "model.onnx",
+        ]  # fmt: skip
+        assert "refused_variants" in json.loads((out.path / "bundle.json").read_text())["provenance"]
+
+    def test_int8_wants_clips(self, model: VideoModel, spec: ClipSpec, tmp_path: Path) -> None:
+        with pytest.raises(InvalidRequest, match="give videos or folders with --calibration"):
+            export_bundle(model, spec, tmp_path, name="m", variants=["int8"])
+        few = moving_clips(MIN_CLIPS - 1, spec.num_frames, spec.crop)
+        with pytest.raises(InvalidRequest, match=f"at least {MIN_CLIPS} clips .* got {MIN_CLIPS - 1}"):
+            export_bundle(model, spec, tmp_path, name="m", variants=["int8"], calibration=few)
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(InvalidRequest, match="no variant int4; there are fp32, fp16, bf16, int8"):
+        wanted_variants(["int4"], [])
+    with pytest.raises(InvalidRequest, match="no format mlir; there are onnx, torch, tensorrt"):
+        wanted_variants([], ["mlir"])
+
+
+def test_what_is_wanted() -> None:
+    assert wanted_variants([], []) == wanted_variants(["fp32"], ["onnx"]) == []
+    assert wanted_variants(["int8", "fp16"], ["torch"]) == [
+        Wanted(precision="fp16", format="onnx"),
+        Wanted(precision="int8", format="openvino"),
+        Wanted(precision="fp32", format="torch"),
+        Wanted(precision="fp16", format="torch"),
+    ]
+
+
+def test_held_out_clips_are_whole_pairs() -> None:
+    clips = np.arange(32, dtype=np.uint8).reshape(32, 1, 1, 1, 1)
+    calibration, held_out = split_clips(clips)
+    assert held_out.ravel().tolist() == [6, 7, 14, 15, 22, 23, 30, 31]
+    assert sorted([*calibration.ravel(), *held_out.ravel()]) == list(range(32))
+
+
+def test_torch_programs(programs: Bundle) -> None:
+    parity = {(p.variant, p.runtime): p for p in programs.info.parity}
+    assert parity["fp32", "torch"].relative_l2 < 1e-5
+    assert 1e-4 < parity["bf16", "torch"].relative_l2 < BOUNDS["bf16"].logits
+    found = {(v.name, v.format): v for v in programs.info.variants}
+    assert found["fp32", "torch"].tolerance is None
+    # The bfloat16 graph: ONNX Runtime has no kernels for it, and no other runtime was asked.
+    assert set(found) == {("fp32", "onnx"), ("fp32", "torch"), ("bf16", "torch")}
+    assert "none of onnxruntime, torch executes it" in programs.info.provenance["refused_variants"][0]["reason"]
+    for variant in ("fp32", "bf16"):
+        model = load_model(programs.path, runtime="torch", variant=variant, threads=1)
+        assert (model.runtime.name, model.variant) == ("torch", variant)
+    assert load_model(programs.path).runtime.name != "torch", "only when it is asked for"
+
+
+def test_a_program_that_does_not_load(tmp_path: Path) -> None:
+    (tmp_path / "model.pt2").write_bytes(b"nothing")
+    with pytest.raises(BundleError, match=r"model\.pt2: torch cannot load it as an exported program"):
+        create_runtime("torch", tmp_path / "model.pt2")
+
+
+class TestHalf:
+    def test_only_the_trunk_is_half(self, bundle: Bundle, tmp_path: Path) -> None:
+        (path,) = write_half(bundle.path / "model.onnx", tmp_path / "half.onnx", "fp16")
+        graph = onnx.load(path).graph
+        types = {i.name: i.data_type for i in graph.initializer}
+        convolutions = [n for n in graph.node if n.op_type == "Conv"]
+        assert convolutions
+        assert all(types[n.input[1]] == onnx.TensorProto.FLOAT16 for n in convolutions)
+        head = next(n for n in graph.node if n.op_type == "MatMul")
+        assert types[head.input[1]] == onnx.TensorProto.FLOAT
+        assert {o.type.tensor_type.elem_type for o in graph.output} == {onnx.TensorProto.FLOAT}
+        assert path.stat().st_size < 0.65 * (bundle.path / "model.onnx").stat().st_size
+
+    def test_weights_that_float16_cannot_hold(self, bundle: Bundle, tmp_path: Path) -> None:
+        graph = onnx.load(bundle.path / "model.onnx")
+        weight = next(i for i in graph.graph.initializer if i.name.endswith("weight"))
+        values = onnx.numpy_helper.to_array(weight).copy()
+        values.flat[0] = 1e5
+        weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+        onnx.save(graph, tmp_path / "large.onnx")
+        with pytest.raises(BundleError, match=r"holds 1e\+05, more than FLOAT16 can"):
+            write_half(tmp_path / "large.onnx", tmp_path / "half.onnx", "fp16")
+        assert write_half(tmp_path / "large.onnx", tmp_path / "half.onnx", "bf16")
+
+    def test_bfloat16_on_openvino(self, bundle: Bundle, tmp_path: Path) -> None:
+        (path,) = write_half(bundle.path / "model.onnx", tmp_path / "half.onnx", "bf16")
+        outputs = create_runtime("openvino", path).run(bundle.golden.clips)
+        assert 1e-4 < relative_l2(outputs.logits, bundle.golden.logits) < BOUNDS["bf16"].logits
+
+
+class TestTensorRt:
+    """What can be said without a GPU: which graph, which flags, which errors."""
+
+    @staticmethod
+    def fake(version: str) -> Any:
+        flags = {"TF32": "tf32"} | ({} if version.startswith("11") else {"FP16": "fp16", "BF16": "bf16"})
+        return SimpleNamespace(__version__=version, BuilderFlag=SimpleNamespace(**flags))
+
+    class Config:
+        def __init__(self) -> None:
+            self.flags = {"tf32"}
+
+        def set_flag(self, flag: str) -> None:
+            self.flags.add(flag)
+
+        def clear_flag(self, flag: str) -> None:
+            self.flags.discard(flag)
+
+    def test_ten_takes_flags_and_eleven_typed_graphs(self) -> None:
+        graphs = {"fp32": Path("a.onnx"), "fp16": Path("b.onnx")}
+        for version, precision, graph, flags in (
+            ("10.14.1", "fp16", "a.onnx", {"fp16"}),
+            ("10.14.1", "fp32", "a.onnx", set()),
+            ("11.4.1", "fp16", "b.onnx", set()),
+            ("11.4.1", "fp32", "a.onnx", set()),
+        ):
+            trt, config = self.fake(version), self.Config()
+            configure(trt, config, precision)
+            assert config.flags == flags, "never TensorFloat-32"
+            assert source_graph(trt, precision, graphs) == Path(graph)
+        with pytest.raises(BundleError, match=r"TensorRT 11\.4\.1 builds bf16 engines from bf16 graphs only"):
+            source_graph(self.fake("11.4.1"), "bf16", graphs)
+
+    def test_without_a_gpu_it_says_what_is_missing(
+        self, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(cuda, "gpu_name", lambda: None)
+        with pytest.raises(MissingDependency, match="TensorRT needs an NVIDIA GPU with its driver"):
+            write_engine({"fp32": tmp_path / "model.onnx"}, tmp_path, spec)
+
+    def test_engines_of_other_machines_are_passed_over(self, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+        from tenclip_serving import runtimes
+
+        here = engine_key("NVIDIA A10G", "11.4.1")
+        assert here == "NVIDIA-A10G_trt11.4.1"
+        monkeypatch.setattr(runtimes, "local_key", lambda: here)
+        assert runtimes.reads("tensorrt", "tensorrt", f"tensorrt/{here}/fp16.plan")
+        assert not runtimes.reads("tensorrt", "tensorrt", "tensorrt/NVIDIA-A100_trt11.4.1/fp16.plan")
