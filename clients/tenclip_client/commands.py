@@ -219,6 +219,9 @@ def models(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="Show this one in full.", show_default=False)
     ] = None,
+    catalog: Annotated[
+        bool, typer.Option("--catalog", help="No server: every architecture and family that can be loaded or trained.")
+    ] = False,
     server: Server = "127.0.0.1:7411",
     timeout: Timeout = 60.0,
     wait: Wait = False,
@@ -233,7 +236,13 @@ def models(
     \b
       tenclip models
       tenclip models actions:2 --json
+      tenclip models --catalog
     """
+    if catalog:
+        if name is not None:
+            raise typer.BadParameter("--catalog lists everything; leave the name out")
+        _print_catalog(as_json)
+        return
     from tenclip_client import Client
     from tenclip_client.cli.render import print_model, print_models
 
@@ -244,6 +253,13 @@ def models(
         else:
             model = client.get_model(name)
             _print_json(model.to_dict()) if as_json else print_model(_console(), model)
+
+
+def _print_catalog(as_json: bool) -> None:
+    from tenclip_client.cli.catalog import load_catalog, print_catalog
+
+    rows = load_catalog()
+    _print_json({"models": rows}) if as_json else print_catalog(_console(), rows)
 
 
 # --- predict --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from tenclip_training.loaders import presets
 from tenclip_training.loaders.presets import Preset
@@ -62,6 +63,26 @@ def catalog(architectures: list[str] | None = None) -> list[CatalogEntry]:
     """Every architecture of the zoo, or those named, by name; about 0.1 s each. Raises KeyError for an unknown one."""
     names = sorted(ARCHITECTURES) if architectures is None else architectures
     return [entry for name in names for entry in _entries(name)]
+
+
+def catalog_rows() -> list[dict[str, Any]]:
+    """`catalog()` as plain values, with `clip`, the input in words: what `tenclip models --catalog` shows."""
+    return [
+        {**asdict(entry), "clip": clip_in_words(entry.clip_spec, ARCHITECTURES[entry.architecture].gmacs_at)}
+        for entry in catalog()
+    ]
+
+
+def clip_in_words(spec: ClipSpec | None, size: tuple[int, int]) -> str:
+    """
+    >>> clip_in_words(None, (32, 112))
+    '32x112x112'
+    """
+    if spec is None:
+        return f"{size[0]}x{size[1]}x{size[1]}"
+    every = f", every {spec.frame_stride}" if spec.frame_stride > 1 else ""
+    rate = f" at {spec.target_fps:g} fps" if spec.target_fps else ""
+    return f"{spec.num_frames}x{spec.crop}x{spec.crop}{every}{rate}"
 
 
 def _entries(name: str) -> list[CatalogEntry]:
