@@ -64,7 +64,7 @@ def write_engine(
         raise MissingDependency("TensorRT is not installed as a package with a version: pip install 'tenclip[gpu]'")
     log = _make_log(trt)
     builder = trt.Builder(log)
-    network = builder.create_network(0)  # explicit batch, in 10 and 11 alike
+    network = builder.create_network()  # explicit batch, in 10 and 11 alike
     parser = trt.OnnxParser(network, log)
     source = source_graph(trt, precision, graphs)
     if not parser.parse_from_file(str(source)):
@@ -79,7 +79,7 @@ def write_engine(
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise BundleError(f"TensorRT cannot build a {precision} engine of {source.name}: {'; '.join(log.errors)}")
-    _keep(cache_file, bytes(config.get_timing_cache().serialize()))
+    _keep(cache_file, bytes(cache.serialize()))
     path = root / "tensorrt" / key / f"{precision}.plan"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(bytes(plan))

@@ -11,9 +11,10 @@ import numpy as np
 import onnx
 import pytest
 
-from tenclip_api.errors import BundleError, InvalidRequest, MissingDependency, ParityError
+from tenclip_api.errors import BundleError, InvalidRequest, MissingDependency, ParityError, VideoError
 from tenclip_export import bundle_writer, variants
 from tenclip_export.bundle_writer import export_bundle
+from tenclip_export.calibration import calibration_clips
 from tenclip_export.golden import waves_clip
 from tenclip_export.parity import relative_l2
 from tenclip_export.tensorrt_engine import configure, source_graph, write_engine
@@ -27,6 +28,8 @@ from tenclip_serving.runtimes.tensorrt import engine_key
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import Bundle, Tolerance, read_bundle
 from tenclip_video.spec import ClipSpec
+
+from ..tenclip_serving.helpers import make_video
 
 
 def moving_clips(count: int, frames: int, size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -120,6 +123,17 @@ class TestBundle:
                 create_runtime(runtime, reduced.path / "model.onnx")
 
 
+def test_a_gpu_without_its_libraries(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime would run on the CPU without a word; a bundle is then served by another runtime, which says so."""
+    if cuda.gpu_name() is not None:
+        pytest.skip("this machine has a GPU, with its libraries")
+    monkeypatch.setattr(cuda, "gpu_name", lambda: "NVIDIA Imagined")
+    with pytest.raises(MissingDependency, match="onnxruntime-cuda"):
+        create_runtime("onnxruntime-cuda", bundle.path / "model.onnx")
+    model = load_model(bundle.path)
+    assert model.runtime.name in ("openvino", "onnxruntime")
+
+
 def test_a_variant_that_the_bundle_lacks(bundle: Bundle) -> None:
     with pytest.raises(BundleError, match="no variant int8, only fp32; `tenclip export --variant int8` makes one"):
         load_model(bundle.path, variant="int8")
@@ -157,6 +171,23 @@ class TestRefused:
         with pytest.raises(InvalidRequest, match=f"at least {MIN_CLIPS} clips .* got {MIN_CLIPS - 1}"):
             export_bundle(model, spec, tmp_path, name="m", variants=["int8"], calibration=few)
         assert list(tmp_path.iterdir()) == []
+
+
+def test_calibration_clips_of_a_folder(spec: ClipSpec, tmp_path: Path) -> None:
+    folder, empty = tmp_path / "class", tmp_path / "empty"
+    folder.mkdir()
+    empty.mkdir()
+    make_video(folder / "a.mp4", num_frames=12)
+    make_video(folder / "b.mp4", num_frames=12)
+    (folder / "broken.mp4").write_bytes(b"no video")
+    (folder / "notes.txt").touch()
+    clips = calibration_clips([tmp_path], spec)
+    assert clips.dtype == np.uint8
+    assert clips.shape == (4, spec.num_frames, spec.crop, spec.crop, 3)
+    with pytest.raises(VideoError):
+        calibration_clips([folder / "broken.mp4"], spec)
+    with pytest.raises(InvalidRequest, match=r"no video that can be used in .*empty; calibration needs some"):
+        calibration_clips([empty], spec)
 
 
 def test_unknown_names() -> None:

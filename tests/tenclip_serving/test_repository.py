@@ -211,3 +211,25 @@ def test_hints_at_the_wrong_directory(models: Path, caplog: pytest.LogCaptureFix
     load_repository(models / "tiny" / "2")
     assert "holds the versions of one model; serve its parent directory" in caplog.text
     assert "is one bundle itself; serve the directory two levels up" in caplog.text
+
+
+def test_a_gpu_comes_first_unless_it_was_measured_to_be_slower(models: Path) -> None:
+    bundle = read_bundle(models / "tiny" / "2")
+
+    def first(*speeds: Speed) -> str:
+        changed = replace(bundle, info=replace(bundle.info, speed=speeds))
+        return rank_candidates(changed, ("onnxruntime-cuda", "openvino", "onnxruntime"))[0].runtime
+
+    assert first() == "onnxruntime-cuda"
+    assert first(speed("openvino", 5)) == "onnxruntime-cuda"
+    assert first(speed("openvino", 5), speed("onnxruntime-cuda", 50)) == "onnxruntime-cuda"
+    assert first(speed("openvino", 5), speed("onnxruntime-cuda", 2)) == "openvino"
+
+
+def test_a_variant_asked_for_needs_no_measurement(models: Path) -> None:
+    bundle = read_bundle(models / "tiny" / "2")
+    half = Variant(name="fp16", format="onnx", path="model.fp16.onnx")
+    changed = replace(bundle, info=replace(bundle.info, variants=(*bundle.info.variants, half)))
+    assert [c.variant.name for c in rank_candidates(changed, ("openvino",), "fp16")] == ["fp16"]
+    assert [c.variant.name for c in rank_candidates(changed, ("openvino",))] == ["fp32"]
+    assert rank_candidates(changed, ("openvino",), "int8") == []

@@ -51,6 +51,9 @@ class OnnxRuntime:
         except ModuleNotFoundError as err:
             raise MissingDependency("ONNX Runtime is not installed: pip install 'tenclip[serve]'") from err
         _check_provider(name)
+        if name != "onnxruntime":
+            # CUDA and cuDNN as Python packages lie where no loader looks.
+            ort.preload_dlls()
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
