@@ -7,9 +7,9 @@ Without torchrun's environment variables everything here is a no-op for a world 
 
 from __future__ import annotations
 
+import atexit
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +44,8 @@ class World:
         """The module to train: gradients are averaged over all processes."""
         if self.size == 1:
             return model
+        # 1x1 kernels in channels-last memory have strides that differ in name only.
+        warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def sum(self, tensor: Tensor) -> Tensor:
@@ -80,18 +82,19 @@ class World:
             dist.barrier()
 
 
-@contextmanager
-def join_world(device: str) -> Iterator[World]:
-    """Meets the other processes when torchrun started this one."""
+def join_world(device: str) -> World:
+    """Meet the other processes, when torchrun started this one.
+
+    They stay together until they end: a group that was left cannot be entered anew (it would find the addresses of the
+    old one), and a process may train more than once.
+    """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
-        yield World()
-        return
+        return World()
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpu:
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
-    try:
-        yield World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
-    finally:
-        dist.destroy_process_group()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if on_gpu else "gloo")
+        atexit.register(dist.destroy_process_group)
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)

@@ -110,17 +110,16 @@ def train(
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
     """
-    with join_world(config.device) as world:
-        run = _Run(config, world, progress or (lambda _: None), on_epoch or (lambda _: None))
-        run.start(resume=resume)
-        with _stop_requests() as stop:
-            for steps, batch in enumerate(run.loader(), start=1):
-                run.step_with(batch)
-                wanted = stop.is_set() or steps == stop_after_steps
-                run.end_step(stop=not world.all_true(not wanted, run.device))
-                if run.stopped:
-                    break
-        return run.result()
+    run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
+    run.start(resume=resume)
+    with _stop_requests() as stop:
+        for steps, batch in enumerate(run.loader(), start=1):
+            run.step_with(batch)
+            wanted = stop.is_set() or steps == stop_after_steps
+            run.end_step(stop=not run.world.all_true(not wanted, run.device))
+            if run.stopped:
+                break
+    return run.result()
 
 
 class _Run:
@@ -192,7 +191,8 @@ class _Run:
         self.model.to(self.device)
         if self.device.type == "cpu":
             self.model.set_execution("conv2d")
-        if self.config.channels_last:
+        elif self.config.channels_last:
+            # On a CPU the layout of the clips decides, and that of the weights made no difference (measured).
             self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _fill_cache(self) -> None:
