@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_training.synth import CLASSES
-from tenclip_training.synth.command import _Tenths, synth
+from tenclip_training.synth.command import synth
 
 SMALL = ["--num-classes", "2", "--videos-per-class", "5", "--size", "32x24", "--seconds", "0.2-0.3", "--workers", "1"]
 
@@ -74,13 +74,3 @@ def test_another_configuration_is_a_dataset_error(app: typer.Typer, tmp_path: Pa
     CliRunner().invoke(app, [str(tmp_path), *SMALL], catch_exceptions=False)
     with pytest.raises(DatasetError, match="seed 0 there, 1 asked"):
         CliRunner().invoke(app, [str(tmp_path), *SMALL, "--seed", "1"], catch_exceptions=False)
-
-
-def test_a_log_gets_at_most_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    progress = _Tenths()
-    for done in range(3, 1001, 3):
-        progress(done, 1000)
-    progress(1000, 1000)
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 10
-    assert lines[-1] == "1000/1000 videos"

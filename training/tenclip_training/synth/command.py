@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json as json_module
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -67,6 +64,7 @@ def synth(
     """
     import time
 
+    from tenclip_training.console import reporting
     from tenclip_training.synth import CLASSES, generate
 
     if classes == "list":
@@ -91,8 +89,10 @@ def synth(
         seed=seed,
     )
     began = time.perf_counter()
-    with _progress() as progress:
-        manifest = generate(config, out, workers=workers, progress=progress)
+    with reporting() as reporter:
+        manifest = generate(
+            config, out, workers=workers, progress=lambda done, total: reporter.update("videos", done, total)
+        )
     summary = summarise(manifest, time.perf_counter() - began)
     typer.echo(json_module.dumps(summary, indent=2) if json else _in_words(summary))
 
@@ -164,32 +164,3 @@ def _number(text: str, kind: type[Any], option: str, example: str) -> Any:
         return kind(text)
     except ValueError as error:
         raise InvalidRequest(f"{option}: {text!r} is not a number; write it like {example}") from error
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr where that is a terminal; a line for every tenth of the work where it is not."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(file=sys.stderr)
-    if not console.is_terminal:
-        yield _Tenths()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("videos", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _Tenths:
-    """Plain lines for logs: one for every tenth of the videos."""
-
-    def __init__(self) -> None:
-        self.said = 0
-
-    def __call__(self, done: int, total: int) -> None:
-        tenth = 10 * done // total
-        if tenth > self.said:
-            self.said = tenth
-            print(f"{done}/{total} videos", file=sys.stderr)
