@@ -29,6 +29,8 @@ _UNTIMED_FORMATS = frozenset(
 )
 # Containers whose header says how long they are; of the others, FFmpeg estimates it from what is there.
 _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,mj2"})
+# Beyond these, times are damage.
+_LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
 # Sound may well end a little later than the pictures.
 _SECONDS_SLACK = 0.5
 
@@ -159,7 +161,8 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Pack
     while True:
         try:
             packet = next(demuxer)
-        except StopIteration:
+        except (StopIteration, IndexError):
+            # IndexError: PyAV stumbles over streams that appeared on the way, after it has flushed those it knows.
             return
         except (av.FFmpegError, OSError) as err:
             why = str(getattr(err, "strerror", None) or err)
@@ -182,21 +185,18 @@ def _assemble(
     broken: str,
 ) -> FrameIndex:
     pts = np.sort(np.frombuffer(packets.pts, np.int64))
-    untimed = container.format.name in _UNTIMED_FORMATS and (packets.reordered or stream.codec_context.has_b_frames)
-    timed = not (untimed or packets.missing_pts or packets.restarted or first.pts is None)
-    timed = timed and bool(np.all(np.diff(pts) > 0))
-    if timed and first.pts is not None:
-        # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
-        pts = pts[pts >= first.pts]
-        timed = len(pts) > 0 and int(pts[0]) == first.pts
     time_base = stream.time_base or Fraction(1, 1000)
-    if not timed:
-        pts = np.sort(np.frombuffer(packets.pts, np.int64))
-        if packets.restarted or not np.all(np.diff(pts) > 0):
-            pts = _spread(pts, packets.last_duration or round(1 / (stream.average_rate or 25) / time_base))
-    step = packets.last_duration or (int(np.median(np.diff(pts))) if len(pts) > 1 else 0)
-    if step <= 0:
-        step = round(1 / (stream.average_rate or 25) / time_base)
+    usable = not packets.restarted and _are_usable(pts, time_base)
+    step = _usual_step(stream, packets, pts if usable else pts[:0], time_base)
+    untimed = container.format.name in _UNTIMED_FORMATS and (packets.reordered or stream.codec_context.has_b_frames)
+    timed = False
+    if usable and first.pts is not None and not untimed and not packets.missing_pts:
+        # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
+        decodable = pts[pts >= first.pts]
+        timed = len(decodable) > 0 and int(decodable[0]) == first.pts
+        pts = decodable if timed else pts
+    if not usable:
+        pts = step * np.arange(len(pts), dtype=np.int64)
     index = FrameIndex(
         pts=pts,
         keyframe_pts=np.array(packets.keyframe_pts, np.int64),
@@ -208,9 +208,20 @@ def _assemble(
     return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
 
 
-def _spread(pts: NDArray[np.int64], step: int) -> NDArray[np.int64]:
-    """Evenly, for frames that are only counted: the times in the file stand still or run backwards."""
-    return np.asarray(pts[0] + max(1, step) * np.arange(len(pts)), np.int64)
+def _are_usable(pts: NDArray[np.int64], time_base: Fraction) -> bool:
+    """Whether sorted times tell frames apart, and lie within a lifetime."""
+    span = (int(pts[-1]) - int(pts[0])) * time_base  # in Python's integers: these may overflow
+    return span < _LONGEST_SECONDS and bool(np.all(np.diff(pts) > 0))
+
+
+def _usual_step(stream: VideoStream, packets: _Packets, pts: NDArray[np.int64], time_base: Fraction) -> int:
+    """Ticks that the last frame is shown for, as far as can be told; at least 1."""
+    median = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
+    rate = stream.average_rate or Fraction(25)
+    for step in (packets.last_duration, median, round(1 / rate / time_base)):
+        if 0 < step * time_base < _LONGEST_FRAME_SECONDS:
+            return step
+    return max(1, round(Fraction(1, 25) / time_base))
 
 
 def _warnings(

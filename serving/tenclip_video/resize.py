@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from tenclip_video.spec import Resize
 
 _PLANAR_420 = frozenset({"yuv420p", "yuvj420p"})
+# What swscale converts, by the numbers of ITU-T H.273, table 4: RGB, BT.709, FCC, BT.601 (5, 6), SMPTE 240M, BT.2020.
+_UNSPECIFIED_COLORSPACE = 2
+_COLORSPACES = frozenset({0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9})
 
 
 def clockwise_rotation(frame: VideoFrame) -> int:
@@ -30,9 +33,14 @@ def clockwise_rotation(frame: VideoFrame) -> int:
 
 
 class FrameScaler:
-    """Scales the frames of one video to one size. The first frame fixes it, should later ones differ."""
+    """Scales the frames of one video to one size. The first frame fixes it, should later ones differ.
+
+    `unknown_colorspace` is set (to its H.273 number) once a frame had one that swscale does not know, such as YCgCo or
+    ICtCp; it was taken for BT.601 then.
+    """
 
     def __init__(self, resize: Resize, first: VideoFrame) -> None:
+        self.unknown_colorspace: int | None = None
         self._kernel = resize.kernel
         self._quarter_turns = clockwise_rotation(first) // 90
         turned = self._quarter_turns % 2 == 1
@@ -56,12 +64,21 @@ class FrameScaler:
         if self._kernel == "swscale_fast_bilinear":
             return self._to_rgb(frame, height, width, "FAST_BILINEAR")
         if frame.format.name in _PLANAR_420 and (frame.height, frame.width) != (height, width):
-            frame = self._planes.reformat(frame, width=width, height=height, interpolation="BILINEAR", threads=1)
+            frame = self._reformat(self._planes, frame, height, width, frame.format.name, "BILINEAR")
         return self._to_rgb(frame, height, width, "BILINEAR")
 
     def _to_rgb(self, frame: VideoFrame, height: int, width: int, method: str) -> NDArray[np.uint8]:
-        rgb = self._rgb.reformat(frame, width=width, height=height, format="rgb24", interpolation=method, threads=1)
+        rgb = self._reformat(self._rgb, frame, height, width, "rgb24", method)
         return np.asarray(rgb.to_ndarray(), np.uint8)  # no copy: rgb24 is uint8
+
+    def _reformat(
+        self, scaler: VideoReformatter, frame: VideoFrame, height: int, width: int, pixel_format: str, method: str
+    ) -> VideoFrame:
+        """Raises av.FFmpegError for a damaged frame."""
+        if frame.colorspace not in _COLORSPACES:
+            self.unknown_colorspace = frame.colorspace
+            frame.colorspace = _UNSPECIFIED_COLORSPACE
+        return scaler.reformat(frame, width=width, height=height, format=pixel_format, interpolation=method, threads=1)
 
 
 def _opencv_bilinear(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[Any]:

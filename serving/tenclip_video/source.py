@@ -91,7 +91,9 @@ def open_source(source: VideoSource, *, name: str | None, limits: Limits) -> Ite
         opened = Source(name, None, io.BytesIO(source))
     elif isinstance(source, str | os.PathLike):
         path = Path(source)
-        name = name or str(path)
+        name = name or os.fspath(source)
+        if not os.fspath(source):
+            raise VideoNotFound("the path of the video is empty")
         _check_size(_size_of_file(path, name), name, limits)
         opened = Source(name, path, None)
     elif not hasattr(source, "read") or isinstance(source, io.TextIOBase):

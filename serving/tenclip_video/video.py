@@ -112,6 +112,7 @@ class Video:
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
+        self._unknown_colorspace: int | None = None
         # (dts, position) of packets that could not be decoded; one may be tried more than once.
         self._undecodable: set[tuple[int | None, int | None]] = set()
         self._pending: Packet[VideoStream] | None = None
@@ -143,6 +144,8 @@ class Video:
         warnings = list(self.index.warnings)
         if self._undecodable:
             warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
+        if self._unknown_colorspace is not None:
+            warnings.append(f"its colour space (H.273 number {self._unknown_colorspace}) is taken for BT.601")
         return DecodeReport(
             frames_requested=self._frames_requested,
             frames_decoded=self._frames_decoded,
@@ -171,8 +174,22 @@ class Video:
         if not request.found.all() and self._is_start_worthwhile(request):
             # No usable times, or seeks that did not give what the index promises: decode from the beginning.
             self._read_from_start(request)
+        if request.scaler.unknown_colorspace is not None:
+            self._unknown_colorspace = request.scaler.unknown_colorspace
         self._frames_substituted += self._substitute(request)
         return request.out
+
+    def iter_frames(self, resize: Resize) -> Iterator[NDArray[np.uint8]]:
+        """Every frame that decodes, in order, one at a time: uint8 RGB [H,W,3], upright, scaled by `resize`.
+
+        Memory is that of one frame. One iteration, or one `read_frames`, at a time.
+        """
+        scaler = FrameScaler(resize, self._first)
+        self._reopen()
+        for frame in self._decode(None):
+            out = np.empty((scaler.height, scaler.width, 3), np.uint8)
+            scaler(frame, out)
+            yield out
 
     def close(self) -> None:
         self._resources.close()
@@ -301,7 +318,8 @@ class Video:
         """Seek to `target` (stream time); whether the keyframe found there is early enough."""
         try:
             self._open.seek(target, stream=self._stream, backward=True)
-            packet = next((p for p in self._open.demux(self._stream) if p.is_keyframe and p.pts is not None), None)
+            packets = demux(self._open, self._stream)
+            packet = next((p for p, _ in packets if p.is_keyframe and p.pts is not None), None)
         except (av.FFmpegError, OSError):
             return False
         self._pending = packet
@@ -342,7 +360,10 @@ class _Request:
         self.found = np.zeros(len(self.wanted), bool)
 
     def put(self, slot: int, frame: VideoFrame) -> None:
-        self.scaler(frame, self.out[slot])
+        try:
+            self.scaler(frame, self.out[slot])
+        except av.FFmpegError:
+            return  # damage beyond what can be scaled: as good as not there
         self.found[slot] = True
 
 
