@@ -8,6 +8,7 @@ measured here.
 from __future__ import annotations
 
 import argparse
+import copy
 import tempfile
 import time
 from collections.abc import Callable
@@ -60,8 +61,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     for architecture, frames, crop in NETWORKS[: options.networks]:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            lines += bench(architecture, frames, crop, folder, options.threads, options.repetitions)
-    show(lines)
+            found = bench(architecture, frames, crop, folder, options.threads, options.repetitions)
+        show(found)
+        lines += found
     return {"threads": options.threads, "repetitions": options.repetitions, "lines": [asdict(line) for line in lines]}
 
 
@@ -121,8 +123,6 @@ def torch_way(
     model: torch.nn.Module, spec: ClipSpec, clip: Clips, *, channels_last: bool, execution: Execution = "conv3d"
 ) -> Callable[[], object]:
     """torch on the CPU: normalisation and network, as the graphs have it."""
-    import copy
-
     network: Any = copy.deepcopy(model)
     network.set_execution(execution)
     served = ServedModel(network, spec).eval()
@@ -148,9 +148,10 @@ def sgemm() -> object:
 
 
 def show(lines: list[Line]) -> None:
-    print(f"{'network':22}{'way':22}{'clips/s':>9}{'GFLOP/s':>9}{'of sgemm':>10}{'x eager':>9}")
+    print(f"{'network':22}{'way':22}{'clips/s':>9}{'GFLOP/s':>9}{'of sgemm':>10}{'x eager':>9}", flush=True)
     for line in lines:
         print(
             f"{line.network:22}{line.way:22}{line.clips_per_second:9.3f}{line.gflops_per_second:9.1f}"
-            f"{line.share_of_sgemm:10.0%}{line.times_torch_eager:9.2f}"
+            f"{line.share_of_sgemm:10.0%}{line.times_torch_eager:9.2f}",
+            flush=True,
         )
