@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
@@ -117,6 +119,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(action_videos: Path, tmp_path: Path)
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert process.stderr is not None
     assert process.stderr.readline().startswith("epoch")
@@ -196,7 +199,7 @@ def test_protocols_are_listed(trained: Path, action_videos: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
-        (["CONFIG", "MANIFEST"], CheckpointError, "not a checkpoint"),
+        (["CONFIG", "MANIFEST"], CheckpointError, "config.json"),
         (["BEST", "MANIFEST", "--split", "dev"], DatasetError, "no video in split 'dev'"),
         (["BEST", "MANIFEST", "--protocol", "11-clip"], InvalidRequest, "protocol '11-clip'"),
         (["BEST", "MANIFEST", "--label-column", "shape"], DatasetError, "is not one of the 2 known ones"),
@@ -234,6 +237,21 @@ def features(action_videos: Path, tmp_path: Path) -> Path:
     ]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "f.parquet")
     return tmp_path / "f.parquet"
+
+
+def test_evaluate_takes_labels_for_a_checkpoint_without_names(
+    trained: Path, action_videos: Path, tmp_path: Path
+) -> None:
+    torch.save(load_checkpoint(trained / "best.pt").model.state_dict(), tmp_path / "public.pth")
+    (tmp_path / "labels.txt").write_text("move_right\nmove_left\n")
+    values = output_of(
+        run(
+            *("evaluate", tmp_path / "public.pth", action_videos, "--labels", tmp_path / "labels.txt"),
+            *("--family", "vmz", "--protocol", "center-clip", "--json"),
+        )
+    )
+    assert values["labels"] == ["move_right", "move_left"]
+    assert values["protocol"] == "center-clip"
 
 
 def test_probe(features: Path, action_videos: Path, tmp_path: Path) -> None:

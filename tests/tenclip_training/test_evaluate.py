@@ -222,6 +222,17 @@ def test_a_checkpoint_brings_its_spec_and_label_order(model: VideoModel, action_
         evaluate(tmp_path / "gone.pt", videos, split="test")
 
 
+def test_a_public_checkpoint_brings_its_own_protocol_and_input(
+    model: VideoModel, action_videos: Path, tmp_path: Path
+) -> None:
+    torch.save(model.state_dict(), tmp_path / "public.pth")
+    part = read_manifest(action_videos).split("test")
+    part = dataclasses.replace(part, samples=part.samples[:1])
+    result = evaluate(tmp_path / "public.pth", part, split="", family="vmz")
+    assert result.protocol == "fully-convolutional"
+    assert result.videos_decoded == 1
+
+
 def test_wrong_arguments(model: VideoModel, action_videos: Path) -> None:
     videos = read_manifest(action_videos)
     with pytest.raises(InvalidRequest, match="protocol '11-clip' is not one of ten-clip"):

@@ -311,6 +311,28 @@ def test_fine_tuning_takes_all_but_another_classifier(train_config: TrainConfig,
     )
 
 
+def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    public = create_model("r2plus1d_10", num_classes=2, width=4).state_dict()
+    torch.save(public, tmp_path / "public.pth")
+    config = dataclasses.replace(
+        train_config,
+        init_from=str(tmp_path / "public.pth"),
+        init_family="vmz",
+        learning_rate=1e-12,
+        epochs=1,
+        warmup_epochs=0,
+    )
+    tuned = load_checkpoint(train(config).last)
+    assert tuned.clip_spec == SPEC, "given, so not the family's"
+    assert tuned.model.config["num_frames"] == 4
+    torch.testing.assert_close(tuned.model.state_dict()["stem.0.weight"], public["stem.0.weight"])
+    # Its classes have no names, so nobody knows whether they are ours.
+    assert not torch.allclose(tuned.model.fc.weight, public["fc.weight"], atol=1e-3)
+    with pytest.raises(CheckpointError, match="no family"):
+        train(dataclasses.replace(config, init_family="vnz", out=str(tmp_path / "b")))
+
+
 # -- settings --
 
 

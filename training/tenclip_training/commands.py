@@ -138,10 +138,14 @@ def train(
     init_from: Annotated[
         Path | None,
         typer.Option(
-            help="Checkpoint to fine-tune; brings its architecture and clips.",
+            help="Checkpoint to fine-tune, ours or a public one; brings its architecture and clips.",
             show_default="random weights",
             rich_help_panel=_MODEL,
         ),
+    ] = None,
+    init_family: Annotated[
+        str | None,
+        typer.Option(help="Family of a public checkpoint.", show_default="as its weights tell", rich_help_panel=_MODEL),
     ] = None,
     epochs: Annotated[int, typer.Option(rich_help_panel=_OPTIMISATION, help="Passes over the videos.")] = 45,
     batch_size: Annotated[
@@ -222,6 +226,7 @@ def train(
         clips_per_video=clips_per_video,
         architecture=architecture,
         init_from=_text(init_from),
+        init_family=init_family,
         epochs=epochs,
         batch_size=batch_size,
         learning_rate=learning_rate,
@@ -243,7 +248,9 @@ def train(
 
 
 def evaluate(
-    checkpoint: Annotated[Path, typer.Argument(help="A checkpoint that tenclip train wrote.", show_default=False)],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint of tenclip train, or of a public family.", show_default=False)
+    ],
     manifest: Annotated[
         Path, typer.Argument(help="Labelled videos, in any form that tenclip train reads.", show_default=False)
     ],
@@ -251,8 +258,22 @@ def evaluate(
         str | None,
         typer.Option(help="Split to evaluate, or all.", show_default="test, else val", rich_help_panel=_DATA),
     ] = None,
-    protocol: Annotated[str, typer.Option(help="Test protocol; `list` shows them all.")] = "ten-clip",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="Test protocol; `list` shows them all.", show_default="the family's; ten-clip for ours"),
+    ] = None,
+    family: Annotated[
+        str | None, typer.Option(help="Family of a public checkpoint.", show_default="as its weights tell")
+    ] = None,
     videos: _Videos = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the classes in order, for a checkpoint that does not name them.",
+            show_default=False,
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     label_column: _LabelColumn = None,
     held_out: _HeldOut = 0.2,
     seed: Annotated[
@@ -293,6 +314,7 @@ def evaluate(
 
     read = read_manifest(
         manifest,
+        labels=labels,
         videos=videos,
         label_column=label_column,
         whole_videos=whole_videos,
@@ -308,6 +330,7 @@ def evaluate(
             read,
             split=_evaluated_split(read, split),
             protocol=protocol,
+            family=family,
             device=device,
             decode_threads=decode_threads or os.cpu_count() or 1,
             progress=lambda done, total: reporter.update("evaluating", done, total, "videos"),

@@ -27,7 +27,8 @@ class TrainConfig:
     `max_failures`: the fraction of training videos that may be unreadable.
 
     Model: `architecture` and its `model` values; `clip_spec` gives num_frames and crop. `init_from`: a checkpoint to
-    fine-tune from; it brings its architecture, and its clip_spec unless one is given.
+    fine-tune from, ours or of a public family (`init_family` where its weights leave open which); it brings its
+    architecture, and its clip_spec unless one is given.
 
     Optimisation: `learning_rate` is that of the whole batch at its peak: it climbs to it linearly over
     `warmup_epochs`, then follows a cosine to zero at the end of `epochs`. `weight_decay` leaves biases and norms alone.
@@ -54,6 +55,7 @@ class TrainConfig:
     model: dict[str, Any] = field(default_factory=dict)
     clip_spec: ClipSpec | None = None
     init_from: str | None = None
+    init_family: str | None = None
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     epochs: int = 45

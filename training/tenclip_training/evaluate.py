@@ -10,7 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenclip_api.errors import DatasetError, InvalidRequest, VideoError
-from tenclip_training.checkpoint import load_checkpoint
 from tenclip_training.dataset import Failure, within
+from tenclip_training.loaders import load_any
 from tenclip_training.manifest import Manifest, Sample
 from tenclip_training.models import VideoModel
 from tenclip_video.clips import VideoClips, read_clips
@@ -133,27 +133,33 @@ def evaluate(
     *,
     split: str,
     clip_spec: ClipSpec | None = None,
-    protocol: str | Protocol = DEFAULT_PROTOCOL,
+    protocol: str | Protocol | None = None,
+    family: str | None = None,
     device: str | torch.device = "cpu",
     decode_threads: int = 1,
     progress: EvaluateProgress | None = None,
 ) -> EvaluationResult:
     """Score every video of a split and count what is right.
 
-    model: a checkpoint, which brings its own clip_spec, or a model together with one. split: "" takes all videos.
+    model: a checkpoint, which brings its own clip_spec, or a model together with one. A public checkpoint does not name
+    its classes: the manifest's labels must be given in its order. split: "" takes all videos. protocol: None takes that
+    of the checkpoint's family (`family` where its weights leave open which), ten-clip for ours.
     A video that cannot be decoded is skipped and listed. Raises DatasetError when none could be, or when the manifest's
     labels are not the checkpoint's; CheckpointError; InvalidRequest for an unknown protocol.
     """
-    protocol = find_protocol(protocol)
+    if isinstance(protocol, str):
+        protocol = find_protocol(protocol)
     if not isinstance(model, VideoModel):
-        checkpoint = load_checkpoint(model)
+        checkpoint = load_any(model, family=family)
         model, clip_spec = checkpoint.model, clip_spec or checkpoint.clip_spec
+        protocol = protocol or find_protocol(checkpoint.protocol)
         if checkpoint.labels is not None:
             manifest = manifest.with_labels(checkpoint.labels)
     if clip_spec is None:
         raise ValueError("a model without a checkpoint needs its clip_spec")
     if len(manifest.labels) != model.num_classes:
         raise DatasetError(f"{manifest.source}: {len(manifest.labels)} labels for a model of {model.num_classes}")
+    protocol = protocol or find_protocol(DEFAULT_PROTOCOL)
     part = manifest.split(split) if split else manifest
     outcomes = score_videos(
         model, clip_spec, part, range(len(part.samples)), protocol, device=device, decode_threads=decode_threads
@@ -161,10 +167,8 @@ def evaluate(
     return summarise(_watch(outcomes, len(part.samples), progress), part, split=split, protocol=protocol.name)
 
 
-def find_protocol(protocol: str | Protocol) -> Protocol:
+def find_protocol(protocol: str) -> Protocol:
     """Raises InvalidRequest that lists the known ones."""
-    if isinstance(protocol, Protocol):
-        return protocol
     if protocol not in PROTOCOLS:
         raise InvalidRequest(f"protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
     return PROTOCOLS[protocol]
@@ -313,8 +317,3 @@ def _watch(
         if progress is not None:
             progress(done, total)
         yield outcome
-
-
-def without_scores(result: EvaluationResult) -> EvaluationResult:
-    """The same counts, without [C,K] arrays for every video: what is worth keeping of each epoch."""
-    return replace(result, scores=())

@@ -42,6 +42,7 @@ from tenclip_training.config import TrainConfig
 from tenclip_training.dataset import Batch, ClipDataset, Collate, DrawSampler, Ledger
 from tenclip_training.distributed import World, join_world
 from tenclip_training.evaluate import EvaluationResult, find_protocol, normalise, score_videos, summarise
+from tenclip_training.loaders import load_any
 from tenclip_training.manifest import Manifest, read_manifest
 from tenclip_training.models import VideoModel, create_model
 from tenclip_video.spec import ClipSpec
@@ -313,7 +314,11 @@ class _Run:
         protocol = find_protocol(self.config.val_protocol)
         mine = range(self.world.rank, len(val.samples), self.world.size)
         outcomes = []
-        for outcome in score_videos(self.model, self.spec, val, mine, protocol, device=self.device):
+        # Half of the cores decode while the others compute.
+        threads = max(1, (os.cpu_count() or 1) // self.world.size // 2)
+        for outcome in score_videos(
+            self.model, self.spec, val, mine, protocol, device=self.device, decode_threads=threads
+        ):
             outcomes.append(outcome)
             self.progress(self._progress("evaluate", len(outcomes), len(mine)))
         found = summarise(self.world.gather(outcomes), val, split=val.samples[0].split, protocol=protocol.name)
@@ -492,7 +497,7 @@ def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoMod
         spec = config.clip_spec or ClipSpec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
         return _create(config.architecture, values), spec
-    checkpoint = load_checkpoint(config.init_from)
+    checkpoint = load_any(config.init_from, family=config.init_family)
     spec = config.clip_spec or checkpoint.clip_spec
     values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
     model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
