@@ -52,13 +52,17 @@ class FrameScaler:
 
     def __call__(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
         """Write `frame` into `out`, uint8 [height, width, 3] RGB."""
+        np.copyto(out, self.scaled(frame))
+
+    def scaled(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """`frame` as uint8 [height, width, 3] RGB, a view of memory of its own."""
         height, width = self._coded
         if self._kernel.startswith("swscale"):
             rgb = self._swscale(frame, height, width)
         else:
             rgb = _RESIZERS[self._kernel](self._to_rgb(frame, frame.height, frame.width, "BILINEAR"), height, width)
         # np.rot90 turns counter-clockwise.
-        np.copyto(out, np.rot90(rgb, -self._quarter_turns) if self._quarter_turns else rgb)
+        return np.rot90(rgb, -self._quarter_turns) if self._quarter_turns else rgb
 
     def _swscale(self, frame: VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
         if self._kernel == "swscale_fast_bilinear":

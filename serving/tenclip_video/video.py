@@ -187,9 +187,7 @@ class Video:
         scaler = FrameScaler(resize, self._first)
         self._reopen()
         for frame in self._decode(None):
-            out = np.empty((scaler.height, scaler.width, 3), np.uint8)
-            scaler(frame, out)
-            yield out
+            yield scaler.scaled(frame)
 
     def close(self) -> None:
         self._resources.close()
