@@ -10,6 +10,7 @@ from string import Template
 from tenclip_export.demo import svg
 from tenclip_export.demo.html import Markup, join, tag
 from tenclip_export.demo.report import Count, ProbeFacts, Report, VideoCard
+from tenclip_export.demo.served import SALIENT_CLIPS
 
 
 def render_page(report: Report) -> str:
@@ -101,8 +102,8 @@ def _videos(report: Report) -> Markup:
             "Each was sent to the running server as a file. The cells are the scores of clips along its time: the "
             "fuller the colour, the higher the probability; green is the true class. The band below is "
             "salience, the server's estimate from motion alone of which moments are worth a look. The verdict is that "
-            f"of the whole video by the protocol “{report.server.protocol}”; beside it, for some, that of the ten most "
-            "salient clips.",
+            f"of the whole video by the protocol “{report.server.protocol}”; beside it, for some, that of the "
+            f"{SALIENT_CLIPS} most salient clips.",
             class_="note",
         ),
         (
@@ -122,8 +123,12 @@ def _card(card: VideoCard) -> Markup:
         "article",
         tag("div", tag("h3", card.name), _verdict(card), class_="head"),
         tag("p", card.facts, class_="facts"),
-        tag("div", images, class_="strip", role="img", aria_label=f"{len(images)} frames of {card.name}"),
-        svg.timeline(card),
+        tag(
+            "div",
+            tag("div", images, class_="strip", role="img", aria_label=f"{len(images)} frames of {card.name}"),
+            svg.timeline(card),
+            class_="film",
+        ),
         (tag("p", f"Decoder: {warning}", class_="facts") for warning in card.warnings),
         class_="card",
     )

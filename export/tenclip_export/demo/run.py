@@ -67,6 +67,7 @@ from tenclip_training.manifest import Sample, read_manifest
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
+from tenclip_video.spec import ClipSpec
 
 # Titles of the page's groups of videos.
 UNTRIMMED = "Untrimmed videos: the action fills only a part, marked in green"
@@ -293,7 +294,7 @@ class _Demo:
                         client,
                         path,
                         labels=self.bundle.labels,
-                        span=self.bundle.info.clip_spec.span,
+                        spec=self.bundle.info.clip_spec,
                         group=group,
                         name=path.name,
                         truth=what.labels[0] if isinstance(what, Sample) else None,
@@ -353,7 +354,7 @@ class _Demo:
             training=TrainingFacts(
                 architecture=trained["architecture"],
                 parameters=trained["parameters"],
-                clip=f"{spec.num_frames} frames, every {spec.frame_stride}, of {spec.crop}x{spec.crop} pixels",
+                clip=_in_words(spec),
                 curve=tuple(_epoch(h) for h in trained["history"]),
             ),
             evaluation=Evaluation(
@@ -379,6 +380,12 @@ class _Demo:
                 "tenclip features VIDEO.mp4 --out features.parquet",
             ),
         )
+
+
+def _in_words(spec: ClipSpec) -> str:
+    rate = "" if spec.target_fps is None else f" at {spec.target_fps:g} frames a second"
+    stride = "" if spec.frame_stride == 1 else f", every {spec.frame_stride}th"
+    return f"{spec.num_frames} frames{stride}{rate}, {spec.crop}x{spec.crop} pixels"
 
 
 def _count(accuracy: dict[str, Any]) -> Count:

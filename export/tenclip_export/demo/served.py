@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from tenclip_api.errors import DatasetError, DecodeWorkerDied, InvalidRequest, MessageTooLarge, VideoError
-from tenclip_client import Client, ClipFeatures, Prediction, ServerPath, VideoFeatures
+from tenclip_client import Client, ClipFeatures, Prediction, ServerPath, VideoFeatures, VideoInfo
 from tenclip_export.demo.pictures import thumbnails
 from tenclip_export.demo.report import FailedVideo, Segment, VideoCard
 from tenclip_training.features import FeatureTable
+from tenclip_video.spec import ClipSpec
 
 Progress = Callable[[int, int], None]
 
@@ -25,6 +26,7 @@ ABOUT_ONE_VIDEO = (VideoError, InvalidRequest, MessageTooLarge, DecodeWorkerDied
 LARGEST_MESSAGE = 48 << 20
 WARM_UP_REQUESTS = 2
 WINDOWS = 24  # on one card
+SALIENT_CLIPS = 4  # few enough that a short video has others
 PROBE_CLIPS = 4
 CONCURRENCY = 2
 
@@ -83,15 +85,15 @@ def video_card(
     path: Path,
     *,
     labels: tuple[str, ...],
-    span: int,
+    spec: ClipSpec,
     group: str,
     name: str,
     truth: str | None = None,
     interval: tuple[float, float] | None = None,
     salient: bool = False,
 ) -> VideoCard:
-    """Everything that the page shows of one video. span: frames from a clip's first to its last. salient: ask for the
-    class of its most salient clips, too.
+    """Everything that the page shows of one video. spec: the model's. salient: ask for the class of its most salient
+    clips, too.
 
     Raises TenclipError for a video that the server refuses.
     """
@@ -99,12 +101,12 @@ def video_card(
     windows = client.predict(
         source(path),
         clips="windows",
-        window_step=window_step(whole.video.num_frames, span),
+        window_step=window_step(whole.video, spec),
         top_k=len(labels),
         clip_scores=True,
         timeline=True,
     )
-    best = client.predict(source(path), clips="salient", top_k=1) if salient else None
+    best = client.predict(source(path), clips="salient", num_clips=SALIENT_CLIPS, top_k=1) if salient else None
     info, timeline = whole.video, windows.timeline
     return VideoCard(
         name=name,
@@ -124,13 +126,12 @@ def video_card(
     )
 
 
-def window_step(num_frames: int, span: int) -> int:
-    """Frames from one window to the next for about `WINDOWS` of them; they overlap in short videos.
-
-    >>> window_step(85, 16), window_step(10_000, 16)
-    (3, 435)
+def window_step(info: VideoInfo, spec: ClipSpec) -> int:
+    """Frames, of those that clips are sampled from, from one window to the next for about `WINDOWS` of them; they
+    overlap in short videos.
     """
-    return max(1, round((num_frames - span) / (WINDOWS - 1)))
+    frames = info.num_frames if spec.target_fps is None else info.duration_seconds * spec.target_fps
+    return max(1, round((frames - spec.span) / (WINDOWS - 1)))
 
 
 def _segments(prediction: Prediction, num_classes: int) -> tuple[Segment, ...]:
