@@ -1,0 +1,198 @@
+"""The whole way from a video to clips, on videos whose frames say which they are."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tenclip_api.errors import InvalidRequest, NotAVideo, VideoTooLarge
+from tenclip_video import clips as clips_module
+from tenclip_video.clips import crop_side, read_clips
+from tenclip_video.sampling import ClipSelection
+from tenclip_video.source import Limits
+from tenclip_video.spec import ClipSpec, Resize
+from tenclip_video.transforms import crop_views
+from tenclip_video.video import open_video
+from tests.videos import Recipe, frame_number, make_video
+
+# The whole of a 64x48 frame fits into no crop, so the frames are kept whole where their numbers are read.
+SPEC = ClipSpec(num_frames=8, resize=Resize(height=48, width=64), crop=40, fully_convolutional_crop=48)
+
+
+def numbers(clips: NDArray[np.uint8]) -> list[list[int]]:
+    """The number that each frame of [K,T,H,W,3] shows."""
+    return [[frame_number(f) for f in clip] for clip in clips]
+
+
+def test_clips_hold_the_frames_of_their_plan(long_mp4: bytes) -> None:
+    result = read_clips(long_mp4, SPEC, crop="none")
+    assert result.clips.shape == (10, 8, 48, 64, 3)
+    assert result.clips.dtype == np.uint8
+    assert numbers(result.clips) == [list(clip.frames) for clip in result.plan]
+    assert [clip.frames[0] for clip in result.plan] == [0, 26, 53, 80, 107, 134, 161, 188, 215, 242]
+    assert result.seconds[1] == pytest.approx((26 / 25, 34 / 25))
+    assert result.views == 1
+    assert result.info.num_frames == 250
+    assert result.report.frames_requested == 80
+    assert result.timeline is None
+
+
+def test_strides_and_rates(long_mp4: bytes) -> None:
+    spec = replace(SPEC, frame_stride=3, target_fps=12.5)
+    result = read_clips(long_mp4, spec, ClipSelection(mode="center"), crop="none")
+    (clip,) = result.plan
+    assert clip.frames == tuple(range(clip.frames[0], clip.frames[0] + 48, 6))
+    assert numbers(result.clips) == [list(clip.frames)]
+
+
+def test_short_videos_loop_and_say_so() -> None:
+    result = read_clips(make_video(Recipe(num_frames=5)), SPEC, ClipSelection(num_clips=2), crop="none")
+    assert numbers(result.clips) == [[0, 1, 2, 3, 4, 0, 1, 2]] * 2
+    assert all(clip.looped for clip in result.plan)
+    assert result.report.frames_requested == 5
+    assert result.seconds == ((0, pytest.approx(0.2)),) * 2
+
+
+def test_every_frame_is_decoded_once_however_many_clips_it_is_in(long_mp4: bytes) -> None:
+    result = read_clips(long_mp4, SPEC, ClipSelection(mode="windows", window_step=1), crop="none")
+    assert len(result.plan) == 243
+    assert result.report.frames_requested == 250
+    assert numbers(result.clips[100:101]) == [list(range(100, 108))]
+
+
+def test_a_part_of_the_video(long_mp4: bytes) -> None:
+    part = ClipSelection(mode="windows", start_seconds=4.0, end_seconds=4.64)
+    result = read_clips(long_mp4, SPEC, part, crop="none")
+    assert numbers(result.clips) == [list(range(100, 108)), list(range(108, 116))]
+
+
+def test_random_clips_are_those_of_the_rng(long_mp4: bytes) -> None:
+    selection = ClipSelection(mode="random", num_clips=3)
+    a = read_clips(long_mp4, SPEC, selection, crop="none", rng=np.random.default_rng(5))
+    b = read_clips(long_mp4, SPEC, selection, crop="none", rng=np.random.default_rng(5))
+    assert a.plan == b.plan
+    np.testing.assert_array_equal(a.clips, b.clips)
+    assert numbers(a.clips) == [list(clip.frames) for clip in a.plan]
+
+
+# -- crops and colours ------------------------------------------------------------------------------------------------
+
+
+def whole_frames(data: bytes) -> NDArray[np.uint8]:
+    return read_clips(data, SPEC, ClipSelection(num_clips=2), crop="none").clips
+
+
+def test_centre_crops(long_mp4: bytes) -> None:
+    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2))
+    assert result.clips.shape == (2, 8, 40, 40, 3)
+    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4)[:, :, 4:44, 12:52])
+
+
+def test_fully_convolutional_crops_are_larger(long_mp4: bytes) -> None:
+    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2), fully_convolutional=True)
+    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4)[:, :, :48, 8:56])
+
+
+@pytest.mark.parametrize("mode", ["three", "three-pyslowfast"])
+def test_the_views_of_a_clip_follow_each_other(long_mp4: bytes, mode: str) -> None:
+    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2), crop=mode)  # type: ignore[arg-type]
+    assert result.clips.shape == (6, 8, 40, 40, 3)
+    assert (result.views, len(result.plan)) == (3, 2)
+    views = crop_views(whole_frames(long_mp4), 40, mode)  # type: ignore[arg-type]
+    for clip in range(2):
+        for view in range(3):
+            np.testing.assert_array_equal(result.clips[3 * clip + view], views[view][clip])
+
+
+def test_bgr(long_mp4: bytes) -> None:
+    rgb = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2))
+    bgr = read_clips(long_mp4, replace(SPEC, color_order="bgr"), ClipSelection(num_clips=2))
+    np.testing.assert_array_equal(bgr.clips, rgb.clips[..., ::-1])
+    assert bgr.clips.flags.c_contiguous
+
+
+def test_short_edges_and_no_resize(long_mp4: bytes) -> None:
+    edge = replace(SPEC, resize=Resize(mode="short_edge", short_edge=24), crop=24, fully_convolutional_crop=None)
+    assert read_clips(long_mp4, edge, crop="none").clips.shape[2:4] == (24, 32)
+    none = replace(SPEC, resize=Resize(mode="none"))
+    assert read_clips(long_mp4, none, crop="none").clips.shape[2:4] == (48, 64)
+
+
+def test_rotated_videos_are_planned_upright() -> None:
+    data = make_video(Recipe(rotation=90))
+    result = read_clips(data, replace(SPEC, resize=Resize(mode="none")), crop="none")
+    assert result.clips.shape[2:4] == (64, 48)
+
+
+# -- refusals ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_crop_that_does_not_fit(long_mp4: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="upload: a crop of 50 does not fit into frames of 48x64"):
+        read_clips(long_mp4, replace(SPEC, crop=50, fully_convolutional_crop=None), name="upload")
+
+
+def test_a_family_without_a_fully_convolutional_protocol() -> None:
+    spec = replace(SPEC, fully_convolutional_crop=None)
+    with pytest.raises(InvalidRequest, match="no fully-convolutional crop"):
+        crop_side(spec, fully_convolutional=True)
+    assert (crop_side(spec, fully_convolutional=False), crop_side(SPEC, fully_convolutional=True)) == (40, 48)
+    with pytest.raises(InvalidRequest):
+        read_clips(b"not looked at", spec, fully_convolutional=True)
+
+
+@pytest.mark.parametrize(
+    ("selection", "message"),
+    [
+        (ClipSelection(start_seconds=11.0), "no frame between 11 s and the end; the video has 250 frames in 10.000 s"),
+        (ClipSelection(mode="windows", max_clips=5), "32 windows of 8 frames, more than the 5 allowed"),
+        (ClipSelection(mode="random"), "random clips need an explicit rng"),
+    ],
+)
+def test_selections_that_do_not_fit_the_video(long_mp4: bytes, selection: ClipSelection, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"<bytes>: {message}"):
+        read_clips(long_mp4, SPEC, selection)
+
+
+def test_clips_that_would_fill_the_memory(long_mp4: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = replace(SPEC, resize=Resize(height=40, width=40))
+    monkeypatch.setattr(clips_module, "MAX_CLIP_BYTES", 10 * 8 * 40 * 40 * 3)
+    assert len(read_clips(long_mp4, spec).clips) == 10
+    overlapping = ClipSelection(mode="windows", window_step=1, end_seconds=0.72)
+    with pytest.raises(VideoTooLarge, match="11 clips of 8x40x40 are .* ask for fewer clips or a part"):
+        read_clips(long_mp4, spec, overlapping)
+    with pytest.raises(VideoTooLarge, match="80 frames of 48x64 are"):
+        read_clips(long_mp4, SPEC)
+
+
+def test_bad_videos_and_limits(long_mp4: bytes, tmp_path: Path) -> None:
+    with pytest.raises(NotAVideo, match="upload"):
+        read_clips(b"no video", SPEC, name="upload")
+    with pytest.raises(VideoTooLarge):
+        read_clips(io.BytesIO(long_mp4), SPEC, limits=Limits(max_frames=100))
+
+
+def test_the_next_video_is_good_again(long_mp4: bytes) -> None:
+    for _ in range(3):
+        with pytest.raises(NotAVideo):
+            read_clips(b"no video", SPEC)
+        assert read_clips(long_mp4, SPEC).report.frames_substituted == 0
+
+
+def test_files_are_closed(mp4_path: Path) -> None:
+    descriptors = Path("/proc/self/fd")
+    if not descriptors.exists():
+        pytest.skip("counts open files in /proc")
+    before = len(list(descriptors.iterdir()))
+    for _ in range(5):
+        read_clips(mp4_path, SPEC)
+        with pytest.raises(InvalidRequest):
+            read_clips(mp4_path, SPEC, ClipSelection(start_seconds=100))
+        with open_video(mp4_path):
+            pass
+    assert len(list(descriptors.iterdir())) == before
