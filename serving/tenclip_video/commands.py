@@ -46,6 +46,7 @@ def inspect(
     if name not in PROTOCOLS:
         raise InvalidRequest(f"protocol {name!r} is not one of {', '.join(PROTOCOLS)}")
     chosen = PROTOCOLS[name]
+    spec = chosen.apply(spec)
     results: list[dict[str, Any]] = []
     for video in videos:
         try:
@@ -94,10 +95,15 @@ def _print_tables(results: list[dict[str, Any]]) -> None:
     console, errors = Console(), Console(stderr=True)
     for result in results:
         if "error" in result:
-            errors.print(f"[bold red]{result['error']['reason']}[/]  {escape(result['error']['message'])}")
+            errors.print(
+                f"[bold red]{result['error']['reason']}[/]  {escape(result['error']['message'])}", soft_wrap=True
+            )
             continue
+        # Headings of their own: a table's title is folded to the table's width.
+        console.print(f"[bold]{escape(result['video'])}[/]", soft_wrap=True)
         console.print(_info_table(result))
-        plan = Table(title=f"plan: {result['protocol']}, input {result['input_shape']} uint8", title_justify="left")
+        console.print(escape(f"plan: {result['protocol']}, input {result['input_shape']} uint8"), soft_wrap=True)
+        plan = Table()
         for column in ("clip", "seconds", "frames", ""):
             plan.add_column(column, justify="left" if column in ("frames", "") else "right")
         for i, clip in enumerate(result["clips"]):
@@ -113,7 +119,7 @@ def _info_table(result: dict[str, Any]) -> Any:
     from rich.table import Table
 
     info, report = result["info"], result["report"]
-    table = Table(title=escape(result["video"]), title_justify="left", show_header=False)
+    table = Table(show_header=False)
     turned = f", turned {info['rotation']} degrees clockwise" if info["rotation"] else ""
     audio = "audio" if info["has_audio"] else "no audio"
     declared = info["declared_frames"] or "nothing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -126,7 +127,7 @@ def test_runs_are_a_partition(frames: tuple[int, set[int]], keyframes: set[int])
     )
     assert runs[0][0] == 0
     assert runs[-1][1] == len(wanted)
-    assert all(a[1] == b[0] for a, b in zip(runs, runs[1:], strict=False))
+    assert all(a[1] == b[0] for a, b in itertools.pairwise(runs))
     assert all(first < last for first, last in runs)
 
 

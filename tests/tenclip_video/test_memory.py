@@ -1,0 +1,85 @@
+"""A long video costs no more memory than a short one for the same plan: peak resident sizes of separate processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from tests.videos import Recipe, make_video, repeat_packets
+
+PROJECT = Path(__file__).resolve().parents[2]
+MAX_GROWTH_MIB = 20
+
+# Prints by how many MiB the peak rose above what the imports and a first, tiny video had taken.
+MEASURE = """
+import sys
+from pathlib import Path
+from tenclip_video.clips import read_clips
+from tenclip_video.sampling import ClipSelection
+from tenclip_video.spec import ClipSpec
+
+def peak():
+    # Not ru_maxrss: a process begins with that of the one that started it.
+    (line,) = (l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+    return int(line.split()[1]) / 1024
+
+read_clips(sys.argv[1], ClipSpec())
+before = peak()
+result = read_clips(sys.argv[2], ClipSpec(), ClipSelection(mode=sys.argv[3]))
+print(result.info.num_frames, round(result.info.duration_seconds), peak() - before)
+"""
+
+
+def measure(warm_up: Path, video: Path, mode: str = "uniform") -> tuple[int, int, float]:
+    """(frames, seconds, MiB) of reading the ten clips of `video`."""
+    run = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(warm_up), str(video), mode],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    frames, seconds, growth = run.stdout.split()
+    return int(frames), int(seconds), float(growth)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("memory")
+
+
+@pytest.fixture(scope="module")
+def ten_seconds(folder: Path) -> Path:
+    path = folder / "short.mp4"
+    path.write_bytes(make_video(Recipe(num_frames=250, gop=50, width=160, height=120, options={"crf": "40"})))
+    return path
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_two_hours_cost_no_more_than_ten_seconds(folder: Path, ten_seconds: Path, container: str) -> None:
+    two_hours = folder / f"long.{container}"
+    two_hours.write_bytes(repeat_packets(ten_seconds.read_bytes(), 720, container=container))
+    _, _, short = measure(ten_seconds, ten_seconds)
+    frames, seconds, long = measure(ten_seconds, two_hours)
+    two_hours.unlink()
+    assert (frames, seconds) == (180_000, 7200)
+    assert long - short < MAX_GROWTH_MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
+def test_looking_for_salient_clips_is_bounded_too(folder: Path, ten_seconds: Path) -> None:
+    """All of the video is looked at, a part at a time: an hour at 2 frames a second, and five minutes."""
+    slow = make_video(Recipe(num_frames=600, gop=60, width=64, height=48, fps=Fraction(2), options={"crf": "40"}))
+    five_minutes, hour = folder / "five.mp4", folder / "hour.mp4"
+    five_minutes.write_bytes(slow)
+    hour.write_bytes(repeat_packets(slow, 12))
+    _, _, short = measure(ten_seconds, five_minutes, "salient")
+    frames, seconds, long = measure(ten_seconds, hour, "salient")
+    assert (frames, seconds) == (7200, 3600)
+    assert long - short < MAX_GROWTH_MIB
