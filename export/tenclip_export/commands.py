@@ -179,6 +179,11 @@ def demo(
       tenclip demo --data videos/ --out my-demo
       tenclip serve demo/models
     """
+    import os
+
+    # Before torch is imported: threads that wait sleep, or a demo beside other work takes five times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
     from rich.console import Console
 
     from tenclip_export.console import StageConsole
