@@ -8,7 +8,6 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -24,9 +23,6 @@ from tenclip_training.train import (
     EpochResult,
     Progress,
     TrainResult,
-    build_optimizer,
-    learning_rate_at,
-    resolve_precision,
     train,
 )
 
@@ -399,39 +395,6 @@ def test_memory_layout_and_execution_do_not_change_what_is_computed(train_config
         )
         losses.append(train(config).history[0].loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
-
-
-def test_precision_auto_is_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    assert resolve_precision("fp32", cpu) == "fp32"
-    for capability, expected in (({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")):
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda c=capability: c)
-        assert resolve_precision("auto", cpu) == expected
-
-
-def test_learning_rate_climbs_then_falls() -> None:
-    config = TrainConfig(manifest="m", out="o", epochs=10, warmup_epochs=2, learning_rate=1.0)
-    rates = [learning_rate_at(step, 5, config) for step in range(50)]
-    assert np.all(np.diff(rates[:10]) > 0)
-    assert rates[10] == 1.0
-    assert np.all(np.diff(rates[10:]) < 0)
-    assert rates[30] == pytest.approx(0.5)
-    assert 0 < rates[-1] < 0.01
-    flat = dataclasses.replace(config, warmup_epochs=0)
-    assert learning_rate_at(0, 5, flat) == 1.0
-
-
-def test_weight_decay_leaves_norms_and_biases_alone() -> None:
-    model = create_model("r2plus1d_10", num_classes=2, width=4, num_frames=4, crop=16)
-    kinds: tuple[Optimizer, ...] = ("sgd", "adamw")
-    for kind in kinds:
-        config = TrainConfig(manifest="m", out="o", optimizer=kind, weight_decay=0.1)
-        decayed, others = build_optimizer(model, config).param_groups
-        assert decayed["weight_decay"] == 0.1
-        assert others["weight_decay"] == 0
-        assert all(p.ndim > 1 for p in decayed["params"])
-        assert all(p.ndim == 1 for p in others["params"])
-        assert len(decayed["params"]) + len(others["params"]) == len(list(model.parameters()))
 
 
 def test_the_model_on_disk_is_the_one_in_memory(train_config: TrainConfig) -> None:
