@@ -73,7 +73,9 @@ class FrameScaler:
 
     def _to_rgb(self, frame: VideoFrame, height: int, width: int, method: str) -> NDArray[np.uint8]:
         rgb = self._reformat(self._rgb, frame, height, width, "rgb24", method)
-        return np.asarray(rgb.to_ndarray(), np.uint8)  # no copy: rgb24 is uint8
+        plane = rgb.planes[0]
+        # A view: `to_ndarray` copies wherever rows are padded. The view keeps the frame's memory alive.
+        return np.ndarray((height, width, 3), np.uint8, memoryview(plane), strides=(plane.line_size, 3, 1))
 
     def _reformat(
         self, scaler: VideoReformatter, frame: VideoFrame, height: int, width: int, pixel_format: str, method: str

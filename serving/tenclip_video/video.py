@@ -185,7 +185,10 @@ class Video:
         Memory is that of one frame. One iteration, or one `read_frames`, at a time.
         """
         scaler = FrameScaler(resize, self._first)
-        self._reopen()
+        if self.index.timed:
+            self._seek_before(0, 0)
+        else:
+            self._reopen()
         for frame in self._decode(None):
             yield scaler.scaled(frame)
 
@@ -263,11 +266,15 @@ class Video:
         A damaged packet costs its own frames only.
         """
         codec = self._stream.codec_context
-        drops = needed is not None and may_drop_frames(codec.codec.canonical_name, codec.extradata)
-        drains = drops and codec.codec.canonical_name in _DRAINING_CODECS
-        remaining = set(needed or ())
-        dropping = False
         codec.skip_frame = "DEFAULT"
+        if needed is None:
+            for packet in self._packets():
+                yield from self._decode_packet(packet)
+            return
+        drops = may_drop_frames(codec.codec.canonical_name, codec.extradata)
+        drains = drops and codec.codec.canonical_name in _DRAINING_CODECS
+        remaining = set(needed)
+        dropping = False
         for packet in self._packets():
             matters = packet.pts is None or packet.size == 0 or packet.pts in remaining
             if drops and dropping == matters:
