@@ -196,6 +196,19 @@ def test_a_damaged_frame_is_stood_in_for_by_its_neighbour(data_dir: Path) -> Non
         assert sum(bool(np.array_equal(a, b)) for a, b in itertools.pairwise(frames)) >= 1
 
 
+@pytest.mark.parametrize("name", ["h264", "h264 avi", "h264 intra refresh", "vp9", "gif", "mpeg2 program stream"])
+def test_iterating_over_every_frame(name: str) -> None:
+    data = make_video(RECIPES[name])
+    expected = reference(data, SMALL)
+    with open_video(data) as video:
+        np.testing.assert_array_equal(np.stack(list(video.iter_frames(SMALL))), expected)
+        frames = video.iter_frames(SMALL)  # left half way, then something else, then from the beginning again
+        kept = [next(frames) for _ in range(25)]
+        np.testing.assert_array_equal(video.read_frames([7, 44], SMALL), expected[[7, 44]])
+        np.testing.assert_array_equal(np.stack(list(video.iter_frames(SMALL))), expected)
+        np.testing.assert_array_equal(np.stack(kept), expected[:25])
+
+
 def test_two_threads_give_the_same_frames(long_mp4: bytes) -> None:
     indices = [0, 3, 77, 120, 121, 249]
     with open_video(long_mp4) as one, open_video(long_mp4, threads=2) as two:
