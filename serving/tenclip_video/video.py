@@ -16,7 +16,7 @@ behind their keyframe, and 90% of the time goes into decoding frames that others
 Tried and left out: frame threads (they fill a pipeline that each seek empties again); skipping the loop filter or all
 B-frames on the way to a target (faster, but later frames refer to them and change; of a B-pyramid's middle frames only
 the macroblocks would tell whether any does); the decoder's `fast` flag and H.264's `enable_er=0` (no faster). Emptying
-the decoder as soon as the last packet that matters is in, rather than feeding it until the frame appears, saves 2 to 5%.
+the decoder once the last packet that matters is in, rather than feeding it until the frame appears, saves 2 to 5%.
 """
 
 from __future__ import annotations
