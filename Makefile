@@ -26,7 +26,7 @@ demo: $(READY) ## Train, export, serve and query a small model; writes demo/repo
 	$(BIN)/tenclip demo --out demo $(ARGS)
 
 test: $(READY) ## Run all tests.
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -u -m pytest $(ARGS)
 
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .
