@@ -52,8 +52,7 @@ class Stage:
         return [i for i in self.instructions if i.name == name]
 
 
-# The parser is a Go library. Its signal handlers do not fit on the small signal stack that faulthandler sets up: a
-# broken pipe later in the same process would end it. So it gets a process of its own.
+# The parser is a Go library, which takes over the handling of signals of its process. So it gets one of its own.
 PARSER = """
 import dockerfile, json, sys
 try:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,6 +132,33 @@ def test_openvino_computes_in_float32(graph: Path) -> None:
     compiled = request.get_compiled_model()
     assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+SIGNAL_AFTER_MODELS_CAME_AND_WENT = """
+import faulthandler, os, signal, sys
+from pathlib import Path
+import numpy as np
+from tenclip_serving.runtimes import create_runtime
+
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+clips = np.zeros((1, *map(int, sys.argv[2:])), np.uint8)
+first, second = (create_runtime("openvino", Path(sys.argv[1]), threads=1) for _ in range(2))
+for runtime in (first, second):
+    runtime.run(clips)
+del runtime, first
+del second
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_openvino_leaves_the_signal_stack_alone(graph: Path) -> None:
+    # Each Core would put another one in place and, gone, leave one behind that is no longer there.
+    shape = map(str, (SPEC.num_frames, SPEC.crop, SPEC.crop, 3))
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL_AFTER_MODELS_CAME_AND_WENT, str(graph), *shape], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_compiles_each_shape_once(graph: Path) -> None:

@@ -13,6 +13,7 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, MissingDependency
 from tenclip_export.parity import Run, relative_l2, run_batched, top1_agreement
+from tenclip_serving.runtimes.openvino import shared_core
 
 Clips = NDArray[np.uint8]  # [N,T,H,W,3]
 
@@ -69,25 +71,31 @@ def quantise(source: Path, target: Path, clips: Clips) -> tuple[Path, ...]:
     """
     try:
         with _quiet():
-            import nncf
-            import openvino as ov
+            import nncf  # noqa: F401
     except ModuleNotFoundError as err:
         raise MissingDependency(
             f"int8 needs {err.name}, which is not installed: pip install 'tenclip[export]'"
         ) from err
-    with _quiet():
-        model = ov.Core().read_model(source)
-        dataset = nncf.Dataset(list(clips), lambda clip: np.ascontiguousarray(clip)[np.newaxis])
-        # The head is left alone: it is a thousandth of the work, and its outputs are the answer.
-        quantised = nncf.quantize(
-            model,
-            dataset,
-            preset=nncf.QuantizationPreset.MIXED,
-            subset_size=len(clips),
-            ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
-        )
-        ov.save_model(quantised, target, compress_to_fp16=False)
+    # NNCF makes Cores of its own, each of which changes the signal stack of its thread (see `shared_core`).
+    with _quiet(), ThreadPoolExecutor(1, thread_name_prefix="quantise") as thread:
+        thread.submit(_quantise, source, target, clips).result()
     return target, target.with_suffix(".bin")
+
+
+def _quantise(source: Path, target: Path, clips: Clips) -> None:
+    import nncf
+    import openvino as ov
+
+    dataset = nncf.Dataset(list(clips), lambda clip: np.ascontiguousarray(clip)[np.newaxis])
+    # The head is left alone: it is a thousandth of the work, and its outputs are the answer.
+    quantised = nncf.quantize(
+        shared_core().read_model(source),
+        dataset,
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(clips),
+        ignored_scope=nncf.IgnoredScope(types=["MatMul"], validate=False),
+    )
+    ov.save_model(quantised, target, compress_to_fp16=False)
 
 
 def compare_held_out(int8: Run, float32: Run, clips: Clips) -> HeldOut:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,30 @@ import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
 from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+
+
+@cache
+def shared_core() -> Any:
+    """The one `openvino.Core` of this process, its CPU plugin loaded. Raises MissingDependency.
+
+    When a Core loads that plugin, the plugin gives the calling thread a signal stack of its own. When it is unloaded,
+    the stack is unmapped, and the one put back is what it found, though the Core that owned that may be gone too. After
+    two Cores went in the order in which they came, the next signal of that thread ends the process (seen with 2026.4,
+    as a segmentation fault at SIGTERM). So there is one Core, it lives as long as the process, and the plugin is loaded
+    by a thread that ends.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="openvino") as thread:
+        return thread.submit(_load_core).result()
+
+
+def _load_core() -> Any:
+    try:
+        import openvino as ov
+    except ModuleNotFoundError as err:
+        raise MissingDependency("OpenVINO is not installed: pip install 'tenclip[serve]'") from err
+    core = ov.Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")
+    return core
 
 
 class OpenVinoRuntime:
@@ -26,12 +52,8 @@ class OpenVinoRuntime:
     batch_size = 1
 
     def __init__(self, path: Path, *, threads: int = 0) -> None:
-        try:
-            import openvino as ov
-        except ModuleNotFoundError as err:
-            raise MissingDependency("OpenVINO is not installed: pip install 'tenclip[serve]'") from err
         self._path = path
-        self._core = ov.Core()
+        self._core = shared_core()
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
@@ -48,6 +70,8 @@ class OpenVinoRuntime:
                 self._model.output(name)
         except Exception as err:  # OpenVINO raises RuntimeError for everything
             raise BundleError(f"{path}: OpenVINO cannot load it: {_last_line(err)}") from err
+        import openvino as ov
+
         # A graph that says bfloat16 itself was checked as such.
         if any(op.get_output_element_type(0) == ov.Type.bf16 for op in self._model.get_ops() if op.get_output_size()):
             self._config["INFERENCE_PRECISION_HINT"] = "bf16"
