@@ -35,7 +35,7 @@ class DemoConfig:
         """The videos to train on and to be judged by."""
         return self._synth(
             classes=CLASSES[: 4 if self.quick else NUM_CLASSES],
-            videos_per_class=8 if self.quick else 100,
+            videos_per_class=8 if self.quick else 125,
             splits=(("train", 0.5), ("val", 0.25), ("test", 0.25)) if self.quick else TRAIN_VAL_TEST,
             seed=self.seed,
         )

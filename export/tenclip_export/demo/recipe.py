@@ -10,7 +10,7 @@ from tenclip_export.demo.videos import DemoVideos
 from tenclip_training.config import TrainConfig
 from tenclip_training.recipes import demo_recipe
 
-STEPS = 1100  # of the recipe on the generated videos: a network needs them, however few videos there are
+STEPS = 1500  # a network needs them, however few videos there are
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 120
 
 
@@ -33,6 +33,6 @@ def epochs_for(num_videos: int, batch_size: int) -> int:
     """As many as give `STEPS` steps, within bounds.
 
     >>> epochs_for(592, 16), epochs_for(40, 16), epochs_for(100_000, 16)
-    (30, 120, 12)
+    (41, 120, 12)
     """
     return min(max(round(STEPS / math.ceil(num_videos / batch_size)), FEWEST_EPOCHS), MOST_EPOCHS)
