@@ -2,70 +2,39 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenclip_serving.config import OTHER_VARIABLES, ServerConfig
+from tenclip_serving.settings import load_settings, to_toml, with_options_of
+
 if TYPE_CHECKING:
-    from tenclip_serving.config import ServerConfig
+    from tenclip_serving.server import Server
+    from tenclip_serving.settings import Loaded
 
 
-class RuntimeOption(StrEnum):
-    auto = "auto"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-    onnxruntime_cuda = "onnxruntime-cuda"
-    onnxruntime_tensorrt = "onnxruntime-tensorrt"
-    tensorrt = "tensorrt"
-    torch = "torch"
-
-
-class VariantOption(StrEnum):
-    auto = "auto"
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
-
-
-class LogFormatOption(StrEnum):
-    text = "text"
-    json = "json"
-
-
+@with_options_of(ServerConfig)
 def serve(
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of bundles, NAME/VERSION/bundle.json.")],
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="gRPC port; 0 takes a free one.")] = 7411,
-    metrics_port: Annotated[int, typer.Option(help="Prometheus metrics; 0 takes a free port, -1 serves none.")] = 9411,
-    allow_root: Annotated[
-        list[Path] | None,
-        typer.Option(metavar="PATH", help="Directory whose files clients may name by path. Repeatable."),
+    config: Annotated[
+        Path | None,
+        typer.Option(envvar="TENCLIP_CONFIG", metavar="FILE", help="Settings in TOML, e.g. port = 7411."),
     ] = None,
-    runtime: Annotated[
-        RuntimeOption, typer.Option(help="What executes the models; auto: the fastest one that answers as it should.")
-    ] = RuntimeOption.auto,
-    variant: Annotated[
-        VariantOption,
-        typer.Option(help="Precision; auto: fp32, or a lower one that passed its bound and was measured to be faster."),
-    ] = VariantOption.auto,
-    threads: Annotated[int, typer.Option(help="Threads of the runtime; 0: it chooses.")] = 0,
-    decode_workers: Annotated[int, typer.Option(help="Processes that decode; 0: one for each two cores.")] = 0,
-    max_message_mb: Annotated[int, typer.Option(help="Largest request in MiB, inline video included.")] = 64,
-    max_clips: Annotated[int, typer.Option(help="Most clips of one request.")] = 512,
-    max_decode_seconds: Annotated[float, typer.Option(help="Longest that one video may decode.")] = 120.0,
-    max_request_seconds: Annotated[float, typer.Option(help="Longest that one request may take in all.")] = 600.0,
-    shutdown_grace_seconds: Annotated[float, typer.Option(help="On SIGTERM, time for the requests that run.")] = 30.0,
-    log_format: Annotated[LogFormatOption, typer.Option(help="Log lines on stderr.")] = LogFormatOption.text,
+    print_config: Annotated[
+        bool, typer.Option("--print-config", help="Print the settings and where they come from, as TOML, and exit.")
+    ] = False,
     check_only: Annotated[
         bool, typer.Option("--check-only", help="Load every bundle, replay its golden clips, say so and exit.")
     ] = False,
+    **settings: Any,
 ) -> None:
     """Serve a directory of bundles over gRPC.
 
     Prints one line when it is ready, and logs to stderr. SIGTERM or Ctrl-C finishes the requests that run and stops.
+    Every option is also a key of the file of --config (max_clips = 64) and a variable (TENCLIP_MAX_CLIPS=64);
+    options win over variables, and those over the file.
 
     \b
     Examples:
@@ -73,46 +42,39 @@ def serve(
       tenclip serve models/ --port 0 --allow-root /data/videos
       tenclip serve models/ --runtime onnxruntime --threads 4 --log-format json
       tenclip serve models/ --runtime openvino --variant int8
+      tenclip serve --config server.toml --print-config
       tenclip serve models/ --check-only
     """
     import asyncio
 
-    from tenclip_api.errors import InvalidRequest
-    from tenclip_serving.config import ServerConfig
     from tenclip_serving.logs import configure_logs
-    from tenclip_serving.server import Server, run_server
+    from tenclip_serving.server import run_server
+
+    loaded = _load(config, settings)
+    if print_config:
+        print(to_toml(loaded), end="")
+        return
+    configure_logs(loaded.settings.log_format)
+    if check_only:
+        _check(loaded.settings)
+        return
+    asyncio.run(run_server(loaded.settings, origins=loaded.origins, on_ready=_announce))
+
+
+def _load(file: Path | None, flags: dict[str, Any]) -> Loaded[ServerConfig]:
+    from tenclip_api.errors import InvalidRequest
 
     try:
-        config = ServerConfig(
-            directory=directory,
-            host=host,
-            port=port,
-            metrics_port=metrics_port,
-            allow_roots=tuple(allow_root or ()),
-            runtime=runtime.value,
-            variant=variant.value,
-            threads=threads,
-            decode_workers=decode_workers,
-            max_message_mb=max_message_mb,
-            max_clips=max_clips,
-            max_decode_seconds=max_decode_seconds,
-            max_request_seconds=max_request_seconds,
-            shutdown_grace_seconds=shutdown_grace_seconds,
-            log_format=log_format.value,
-        )
+        return load_settings(ServerConfig, file=file, environment=os.environ, others=OTHER_VARIABLES, flags=flags)
     except ValueError as err:
         raise InvalidRequest(str(err)) from err
-    configure_logs(config.log_format)
-    if check_only:
-        _check(config)
-        return
 
-    def announce(server: Server) -> None:
-        metrics = "off" if server.metrics_port is None else f"on {host}:{server.metrics_port}"
-        count = len(server.engine.repository)
-        print(f"tenclip serving {count} models on {host}:{server.port}, metrics {metrics}", flush=True)
 
-    asyncio.run(run_server(config, on_ready=announce))
+def _announce(server: Server) -> None:
+    host = server.config.host
+    metrics = "off" if server.metrics_port is None else f"on {host}:{server.metrics_port}"
+    count = len(server.engine.repository)
+    print(f"tenclip serving {count} models on {host}:{server.port}, metrics {metrics}", flush=True)
 
 
 def _check(config: ServerConfig) -> None:

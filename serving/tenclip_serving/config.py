@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal
+
+from tenclip_serving.settings import Setting, check, describe, fields_of
 
 RuntimeChoice = Literal[
     "auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
@@ -13,10 +16,20 @@ RuntimeChoice = Literal[
 VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
 
+# Variables with our prefix that set other parts of tenclip, or tests of it.
+OTHER_VARIABLES = (
+    "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE", "TENCLIP_TLS",
+    "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
+)  # fmt: skip
+_LIMITS = "Limits"
+_DAY = 86400
+
 
 @dataclass(frozen=True, kw_only=True)
 class ServerConfig:
     """Raises ValueError for a value that cannot work, naming the field.
+
+    A field is a key of the file of `tenclip serve --config`, a variable TENCLIP_... and a flag; see `settings`.
 
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
@@ -27,49 +40,52 @@ class ServerConfig:
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
     """
 
-    directory: Path
-    host: str = "127.0.0.1"
-    port: int = 7411
-    metrics_port: int = 9411
-    allow_roots: tuple[Path, ...] = ()
-    runtime: RuntimeChoice = "auto"
-    variant: VariantChoice = "auto"
-    threads: int = 0
-    decode_workers: int = 0
-    decode_worker_requests: int = 1000
-    max_message_mb: int = 64
-    max_clips: int = 512
-    max_clip_mb: int = 1024
-    max_decode_seconds: float = 120.0
-    max_request_seconds: float = 600.0
-    shutdown_grace_seconds: float = 30.0
-    log_format: LogFormat = "text"
+    directory: Annotated[Path, Setting("Directory of bundles, NAME/VERSION/bundle.json.", option="DIR")]
+    host: Annotated[str, Setting("Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
+    port: Annotated[int, Setting("gRPC port; 0 takes a free one.", lowest=0, highest=65535)] = 7411
+    metrics_port: Annotated[
+        int, Setting("Prometheus metrics; 0 takes a free port, -1 serves none.", lowest=-1, highest=65535)
+    ] = 9411
+    allow_roots: Annotated[
+        tuple[Path, ...],
+        Setting("Directory whose files clients may name by path. Repeatable.", option="--allow-root"),
+    ] = ()
+    runtime: Annotated[
+        RuntimeChoice, Setting("What executes the models; auto: the fastest one that answers as it should.")
+    ] = "auto"
+    variant: Annotated[
+        VariantChoice,
+        Setting("Precision; auto: fp32, or a lower one that passed its bound and was measured to be faster."),
+    ] = "auto"
+    threads: Annotated[int, Setting("Threads of the runtime; 0: it chooses.", lowest=0, highest=1024)] = 0
+    decode_workers: Annotated[
+        int, Setting("Processes that decode; 0: one for each two cores.", lowest=0, highest=1024)
+    ] = 0
+    decode_worker_requests: Annotated[
+        int, Setting("A decode process is replaced after so many.", lowest=1, highest=10**9)
+    ] = 1000
+    max_message_mb: Annotated[
+        # gRPC counts message bytes in a signed 32-bit integer.
+        int, Setting("Largest request in MiB, inline video included.", lowest=1, highest=2047, group=_LIMITS)
+    ] = 64
+    max_clips: Annotated[int, Setting("Most clips of one request.", lowest=1, highest=10**6, group=_LIMITS)] = 512
+    max_clip_mb: Annotated[
+        int, Setting("Most MiB of decoded clips of one request.", lowest=1, highest=2**20, group=_LIMITS)
+    ] = 1024
+    max_decode_seconds: Annotated[
+        float, Setting("Longest that one video may decode.", above=0, highest=_DAY, group=_LIMITS)
+    ] = 120.0
+    max_request_seconds: Annotated[
+        float, Setting("Longest that one request may take in all.", above=0, highest=_DAY, group=_LIMITS)
+    ] = 600.0
+    shutdown_grace_seconds: Annotated[
+        float, Setting("On SIGTERM, time for the requests that run.", lowest=0, highest=_DAY, group=_LIMITS)
+    ] = 30.0
+    log_format: Annotated[LogFormat, Setting("Log lines on stderr.")] = "text"
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("port", 0, 65535),
-            ("metrics_port", -1, 65535),
-            ("threads", 0, 1024),
-            ("decode_workers", 0, 1024),
-            ("decode_worker_requests", 1, 10**9),
-            # gRPC counts message bytes in a signed 32-bit integer.
-            ("max_message_mb", 1, 2047),
-            ("max_clips", 1, 10**6),
-            ("max_clip_mb", 1, 2**20),
-            ("shutdown_grace_seconds", 0, 86400),
-        ):
-            if not lowest <= getattr(self, name) <= highest:
-                raise ValueError(f"{name} must be from {lowest} to {highest}, got {getattr(self, name)}")
-        for name in ("max_decode_seconds", "max_request_seconds"):
-            if not 0 < getattr(self, name) <= 86400:
-                raise ValueError(f"{name} must be above 0 and at most 86400, got {getattr(self, name)}")
-        for name, choices in (
-            ("runtime", get_args(RuntimeChoice)),
-            ("variant", get_args(VariantChoice)),
-            ("log_format", get_args(LogFormat)),
-        ):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}")
+        for field in fields_of(type(self)).values():
+            check(field, getattr(self, field.name))
         if not self.host:
             raise ValueError("host must not be empty; 0.0.0.0 listens on every interface")
         if not self.directory.is_dir():
@@ -82,10 +98,6 @@ class ServerConfig:
     def num_decode_workers(self) -> int:
         return self.decode_workers or max(1, (os.cpu_count() or 1) // 2)
 
-    def describe(self) -> str:
-        """`field=value` of every field, for the log at start."""
-        return " ".join(f"{f.name}={_plain(getattr(self, f.name))}" for f in fields(self))
-
-
-def _plain(value: object) -> str:
-    return ",".join(str(v) for v in value) or "none" if isinstance(value, tuple) else str(value)
+    def describe(self, origins: Mapping[str, str] | None = None) -> str:
+        """`field=value` of every field, for the log at start; `origins` says where values came from."""
+        return describe(self, origins or {})

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import grpc
@@ -132,10 +132,15 @@ class Server:
             await self._health.set(name, status)
 
 
-async def run_server(config: ServerConfig, *, on_ready: Callable[[Server], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then stop within the grace. A second signal ends the process at once."""
+async def run_server(
+    config: ServerConfig, *, on_ready: Callable[[Server], None], origins: Mapping[str, str] | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then stop within the grace. A second signal ends the process at once.
+
+    origins: where settings came from, for the log.
+    """
     loop = asyncio.get_running_loop()
-    log(logging.INFO, f"configuration: {config.describe()}")
+    log(logging.INFO, f"configuration: {config.describe(origins)}")
     load = partial(
         load_repository, config.directory, runtime=config.runtime, variant=config.variant, threads=config.threads
     )

@@ -191,11 +191,10 @@ def test_the_entry_point_serves_the_mounted_models_to_everyone() -> None:
 
 
 def test_the_ports_are_the_servers_own() -> None:
-    from tenclip_serving.commands import serve
+    from tenclip_serving.config import ServerConfig
 
-    defaults = inspect.signature(serve).parameters
     ports = [int(p) for p in last(STAGES, "server", "EXPOSE").words]
-    assert ports == [defaults["port"].default, defaults["metrics_port"].default]
+    assert ports == [ServerConfig.port, ServerConfig.metrics_port]
     assert ports == [p["containerPort"] for p in workload("server")["containers"][0]["ports"]]
 
 

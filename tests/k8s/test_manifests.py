@@ -243,7 +243,7 @@ def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
     assert options["log_format"] == "json"
     assert options["runtime"] == ("onnxruntime" if target == "overlays/gpu" else "auto")
     assert options["threads"] == int(container["resources"]["limits"]["cpu"])
-    assert not options["allow_root"]
+    assert not options["allow_roots"]
     # Within the limits that the server itself sets.
     settings = {key: options[key] for key in ("threads", "decode_workers", "max_message_mb", "shutdown_grace_seconds")}
     config = ServerConfig(directory=tmp_path, **settings)
