@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from tenclip_api.errors import BundleError, InvalidRequest, MissingDependency, ParityError, VideoError
 from tenclip_export import bundle_writer, variants
@@ -25,6 +26,7 @@ from tenclip_serving.parity import replay
 from tenclip_serving.repository import load_model
 from tenclip_serving.runtimes import create_runtime, cuda
 from tenclip_serving.runtimes.tensorrt import engine_key
+from tenclip_serving.runtimes.torch import TorchRuntime
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import Bundle, Tolerance, read_bundle
 from tenclip_video.spec import ClipSpec
@@ -227,6 +229,22 @@ def test_torch_programs(programs: Bundle) -> None:
         model = load_model(programs.path, runtime="torch", variant=variant, threads=1)
         assert (model.runtime.name, model.variant) == ("torch", variant)
     assert load_model(programs.path).runtime.name != "torch", "only when it is asked for"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_cuda_graphs_give_what_plain_execution_gives(programs: Bundle) -> None:
+    path = next(v.path for v in programs.info.variants if (v.name, v.format) == ("fp32", "torch"))
+    spec = programs.info.clip_spec
+    on_gpu = create_runtime("torch", programs.path / path)
+    assert isinstance(on_gpu, TorchRuntime)
+    on_cpu = TorchRuntime(programs.path / path, device="cpu")
+    rng = np.random.default_rng(0)
+    for num in (2, 1, 2):  # the second time of a shape is a replay
+        clips = rng.integers(0, 256, (num, spec.num_frames, spec.crop, spec.crop, 3), dtype=np.uint8)
+        for actual, expected in zip(on_gpu.run(clips), on_cpu.run(clips), strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
+    assert set(on_gpu._graphs) == {(num, spec.num_frames, spec.crop, spec.crop, 3) for num in (1, 2)}
+    assert on_gpu._eager not in on_gpu._graphs.values(), "captured, not run as it is"
 
 
 def test_a_program_that_does_not_load(tmp_path: Path) -> None:
