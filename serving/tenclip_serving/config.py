@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from tenclip_serving.cpus import usable_cpus
 from tenclip_serving.settings import Setting, check, describe, fields_of
 
 RuntimeChoice = Literal[
@@ -37,6 +37,9 @@ class ServerConfig:
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
     max_decode_seconds: then the process that decodes is killed. max_request_seconds: for all of a request; a client's
     own shorter deadline goes first.
+    max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.
+    max_active: requests that decode or run at once, 0 derives it from decode_workers. max_queue: others that may wait;
+    who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
     """
 
@@ -72,6 +75,25 @@ class ServerConfig:
     max_clip_mb: Annotated[
         int, Setting("Most MiB of decoded clips of one request.", lowest=1, highest=2**20, group=_LIMITS)
     ] = 1024
+    max_in_flight_mb: Annotated[
+        int,
+        Setting("MiB that all requests hold together; beyond, refused.", lowest=2, highest=2**24, group=_LIMITS),
+    ] = 2048
+    max_queue_mb: Annotated[
+        int, Setting("Of these, most MiB of encoded videos.", lowest=1, highest=2**24, group=_LIMITS)
+    ] = 512
+    max_queue: Annotated[
+        int, Setting("Requests that may wait; beyond, refused.", lowest=0, highest=10**6, group=_LIMITS)
+    ] = 128
+    max_active: Annotated[
+        int,
+        Setting(
+            "Requests that decode or run at once; 0: four for each decode worker, at least 8.",
+            lowest=0,
+            highest=10**6,
+            group=_LIMITS,
+        ),
+    ] = 0
     max_decode_seconds: Annotated[
         float, Setting("Longest that one video may decode.", above=0, highest=_DAY, group=_LIMITS)
     ] = 120.0
@@ -86,6 +108,7 @@ class ServerConfig:
     def __post_init__(self) -> None:
         for field in fields_of(type(self)).values():
             check(field, getattr(self, field.name))
+        self._check_budget()
         if not self.host:
             raise ValueError("host must not be empty; 0.0.0.0 listens on every interface")
         if not self.directory.is_dir():
@@ -94,9 +117,27 @@ class ServerConfig:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
 
+    def _check_budget(self) -> None:
+        """What one request may need must fit, or the server would wait for bytes that can never become free."""
+        if self.max_message_mb > self.max_queue_mb:
+            raise ValueError(
+                f"max_queue_mb {self.max_queue_mb} is less than max_message_mb {self.max_message_mb}: the largest "
+                "request would never be let in"
+            )
+        if self.max_clip_mb + self.max_queue_mb > self.max_in_flight_mb:
+            raise ValueError(
+                f"max_in_flight_mb {self.max_in_flight_mb} is less than max_clip_mb {self.max_clip_mb} and "
+                f"max_queue_mb {self.max_queue_mb} together: the clips of the largest request would never fit"
+            )
+
     @property
     def num_decode_workers(self) -> int:
-        return self.decode_workers or max(1, (os.cpu_count() or 1) // 2)
+        return self.decode_workers or max(1, usable_cpus() // 2)
+
+    @property
+    def num_active(self) -> int:
+        # Enough to keep the decoders busy and a batch of the runtime full, little enough to wait encoded.
+        return self.max_active or max(8, 4 * self.num_decode_workers)
 
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import replace
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
+from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, aggregate
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.metrics import Metrics
-from tenclip_serving.plans import resolve_protocol
+from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
 from tenclip_serving.recognition import Recognition, RecognitionRequest, RecognizedClip
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.scheduler import ClipScheduler
@@ -31,6 +33,7 @@ class Engine:
         self.config = config
         self.repository = repository
         self.metrics = metrics or Metrics()
+        self.admission = _admission(config, self.metrics)
         self.pool = DecodePool(
             config.num_decode_workers,
             max_requests=config.decode_worker_requests,
@@ -47,45 +50,67 @@ class Engine:
         await self.pool.close()
         await asyncio.get_running_loop().run_in_executor(None, self._scheduler.close)
 
-    async def recognize(self, request: RecognitionRequest, *, seconds_left: float | None = None) -> Recognition:
+    async def recognize(
+        self, request: RecognitionRequest, *, seconds_left: float | None = None, ticket: Ticket | None = None
+    ) -> Recognition:
         """One decode and one pass of one video.
 
         seconds_left: till the caller's deadline; None: it has none. The server's own limit holds in any case.
-        Raises every TenclipError of a bad request, video or model; DeadlineExceeded; DecodeWorkerDied.
+        ticket: of `admission`, where the caller has one already, as for an upload; its bytes are charged.
+        Raises every TenclipError of a bad request, video or model; Overloaded at once; DeadlineExceeded;
+        DecodeWorkerDied.
         """
         allowed = self.config.max_request_seconds
         seconds = allowed if seconds_left is None else min(allowed, seconds_left)
+        whose = "the server's limit" if seconds == allowed else "the caller's deadline"
+        if seconds <= 0:
+            raise DeadlineExceeded(f"{request.source}: {whose} has passed already")
         try:
             async with asyncio.timeout(seconds):
-                return await self._recognize(request)
+                if ticket is not None:
+                    return await self._recognize(request, ticket)
+                async with self.admission.admit(len(request.data or b""), name=request.source) as own_ticket:
+                    return await self._recognize(request, own_ticket)
         except TimeoutError as err:
-            whose = "the server's limit" if seconds == allowed else "the caller's deadline"
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
 
-    async def _recognize(self, request: RecognitionRequest) -> Recognition:
+    async def _recognize(self, request: RecognitionRequest, ticket: Ticket) -> Recognition:
         model = self.repository.get(request.model, request.version)
-        info = model.bundle.info
-        protocol = resolve_protocol(
-            request,
-            info.clip_spec,
-            info.default_protocol,
-            max_clips=self.config.max_clips,
-            max_clip_bytes=self.config.max_clip_mb << 20,
-        )
+        protocol = self._protocol(request, model)
         decode_request = await self._decode_request(request, model, protocol)
-        video, waited, decoded = await self._decode(decode_request)
+        arrived = time.perf_counter()
+        try:
+            await ticket.begin(most_clip_bytes(protocol, decode_request.spec))
+            video, started, decoded = await self._decode(decode_request)
+        except asyncio.CancelledError:
+            self.metrics.clips_saved.labels(model.name).inc(num_planned(protocol) or 0)
+            raise
+        ticket.decoded(video.clips.nbytes)
         inference = await self._scheduler.run(model.runtime, video.clips, model=model.name)
-        started = time.perf_counter()
-        answer = aggregate(inference.outputs, protocol.averaging, views=video.views)
+        # Their memory is given back before the budget says so.
+        video = replace(video, clips=video.clips[:0].copy())
+        ticket.ran()
+        averaged = time.perf_counter()
+        answer = await asyncio.to_thread(aggregate, inference.outputs, protocol.averaging, views=video.views)
         timings = {
             "decode": decoded,
-            "queue": waited + inference.queue_seconds,
+            "queue": started - arrived + inference.queue_seconds,
             "infer": inference.infer_seconds,
-            "aggregate": time.perf_counter() - started,
+            "aggregate": time.perf_counter() - averaged,
         }
         for stage, seconds in timings.items():
             self.metrics.stage_seconds.labels(stage).observe(seconds)
         return _recognition(model, protocol, video, answer, timings)
+
+    def _protocol(self, request: RecognitionRequest, model: ServedModel) -> Protocol:
+        info, config = model.bundle.info, self.config
+        return resolve_protocol(
+            request,
+            info.clip_spec,
+            info.default_protocol,
+            max_clips=config.max_clips,
+            max_clip_bytes=config.max_clip_mb << 20,
+        )
 
     async def _decode_request(
         self, request: RecognitionRequest, model: ServedModel, protocol: Protocol
@@ -114,13 +139,23 @@ class Engine:
         )
 
     async def _decode(self, request: DecodeRequest) -> tuple[VideoClips, float, float]:
-        """(clips, seconds of waiting for a worker, seconds of decoding)."""
-        arrived = time.perf_counter()
+        """(clips, when a worker was there, seconds of decoding)."""
         worker = await self.pool.acquire()
         started = time.perf_counter()
         video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
-        return video, started - arrived, time.perf_counter() - started
+        return video, started, time.perf_counter() - started
+
+
+def _admission(config: ServerConfig, metrics: Metrics) -> Admission:
+    return Admission(
+        max_bytes=config.max_in_flight_mb << 20,
+        max_queue_bytes=config.max_queue_mb << 20,
+        max_queue=config.max_queue,
+        max_active=config.num_active,
+        on_bytes=lambda kind, num_bytes: metrics.in_flight_bytes.labels(kind).set(num_bytes),
+        on_refusal=lambda reason: metrics.refusals.labels(reason).inc(),
+    )
 
 
 def _recognition(

@@ -9,6 +9,8 @@ from wsgiref.simple_server import WSGIServer
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.process_collector import ProcessCollector
 
+from tenclip_serving.admission import KINDS, REFUSALS
+
 # Stages of a request, in their order. "queue" is all of its waiting: for a decode worker and for the runtime.
 STAGES = ("decode", "queue", "infer", "aggregate")
 # A clip of a small model takes a millisecond, a video of a large one minutes.
@@ -43,6 +45,24 @@ class Metrics:
             registry=self.registry,
         )
         self.in_flight = Gauge("tenclip_requests_in_flight", "RPCs being worked on.", registry=self.registry)
+        self.in_flight_bytes = Gauge(
+            "tenclip_in_flight_bytes",
+            "What requests hold of the byte budget: encoded videos, and decoded clips (reserved before decoding).",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "tenclip_refusals",
+            "Requests refused at once: queue_full, no_bytes (no room in the byte budget), too_large (never any room).",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.clips_saved = Counter(
+            "tenclip_clips_saved",
+            "Clips planned and never executed, because their request was cancelled or too late.",
+            ["model"],
+            registry=self.registry,
+        )
         self.clips = Counter("tenclip_clips", "Clips that a runtime executed.", ["model"], registry=self.registry)
         self.frames_decoded = Counter("tenclip_frames_decoded", "Video frames decoded.", registry=self.registry)
         self.worker_restarts = Counter(
@@ -63,6 +83,10 @@ class Metrics:
         )
         for stage in STAGES:
             self.stage_seconds.labels(stage)
+        for kind in KINDS:
+            self.in_flight_bytes.labels(kind)
+        for reason in REFUSALS:
+            self.refusals.labels(reason)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)
 

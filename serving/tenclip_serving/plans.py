@@ -49,6 +49,23 @@ def resolve_protocol(
     return replace(protocol, name=protocol_name(protocol))
 
 
+def num_planned(protocol: Protocol) -> int | None:
+    """Clips with their views, as they reach the runtime; None where only the video's length tells."""
+    selection = protocol.selection
+    if selection.mode == "center":
+        return protocol.views
+    return selection.num_clips * protocol.views if selection.mode in _COUNTED else None
+
+
+def most_clip_bytes(protocol: Protocol, spec: ClipSpec) -> int:
+    """The most that the clips of a request can take, known before anything is decoded."""
+    num_clips = num_planned(protocol)
+    if num_clips is None:
+        assert protocol.selection.max_clips is not None
+        num_clips = protocol.selection.max_clips * protocol.views
+    return num_clips * _view_bytes(spec, protocol)
+
+
 def protocol_name(protocol: Protocol) -> str:
     """The name in `PROTOCOLS` of the same protocol, whatever part of the video it is run on; else it in words."""
     selection = replace(protocol.selection, start_seconds=None, end_seconds=None, max_clips=None)
@@ -96,10 +113,13 @@ def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
 
 def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_bytes: int) -> int:
     """How many clips fit a request, by number and by the bytes of their pixels."""
+    return max(1, min(max_clips, max_clip_bytes // (protocol.views * _view_bytes(spec, protocol))))
+
+
+def _view_bytes(spec: ClipSpec, protocol: Protocol) -> int:
     side = spec.fully_convolutional_crop if protocol.fully_convolutional else spec.crop
     assert side is not None
-    bytes_per_clip = protocol.views * spec.num_frames * side * side * 3
-    return max(1, min(max_clips, max_clip_bytes // bytes_per_clip))
+    return spec.num_frames * side * side * 3
 
 
 def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelection:

@@ -39,7 +39,7 @@ class Server:
         self.engine = Engine(config, repository)
         self.port = 0
         self._metrics: MetricsServer | None = None
-        self._interceptor = Interceptor(self.engine.metrics)
+        self._interceptor = Interceptor(self.engine.metrics, check_size=self.engine.admission.check)
         self._health = health.aio.HealthServicer()
         self._grpc: grpc.aio.Server | None = None
 

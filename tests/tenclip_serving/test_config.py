@@ -25,6 +25,10 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
         ("max_message_mb", 0, "max_message_mb"),
         ("max_clips", 0, "max_clips"),
         ("decode_workers", -1, "decode_workers"),
+        ("max_queue", -1, "max_queue must be from 0"),
+        ("max_queue_mb", 63, "max_queue_mb 63 is less than max_message_mb 64"),
+        ("max_in_flight_mb", 1535, "max_in_flight_mb 1535 is less than max_clip_mb 1024 and max_queue_mb 512"),
+        ("max_active", -1, "max_active must be from 0"),
         ("max_decode_seconds", 0.0, "max_decode_seconds must be above 0"),
         ("max_request_seconds", float("nan"), "max_request_seconds"),
         ("shutdown_grace_seconds", -1.0, "shutdown_grace_seconds"),
@@ -36,6 +40,12 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
 def test_refuses_what_cannot_work(tmp_path: Path, field: str, value: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ServerConfig(directory=tmp_path, **{field: value})
+
+
+def test_what_works_at_once_follows_the_decoders(tmp_path: Path) -> None:
+    assert ServerConfig(directory=tmp_path, decode_workers=1).num_active == 8
+    assert ServerConfig(directory=tmp_path, decode_workers=6).num_active == 24
+    assert ServerConfig(directory=tmp_path, decode_workers=6, max_active=3).num_active == 3
 
 
 def test_directories_must_exist(tmp_path: Path) -> None:

@@ -21,8 +21,10 @@ from tenclip_api.errors import (
     EmptyVideo,
     InvalidRequest,
     NotAVideo,
+    Overloaded,
     PathNotAllowed,
     VideoNotFound,
+    VideoTooLarge,
 )
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
@@ -292,5 +294,127 @@ def test_clips_of_three_views(open_engine: OpenEngine, monkeypatch: pytest.Monke
             assert result.clip_probabilities.shape == (2, 4)
             assert len(result.clips) == 2
             assert value(engine.metrics, "tenclip_clips_total", model="tiny") == 6
+
+    run(test)
+
+
+class Hold:
+    """Keeps the runtime from running until it is released."""
+
+    def __init__(self, runtime: FakeRuntime) -> None:
+        self.reached, self._released = threading.Event(), threading.Event()
+        runtime._before_run = self
+
+    def __call__(self, clips: np.ndarray[Any, Any]) -> None:
+        self.reached.set()
+        assert self._released.wait(20)
+
+    async def until_reached(self) -> None:
+        assert await asyncio.to_thread(self.reached.wait, 20)
+
+    def release(self) -> None:
+        self._released.set()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def test_more_than_the_queue_is_refused_at_once(open_engine: OpenEngine, runtime: FakeRuntime, videos: Path) -> None:
+    hold = Hold(runtime)
+    data = (videos / "colors.mp4").read_bytes()
+
+    async def test() -> None:
+        async with open_engine(max_active=1, max_queue=2) as engine:
+            accepted = [asyncio.create_task(engine.recognize(path()))]
+            await hold.until_reached()
+            accepted += [asyncio.create_task(engine.recognize(r)) for r in (path(), RecognitionRequest(data=data))]
+            await until(lambda: engine.admission.num_waiting == 2)
+            clips = 10 * 4 * 32 * 32 * 3
+            assert value(engine.metrics, "tenclip_in_flight_bytes", kind="decoded") == clips
+            assert value(engine.metrics, "tenclip_in_flight_bytes", kind="encoded") == len(data)
+            with pytest.raises(Overloaded, match="1 requests are worked on and 2 wait") as caught:
+                await engine.recognize(path())
+            assert caught.value.retry_after_seconds is not None
+            assert value(engine.metrics, "tenclip_refusals_total", reason="queue_full") == 1
+            assert runtime.batches == [4]  # those that wait have not been decoded, and wait encoded
+            assert value(engine.metrics, "tenclip_stage_seconds_count", stage="decode") == 0
+            hold.release()
+            for result in await asyncio.gather(*accepted):
+                assert len(result.clips) == 10
+            for kind in ("encoded", "decoded"):
+                assert value(engine.metrics, "tenclip_in_flight_bytes", kind=kind) == 0
+            assert len((await engine.recognize(path())).clips) == 10
+
+    run(test)
+
+
+def test_decoding_waits_for_room_for_clips(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    """100 clips of 12 KiB: 3 MiB have room for two such requests."""
+    hold = Hold(runtime)
+    settings = {"max_in_flight_mb": 3, "max_queue_mb": 1, "max_message_mb": 1, "max_clip_mb": 2, "decode_workers": 2}
+    long = path("long.mp4", clips=ClipRequest(num_clips=100))
+
+    async def test() -> None:
+        async with open_engine(**settings) as engine:
+            tasks = [asyncio.create_task(engine.recognize(long)) for _ in range(4)]
+            await hold.until_reached()
+            await until(lambda: engine.admission.num_active == 2 and engine.pool._idle.qsize() == 2)
+            # Both decode workers are idle, and still no one else is decoded.
+            frames = value(engine.metrics, "tenclip_frames_decoded_total")
+            assert frames == 2 * 400
+            assert engine.admission.num_waiting == 2
+            hold.release()
+            await asyncio.gather(*tasks)
+            assert value(engine.metrics, "tenclip_frames_decoded_total") == 4 * 400
+
+    run(test)
+
+
+def test_what_can_never_fit_is_told_so(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    settings = {"max_in_flight_mb": 2, "max_queue_mb": 1, "max_message_mb": 1, "max_clip_mb": 1}
+
+    async def test() -> None:
+        async with open_engine(**settings) as engine:
+            with pytest.raises(VideoTooLarge, match="max_queue_mb"):
+                await engine.recognize(RecognitionRequest(data=b"x" * ((1 << 20) + 1), name="up.mp4"))
+            with pytest.raises(InvalidRequest, match="num_clips 100 is more than the 85"):
+                await engine.recognize(path(clips=ClipRequest(num_clips=100)))
+            assert value(engine.metrics, "tenclip_refusals_total", reason="too_large") == 1
+            assert runtime.batches == []
+
+    run(test)
+
+
+def test_cancelling_frees_the_place_of_one_that_waits(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    hold = Hold(runtime)
+
+    async def test() -> None:
+        async with open_engine(max_active=1, max_queue=1) as engine:
+            running = asyncio.create_task(engine.recognize(path()))
+            await hold.until_reached()
+            waiting = asyncio.create_task(engine.recognize(path(clips=ClipRequest(num_clips=7))))
+            await until(lambda: engine.admission.num_waiting == 1)
+            await asyncio.sleep(0.05)  # beyond the look at the file, in `begin`
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+            assert value(engine.metrics, "tenclip_clips_saved_total", model="tiny") == 7
+            next_one = asyncio.create_task(engine.recognize(path()))
+            await asyncio.sleep(0)
+            hold.release()
+            await asyncio.gather(running, next_one)
+
+    run(test)
+
+
+def test_a_deadline_that_has_passed_before_anything(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            with pytest.raises(DeadlineExceeded, match="the caller's deadline has passed already"):
+                await engine.recognize(path(), seconds_left=0.0)
+            assert value(engine.metrics, "tenclip_frames_decoded_total") == 0
 
     run(test)

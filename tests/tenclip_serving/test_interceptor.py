@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from tenclip_api.errors import InvalidRequest, TenclipError, error_classes
+from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError, error_classes
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.interceptor import Interceptor
@@ -39,9 +39,11 @@ class Servicer(tenclip_pb2_grpc.VideoRecognitionServicer):
 
 
 @contextlib.asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics]]:
+async def serving(
+    answer: Answer, *, check_size: Callable[[int], None] | None = None
+) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics]]:
     metrics = Metrics()
-    server = grpc.aio.server(interceptors=[Interceptor(metrics)])
+    server = grpc.aio.server(interceptors=[Interceptor(metrics, check_size=check_size)])
     tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(Servicer(answer), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
@@ -180,3 +182,28 @@ def test_cancelled_and_late_requests_are_counted_as_what_they_are(how: str) -> N
             assert metrics.registry.get_sample_value("tenclip_requests_in_flight") == 0
 
     asyncio.run(test())
+
+
+def test_a_large_request_is_judged_before_it_is_parsed() -> None:
+    sizes: list[int] = []
+
+    def refuse(num_bytes: int) -> None:
+        sizes.append(num_bytes)
+        error = Overloaded("full")
+        error.retry_after_seconds = 1.5
+        raise error
+
+    async def test() -> None:
+        async with serving(good, check_size=refuse) as (channel, _):
+            method = "/tenclip.v1.VideoRecognition/ListModels"
+            raw: Any = channel.unary_unary(method)
+            malformed = raw(b"\xff" * 300_000)
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                await malformed
+            assert await malformed.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            metadata = dict(await malformed.trailing_metadata())
+            assert metadata["tenclip-retry-after-seconds"] == "1.500"
+            assert (await call(channel))[0] == "OK"
+
+    asyncio.run(test())
+    assert sizes == [300_000]

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_serving.plans import protocol_name, resolve_protocol, supported_protocols
+from tenclip_serving.plans import most_clip_bytes, num_planned, protocol_name, resolve_protocol, supported_protocols
 from tenclip_serving.recognition import ClipRequest, RecognitionRequest
 from tenclip_video.protocols import PROTOCOLS, Protocol
 from tenclip_video.sampling import ClipSelection
@@ -173,3 +173,34 @@ def test_everything_ends_in_a_protocol_or_an_invalid_request(
     assert resolved.name == protocol_name(resolved)
     assert not protocol or resolved.name == protocol
     assert mode in (None, resolved.selection.mode)
+
+
+@pytest.mark.parametrize(
+    ("asked", "num", "most"),
+    [
+        ({}, 10, 10),
+        ({"mode": "center"}, 1, 1),
+        ({"mode": "salient", "num_clips": 3}, 3, 3),
+        ({"mode": "windows"}, None, 100),
+        ({"protocol": "mmaction2-10x3"}, 30, 30),
+        ({"protocol": "3d-resnets"}, None, 100),
+    ],
+)
+def test_clips_and_bytes_are_known_before_decoding(asked: dict[str, Any], num: int | None, most: int) -> None:
+    protocol = resolve(**asked)
+    assert num_planned(protocol) == num
+    assert most_clip_bytes(protocol, SPEC) == most * 4 * 32 * 32 * 3
+
+
+def test_larger_crops_take_more_bytes() -> None:
+    assert most_clip_bytes(resolve(protocol="vmz-10x3"), SPEC) == 30 * 4 * 40 * 40 * 3
+
+
+@given(num_clips=st.integers(1, 50), name=st.sampled_from(list(PROTOCOLS)))
+def test_no_request_may_take_more_than_the_limit_or_one_clip(num_clips: int, name: str) -> None:
+    try:
+        protocol = resolve(default=name, num_clips=num_clips, max_clip_bytes=200_000)
+    except InvalidRequest:
+        return
+    one = protocol.views * 4 * 40 * 40 * 3
+    assert most_clip_bytes(protocol, SPEC) <= max(200_000, one)

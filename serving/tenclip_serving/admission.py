@@ -1,0 +1,242 @@
+"""Who may come in: one budget of bytes for all that requests hold, and a queue with an end.
+
+A request is charged for its encoded bytes when it arrives, waits encoded (raw clips are 10 to 100 times larger), is
+charged for its clips before they are decoded, and gives back each of the two as soon as it is done with it. What does
+not fit is refused at once. All of it happens on one event loop, so there are no locks.
+
+    async with admission.admit(len(data)) as ticket:  # raises Overloaded, VideoTooLarge
+        ticket.grow(more)                             # an upload that comes in pieces
+        await ticket.begin(decoded_bytes)             # waits for its turn
+        ...                                           # decode
+        ticket.decoded(clips.nbytes)
+        ...                                           # run the clips
+        ticket.ran()
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal
+
+from tenclip_api.errors import Overloaded, VideoTooLarge
+
+Kind = Literal["encoded", "decoded"]
+KINDS: tuple[Kind, ...] = ("encoded", "decoded")
+# Why a request is refused: so many are in already; no room for its bytes now; no room for its bytes ever.
+REFUSALS = ("queue_full", "no_bytes", "too_large")
+# A request whose clips do not fit yet may be passed by smaller ones so often; then they wait behind it.
+MAX_PASSED = 16
+# Of retry advice, in seconds: what a client is told before anything was measured, and the range of what it is told.
+_FIRST_GUESS, _SOONEST, _LATEST = 1.0, 0.1, 60.0
+# Share of the newest measurement in the running mean of seconds for one request.
+_NEWEST = 0.2
+
+
+class Admission:
+    """The budget and the queue of one server.
+
+    max_bytes: of everything, encoded and decoded. max_queue_bytes: of what is encoded, so that the rest is left for
+    clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
+    on_bytes(kind, bytes) is told of every change, on_refusal(reason) of every refusal (one of `REFUSALS`).
+    """
+
+    def __init__(
+        self,
+        *,
+        max_bytes: int,
+        max_queue_bytes: int,
+        max_queue: int,
+        max_active: int,
+        on_bytes: Callable[[Kind, int], None] | None = None,
+        on_refusal: Callable[[str], None] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_bytes, self.max_queue_bytes = max_bytes, max_queue_bytes
+        self.max_queue, self.max_active = max_queue, max_active
+        self._on_bytes = on_bytes or (lambda kind, num_bytes: None)
+        self._on_refusal = on_refusal or (lambda reason: None)
+        self._service = _ServiceTime(clock)
+        self._held: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._admitted = 0
+        self._active = 0
+        self._waiting: list[Ticket] = []  # in `begin`, in the order of their calls
+
+    @property
+    def num_waiting(self) -> int:
+        """Requests that are in and neither decode nor run."""
+        return self._admitted - self._active
+
+    @property
+    def num_active(self) -> int:
+        """Requests that decode or run."""
+        return self._active
+
+    def held(self, kind: Kind) -> int:
+        """Bytes that requests hold now."""
+        return self._held[kind]
+
+    def check(self, num_bytes: int, *, name: str = "") -> None:
+        """Would a request of so many encoded bytes be let in now? Raises Overloaded or VideoTooLarge if not."""
+        if num_bytes > self.max_queue_bytes:
+            self._on_refusal("too_large")
+            raise VideoTooLarge(
+                f"{name or 'the request'}: {_mib(num_bytes)} are more than the {_mib(self.max_queue_bytes)} that this "
+                "server keeps of all videos that wait (max_queue_mb); send the path of a file instead",
+                source=name,
+            )
+        if self._admitted >= self.max_active + self.max_queue:
+            raise self._refuse("queue_full", f"{self._active} requests are worked on and {self.num_waiting} wait")
+        self._check_room(num_bytes)
+
+    @asynccontextmanager
+    async def admit(self, num_bytes: int = 0, *, name: str = "") -> AsyncIterator[Ticket]:
+        """A ticket for a request of so many encoded bytes. Raises Overloaded or VideoTooLarge at once."""
+        self.check(num_bytes, name=name)
+        ticket = Ticket(self, name)
+        self._admitted += 1
+        try:
+            ticket._set("encoded", num_bytes)
+            yield ticket
+        finally:
+            ticket._leave()
+            self._admitted -= 1
+            self._let_in()
+
+    def _check_room(self, num_bytes: int) -> None:
+        free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
+        if num_bytes > free:
+            raise self._refuse("no_bytes", f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free")
+
+    def _refuse(self, reason: str, why: str) -> Overloaded:
+        self._on_refusal(reason)
+        seconds = self._service.seconds_for(self.num_waiting + 1)
+        error = Overloaded(f"the server has too much to do: {why}; try again in {seconds:.1f} seconds")
+        error.retry_after_seconds = seconds
+        return error
+
+    def _let_in(self) -> None:
+        """Start whoever fits, first come first served; see `MAX_PASSED` for those who do not fit yet."""
+        passed: list[Ticket] = []
+        for ticket in tuple(self._waiting):
+            if self._active >= self.max_active:
+                return
+            if sum(self._held.values()) + ticket.wanted <= self.max_bytes:
+                self._waiting.remove(ticket)
+                ticket._start()
+                for other in passed:
+                    other.times_passed += 1
+            elif ticket.times_passed >= MAX_PASSED:
+                return
+            else:
+                passed.append(ticket)
+
+
+class Ticket:
+    """What one admitted request holds. Made by `Admission.admit`, which takes everything back at its end."""
+
+    def __init__(self, admission: Admission, name: str) -> None:
+        self._admission = admission
+        self._name = name
+        self._held: dict[Kind, int] = dict.fromkeys(KINDS, 0)
+        self._turn: asyncio.Future[None] | None = None
+        self._active = False
+        self.wanted = 0
+        self.times_passed = 0
+
+    def grow(self, num_bytes: int) -> None:
+        """Charge so many encoded bytes more. Raises Overloaded or VideoTooLarge and then charges nothing."""
+        admission, total = self._admission, self._held["encoded"] + num_bytes
+        if total > admission.max_queue_bytes:
+            admission.check(total, name=self._name)
+        admission._check_room(num_bytes)
+        self._set("encoded", total)
+
+    async def begin(self, decoded_bytes: int) -> None:
+        """Wait until the clips of this request may be decoded, and charge them.
+
+        decoded_bytes: at most; see `decoded`. Raises VideoTooLarge for clips that would never fit.
+        """
+        admission = self._admission
+        # What is encoded never takes more than its part, so the rest is what anyone can hope for.
+        possible = admission.max_bytes - admission.max_queue_bytes
+        if decoded_bytes > possible:
+            admission._on_refusal("too_large")
+            raise VideoTooLarge(
+                f"{self._name or 'the video'}: its clips may take {_mib(decoded_bytes)}, more than the "
+                f"{_mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
+                "clips",
+                source=self._name,
+            )
+        self.wanted = decoded_bytes
+        self._turn = asyncio.get_running_loop().create_future()
+        admission._waiting.append(self)
+        admission._let_in()
+        await self._turn
+
+    def decoded(self, num_bytes: int) -> None:
+        """The clips are there and take so much; what they were decoded from has gone."""
+        self._set("encoded", 0)
+        self._set("decoded", min(num_bytes, self.wanted))
+        self._admission._let_in()
+
+    def ran(self) -> None:
+        """The clips have gone too."""
+        self._set("decoded", 0)
+        self._admission._let_in()
+
+    def _start(self) -> None:
+        assert self._turn is not None
+        self._active = True
+        self._admission._active += 1
+        self._admission._service.started()
+        self._set("decoded", self.wanted)
+        if not self._turn.done():  # else it has just been cancelled, and `_leave` follows
+            self._turn.set_result(None)
+
+    def _leave(self) -> None:
+        if self in self._admission._waiting:
+            self._admission._waiting.remove(self)
+        for kind in KINDS:
+            self._set(kind, 0)
+        if self._active:
+            self._active = False
+            self._admission._active -= 1
+            self._admission._service.finished()
+
+    def _set(self, kind: Kind, num_bytes: int) -> None:
+        admission = self._admission
+        admission._held[kind] += num_bytes - self._held[kind]
+        self._held[kind] = num_bytes
+        admission._on_bytes(kind, admission._held[kind])
+
+
+class _ServiceTime:
+    """How often a request is finished while there are some: the running mean of the seconds from one to the next."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._active = 0
+        self._since = 0.0
+        self._mean: float | None = None
+
+    def started(self) -> None:
+        if self._active == 0:
+            self._since = self._clock()
+        self._active += 1
+
+    def finished(self) -> None:
+        now = self._clock()
+        seconds, self._since = now - self._since, now
+        self._active -= 1
+        self._mean = seconds if self._mean is None else self._mean + _NEWEST * (seconds - self._mean)
+
+    def seconds_for(self, num_requests: int) -> float:
+        mean = _FIRST_GUESS if self._mean is None else self._mean
+        return min(max(mean * num_requests, _SOONEST), _LATEST)
+
+
+def _mib(num_bytes: int) -> str:
+    return f"{num_bytes / (1 << 20):.1f} MiB"
