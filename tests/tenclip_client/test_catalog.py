@@ -56,7 +56,14 @@ def test_table(capsys: pytest.CaptureFixture[str]) -> None:
     lines = capsys.readouterr().out.splitlines()
     assert lines[1].split() == ["r3d_18", "authors-8f", "33,371,472", "40.5", "8x112x112", "ten-clip"]
     assert lines[2].split() == ["tiny", "12", "0.1", "2x4x4"]
-    assert lines[-1].strip() == "authors-8f: top-1 [videos] 63.2  (example.org/r3d)"
+    assert lines[-1].strip() == "authors-8f, ten-clip: top-1 [videos] 63.2  (example.org/r3d)"
+
+
+def test_table_of_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_catalog(Console(width=80), ROWS)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[1].split() == ["r3d_18", "authors-8f", "33.4M", "40.5", "8x112x112"]
 
 
 def test_the_zoo_is_registered() -> None:

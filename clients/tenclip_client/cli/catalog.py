@@ -18,6 +18,7 @@ from tenclip_api.errors import MissingDependency
 
 GROUP = "tenclip.catalog"
 Row = Mapping[str, Any]
+_WIDE = 110  # columns, from which the whole table has room
 
 
 def load_catalog(entries: Sequence[EntryPoint] | None = None) -> list[Row]:
@@ -37,27 +38,29 @@ def load_catalog(entries: Sequence[EntryPoint] | None = None) -> list[Row]:
 
 
 def print_catalog(console: Console, rows: Sequence[Row]) -> None:
-    """A table by architecture, then each published accuracy with its source once."""
+    """A table by architecture, then each published accuracy with its protocol and source once."""
+    wide = console.width >= _WIDE
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for column in ("architecture", "--family"):
         table.add_column(column, no_wrap=True)
-    for column in ("parameters", "GMACs"):
+    for column in ("parameters" if wide else "params", "GMACs"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in ("clip", "protocol"):
-        table.add_column(column, overflow="fold")
+    table.add_column("clip", overflow="fold")
+    if wide:
+        table.add_column("protocol", no_wrap=True)
     for row in rows:
-        table.add_row(
+        cells: list[str | Text] = [
             Text(row["architecture"], style="bold"),
             Text(row["preset"] or ""),
-            f"{row['parameters']:,}",
+            f"{row['parameters']:,}" if wide else f"{row['parameters'] / 1e6:.1f}M",
             f"{row['gmacs']:.1f}",
             Text(row["clip"]),
-            Text(row["protocol"] or ""),
-        )
+        ]
+        table.add_row(*cells, *([Text(row["protocol"] or "")] if wide else []))
     console.print(table)
     console.print("Rows without a family have no public weights; train them with `tenclip train`.", style="dim")
-    published = {(r["preset"], r["published"], r["source"]): None for r in rows if r["preset"]}
-    console.print("\nPublished by the authors, with the protocol above:", style="dim")
-    for preset, accuracy, source in published:
-        line = Text.assemble((f"  {preset}: ", "bold"), accuracy or "no accuracy published", (f"  ({source})", "dim"))
-        console.print(line)
+    published = {(r["preset"], r["protocol"], r["published"], r["source"]): None for r in rows if r["preset"]}
+    console.print("\nPublished by the authors, each with its protocol:", style="dim")
+    for preset, protocol, accuracy, source in published:
+        name = f"  {preset}, {protocol}: " if protocol else f"  {preset}: "
+        console.print(Text.assemble((name, "bold"), accuracy or "no accuracy published", (f"  ({source})", "dim")))
