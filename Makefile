@@ -35,7 +35,7 @@ check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/lint-imports
 	@stubs=$$(mktemp -d); trap 'rm -rf "$$stubs"' EXIT; \
 	$(MAKE) --no-print-directory stubs STUBS="$$stubs"; \
-	for stub in clients/tenclip_api/v1/*_pb2*.py*; do \
+	for stub in clients/tenclip_api/*/*_pb2*.py*; do \
 	  cmp "$$stub" "$$stubs/$${stub#clients/}" || { echo "$$stub is not what its .proto says: run make stubs" >&2; exit 1; }; \
 	done; echo "stubs are up to date"
 
@@ -44,7 +44,7 @@ stubs: $(READY) ## Generate the Python code of the .proto files.
 	@$(BIN)/python -m grpc_tools.protoc -I clients \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc \
 	  --python_out=$(STUBS) --grpc_python_out=$(STUBS) --mypy_out=quiet:$(STUBS) --mypy_grpc_out=quiet:$(STUBS) \
-	  clients/tenclip_api/v1/*.proto
+	  clients/tenclip_api/*/*.proto
 
 bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON.
 	$(BIN)/python -m tests.benchmarks $(ARGS)

@@ -18,6 +18,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
     |   `-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
+    |-- NotPermitted                 PERMISSION_DENIED    this server, or this caller's token, does not allow that call
     |-- InvalidRequest               INVALID_ARGUMENT     a field that is missing, contradictory or out of range
     |-- ModelError                   FAILED_PRECONDITION
     |   |-- ModelNotFound            NOT_FOUND            no such model
@@ -122,6 +123,10 @@ class VideoTooLarge(VideoError):
 
 
 class PathNotAllowed(TenclipError):
+    grpc_status = "PERMISSION_DENIED"
+
+
+class NotPermitted(TenclipError):
     grpc_status = "PERMISSION_DENIED"
 
 

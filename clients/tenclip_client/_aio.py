@@ -13,7 +13,15 @@ from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client import _calls
 from tenclip_client._base import BaseClient, Timeout
 from tenclip_client._calls import Call, Result
-from tenclip_client._types import USE_CLIENT_DEFAULT, ClipMode, ModelInfo, ModelList, Prediction, VideoFeatures
+from tenclip_client._types import (
+    USE_CLIENT_DEFAULT,
+    ClipMode,
+    ModelChanges,
+    ModelInfo,
+    ModelList,
+    Prediction,
+    VideoFeatures,
+)
 from tenclip_client._video import VideoSource, load_video
 
 
@@ -113,6 +121,22 @@ class AsyncClient(BaseClient):
         """As `Client.get_model`."""
         return await self._send(_calls.get_model_call(model), timeout)
 
+    async def load_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """As `Client.load_model`."""
+        return await self._send(_calls.load_model_call(model), timeout)
+
+    async def unload_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """As `Client.unload_model`."""
+        return await self._send(_calls.unload_model_call(model), timeout)
+
+    async def reload_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """As `Client.reload_models`."""
+        return await self._send(_calls.reload_models_call(), timeout)
+
+    async def set_default_version(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> None:
+        """As `Client.set_default_version`."""
+        await self._send(_calls.set_default_version_call(model), timeout)
+
     async def close(self) -> None:
         """Hang up. Calls still waiting raise Cancelled."""
         self._closed = True
@@ -133,7 +157,7 @@ class AsyncClient(BaseClient):
         if self._channel is None:
             self._channel = self._open_channel()
         # A stub only names the methods of its channel; making one costs microseconds.
-        method = getattr(tenclip_pb2_grpc.VideoRecognitionStub(self._channel), call.method)
+        method = getattr(getattr(tenclip_pb2_grpc, f"{call.service}Stub")(self._channel), call.method)
         try:
             response = await method(
                 call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready

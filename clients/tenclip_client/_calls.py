@@ -10,7 +10,7 @@ import math
 from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from tenclip_api.errors import InvalidRequest, ServerError
 from tenclip_api.v1 import tenclip_pb2 as pb
@@ -23,6 +23,7 @@ from tenclip_client._types import (
     DecodeReport,
     FailedModel,
     Features,
+    ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
@@ -55,6 +56,7 @@ class Call(Generic[Result]):
     request: Any = field(repr=False)
     parse: Callable[[Any], Result] = field(repr=False)
     source: str = ""
+    service: Literal["VideoRecognition", "ModelManagement"] = "VideoRecognition"
 
 
 # --- arguments -> requests ------------------------------------------------------------------------------------------
@@ -119,6 +121,31 @@ def list_models_call() -> Call[ModelList]:
 
 def get_model_call(model: str) -> Call[ModelInfo]:
     return Call(method="GetModel", request=pb.GetModelRequest(model=model_ref(model)), parse=_get_model)
+
+
+def load_model_call(model: str) -> Call[ModelChanges]:
+    request = pb.LoadModelRequest(model=_named(model))
+    return Call(service="ModelManagement", method="LoadModel", request=request, parse=_changed)
+
+
+def unload_model_call(model: str) -> Call[ModelChanges]:
+    request = pb.UnloadModelRequest(model=_named(model))
+    return Call(service="ModelManagement", method="UnloadModel", request=request, parse=_changed)
+
+
+def reload_models_call() -> Call[ModelChanges]:
+    return Call(service="ModelManagement", method="ReloadModels", request=pb.ReloadModelsRequest(), parse=_changed)
+
+
+def set_default_version_call(model: str) -> Call[None]:
+    request = pb.SetDefaultVersionRequest(model=_named(model))
+    return Call(service="ModelManagement", method="SetDefaultVersion", request=request, parse=lambda response: None)
+
+
+def _named(model: str) -> pb.ModelRef:
+    if not model:
+        raise InvalidRequest("name the model: NAME or NAME:VERSION")
+    return model_ref(model)
 
 
 def model_ref(model: str) -> pb.ModelRef:
@@ -222,6 +249,15 @@ def model_info(message: pb.Model) -> ModelInfo:
 
 def _get_model(message: pb.GetModelResponse) -> ModelInfo:
     return model_info(message.model)
+
+
+def _changed(message: pb.LoadModelResponse | pb.UnloadModelResponse | pb.ReloadModelsResponse) -> ModelChanges:
+    changes = message.changes
+    return ModelChanges(
+        loaded=tuple(f"{m.name}:{m.version}" for m in changes.loaded),
+        unloaded=tuple(f"{m.name}:{m.version}" for m in changes.unloaded),
+        failed=tuple(FailedModel(name=f.name, version=f.version, error=f.error) for f in changes.failed),
+    )
 
 
 def _scores(messages: Sequence[pb.ClassScore]) -> tuple[ClassScore, ...]:

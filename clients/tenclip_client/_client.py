@@ -14,6 +14,7 @@ from tenclip_client._calls import Call, Result
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
+    ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
@@ -40,7 +41,10 @@ class Client(BaseClient):
             self._channel = grpc.insecure_channel(self.target, self._options)
         else:
             self._channel = grpc.secure_channel(self.target, self._credentials, self._options)
-        self._stub = tenclip_pb2_grpc.VideoRecognitionStub(self._channel)
+        self._stubs = {
+            "VideoRecognition": tenclip_pb2_grpc.VideoRecognitionStub(self._channel),
+            "ModelManagement": tenclip_pb2_grpc.ModelManagementStub(self._channel),
+        }
 
     def predict(
         self,
@@ -129,6 +133,29 @@ class Client(BaseClient):
         """One model with its labels and its bundle.json. Raises ModelNotFound, VersionNotFound."""
         return self._send(_calls.get_model_call(model), timeout)
 
+    def load_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """Load what is on the server's disk under this name, or load it again; all versions where none is named.
+
+        Like all calls that change models it raises NotPermitted where the server was started without --allow-manage.
+        Raises ModelNotFound, VersionNotFound; ModelError when nothing could be loaded (what was served still is).
+        """
+        return self._send(_calls.load_model_call(model), timeout)
+
+    def unload_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """Serve it no longer, till `load_model` names it. Requests that run end well.
+
+        Raises ModelNotFound, VersionNotFound.
+        """
+        return self._send(_calls.unload_model_call(model), timeout)
+
+    def reload_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
+        """Make what is served what is on the server's disk: load what is new or changed, drop what has vanished."""
+        return self._send(_calls.reload_models_call(), timeout)
+
+    def set_default_version(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> None:
+        """`name:version`: what requests without a version mean from now on. `name`: its highest version again."""
+        self._send(_calls.set_default_version_call(model), timeout)
+
     def close(self) -> None:
         """Hang up. Calls still waiting raise Cancelled."""
         self._closed = True
@@ -143,7 +170,7 @@ class Client(BaseClient):
     def _send(self, call: Call[Result], timeout: Timeout) -> Result:
         self._check_open()
         deadline = self._deadline(timeout)
-        method = getattr(self._stub, call.method)
+        method = getattr(self._stubs[call.service], call.method)
         try:
             response = method(
                 call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready

@@ -255,6 +255,18 @@ class ModelList(_Result):
         return len(self.models)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelChanges(_Result):
+    """What a change of the server's models did. `loaded` and `unloaded`: `name:version`.
+
+    `failed` could not be loaded; where an older copy was served, it still is.
+    """
+
+    loaded: tuple[str, ...]
+    unloaded: tuple[str, ...]
+    failed: tuple[FailedModel, ...]
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, _Result):
         # Every result is a dataclass; _Result itself is never made.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tenclip_client._inputs import VideoInput
     from tenclip_client._types import Prediction
 
-_SELECTION, _CONNECTION, _OUTPUT = "Which clips", "Connection", "Output"
+_SELECTION, _CONNECTION, _OUTPUT, _CHANGE = "Which clips", "Connection", "Output", "Change what is served"
 
 _VIDEOS = typer.Argument(metavar="VIDEO", help="Files, folders, or patterns such as 'clips/*.mp4'.", show_default=False)
 Server = Annotated[
@@ -222,6 +222,32 @@ def models(
     catalog: Annotated[
         bool, typer.Option("--catalog", help="No server: every architecture and family that can be loaded or trained.")
     ] = False,
+    load: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:VERSION]", help="Load this from the server's disk, or again.", rich_help_panel=_CHANGE
+        ),
+    ] = None,
+    unload: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:VERSION]", help="Serve this no longer.", rich_help_panel=_CHANGE),
+    ] = None,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="Load what is new or changed on the server's disk; drop what has vanished.",
+            rich_help_panel=_CHANGE,
+        ),
+    ] = False,
+    default: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:VERSION]",
+            help="Requests without a version get this one; without VERSION, the highest again.",
+            rich_help_panel=_CHANGE,
+        ),
+    ] = None,
     server: Server = "127.0.0.1:7411",
     timeout: Timeout = 60.0,
     wait: Wait = False,
@@ -229,18 +255,29 @@ def models(
     ca: CaFile = None,
     as_json: Json = False,
 ) -> None:
-    """List the models of a server, or show one of them.
+    """List the models of a server, show one of them, or change which are served.
+
+    Changes need a server that was started with --allow-manage. What fails to load leaves the copy that was served
+    before in its place; the exit code is then 1.
 
     Examples:
 
     \b
       tenclip models
       tenclip models actions:2 --json
+      tenclip models --load actions:3
+      tenclip models --default actions:2
+      tenclip models --reload --json
       tenclip models --catalog
     """
+    if catalog and name is not None:
+        raise typer.BadParameter("--catalog lists everything; leave the name out")
+    if sum(map(bool, (name, catalog, load, unload, reload, default))) > 1:
+        raise typer.BadParameter("only one of NAME, --catalog, --load, --unload, --reload and --default")
+    if load or unload or reload or default:
+        _change_models(_connection(server, timeout, wait, tls, ca), load, unload, default, as_json)
+        return
     if catalog:
-        if name is not None:
-            raise typer.BadParameter("--catalog lists everything; leave the name out")
         _print_catalog(as_json)
         return
     from tenclip_client import Client
@@ -253,6 +290,28 @@ def models(
         else:
             model = client.get_model(name)
             _print_json(model.to_dict()) if as_json else print_model(_console(), model)
+
+
+def _change_models(
+    connection: dict[str, Any], load: str | None, unload: str | None, default: str | None, as_json: bool
+) -> None:
+    """One change; where none is named, a reload of everything. Exit code 1 when something failed to load."""
+    from tenclip_client import Client, ModelChanges
+    from tenclip_client.cli.render import print_changes
+
+    with Client(**connection) as client:
+        if load:
+            changes = client.load_model(load)
+        elif unload:
+            changes = client.unload_model(unload)
+        elif default:
+            client.set_default_version(default)
+            changes = ModelChanges(loaded=(), unloaded=(), failed=())
+        else:
+            changes = client.reload_models()
+    _print_json(changes.to_dict()) if as_json else print_changes(_console(), changes, default)
+    if changes.failed:
+        raise typer.Exit(1)
 
 
 def _print_catalog(as_json: bool) -> None:

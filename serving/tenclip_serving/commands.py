@@ -43,6 +43,7 @@ def serve(
       tenclip serve models/ --runtime onnxruntime --threads 4 --log-format json
       tenclip serve models/ --runtime openvino --variant int8
       tenclip serve --config server.toml --print-config
+      tenclip serve models/ --watch-seconds 10 --default-version actions:3
       tenclip serve models/ --check-only
     """
     import asyncio

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ class ServerConfig:
     max_active: requests that decode or run at once, 0 derives it from decode_workers. max_queue: others that may wait;
     who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
+    default_versions: NAME:VERSION, what an empty version in a request means; else the highest that is served.
+    watch_seconds: how often the directory is looked at for bundles that came, changed or went; 0: never. Off unless
+    asked for: a reload holds two copies in memory, and replicas that look at different moments answer differently.
+    allow_manage: clients may load, unload and reload models.
     """
 
     directory: Annotated[Path, Setting("Directory of bundles, NAME/VERSION/bundle.json.", option="DIR")]
@@ -60,6 +65,15 @@ class ServerConfig:
         VariantChoice,
         Setting("Precision; auto: fp32, or a lower one that passed its bound and was measured to be faster."),
     ] = "auto"
+    default_versions: Annotated[
+        tuple[str, ...],
+        Setting("NAME:VERSION that is the default, not the highest. Repeatable.", option="--default-version"),
+    ] = ()
+    watch_seconds: Annotated[
+        float,
+        Setting("Look so often for bundles that came, changed or went; 0: only when asked.", lowest=0, highest=_DAY),
+    ] = 0.0
+    allow_manage: Annotated[bool, Setting("Let clients load, unload and reload models.")] = False
     threads: Annotated[int, Setting("Threads of the runtime; 0: it chooses.", lowest=0, highest=1024)] = 0
     decode_workers: Annotated[
         int, Setting("Processes that decode; 0: one for each two cores.", lowest=0, highest=1024)
@@ -113,6 +127,9 @@ class ServerConfig:
             raise ValueError("host must not be empty; 0.0.0.0 listens on every interface")
         if not self.directory.is_dir():
             raise ValueError(f"{self.directory} is not a directory; it must hold bundles as NAME/VERSION/bundle.json")
+        for default in self.default_versions:
+            if not re.fullmatch(r"[^:]+:[^:]+", default):
+                raise ValueError(f"default_versions {default!r}: write NAME:VERSION")
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
@@ -138,6 +155,11 @@ class ServerConfig:
     def num_active(self) -> int:
         # Enough to keep the decoders busy and a batch of the runtime full, little enough to wait encoded.
         return self.max_active or max(8, 4 * self.num_decode_workers)
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """`default_versions` as {NAME: VERSION}; the last one of a name counts."""
+        return dict(default.split(":", 1) for default in self.default_versions)
 
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""

@@ -78,6 +78,19 @@ class Metrics:
             registry=self.registry,
         )
         self.models_failed = Gauge("tenclip_models_failed", "Bundles that could not be loaded.", registry=self.registry)
+        self.model_load_seconds = Histogram(
+            "tenclip_model_load_seconds",
+            "Reading a bundle and proving it on its golden clips, those that failed left out.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.model_load_failures = Counter(
+            "tenclip_model_load_failures",
+            "Times that a bundle could not be loaded; an older copy goes on being served.",
+            ["model"],
+            registry=self.registry,
+        )
         self.server_info = Gauge(
             "tenclip_server_info", "1, with the versions that run.", ["version", "python"], registry=self.registry
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tenclip_api.errors import (
@@ -34,16 +36,24 @@ from tenclip_serving.runtimes import (
 from tenclip_video.bundle import NAME_PATTERN, Bundle, Tolerance, Variant, read_bundle
 
 RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
+Key = tuple[str, str]  # NAME, VERSION
+# (path below the bundle, inode, bytes, nanoseconds of its last change) of every file of a bundle.
+Fingerprint = tuple[tuple[str, int, int, int], ...]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedModel:
-    """A bundle that answers as it should on the runtime picked for it."""
+    """A bundle that answers as it should on the runtime picked for it.
+
+    fingerprint: of its files when they were read. load_seconds: of reading and proving it.
+    """
 
     bundle: Bundle
     runtime: Runtime
     runtime_reason: str
     variant: str = "fp32"
+    fingerprint: Fingerprint = field(default=(), repr=False)
+    load_seconds: float = 0.0
 
     @property
     def name(self) -> str:
@@ -56,11 +66,15 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class FailedBundle:
-    """A directory that looks like a bundle and cannot be served. `error` says why."""
+    """A directory that looks like a bundle and cannot be served. `error` says why.
+
+    An older state of it that was loaded before goes on being served.
+    """
 
     name: str
     version: str
     error: str
+    fingerprint: Fingerprint = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,10 +89,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Repository:
-    """Models by name and version. It never changes: reloading makes a new one."""
+    """Models by name and version. It never changes: reloading makes a new one (see manager.py).
+
+    pins: the version that an empty one means, by name, where it is not the highest. unloaded: by hand, and so not to be
+    loaded again before somebody says so.
+    """
 
     models: Mapping[str, Mapping[str, ServedModel]] = field(default_factory=dict)
     failed: Sequence[FailedBundle] = ()
+    pins: Mapping[str, str] = field(default_factory=dict)
+    unloaded: frozenset[Key] = frozenset()
 
     def __iter__(self) -> Iterator[ServedModel]:
         """By name, then by version, the newest first."""
@@ -89,8 +109,12 @@ class Repository:
         return len(self.models)
 
     def default_version(self, name: str) -> str:
-        """The highest version of those that are served."""
-        return max(self.models[name], key=version_key)
+        """The pinned version, served or not; else the highest of those that are served."""
+        return self.pins.get(name) or max(self.models[name], key=version_key)
+
+    def failure(self, name: str, version: str) -> FailedBundle | None:
+        """Why what is on disk now could not be loaded; None where it could."""
+        return next((f for f in self.failed if (f.name, f.version) == (name, version)), None)
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
         """An empty name means the only model, an empty version the default one.
@@ -104,11 +128,15 @@ class Repository:
             self._raise_if_failed(name, version)
             raise ModelNotFound(f"no model {name!r}; {self._known()}")
         versions = self.models[name]
+        pinned = not version and name in self.pins
         version = version or self.default_version(name)
         if version not in versions:
             self._raise_if_failed(name, version)
             known = ", ".join(sorted(versions, key=version_key))
-            raise VersionNotFound(f"model {name!r} has no version {version!r}; it has {known}")
+            what = "is pinned to" if pinned else "has no"
+            raise VersionNotFound(
+                f"model {name!r} {what} version {version!r}{', which is not served' if pinned else ''}; it has {known}"
+            )
         return versions[version]
 
     def _only_name(self) -> str:
@@ -163,27 +191,66 @@ def load_repository(
     models: dict[str, dict[str, ServedModel]] = {}
     failed: list[FailedBundle] = []
     for path in find_bundles(root):
-        started = time.perf_counter()
-        try:
-            model = load_model(path, runtime=runtime, variant=variant, threads=threads, create=create)
-        except TenclipError as err:
-            failed.append(FailedBundle(name=path.parent.name, version=path.name, error=err.message))
-            log(logging.ERROR, f"bundle not served: {err.message}", model=path.parent.name, version=path.name)
-            continue
-        models.setdefault(model.name, {})[model.version] = model
-        log(
-            logging.INFO,
-            "model loaded",
-            model=model.name,
-            version=model.version,
-            runtime=model.runtime.name,
-            variant=model.variant,
-            reason=model.runtime_reason,
-            seconds=round(time.perf_counter() - started, 3),
-        )
+        loaded = load_bundle(path, runtime=runtime, variant=variant, threads=threads, create=create)
+        if isinstance(loaded, FailedBundle):
+            failed.append(loaded)
+        else:
+            models.setdefault(loaded.name, {})[loaded.version] = loaded
     if not models and not failed:
         log(logging.WARNING, f"no bundles: {_hint(root)}")
     return Repository(models, tuple(failed))
+
+
+def load_bundle(
+    path: Path,
+    *,
+    runtime: RuntimeChoice = "auto",
+    variant: VariantChoice = "auto",
+    threads: int = 0,
+    create: RuntimeFactory = create_runtime,
+) -> ServedModel | FailedBundle:
+    """`load_model` that raises nothing, and says in the log how it went."""
+    name, version = path.parent.name, path.name
+    started = time.perf_counter()
+    print_ = fingerprint(path)
+    try:
+        model = load_model(path, runtime=runtime, variant=variant, threads=threads, create=create)
+    except Exception as err:
+        error = _why(err, path)
+        log(logging.ERROR, f"bundle not served: {error}", model=name, version=version)
+        return FailedBundle(name=name, version=version, error=error, fingerprint=print_)
+    seconds = time.perf_counter() - started
+    log(
+        logging.INFO,
+        "model loaded",
+        model=name,
+        version=version,
+        runtime=model.runtime.name,
+        variant=model.variant,
+        reason=model.runtime_reason,
+        seconds=round(seconds, 3),
+    )
+    return replace(model, fingerprint=print_, load_seconds=seconds)
+
+
+def _why(err: Exception, path: Path) -> str:
+    if isinstance(err, TenclipError):
+        return err.message
+    if isinstance(err, MemoryError):
+        return f"{path}: no memory left to load it"
+    return f"{path}: {type(err).__name__}: {err}"  # of the file system, or a runtime's own
+
+
+def fingerprint(path: Path) -> Fingerprint:
+    """Differs when anything in the bundle was replaced or changed. Files that come and go meanwhile are left out."""
+    found = []
+    for folder, _, files in os.walk(path):
+        for file in files:
+            with contextlib.suppress(OSError):
+                stat = os.stat(os.path.join(folder, file))
+                relative = os.path.relpath(os.path.join(folder, file), path)
+                found.append((relative, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def load_model(

@@ -10,22 +10,23 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tenclip_api.errors import ServerUnavailable
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
+from tenclip_serving.health import ModelHealth
 from tenclip_serving.interceptor import Interceptor
 from tenclip_serving.logs import log
+from tenclip_serving.management import MANAGEMENT, ModelManagement, permitted
+from tenclip_serving.manager import ModelManager
 from tenclip_serving.metrics import Metrics, MetricsServer
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
 
 _HAND_OVER_SECONDS = 0.1
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class Server:
@@ -40,7 +41,8 @@ class Server:
         self.port = 0
         self._metrics: MetricsServer | None = None
         self._interceptor = Interceptor(self.engine.metrics, check_size=self.engine.admission.check)
-        self._health = health.aio.HealthServicer()
+        self._health = ModelHealth((SERVICE, MANAGEMENT))
+        self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
 
     @property
@@ -51,22 +53,24 @@ class Server:
         """Returns when requests are answered. Raises ServerUnavailable when a port is taken, DecodeWorkerDied."""
         self._grpc = self._create_grpc()
         self.port = self._listen(self._grpc)
-        self._describe()
+        self.engine.metrics.describe_server(SERVER_VERSION)
         try:
             if self.config.metrics_port >= 0:
                 self._metrics = _serve_metrics(self.engine.metrics, self.config)
             await self.engine.start()
-            await self._set_health(_SERVING)
+            await self._health.update(self.engine.repository)
             await self._grpc.start()
+            self.manager.start()
         except BaseException:
             await self.stop(grace=0)
             raise
 
     async def stop(self, *, grace: float) -> None:
         """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running."""
-        await self._health.enter_graceful_shutdown()
+        await self._health.stop()
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
+        await self.manager.close()
         await self.engine.close()
         if self._metrics is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics.close)
@@ -99,8 +103,10 @@ class Server:
             ],
         )
         tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        manager = partial(permitted, self.manager, allow=self.config.allow_manage)
+        tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        names = (SERVICE, MANAGEMENT, health.SERVICE_NAME, reflection.SERVICE_NAME)
         assert tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name == SERVICE
         reflection.enable_server_reflection(names, server)
         return server
@@ -114,22 +120,6 @@ class Server:
                 f"cannot listen on {host}:{self.config.port}: the port is taken, or the host is not this machine's; "
                 f"--port 0 takes a free one"
             ) from err
-
-    def _describe(self) -> None:
-        metrics = self.engine.metrics
-        metrics.describe_server(SERVER_VERSION)
-        metrics.models_failed.set(len(self.engine.repository.failed))
-        for model in self.engine.repository:
-            architecture = model.bundle.info.architecture
-            metrics.model_info.labels(model.name, model.version, architecture, model.runtime.name).set(1)
-
-    async def _set_health(self, status: int) -> None:
-        # A server without any model is up, and must get no traffic.
-        overall = status if len(self.engine.repository) else _NOT_SERVING
-        for service in ("", SERVICE):
-            await self._health.set(service, overall)
-        for name in self.engine.repository.models:
-            await self._health.set(name, status)
 
 
 async def run_server(

@@ -218,6 +218,11 @@ def _model(served: ServedModel, repository: Repository) -> pb.Model:
         default_protocol=info.default_protocol,
         protocols=supported_protocols(info.clip_spec),
         clip_spec_json=json.dumps(info.clip_spec.to_dict()),
-        state="READY",
+        state=_state(served, repository),
         label_source=info.label_source,
     )
+
+
+def _state(served: ServedModel, repository: Repository) -> str:
+    failure = repository.failure(served.name, served.version)
+    return "READY" if failure is None else f"READY (an older copy; what is on disk now failed to load: {failure.error})"

@@ -265,10 +265,12 @@ def health(channel: grpc.Channel, service: str) -> str:
 
 def test_health_overall_for_the_service_and_for_each_model(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.address) as channel:
-        for service in ("", SERVICE, "tiny", "pooled"):
+        for service in ("", SERVICE, "tiny", "pooled", "tiny/2", "tiny/10"):
             assert health(channel, service) == "SERVING"
+        for failed in ("drifted", "drifted/1", "tiny/11"):
+            assert health(channel, failed) == "NOT_SERVING"
         with pytest.raises(grpc.RpcError) as caught:
-            health(channel, "drifted")
+            health(channel, "huge")
         assert status_of(caught.value)[0] == "NOT_FOUND"
 
 

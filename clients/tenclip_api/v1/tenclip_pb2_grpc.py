@@ -226,3 +226,215 @@ class VideoRecognition:
             timeout,
             metadata,
             _registered_method=True)
+
+
+class ModelManagementStub:
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.LoadModel = channel.unary_unary(
+                '/tenclip.v1.ModelManagement/LoadModel',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/tenclip.v1.ModelManagement/UnloadModel',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
+        self.ReloadModels = channel.unary_unary(
+                '/tenclip.v1.ModelManagement/ReloadModels',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsResponse.FromString,
+                _registered_method=True)
+        self.SetDefaultVersion = channel.unary_unary(
+                '/tenclip.v1.ModelManagement/SetDefaultVersion',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionResponse.FromString,
+                _registered_method=True)
+
+
+class ModelManagementServicer:
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    def LoadModel(self, request, context):
+        """Load what is on disk under a name, or load it again. An empty version means every version that is there.
+        Where it cannot be loaded, the copy that was loaded before is still served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Serve it no longer, till LoadModel names it. An empty version means every version that is served.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReloadModels(self, request, context):
+        """Load what is new, changed or failed before in the server's directory, and drop what has vanished from it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetDefaultVersion(self, request, context):
+        """What an empty version means from now on. An empty version here: the highest one again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ModelManagementServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelResponse.SerializeToString,
+            ),
+            'ReloadModels': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReloadModels,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsResponse.SerializeToString,
+            ),
+            'SetDefaultVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetDefaultVersion,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionResponse.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'tenclip.v1.ModelManagement', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('tenclip.v1.ModelManagement', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ModelManagement:
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.ModelManagement/LoadModel',
+            tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.ModelManagement/UnloadModel',
+            tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.UnloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReloadModels(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.ModelManagement/ReloadModels',
+            tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.ReloadModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetDefaultVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.ModelManagement/SetDefaultVersion',
+            tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.SetDefaultVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)

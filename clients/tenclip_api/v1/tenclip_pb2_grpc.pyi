@@ -85,3 +85,82 @@ class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_tenclip_pb2.GetModelResponse, _abc.Awaitable[_tenclip_pb2.GetModelResponse]]: ...
 
 def add_VideoRecognitionServicer_to_server(servicer: VideoRecognitionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ModelManagementStub:
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ModelManagementAsyncStub: ...
+    LoadModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.LoadModelRequest, _tenclip_pb2.LoadModelResponse]
+    """Load what is on disk under a name, or load it again. An empty version means every version that is there.
+    Where it cannot be loaded, the copy that was loaded before is still served.
+    """
+    UnloadModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.UnloadModelRequest, _tenclip_pb2.UnloadModelResponse]
+    """Serve it no longer, till LoadModel names it. An empty version means every version that is served."""
+    ReloadModels: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ReloadModelsRequest, _tenclip_pb2.ReloadModelsResponse]
+    """Load what is new, changed or failed before in the server's directory, and drop what has vanished from it."""
+    SetDefaultVersion: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.SetDefaultVersionRequest, _tenclip_pb2.SetDefaultVersionResponse]
+    """What an empty version means from now on. An empty version here: the highest one again."""
+
+@_typing.type_check_only
+class ModelManagementAsyncStub(ModelManagementStub):
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    LoadModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.LoadModelRequest, _tenclip_pb2.LoadModelResponse]  # type: ignore[assignment]
+    """Load what is on disk under a name, or load it again. An empty version means every version that is there.
+    Where it cannot be loaded, the copy that was loaded before is still served.
+    """
+    UnloadModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.UnloadModelRequest, _tenclip_pb2.UnloadModelResponse]  # type: ignore[assignment]
+    """Serve it no longer, till LoadModel names it. An empty version means every version that is served."""
+    ReloadModels: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ReloadModelsRequest, _tenclip_pb2.ReloadModelsResponse]  # type: ignore[assignment]
+    """Load what is new, changed or failed before in the server's directory, and drop what has vanished from it."""
+    SetDefaultVersion: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.SetDefaultVersionRequest, _tenclip_pb2.SetDefaultVersionResponse]  # type: ignore[assignment]
+    """What an empty version means from now on. An empty version here: the highest one again."""
+
+class ModelManagementServicer(metaclass=_abc_1.ABCMeta):
+    """Which models are served, while the server runs. Refused unless the server was started with --allow-manage.
+    A request keeps the model that it began with, whatever happens meanwhile.
+    """
+
+    @_abc_1.abstractmethod
+    def LoadModel(
+        self,
+        request: _tenclip_pb2.LoadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.LoadModelResponse, _abc.Awaitable[_tenclip_pb2.LoadModelResponse]]:
+        """Load what is on disk under a name, or load it again. An empty version means every version that is there.
+        Where it cannot be loaded, the copy that was loaded before is still served.
+        """
+
+    @_abc_1.abstractmethod
+    def UnloadModel(
+        self,
+        request: _tenclip_pb2.UnloadModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.UnloadModelResponse, _abc.Awaitable[_tenclip_pb2.UnloadModelResponse]]:
+        """Serve it no longer, till LoadModel names it. An empty version means every version that is served."""
+
+    @_abc_1.abstractmethod
+    def ReloadModels(
+        self,
+        request: _tenclip_pb2.ReloadModelsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.ReloadModelsResponse, _abc.Awaitable[_tenclip_pb2.ReloadModelsResponse]]:
+        """Load what is new, changed or failed before in the server's directory, and drop what has vanished from it."""
+
+    @_abc_1.abstractmethod
+    def SetDefaultVersion(
+        self,
+        request: _tenclip_pb2.SetDefaultVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.SetDefaultVersionResponse, _abc.Awaitable[_tenclip_pb2.SetDefaultVersionResponse]]:
+        """What an empty version means from now on. An empty version here: the highest one again."""
+
+def add_ModelManagementServicer_to_server(servicer: ModelManagementServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,7 +35,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
     "Use a server": {
         "predict": "Recognise the actions in videos.",
         "features": "Extract features of many videos into one Parquet file.",
-        "models": "List the models of a server, or show one of them.",
+        "models": "List the models of a server, show one of them, or change which are served.",
     },
     "Train and export": {
         "synth": "Make action videos: real files whose classes only motion tells apart.",

@@ -21,6 +21,7 @@ from tenclip_client._types import (
     ClassScore,
     ClipPrediction,
     Features,
+    ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
@@ -207,6 +208,21 @@ def print_models(console: Console, models: ModelList) -> None:
         console.print("The server holds no models.")
     for failed in models.failed:
         console.print(Text(f"not loaded: {failed.name}:{failed.version}: {failed.error}", style="red"))
+
+
+def print_changes(console: Console, changes: ModelChanges, default: str | None = None) -> None:
+    """What `tenclip models --load`, `--unload`, `--reload` or `--default` did, one line a model."""
+    for ref in changes.loaded:
+        console.print(Text(f"loaded {ref}", style="green"))
+    for ref in changes.unloaded:
+        console.print(Text(f"unloaded {ref}"))
+    for failed in changes.failed:
+        console.print(Text(f"not loaded: {failed.name}:{failed.version}: {failed.error}", style="red"))
+    if default:
+        what = default if ":" in default else f"{default}'s highest version"
+        console.print(Text(f"the default is {what}"))
+    elif not (changes.loaded or changes.unloaded or changes.failed):
+        console.print("Nothing to change.")
 
 
 def print_model(console: Console, model: ModelInfo) -> None:
