@@ -12,6 +12,7 @@ import torch
 import typer
 from typer.testing import CliRunner, Result
 
+import tenclip_training
 from tenclip_api.errors import BundleError, CheckpointError
 from tenclip_client import Client
 from tenclip_export import bundle_writer
@@ -67,6 +68,19 @@ def test_the_authors_input_and_protocol_are_in_the_bundle(models: Path) -> None:
     assert info.architecture == "resnets3d_r3d_18"
     assert info.provenance["checkpoint"] == info.provenance["file"] == "save_200.pth"
     assert info.provenance["source"] == "github.com/kenshohara/3D-ResNets-PyTorch"
+
+
+def test_one_function_loads_ours_and_public_ones(
+    public: Path, model: VideoModel, spec: ClipSpec, tmp_path: Path
+) -> None:
+    network, clip_spec, provenance = tenclip_training.load_checkpoint(public)
+    assert (network.num_classes, clip_spec, provenance["family"]) == (K, load_any(public).clip_spec, "3d-resnets")
+    save_checkpoint(tmp_path / "own.pt", model, clip_spec=spec, labels=None, provenance={"seed": 3})
+    network, clip_spec, provenance = tenclip_training.load_checkpoint(tmp_path / "own.pt")
+    assert (clip_spec, provenance["seed"]) == (spec, 3)
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), model.parameters(), strict=True))
+    with pytest.raises(AttributeError, match="has no attribute 'load_checkpoints'"):
+        tenclip_training.load_checkpoints  # noqa: B018
 
 
 def test_the_served_prediction_is_the_checkpoints(models: Path, public: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import CheckpointError
-from tenclip_training.checkpoint import FORMAT, load_checkpoint
-from tenclip_training.loaders.load import load_public_checkpoint
+from tenclip_training import checkpoint
+from tenclip_training.loaders.load import PublicCheckpoint, load_public_checkpoint
 from tenclip_training.models import VideoModel
 from tenclip_video.protocols import DEFAULT_PROTOCOL
 from tenclip_video.spec import ClipSpec
@@ -43,7 +43,7 @@ def load_any(path: Path | str, *, family: str | None = None) -> Loaded:
     if is_own(path):
         if family is not None:
             raise CheckpointError(f"{path}: a checkpoint of tenclip, which says its input itself; leave out --family")
-        own = load_checkpoint(path)
+        own = checkpoint.load_checkpoint(path)
         return Loaded(
             model=own.model,
             clip_spec=own.clip_spec,
@@ -64,11 +64,20 @@ def load_any(path: Path | str, *, family: str | None = None) -> Loaded:
     )
 
 
+def load_checkpoint(path: Path | str, *, family: str | None = None) -> PublicCheckpoint:
+    """(model, clip_spec, provenance) of any checkpoint that `load_any` takes; raises what that does.
+
+    >>> model, clip_spec, provenance = load_checkpoint("r2plus1d_34_clip32_ft_kinetics.pth", family="ig65m-32f")
+    """
+    loaded = load_any(path, family=family)
+    return PublicCheckpoint(loaded.model, loaded.clip_spec, loaded.provenance)
+
+
 def is_own(path: Path) -> bool:
     """Did `save_checkpoint` write this file? Nothing is unpickled to find out: its pickle names the format."""
     try:
         with zipfile.ZipFile(path) as archive:
             pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            return any(FORMAT.encode() in archive.read(name) for name in pickles)
+            return any(checkpoint.FORMAT.encode() in archive.read(name) for name in pickles)
     except (OSError, zipfile.BadZipFile, RuntimeError, NotImplementedError):
         return False
