@@ -6,16 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from tenclip_serving.cpus import usable_cpus
 from tenclip_serving.settings import Setting, check, describe, fields_of
+
+if TYPE_CHECKING:
+    from tenclip_serving.confine import Confinement
+    from tenclip_video.source import Limits
 
 RuntimeChoice = Literal[
     "auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
 ]
 VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
+# MiB of address space.
+LEAST_WORKER_MB = 384
 
 # Variables with our prefix that set other parts of tenclip, or tests of it.
 OTHER_VARIABLES = (
@@ -36,6 +42,8 @@ class ServerConfig:
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     threads: of the runtime, 0 lets it choose. decode_workers: processes, 0 takes one for each two cores.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
+    max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
+    its clips are decoded.
     max_decode_seconds: then the process that decodes is killed. max_request_seconds: for all of a request; a client's
     own shorter deadline goes first.
     max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.
@@ -46,6 +54,10 @@ class ServerConfig:
     watch_seconds: how often the directory is looked at for bundles that came, changed or went; 0: never. Off unless
     asked for: a reload holds two copies in memory, and replicas that look at different moments answer differently.
     allow_manage: clients may load, unload and reload models.
+
+    @property
+    decode_worker_memory_mb: MiB of address space of one, libraries included (about 250); 0 lifts the limit.
+    decode_worker_nice: added to its niceness, so that it leaves the CPU to answering and to the runtime.
     """
 
     directory: Annotated[Path, Setting("Directory of bundles, NAME/VERSION/bundle.json.", option="DIR")]
@@ -81,6 +93,10 @@ class ServerConfig:
     decode_worker_requests: Annotated[
         int, Setting("A decode process is replaced after so many.", lowest=1, highest=10**9)
     ] = 1000
+    decode_worker_memory_mb: Annotated[
+        int, Setting("Address space of one decode process in MiB; 0: no limit.", lowest=0, highest=2**24)
+    ] = 4096
+    decode_worker_nice: Annotated[int, Setting("Added to the niceness of decode processes.", lowest=0, highest=19)] = 5
     max_message_mb: Annotated[
         # gRPC counts message bytes in a signed 32-bit integer.
         int, Setting("Largest request in MiB, inline video included.", lowest=1, highest=2047, group=_LIMITS)
@@ -108,6 +124,15 @@ class ServerConfig:
             group=_LIMITS,
         ),
     ] = 0
+    max_video_mb: Annotated[int, Setting("Largest video in MiB.", lowest=1, highest=2**24, group=_LIMITS)] = 16384
+    max_pixels: Annotated[
+        int, Setting("Most pixels of one picture of a video.", lowest=1, highest=2**31 - 1, group=_LIMITS)
+    ] = 40_000_000
+    max_frames: Annotated[int, Setting("Most frames of one video.", lowest=1, highest=2**31 - 1, group=_LIMITS)] = (
+        2_100_000
+    )
+    max_video_seconds: Annotated[float, Setting("Longest video.", above=0, highest=10**9, group=_LIMITS)] = 90_000.0
+    max_streams: Annotated[int, Setting("Most streams of one video.", lowest=1, highest=10**5, group=_LIMITS)] = 100
     max_decode_seconds: Annotated[
         float, Setting("Longest that one video may decode.", above=0, highest=_DAY, group=_LIMITS)
     ] = 120.0
@@ -123,6 +148,11 @@ class ServerConfig:
         for field in fields_of(type(self)).values():
             check(field, getattr(self, field.name))
         self._check_budget()
+        if 0 < self.decode_worker_memory_mb < LEAST_WORKER_MB:
+            raise ValueError(
+                f"decode_worker_memory_mb must be 0 (no limit) or at least {LEAST_WORKER_MB}, for its libraries alone "
+                f"take most of that; got {self.decode_worker_memory_mb}"
+            )
         if not self.host:
             raise ValueError("host must not be empty; 0.0.0.0 listens on every interface")
         if not self.directory.is_dir():
@@ -160,6 +190,26 @@ class ServerConfig:
     def pins(self) -> dict[str, str]:
         """`default_versions` as {NAME: VERSION}; the last one of a name counts."""
         return dict(default.split(":", 1) for default in self.default_versions)
+
+    @property
+    def video_limits(self) -> Limits:
+        """What the decode workers check before they decode."""
+        from tenclip_video.source import Limits  # it imports FFmpeg, which a list of flags does not need
+
+        return Limits(
+            max_bytes=self.max_video_mb << 20,
+            max_pixels=self.max_pixels,
+            max_frames=self.max_frames,
+            max_seconds=self.max_video_seconds,
+            max_streams=self.max_streams,
+        )
+
+    @property
+    def confinement(self) -> Confinement:
+        """What a decode worker may use."""
+        from tenclip_serving.confine import Confinement
+
+        return Confinement(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
 
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""

@@ -1,8 +1,14 @@
-"""The process that decodes: `python -m tenclip_serving.decode_worker FD`, one video after the other.
+"""The process that decodes: `python -m tenclip_serving.decode_worker FD ...`, one video after the other.
 
 It talks to the server over the socket FD (see `Channel`) and ends when the other end closes, so that no worker outlives
 its server, however that ended. Decoders are large C libraries fed with files from strangers: a worker may crash, hang
-or be killed at any time, and nothing but the request in its hands is lost.
+or be killed at any time, and nothing but the request in its hands is lost. Once ready it is confined (`confine`).
+
+An exchange: the server sends a DecodeRequest, with a descriptor of the encoded file where that came as bytes. The
+worker answers with an error, or with ClipsWanted as soon as it knows how much memory the clips take; the server sends
+a descriptor of that memory, the worker writes the clips into it, and sends the rest of the result. All memory is the
+server's, so no size that a worker makes up can harm it (see `memory`). Where there is no such memory (macOS) bytes go
+over the socket.
 """
 
 from __future__ import annotations
@@ -18,19 +24,25 @@ import sys
 import threading
 import traceback
 from dataclasses import dataclass, field, is_dataclass, replace
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
-from tenclip_api.errors import TenclipError, VideoTooLarge
-from tenclip_video.clips import VideoClips, read_clips
+from tenclip_api.errors import TenclipError
+from tenclip_serving import memory
+from tenclip_serving.confine import Confinement, confine
+from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import CropMode
 from tenclip_video.sampling import ClipSelection
-from tenclip_video.source import Limits
+from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
 READY = "ready"
-_LENGTH = struct.Struct("!Q")
+# Bytes of the pickled message, bytes of the payload.
+_HEADER = struct.Struct("!QQ")
+# More than any honest message has: plans and timelines of a day of video are some 10 MiB, payloads one video's clips.
+_MAX_MESSAGE, _MAX_PAYLOAD = 1 << 28, 1 << 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,28 +66,59 @@ class WorkerFault:
     trace: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClipsWanted:
+    """The worker asks for memory of its clips, uint8 of this shape; the server answers with a descriptor, or none."""
+
+    shape: tuple[int, ...]
+
+
+class ChannelClosed(EOFError):
+    """The other end has gone."""
+
+
 class Channel:
     """Messages over a stream socket: an object, then raw bytes that are neither pickled nor copied on the way.
 
-    Raises EOFError when the other end has gone.
+    A descriptor may come along. Raises ChannelClosed when the other end has gone, ValueError for lengths that no honest
+    one sends.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
-    def send(self, message: object, payload: bytes | memoryview = b"") -> None:
+    def send(self, message: object, payload: bytes | memoryview = b"", *, descriptor: int | None = None) -> None:
+        """The descriptor stays the caller's, to close."""
         pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
+        head = _HEADER.pack(len(pickled), size) + pickled
         try:
-            self.sock.sendall(_LENGTH.pack(len(pickled)) + _LENGTH.pack(size) + pickled)
+            sent = 0 if descriptor is None else socket.send_fds(self.sock, [head], [descriptor])
+            self.sock.sendall(head[sent:])
             self.sock.sendall(payload)
         except OSError as err:
-            raise EOFError(str(err)) from err
+            raise ChannelClosed(str(err)) from err
 
     def receive(self) -> tuple[Any, bytearray]:
-        lengths = self._exactly(2 * _LENGTH.size)
-        pickled = self._exactly(_LENGTH.unpack_from(lengths)[0])
-        return _load(pickled), self._exactly(_LENGTH.unpack_from(lengths, _LENGTH.size)[0])
+        """A message and its payload. The kernel closes descriptors that came along and were not asked for."""
+        return self._body(self._exactly(_HEADER.size))
+
+    def receive_with_descriptor(self) -> tuple[Any, bytearray, int | None]:
+        """As `receive`, with the descriptor that came along, now the caller's to close; None without one."""
+        try:
+            head, descriptors, _, _ = socket.recv_fds(self.sock, _HEADER.size, 1)
+        except OSError as err:
+            raise ChannelClosed(str(err)) from err
+        if not head:
+            raise ChannelClosed("the other end has closed")
+        message, payload = self._body(bytearray(head) + self._exactly(_HEADER.size - len(head)))
+        return message, payload, descriptors[0] if descriptors else None
+
+    def _body(self, head: bytearray) -> tuple[Any, bytearray]:
+        length, size = _HEADER.unpack(head)
+        if length > _MAX_MESSAGE or size > _MAX_PAYLOAD:
+            raise ValueError(f"a message of {length} bytes with {size} more")
+        return _load(self._exactly(length)), self._exactly(size)
 
     def _exactly(self, size: int) -> bytearray:
         buffer = bytearray(size)
@@ -84,9 +127,9 @@ class Channel:
             try:
                 count = self.sock.recv_into(view[done:])
             except OSError as err:
-                raise EOFError(str(err)) from err
+                raise ChannelClosed(str(err)) from err
             if count == 0:
-                raise EOFError("the other end has closed")
+                raise ChannelClosed("the other end has closed")
             done += count
         return buffer
 
@@ -115,11 +158,13 @@ def _load(pickled: bytearray) -> Any:
     return _Unpickler(io.BytesIO(pickled)).load()
 
 
-def decode(request: DecodeRequest) -> VideoClips:
-    """`read_clips`, raising what it raises; VideoTooLarge when memory runs out."""
+def decode(
+    request: DecodeRequest, *, file: BinaryIO | None = None, allocate: ClipAllocator = allocate_clips
+) -> VideoClips:
+    """`read_clips`, raising what it raises; VideoTooLarge when memory runs out. file: stands for `request.source`."""
     try:
         return read_clips(
-            request.source,
+            request.source if file is None else file,
             request.spec,
             request.selection,
             crop=request.crop,
@@ -127,38 +172,63 @@ def decode(request: DecodeRequest) -> VideoClips:
             timeline=request.timeline,
             name=request.name,
             limits=request.limits,
+            allocate=allocate,
         )
     except MemoryError as err:
-        raise VideoTooLarge(
-            f"{request.name}: decoding it needs more memory than there is", source=request.name
-        ) from err
+        raise out_of_memory(request.name) from err
 
 
 def serve(channel: Channel) -> None:
     """Answer requests until the other end closes."""
-    channel.send(READY)
-    while True:
-        try:
-            request, data = channel.receive()
-        except EOFError:
-            return
-        if data:
-            request = replace(request, source=bytes(data))
-        _answer(channel, request)
-
-
-def _answer(channel: Channel, request: DecodeRequest) -> None:
     try:
-        result = decode(request)
+        channel.send(READY)
+        while True:
+            request, data, descriptor = channel.receive_with_descriptor()
+            if descriptor is not None:
+                with open(descriptor, "rb") as file:
+                    _answer(channel, request, file)
+            else:
+                _answer(channel, replace(request, source=bytes(data)) if data else request, None)
+    except ChannelClosed:
+        return
+
+
+def _answer(channel: Channel, request: DecodeRequest, file: BinaryIO | None) -> None:
+    allocator = _Allocator(channel)
+    try:
+        result = decode(request, file=file, allocate=allocator)
     except TenclipError as err:
         err.__traceback__ = err.__cause__ = err.__context__ = None
         channel.send(err)
+    except ChannelClosed:
+        raise
     except Exception:
         channel.send(WorkerFault(trace=traceback.format_exc()))
     else:
-        clips = np.ascontiguousarray(result.clips)
-        empty = np.empty((0, *clips.shape[1:]), np.uint8)
-        channel.send((replace(result, clips=empty), clips.shape), clips.data.cast("B"))
+        clips = result.clips
+        rest = replace(result, clips=np.empty((0, *clips.shape[1:]), np.uint8))
+        channel.send((rest, clips.shape), b"" if allocator.shared else np.ascontiguousarray(clips).data.cast("B"))
+
+
+class _Allocator:
+    """Asks the server for memory. `shared`: it was given, so that the clips need not be sent."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self.shared = False
+
+    def __call__(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+        self._channel.send(ClipsWanted(shape=shape))
+        _, _, given = self._channel.receive_with_descriptor()
+        with memory.closing(given) as descriptor:
+            if descriptor is None:
+                return allocate_clips(shape)
+            try:
+                clips = memory.map_array(descriptor, shape, writable=True)
+            except OSError as err:  # the limit of the address space
+                raise MemoryError(str(err)) from err
+        self.shared = True
+        return clips
 
 
 def _exit_with_server(sock: socket.socket) -> None:
@@ -173,6 +243,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     sock = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_exit_with_server, args=(sock,), daemon=True).start()
+    confine(Confinement.from_arguments(sys.argv[2:]))
     serve(Channel(sock))
 
 

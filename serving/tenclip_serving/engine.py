@@ -37,6 +37,7 @@ class Engine:
         self.pool = DecodePool(
             config.num_decode_workers,
             max_requests=config.decode_worker_requests,
+            confinement=config.confinement,
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
         self._scheduler = ClipScheduler(on_clips=lambda count, model: self.metrics.clips.labels(model).inc(count))
@@ -136,6 +137,7 @@ class Engine:
             crop=protocol.crop,
             fully_convolutional=protocol.fully_convolutional,
             timeline=request.timeline,
+            limits=self.config.video_limits,
         )
 
     async def _decode(self, request: DecodeRequest) -> tuple[VideoClips, float, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import socket
 import subprocess
@@ -18,20 +19,29 @@ import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable, TenclipError
-from tenclip_serving.decode_worker import READY, Channel, DecodeRequest, WorkerFault
+from tenclip_serving import memory
+from tenclip_serving.confine import Confinement
+from tenclip_serving.decode_worker import READY, Channel, ChannelClosed, ClipsWanted, DecodeRequest, WorkerFault
 from tenclip_serving.logs import log
-from tenclip_video.clips import VideoClips
+from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips, crop_side
 
 START_SECONDS = 60.0
 # A request that is given up while its video decodes leaves the worker this long to finish: that is mostly cheaper
 # than a new process, which takes about half a second of a core to import its libraries.
 DRAIN_SECONDS = 2.0
+# Of an encoded video, from which on memory that is handed over costs less than the socket.
+_WORTH_SHARING_BYTES = 64 << 10
 # Of a worker that is told to go, before it is killed: it owns nothing that needs cleaning up.
 _STOP_SECONDS = 5.0
+
+
+class _Nonsense(Exception):
+    """A worker says what no worker of ours would: the file that it decodes may have taken it over."""
 
 
 class DecodeFault(Exception):
@@ -41,11 +51,18 @@ class DecodeFault(Exception):
 class DecodeWorker:
     """One worker process. Its methods block; `decode` is called from one thread at a time, `kill` from any."""
 
-    def __init__(self) -> None:
+    def __init__(self, confinement: Confinement | None = None) -> None:
         ours, theirs = socket.socketpair()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tenclip_serving.decode_worker", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "tenclip_serving.decode_worker",
+                    str(theirs.fileno()),
+                    *(confinement or Confinement()).to_arguments(),
+                ],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # stdout is the server's own, for one line
@@ -73,32 +90,74 @@ class DecodeWorker:
         self._sock.settimeout(START_SECONDS)
         try:
             message, _ = self._channel.receive()
-        except EOFError as err:
+        except ChannelClosed as err:
             self.kill()
             raise DecodeWorkerDied("a decode worker did not start; the server's log has its error") from err
         assert message == READY
         self._sock.settimeout(None)
 
     def decode(self, request: DecodeRequest) -> VideoClips:
-        """The clips, or the worker's TenclipError. Raises DecodeWorkerDied, or DecodeFault for a bug."""
+        """The clips, or the worker's TenclipError. Raises DecodeWorkerDied, or DecodeFault for a bug.
+
+        The clips are a view of memory that is given back when the last view of it dies.
+        """
         self.num_requests += 1
+        try:
+            self._send(request)
+            return self._receive_clips(request)
+        except ChannelClosed as err:
+            raise DecodeWorkerDied(f"{request.name}: the process that decoded this video died ({self._end()})") from err
+        except _Nonsense as err:
+            self.kill()
+            raise DecodeWorkerDied(
+                f"{request.name}: the process that decoded this video was ended, for it answered with {err}"
+            ) from err
+
+    def _send(self, request: DecodeRequest) -> None:
         data = b""
         if isinstance(request.source, bytes):
             data, request = request.source, replace(request, source=b"")
+        shared = memory.create_from(data) if len(data) >= _WORTH_SHARING_BYTES else None
+        with memory.closing(shared) as descriptor:
+            self._channel.send(request, data if descriptor is None else b"", descriptor=descriptor)
+
+    def _receive_clips(self, request: DecodeRequest) -> VideoClips:
+        message, _ = self._receive(request)
+        wanted = _clips_wanted(message, request)
+        with memory.closing(memory.create(math.prod(wanted))) as descriptor:
+            self._channel.send(READY, descriptor=descriptor)
+            message, payload = self._receive(request)
+            if not (isinstance(message, tuple) and len(message) == 2 and isinstance(message[0], VideoClips)):
+                raise _Nonsense(f"{type(message).__name__} instead of clips")
+            if message[1] != wanted or (descriptor is None and len(payload) != math.prod(wanted)):
+                raise _Nonsense("other clips than it had announced")
+            if descriptor is None:
+                return replace(message[0], clips=np.frombuffer(payload, np.uint8).reshape(wanted))
+            memory.forbid_writing(descriptor)
+            return replace(message[0], clips=memory.map_array(descriptor, wanted))
+
+    def _receive(self, request: DecodeRequest) -> tuple[Any, bytearray]:
+        """A message that is no error. Raises the worker's TenclipError, DecodeFault, _Nonsense or ChannelClosed."""
         try:
-            self._channel.send(request, data)
             message, payload = self._channel.receive()
-        except EOFError as err:
-            code = self._process.wait()
-            cause = f"signal {-code}" if code < 0 else f"exit code {code}"
-            raise DecodeWorkerDied(f"{request.name}: the process that decoded this video died ({cause})") from err
+        except ChannelClosed:
+            raise
+        except Exception as err:  # unpickling what a hostile worker made up can raise anything
+            raise _Nonsense(f"what is no message ({err})") from err
         if isinstance(message, TenclipError):
             raise message
         if isinstance(message, WorkerFault):
             raise DecodeFault(f"{request.name}: decoding failed in the worker:\n{message.trace}")
-        result: VideoClips
-        result, shape = message
-        return replace(result, clips=np.frombuffer(payload, np.uint8).reshape(shape))
+        return message, payload
+
+    def _end(self) -> str:
+        """How the process ended."""
+        try:
+            code = self._process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "it had closed its socket"
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
         """End the process now; a `decode` under way raises DecodeWorkerDied."""
@@ -116,15 +175,35 @@ class DecodeWorker:
         self._sock.close()
 
 
+def _clips_wanted(message: object, request: DecodeRequest) -> tuple[int, ...]:
+    """The shape of the clips that a worker asks memory for. Raises _Nonsense where the request asked for no such."""
+    if not isinstance(message, ClipsWanted) or not isinstance(message.shape, tuple):
+        raise _Nonsense(f"{type(message).__name__} instead of the shape of its clips")
+    shape = message.shape
+    side = crop_side(request.spec, fully_convolutional=request.fully_convolutional)
+    fits = shape[1:] == (request.spec.num_frames, side, side, 3) and isinstance(shape[0], int) and shape[0] > 0
+    if not fits or math.prod(shape) > MAX_CLIP_BYTES:
+        raise _Nonsense(f"clips of the shape {shape!r:.100}")
+    return shape
+
+
 class DecodePool:
     """`size` workers. A request that finds none idle waits its turn, first come first served.
 
     on_restart: called with "died", "timeout", "cancelled" or "recycled" when a worker is replaced.
-    max_requests: of one worker, then it is replaced.
+    max_requests: of one worker, then it is replaced. confinement: what a worker may use.
     """
 
-    def __init__(self, size: int, *, max_requests: int = 1000, on_restart: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        max_requests: int = 1000,
+        confinement: Confinement | None = None,
+        on_restart: Callable[[str], None] | None = None,
+    ) -> None:
         self._size = size
+        self._confinement = confinement
         self._max_requests = max_requests
         self._on_restart = on_restart or (lambda reason: None)
         self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="decode")
@@ -230,7 +309,7 @@ class DecodePool:
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._start_worker)
 
     def _start_worker(self) -> DecodeWorker:
-        worker = DecodeWorker()
+        worker = DecodeWorker(self._confinement)
         self._workers.add(worker)
         try:
             worker.wait_ready()

@@ -7,9 +7,9 @@ open -> plan -> (score) -> decode -> crop -> clips
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,14 @@ from tenclip_video.video import DecodeReport, Video, VideoInfo, open_video
 
 # The clips of one request, in memory at once. 2 GiB: 3,500 clips of 16x112x112, or an hour and a half of video.
 MAX_CLIP_BYTES = 2 << 30
+
+# Memory for clips of a shape, uint8, that is written once and whole.
+ClipAllocator: TypeAlias = Callable[[tuple[int, ...]], NDArray[np.uint8]]
+
+
+def allocate_clips(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Memory of this process."""
+    return np.empty(shape, np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +64,21 @@ def read_clips(
     timeline: bool = False,
     name: str | None = None,
     limits: Limits | None = None,
+    allocate: ClipAllocator = allocate_clips,
 ) -> VideoClips:
     """Decode the clips that `selection` (ten uniform ones by default) names, cropped as the protocol says.
 
     crop: "none" keeps the whole scaled frame. fully_convolutional: crop to `spec.fully_convolutional_crop`.
     rng: for random selections. scorer: for salient ones and the timeline (motion energy by default).
     timeline: score every window even where the selection does not need it.
+    allocate: gives the memory that the clips are written into, once all of their frames are decoded.
     Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it.
     """
     selection = selection or ClipSelection()
     side = crop_side(spec, fully_convolutional=fully_convolutional)
     with open_video(source, name=name, limits=limits) as video:
         plan, salience = plan_video(video, spec, selection, rng=rng, scorer=scorer, timeline=timeline)
-        clips = _decode(video, spec, plan, side, crop)
+        clips = _decode(video, spec, plan, side, crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         views = len(clips) // len(plan)
         return VideoClips(clips, tuple(plan), seconds, views, video.info, video.report, salience)
@@ -118,7 +128,12 @@ def plan_video(
 
 
 def _decode(
-    video: Video, spec: ClipSpec, plan: Sequence[Clip], side: int, crop: CropMode | Literal["none"]
+    video: Video,
+    spec: ClipSpec,
+    plan: Sequence[Clip],
+    side: int,
+    crop: CropMode | Literal["none"],
+    allocate: ClipAllocator,
 ) -> NDArray[np.uint8]:
     """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
     height, width = video.frame_size(spec.resize)
@@ -136,12 +151,13 @@ def _decode(
         cropped = [frames] if crop == "none" else crop_views(frames, side, crop)
     except ValueError as err:
         raise InvalidRequest(f"{video.name}: {err}") from err
-    out = np.empty((len(plan), views, spec.num_frames, height, width, 3), np.uint8)
+    clips = allocate(shape)
+    out = clips.reshape(len(plan), views, *shape[1:])
     for i, clip in enumerate(plan):
         slots = np.searchsorted(needed, clip.frames)
         for j, view in enumerate(cropped):
             out[i, j] = view[slots]
-    return out.reshape(-1, *out.shape[2:])
+    return clips
 
 
 def _check_bytes(name: str, what: str, size: int) -> None:

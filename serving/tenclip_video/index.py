@@ -21,7 +21,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tenclip_api.errors import NoFrames, TruncatedVideo, UndecodableVideo, VideoTooLarge
-from tenclip_video.source import Limits, Source
+from tenclip_video.source import Limits, Source, out_of_memory
 
 # Containers that store no presentation times. FFmpeg makes some up, which are wrong wherever frames are reordered.
 _UNTIMED_FORMATS = frozenset(
@@ -77,6 +77,7 @@ class _Packets:
     missing_pts: bool = False
     corrupt: int = 0
     undecodable: int = 0
+    out_of_memory: bool = False
     last_pts: int | None = None
     last_duration: int = 0
     last_error: str = ""
@@ -118,7 +119,8 @@ def build_index(
 ) -> tuple[FrameIndex, VideoFrame]:
     """Index every frame, and decode the first one.
 
-    Raises NoFrames, TruncatedVideo or UndecodableVideo when there is no first frame, VideoTooLarge for too many.
+    Raises NoFrames, TruncatedVideo or UndecodableVideo when there is no first frame, VideoTooLarge for too many or for
+    one that takes more memory than there is.
     """
     packets = _Packets()
     first, broken = _scan(container, stream, source, limits, packets)
@@ -142,12 +144,16 @@ def _scan(
         elif packet.size:
             packets.add(packet)
             if limits.max_frames is not None and packets.count > limits.max_frames:
-                raise VideoTooLarge(f"{source.name}: more than {limits.max_frames} frames", source=source.name)
+                raise VideoTooLarge(
+                    f"{source.name}: more than {limits.max_frames} frames, which is as many as are allowed",
+                    source=source.name,
+                )
         if first is None:
             try:
                 first = next(iter(stream.codec_context.decode(packet)), None)
             except (av.FFmpegError, EOFError) as err:
                 packets.undecodable += 1
+                packets.out_of_memory |= isinstance(err, MemoryError)
                 packets.last_error = str(getattr(err, "strerror", None) or err)
     return first, why
 
@@ -254,8 +260,10 @@ def _warnings(
 
 def _no_frame_error(
     stream: VideoStream, source: Source, packets: _Packets, broken: str
-) -> NoFrames | TruncatedVideo | UndecodableVideo:
+) -> NoFrames | TruncatedVideo | UndecodableVideo | VideoTooLarge:
     name, codec = source.name, stream.codec_context.name
+    if packets.out_of_memory:
+        return out_of_memory(name)
     if packets.count == 0 and (broken or stream.frames or source.missing_bytes):
         promised = f"the header promises {stream.frames} frames" if stream.frames else "its data is missing"
         return TruncatedVideo(f"{name}: cut off before its first frame; {promised}", source=name)

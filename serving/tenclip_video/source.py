@@ -1,7 +1,7 @@
 """Opening a video from a path, bytes or a file object: one place that knows FFmpeg's containers and errors.
 
-Only containers on the list below are opened, so that a playlist, an image or a device cannot pass for a video, and
-FFmpeg may use no protocol but the local file it was given.
+Only containers on the list below are opened, so that a playlist, an image or a device cannot pass for a video. FFmpeg
+may use no protocol but that of the local file it was given, and none at all for bytes and file objects.
 """
 
 from __future__ import annotations
@@ -41,26 +41,30 @@ _VIDEO_FORMATS = (
 )
 # Opened too, so that they can be refused for what they are: audio without a picture.
 _AUDIO_FORMATS = "mp3,wav,aac,flac,w64,aiff,au,amr,ac3,eac3,ape,tta,caf"
-_FORMAT_OPTIONS = {
-    "format_whitelist": f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}",
-    "protocol_whitelist": "file",
-}
+_FORMATS = f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}"
+# An empty list would allow all of them.
+_NO_PROTOCOL = "none"
 _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
-# FFmpeg decodes a few pictures to learn what a stream holds, before its size can be judged here. It may go this far
-# beyond the limit for it, so that what is a little too large can be told by its size.
+# FFmpeg decodes a few pictures to learn what a stream holds, before its size can be judged here, and makes room for its
+# streams before they can be counted. It may go this far beyond the limits for both, so that what is a little too large
+# can be told by its size.
 _PROBE_HEADROOM = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Ceilings that are checked before anything is decoded; None lifts one.
+    """Ceilings that are checked before any clip is decoded; None lifts one.
 
+    max_pixels: of one picture. max_frames, max_seconds: of what is there, not of what a header says. max_streams: of
+    video, sound, subtitles and data together.
     The defaults admit 8K and a day of video at 24 frames a second, and keep a hostile header from allocating memory.
     """
 
     max_bytes: int | None = None
     max_pixels: int | None = 40_000_000
     max_frames: int | None = 2_100_000
+    max_seconds: float | None = None
+    max_streams: int | None = 100
 
 
 @dataclass(frozen=True)
@@ -124,22 +128,41 @@ def _spooled(source: BinaryIO, name: str, limits: Limits) -> Iterator[BinaryIO]:
 
 
 def open_container(source: Source, limits: Limits) -> InputContainer:
-    """A fresh FFmpeg container at its beginning. Raises NotAVideo, TruncatedVideo or UndecodableVideo."""
+    """A fresh FFmpeg container at its beginning.
+
+    Raises NotAVideo, TruncatedVideo, UndecodableVideo or VideoTooLarge.
+    """
     target: str | BinaryIO
+    options = {"format_whitelist": _FORMATS, "protocol_whitelist": _NO_PROTOCOL}
     if source.path is not None:
         # The explicit protocol keeps names such as "concat:a|b" or "pipe:0" what they are here: names of files.
         target = f"file:{source.path}"
+        options["protocol_whitelist"] = "file"
     else:
         assert source.file is not None
         source.file.seek(0)
         target = source.file
-    options = dict(_FORMAT_OPTIONS)
     if limits.max_pixels is not None:
         options["max_pixels"] = str(_PROBE_HEADROOM * limits.max_pixels)
+    if limits.max_streams is not None:
+        options["max_streams"] = str(_PROBE_HEADROOM * limits.max_streams)
     try:
-        return av.open(target, "r", format=source.format, options=options, metadata_errors="ignore")
+        container = av.open(target, "r", format=source.format, options=options, metadata_errors="ignore")
+    except MemoryError as err:
+        # FFmpeg's word for too many streams as well, and for sizes that a damaged header makes up.
+        raise VideoTooLarge(
+            f"{source.name}: opening it takes more memory than {_memory_there_is()}: its header is damaged, or it has "
+            f"far more than the {limits.max_streams} streams that are allowed",
+            source=source.name,
+        ) from err
     except (av.FFmpegError, ValueError, OSError) as err:
         raise _open_error(source, err) from err
+    try:
+        _check_streams(len(container.streams), source.name, limits)
+    except BaseException:
+        container.close()
+        raise
+    return container
 
 
 def video_stream(container: InputContainer, source: Source, limits: Limits) -> VideoStream:
@@ -175,6 +198,33 @@ def _no_stream_error(container: InputContainer, source: Source) -> NoVideoStream
     cover = " (its only picture is cover art)" if container.streams.video else ""
     found = f"its streams are: {', '.join(kinds)}{cover}" if kinds else "it holds no streams at all"
     return NoVideoStream(f"{source.name}: no video stream; {found}", source=source.name)
+
+
+def out_of_memory(name: str) -> VideoTooLarge:
+    """The error for a video whose decoding ran out of memory."""
+    return VideoTooLarge(f"{name}: decoding it takes more memory than {_memory_there_is()}", source=name)
+
+
+def _memory_there_is() -> str:
+    try:
+        import resource
+    except ModuleNotFoundError:  # Windows
+        return "there is"
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return "there is" if limit == resource.RLIM_INFINITY else f"the {limit >> 20} MiB that this process may use"
+
+
+def check_seconds(seconds: float, name: str, limits: Limits) -> None:
+    """Raises VideoTooLarge when a video of this duration is beyond the limit."""
+    if limits.max_seconds is not None and seconds > limits.max_seconds:
+        raise VideoTooLarge(
+            f"{name}: {seconds:.2f} seconds of video; at most {limits.max_seconds:g} are allowed", source=name
+        )
+
+
+def _check_streams(count: int, name: str, limits: Limits) -> None:
+    if limits.max_streams is not None and count > limits.max_streams:
+        raise VideoTooLarge(f"{name}: {count} streams; at most {limits.max_streams} are allowed", source=name)
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:

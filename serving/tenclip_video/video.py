@@ -39,7 +39,17 @@ from tenclip_api.errors import UndecodableVideo
 from tenclip_video.droppable import may_drop_frames
 from tenclip_video.index import FrameIndex, build_index, demux
 from tenclip_video.resize import FrameScaler, clockwise_rotation
-from tenclip_video.source import Limits, Source, VideoSource, check_pixels, open_container, open_source, video_stream
+from tenclip_video.source import (
+    Limits,
+    Source,
+    VideoSource,
+    check_pixels,
+    check_seconds,
+    open_container,
+    open_source,
+    out_of_memory,
+    video_stream,
+)
 from tenclip_video.spec import Resize
 
 # A seek empties the decoder and costs about as much as decoding this many frames.
@@ -119,6 +129,8 @@ class Video:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
         self._unknown_colorspace: int | None = None
+        # Damaged packets may ask for absurd amounts, so this tells what went wrong only when no frame is had at all.
+        self._out_of_memory = False
         # (dts, position) of packets that could not be decoded; one may be tried more than once.
         self._undecodable: set[tuple[int | None, int | None]] = set()
         self._pending: Packet[VideoStream] | None = None
@@ -130,6 +142,7 @@ class Video:
             self._reopen()
             self.index, self._first = build_index(self._open, self._stream, self._source, limits)
             check_pixels(self._first.width, self._first.height, self.name, limits)
+            check_seconds(self.index.duration, self.name, limits)
             self.info = _describe(self._open, self._stream, self.index, self._first)
         except BaseException:
             self._resources.close()
@@ -169,7 +182,8 @@ class Video:
         """Frames by index in presentation order: uint8 RGB [M,H,W,3], upright, scaled by `resize`.
 
         indices: [M] integers, strictly ascending, each below `info.num_frames`. A frame that cannot be decoded is
-        replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when none can be had.
+        replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when none can be had,
+        VideoTooLarge when that is for lack of memory.
         """
         request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first))
         self._frames_requested += len(request.wanted)
@@ -256,6 +270,8 @@ class Video:
     def _substitute(self, request: _Request) -> int:
         """Stand in for what is missing with its nearest neighbours; how many."""
         missing, have = np.flatnonzero(~request.found), np.flatnonzero(request.found)
+        if len(missing) and not len(have) and (self._out_of_memory or request.out_of_memory):
+            raise out_of_memory(self.name)
         if len(missing) and not len(have):
             raise UndecodableVideo(
                 f"{self.name}: none of the {len(missing)} frames asked for can be decoded", source=self.name
@@ -299,7 +315,8 @@ class Video:
             frames = self._stream.codec_context.decode(packet)
         except EOFError:
             return []  # emptied already
-        except av.FFmpegError:
+        except av.FFmpegError as err:
+            self._out_of_memory |= isinstance(err, MemoryError)
             if packet is not None:
                 self._undecodable.add((packet.dts, packet.pos))
             return []
@@ -365,6 +382,7 @@ class _Request:
     scaler: FrameScaler
     out: NDArray[np.uint8] = field(init=False)
     found: NDArray[np.bool_] = field(init=False)
+    out_of_memory: bool = False
 
     def __post_init__(self) -> None:
         self.out = np.empty((len(self.wanted), self.scaler.height, self.scaler.width, 3), np.uint8)
@@ -373,7 +391,8 @@ class _Request:
     def put(self, slot: int, frame: VideoFrame) -> None:
         try:
             self.scaler(frame, self.out[slot])
-        except av.FFmpegError:
+        except av.FFmpegError as err:
+            self.out_of_memory |= isinstance(err, MemoryError)
             return  # damage beyond what can be scaled: as good as not there
         self.found[slot] = True
 

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from tenclip_serving.config import ServerConfig
+from tenclip_serving.confine import Confinement
+from tenclip_video.source import Limits
 
 
 def test_defaults_are_valid(tmp_path: Path) -> None:
@@ -29,6 +31,14 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
         ("max_queue_mb", 63, "max_queue_mb 63 is less than max_message_mb 64"),
         ("max_in_flight_mb", 1535, "max_in_flight_mb 1535 is less than max_clip_mb 1024 and max_queue_mb 512"),
         ("max_active", -1, "max_active must be from 0"),
+        ("max_video_mb", 0, "max_video_mb must be from 1"),
+        ("max_pixels", 0, "max_pixels"),
+        ("max_frames", 0, "max_frames"),
+        ("max_video_seconds", float("nan"), "max_video_seconds"),
+        ("max_streams", 0, "max_streams must be from 1 to 100000, got 0"),
+        ("decode_worker_memory_mb", 100, r"must be 0 \(no limit\) or at least 384, .*; got 100"),
+        ("decode_worker_memory_mb", -1, "decode_worker_memory_mb"),
+        ("decode_worker_nice", 20, "decode_worker_nice"),
         ("max_decode_seconds", 0.0, "max_decode_seconds must be above 0"),
         ("max_request_seconds", float("nan"), "max_request_seconds"),
         ("shutdown_grace_seconds", -1.0, "shutdown_grace_seconds"),
@@ -59,3 +69,13 @@ def test_describes_every_root(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     config = ServerConfig(directory=tmp_path, allow_roots=(tmp_path, tmp_path / "a"))
     assert f"allow_roots={tmp_path},{tmp_path / 'a'}" in config.describe()
+
+
+def test_limits_of_videos_and_of_workers(tmp_path: Path) -> None:
+    config = ServerConfig(
+        directory=tmp_path, max_video_mb=3, max_pixels=4, max_frames=5, max_video_seconds=6.5, max_streams=7
+    )
+    limits = Limits(max_bytes=3 << 20, max_pixels=4, max_frames=5, max_seconds=6.5, max_streams=7)
+    assert config.video_limits == limits
+    config = ServerConfig(directory=tmp_path, decode_worker_memory_mb=500, decode_worker_nice=1)
+    assert config.confinement == Confinement(memory_bytes=500 << 20, nice=1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import os
 import pickle
 import socket
@@ -10,11 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tenclip_api.errors import EmptyVideo, InvalidRequest, VideoError, VideoNotFound, error_classes
-from tenclip_serving.decode_worker import READY, Channel, DecodeRequest, WorkerFault, decode, serve
+from tenclip_serving import memory
+from tenclip_serving.decode_worker import READY, Channel, ClipsWanted, DecodeRequest, WorkerFault, decode, serve
 from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.sampling import ClipSelection
 
@@ -106,8 +107,8 @@ def test_no_dotted_names_through_our_own_modules(pair: tuple[Channel, Channel]) 
         pair[1].receive()
 
 
-def answers(*requests: tuple[DecodeRequest, bytes]) -> list[object]:
-    """What `serve` answers, in a thread of this process."""
+def answers(*requests: tuple[DecodeRequest, bytes], shared: bool = True) -> list[object]:
+    """What `serve` answers, in a thread of this process: errors, faults, or (result, shape, pixels)."""
     a, b = socket.socketpair()
     with a, b:
         thread = threading.Thread(target=serve, args=(Channel(b),))
@@ -115,32 +116,49 @@ def answers(*requests: tuple[DecodeRequest, bytes]) -> list[object]:
         channel, found = Channel(a), []
         assert channel.receive()[0] == READY
         for asked, data in requests:
-            channel.send(asked, data)
-            message, payload = channel.receive()
-            found.append((message, bytes(payload)) if payload else message)
+            with memory.closing(memory.create_from(data) if shared and data else None) as descriptor:
+                channel.send(asked, data if descriptor is None else b"", descriptor=descriptor)
+            found.append(exchange(channel, shared))
         a.shutdown(socket.SHUT_RDWR)
         thread.join(20)
         assert not thread.is_alive()
     return found
 
 
-def test_answers_one_request_after_the_other(videos: Path) -> None:
+def exchange(channel: Channel, shared: bool) -> object:
+    message, _ = channel.receive()
+    if not isinstance(message, ClipsWanted):
+        return message
+    with memory.closing(memory.create(math.prod(message.shape)) if shared else None) as descriptor:
+        channel.send(READY, descriptor=descriptor)
+        (result, shape), payload = channel.receive()
+        assert shape == message.shape
+        if descriptor is None:
+            return result, shape, bytes(payload)
+        assert payload == b""
+        return result, shape, memory.map_array(descriptor, shape).tobytes()
+
+
+@pytest.mark.parametrize("shared", [True, False], ids=["shared memory", "socket"])
+def test_answers_one_request_after_the_other(videos: Path, shared: bool) -> None:
     good = videos / "colors.mp4"
     missing, from_path, empty, from_bytes = answers(
         (request(videos / "absent.mp4"), b""),
         (request(good), b""),
         (request(videos / "empty.mp4"), b""),
         (request("ignored"), good.read_bytes()),
+        shared=shared,
     )
     assert isinstance(missing, VideoNotFound)
     assert isinstance(empty, EmptyVideo)
     expected = read_clips(good, SPEC, ClipSelection(num_clips=3))
     for answer in (from_path, from_bytes):
         assert isinstance(answer, tuple)
-        (result, shape), payload = answer
+        result, shape, pixels = answer
         assert isinstance(result, VideoClips)
+        assert len(result.clips) == 0
         assert shape == expected.clips.shape
-        np.testing.assert_array_equal(np.frombuffer(payload, np.uint8).reshape(shape), expected.clips)
+        assert pixels == expected.clips.tobytes()
         assert (result.plan, result.seconds) == (expected.plan, expected.seconds)
 
 
@@ -162,7 +180,7 @@ def test_out_of_memory_is_the_videos_error(videos: Path, monkeypatch: pytest.Mon
         raise MemoryError
 
     monkeypatch.setattr("tenclip_serving.decode_worker.read_clips", starve)
-    with pytest.raises(VideoError, match="the video: decoding it needs more memory"):
+    with pytest.raises(VideoError, match="the video: decoding it takes more memory than"):
         decode(request(videos / "colors.mp4"))
 
 

@@ -9,17 +9,19 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tenclip_api.errors import DecodeWorkerDied, EmptyVideo, ServerUnavailable
-from tenclip_serving import workers
+from tenclip_api.errors import DecodeWorkerDied, EmptyVideo, NotAVideo, ServerUnavailable, VideoTooLarge
+from tenclip_serving import memory, workers
+from tenclip_serving.confine import Confinement
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.workers import DecodeFault, DecodePool
-from tenclip_video.clips import VideoClips
+from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.sampling import ClipSelection
 
 from .helpers import SPEC
@@ -220,3 +222,228 @@ def test_a_worker_ends_when_its_server_is_killed(videos: Path) -> None:
         parent.kill()
     psutil.wait_procs([worker], timeout=10)
     assert not worker.is_running()
+
+
+# -- memory and limits ------------------------------------------------------------------------------------------------
+
+
+def clip_mappings() -> int:
+    return Path("/proc/self/maps").read_text().count("/memfd:tenclip")
+
+
+def test_clips_come_in_memory_that_goes_with_their_last_view(videos: Path) -> None:
+    async def test() -> None:
+        async with open_pool() as (pool, _):
+            before = clip_mappings()
+            result = await decode(pool, request(videos / "colors.mp4"))
+            assert clip_mappings() == before + memory.AVAILABLE
+            assert not result.clips.flags.writeable
+            one = result.clips[3]
+            expected = one.copy()
+            del result
+            await decode(pool, request(videos / "bar.mp4"))
+            assert (one == expected).all()
+            del one
+            assert clip_mappings() == before
+
+    run(test)
+
+
+@pytest.mark.parametrize("refused", ["all", "clips"])
+def test_without_such_memory_bytes_go_over_the_socket(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, refused: str
+) -> None:
+    monkeypatch.setattr(memory, "create", lambda size: None)
+    if refused == "all":
+        monkeypatch.setattr(memory, "create_from", lambda data: None)
+    expected = read_clips(videos / "colors.mp4", SPEC).clips
+    data = (videos / "colors.mp4").read_bytes() + bytes(100_000)  # beyond what is sent over the socket anyway
+
+    async def test() -> None:
+        async with open_pool() as (pool, _):
+            for asked in (request(videos / "colors.mp4"), request(videos / "x", source=data)):
+                result = await decode(pool, asked)
+                assert (result.clips == expected).all()
+                assert clip_mappings() == 0
+
+    run(test)
+
+
+@pytest.mark.skipif(not memory.AVAILABLE, reason="Linux only")
+def test_large_files_are_handed_over_and_nothing_stays_open(videos: Path) -> None:
+    data = (videos / "colors.mp4").read_bytes() + bytes(30_000_000)
+
+    async def test() -> None:
+        async with open_pool() as (pool, _):
+            await decode(pool, request(videos / "x", source=data))
+            ours_and_theirs = await descriptors(pool)
+            for _ in range(5):
+                await decode(pool, request(videos / "x", source=data))
+                with pytest.raises(NotAVideo):
+                    await decode(pool, request(videos / "x", source=bytes(200_000)))
+            assert await descriptors(pool) == ours_and_theirs
+
+    async def descriptors(pool: DecodePool) -> tuple[int, int]:
+        with pytest.raises(EmptyVideo):
+            await decode(pool, request(videos / "empty.mp4"))  # what the worker closes after an answer is closed now
+        return psutil.Process().num_fds(), psutil.Process(pool.pids[0]).num_fds()
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="psutil reads limits on Linux")
+def test_workers_are_confined(videos: Path) -> None:
+    async def test() -> None:
+        async with open_pool(confinement=Confinement(memory_bytes=1 << 30, nice=2)) as (pool, _):
+            process = psutil.Process(pool.pids[0])
+            assert process.rlimit(psutil.RLIMIT_AS) == (1 << 30, 1 << 30)
+            assert process.rlimit(psutil.RLIMIT_FSIZE) == (0, 0)
+            assert process.rlimit(psutil.RLIMIT_CORE) == (0, 0)
+            assert process.rlimit(psutil.RLIMIT_NOFILE)[1] <= 64
+            assert process.nice() == min(19, psutil.Process().nice() + 2)
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+
+    run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not hold to RLIMIT_AS")
+def test_a_video_beyond_the_memory_of_a_worker_is_refused_and_the_worker_lives(videos: Path, data_dir: Path) -> None:
+    pictures_of_8k = data_dir / "odd" / "androidx_8k24fps_300ms.mp4"
+
+    async def test() -> None:
+        async with open_pool(confinement=Confinement(memory_bytes=400 << 20)) as (pool, reasons):
+            with pytest.raises(VideoTooLarge, match="takes more memory than the 400 MiB that this process may use"):
+                await decode(pool, request(pictures_of_8k))
+            # As many clips as fit a request by number, but not into the process.
+            many = ClipSelection(num_clips=10_000)
+            with pytest.raises(VideoTooLarge, match="400 MiB"):
+                await decode(pool, request(videos / "colors.mp4", spec=replace(SPEC, num_frames=16), selection=many))
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+            assert reasons == []
+        async with open_pool() as (pool, reasons):
+            assert (await decode(pool, request(pictures_of_8k), timeout=60)).info.width == 7680
+            assert reasons == []
+
+    run(test)
+
+
+# -- workers that a file has taken over -------------------------------------------------------------------------------
+
+# What a worker does instead of decoding. `wanted` is an honest shape, `honest()` an honest decode.
+HOSTILE = {
+    "garbage": "sock.sendall(os.urandom(7) + b'x' * 100)",
+    "endless message": "sock.sendall(b'\\x7f' + b'\\xff' * 15)",
+    "code": "channel.send(Attack())",
+    "an object": "channel.send(request)",
+    "too many clips": "channel.send(ClipsWanted(shape=(2**40, *wanted[1:])))",
+    "negative": "channel.send(ClipsWanted(shape=(-1, *wanted[1:])))",
+    "large pictures": "channel.send(ClipsWanted(shape=(1, 4, 3200, 3200, 3)))",
+    "no shape": "channel.send(ClipsWanted(shape='abc'))",
+    "other clips": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send((result, (9, 9)))",
+    "no result": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send(('clips', wanted))",
+    "asks twice": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send(ClipsWanted(shape=()))",
+}
+HOSTILE_PROGRAM = """#!{python}
+import os, socket, sys, time
+import numpy as np
+from dataclasses import replace
+from tenclip_serving.decode_worker import *
+from tenclip_serving.decode_worker import decode
+
+class Attack:
+    def __reduce__(self):
+        return os.system, ("touch {mark}",)
+
+sock = socket.socket(fileno=int(sys.argv[4]))
+channel = Channel(sock)
+channel.send(READY)
+request, data = channel.receive()
+honest = decode(request)
+wanted = honest.clips.shape
+result = replace(honest, clips=honest.clips[:0])
+{action}
+time.sleep(60)
+"""
+
+
+def hostile_worker(folder: Path, action: str) -> str:
+    program = folder / "worker"
+    program.write_text(HOSTILE_PROGRAM.format(python=sys.executable, mark=folder / "taken-over", action=action))
+    program.chmod(0o755)
+    return str(program)
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_a_worker_that_talks_nonsense_is_replaced(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", hostile_worker(tmp_path, HOSTILE[what]))
+
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            (pid,) = pool.pids
+            monkeypatch.setattr(sys, "executable", python)
+            with pytest.raises(DecodeWorkerDied, match=r"colors\.mp4: .* was ended, for it answered with"):
+                await decode(pool, request(videos / "colors.mp4"))
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+            assert pool.pids != (pid,)
+            assert reasons == ["died"]
+            assert not (tmp_path / "taken-over").exists()
+
+    run(test)
+
+
+@pytest.mark.skipif(not memory.AVAILABLE, reason="Linux only")
+def test_a_worker_cannot_pull_the_memory_away_nor_push_descriptors(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapping whose file shrinks ends the process that reads it; descriptors that no one asked for fill a table."""
+    action = """
+channel.send(ClipsWanted(shape=wanted))
+_, _, fd = channel.receive_with_descriptor()
+mapped = memory.map_array(fd, wanted, writable=True)
+refused = 0
+for size in (0, 1, 10**9):
+    try:
+        os.ftruncate(fd, size)
+    except PermissionError:
+        refused += 1
+mapped[:] = refused
+import ctypes
+# fallocate: punch a hole over all of it but the first page, keeping its size
+ctypes.CDLL(None).fallocate(fd, 3, ctypes.c_long(4096), ctypes.c_long(mapped.size))
+for _ in range(20):
+    socket.send_fds(sock, [b""], [fd])
+channel.send((result, wanted), descriptor=fd)
+"""
+    monkeypatch.setattr(sys, "executable", hostile_worker(tmp_path, action))
+
+    async def test() -> None:
+        async with open_pool() as (pool, _):
+            before = psutil.Process().num_fds()
+            result = await decode(pool, request(videos / "colors.mp4"))
+            assert set(result.clips.reshape(-1)[:4096].tolist()) == {3}
+            assert int(result.clips.reshape(-1)[4096:].sum()) == 0
+            del result
+            assert psutil.Process().num_fds() == before
+
+    run(test)
+
+
+def test_a_worker_that_closes_its_socket_and_stays_is_ended(
+    videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(workers, "_STOP_SECONDS", 0.2)
+    python = sys.executable
+    monkeypatch.setattr(sys, "executable", hostile_worker(tmp_path, "sock.close()"))
+
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            monkeypatch.setattr(sys, "executable", python)
+            with pytest.raises(DecodeWorkerDied, match="it had closed its socket"):
+                await decode(pool, request(videos / "colors.mp4"))
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+            assert reasons == ["died"]
+
+    run(test)

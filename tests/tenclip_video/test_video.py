@@ -492,7 +492,8 @@ def test_messages_name_the_source_as_the_caller_did(mp4_path: Path) -> None:
     [
         (Limits(max_bytes=1000), r"bytes; at most 1000 are allowed"),
         (Limits(max_pixels=3071), r"pictures of 64x48 = 3072 pixels; at most 3071 are allowed"),
-        (Limits(max_frames=39), r"more than 39 frames"),
+        (Limits(max_frames=39), r"more than 39 frames, which is as many as are allowed"),
+        (Limits(max_seconds=1.59), r"1\.60 seconds of video; at most 1\.59 are allowed"),
     ],
 )
 def test_limits(mp4: bytes, mp4_path: Path, limits: Limits, message: str) -> None:
@@ -503,11 +504,51 @@ def test_limits(mp4: bytes, mp4_path: Path, limits: Limits, message: str) -> Non
 
 def test_limits_that_are_met_exactly_or_lifted(mp4: bytes) -> None:
     for limits in (
-        Limits(max_bytes=len(mp4), max_pixels=64 * 48, max_frames=40),
-        Limits(max_pixels=None, max_frames=None),
+        Limits(max_bytes=len(mp4), max_pixels=64 * 48, max_frames=40, max_seconds=1.6, max_streams=1),
+        Limits(max_pixels=None, max_frames=None, max_seconds=None, max_streams=None),
     ):
         with open_video(mp4, limits=limits) as video:
             assert video.info.num_frames == 40
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska", "mpegts"])
+def test_streams_are_counted_or_not_even_set_up(container: str) -> None:
+    """Far more than allowed are refused by FFmpeg itself, which has no better word for that than lack of memory."""
+    data = remux_with_sounds(make_video(), 20, container)
+    with open_video(data, limits=Limits(max_streams=21)) as video:
+        assert video.info.has_audio
+    with pytest.raises(VideoTooLarge, match=r": 21 streams; at most 20 are allowed"):
+        open_video(data, limits=Limits(max_streams=20))
+    with pytest.raises(VideoTooLarge, match=r": 12 streams; at most 3|far more than the 3 streams that are allowed"):
+        open_video(data, limits=Limits(max_streams=3))
+
+
+def remux_with_sounds(data: bytes, count: int, container: str) -> bytes:
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(out, "w", format=container) as target:
+        stream = source.streams.video[0]
+        copy = target.add_stream_from_template(stream)
+        sounds = [target.add_stream("mp2", rate=48_000) for _ in range(count)]
+        for packet in source.demux(stream):
+            if packet.dts is not None:
+                packet.stream = copy
+                target.mux(packet)
+        for sound in sounds:
+            silence = av.AudioFrame(format="s16", layout="stereo", samples=1152)
+            silence.rate = 48_000
+            for plane in silence.planes:
+                plane.update(bytes(plane.buffer_size))
+            target.mux(sound.encode(silence))
+            target.mux(sound.encode())
+    return out.getvalue()
+
+
+def test_times_beyond_a_lifetime_do_not_count_as_duration(mp4: bytes) -> None:
+    """Damage: frames are counted then, at the rate that the header gives."""
+    at = mp4.index(b"mdhd") + 16
+    slow = mp4[:at] + (1).to_bytes(4, "big") + mp4[at + 4 :]  # one tick a second instead of some thousands
+    with pytest.raises(VideoTooLarge, match="seconds of video; at most 60 are allowed"):
+        open_video(slow, limits=Limits(max_seconds=60))
 
 
 def test_a_stream_without_an_end_is_not_read_to_it() -> None:
