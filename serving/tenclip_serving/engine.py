@@ -40,7 +40,7 @@ class Engine:
             confinement=config.confinement,
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
-        self._scheduler = ClipScheduler(on_clips=lambda count, model: self.metrics.clips.labels(model).inc(count))
+        self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
 
     async def start(self) -> None:
         """Returns when the decode workers are ready. Raises DecodeWorkerDied when one does not start."""
@@ -68,14 +68,15 @@ class Engine:
             raise DeadlineExceeded(f"{request.source}: {whose} has passed already")
         try:
             async with asyncio.timeout(seconds):
+                deadline = time.monotonic() + seconds
                 if ticket is not None:
-                    return await self._recognize(request, ticket)
+                    return await self._recognize(request, ticket, deadline)
                 async with self.admission.admit(len(request.data or b""), name=request.source) as own_ticket:
-                    return await self._recognize(request, own_ticket)
+                    return await self._recognize(request, own_ticket, deadline)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
 
-    async def _recognize(self, request: RecognitionRequest, ticket: Ticket) -> Recognition:
+    async def _recognize(self, request: RecognitionRequest, ticket: Ticket, deadline: float) -> Recognition:
         model = self.repository.get(request.model, request.version)
         protocol = self._protocol(request, model)
         decode_request = await self._decode_request(request, model, protocol)
@@ -84,10 +85,12 @@ class Engine:
             await ticket.begin(most_clip_bytes(protocol, decode_request.spec))
             video, started, decoded = await self._decode(decode_request)
         except asyncio.CancelledError:
-            self.metrics.clips_saved.labels(model.name).inc(num_planned(protocol) or 0)
+            self.metrics.count_saved(model.name, num_planned(protocol) or 0)
             raise
         ticket.decoded(video.clips.nbytes)
-        inference = await self._scheduler.run(model.runtime, video.clips, model=model.name)
+        inference = await self._scheduler.run(
+            model.runtime, video.clips, model=model.name, seconds_left=deadline - time.monotonic()
+        )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
         ticket.ran()

@@ -13,6 +13,7 @@ from tenclip_serving.admission import KINDS, REFUSALS
 
 # Stages of a request, in their order. "queue" is all of its waiting: for a decode worker and for the runtime.
 STAGES = ("decode", "queue", "infer", "aggregate")
+_CLIPS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 
@@ -64,6 +65,13 @@ class Metrics:
             registry=self.registry,
         )
         self.clips = Counter("tenclip_clips", "Clips that a runtime executed.", ["model"], registry=self.registry)
+        self.batch_clips = Histogram(
+            "tenclip_batch_clips",
+            "Clips of one call of a runtime, of one video or of several.",
+            ["model"],
+            buckets=_CLIPS,
+            registry=self.registry,
+        )
         self.frames_decoded = Counter("tenclip_frames_decoded", "Video frames decoded.", registry=self.registry)
         self.worker_restarts = Counter(
             "tenclip_decode_worker_restarts",
@@ -102,6 +110,13 @@ class Metrics:
             self.refusals.labels(reason)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)
+
+    def count_batch(self, model: str, num_clips: int) -> None:
+        self.clips.labels(model).inc(num_clips)
+        self.batch_clips.labels(model).observe(num_clips)
+
+    def count_saved(self, model: str, num_clips: int) -> None:
+        self.clips_saved.labels(model).inc(num_clips)
 
     def describe_server(self, version: str) -> None:
         self.server_info.labels(version, platform.python_version()).set(1)
