@@ -32,7 +32,8 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- Overloaded                   RESOURCE_EXHAUSTED   refused for now; `.retry_after_seconds` says till when
     |-- DeadlineExceeded             DEADLINE_EXCEEDED
     |-- Cancelled                    CANCELLED
-    |-- Unauthenticated              UNAUTHENTICATED
+    |-- Unauthenticated              UNAUTHENTICATED      no token, or none that the server knows
+    |-- PermissionDenied             PERMISSION_DENIED    the token is known, and is not for this
     |-- ServerUnavailable            UNAVAILABLE          no server there, or it is going away
     |-- DecodeWorkerDied             UNAVAILABLE          the process that decoded this video crashed or ran too long
     `-- ServerError                  INTERNAL             a fault of the server's; `.request_id` finds it in its log
@@ -185,6 +186,10 @@ class Cancelled(TenclipError):
 
 class Unauthenticated(TenclipError):
     grpc_status = "UNAUTHENTICATED"
+
+
+class PermissionDenied(TenclipError):
+    grpc_status = "PERMISSION_DENIED"
 
 
 class ServerUnavailable(TenclipError):

@@ -18,6 +18,7 @@ from tenclip_client._channel import (
     parse_target,
 )
 from tenclip_client._errors import from_rpc_error
+from tenclip_client._security import Pem, Token, channel_credentials, check_token_is_safe, checked_token
 from tenclip_client._types import UseClientDefault
 
 Timeout: TypeAlias = "float | UseClientDefault | None"
@@ -28,8 +29,13 @@ class BaseClient:
 
     target: `HOST:PORT` (the port may be left out), or any gRPC address such as `unix:///run/tenclip.sock`.
     timeout: deadline of every call in seconds, None for none; each call may set its own.
-    credentials: `grpc.ssl_channel_credentials(...)` for TLS; None is plain text.
-    metadata: pairs sent with every call, e.g. `[("authorization", "Bearer ...")]`.
+    tls: True encrypts, and trusts the certificate authorities that gRPC knows; None: if one of the next three is given.
+    ca: authorities to trust instead. certificate, key: the client's own, for servers that ask for one. Each is the
+    path of a PEM file, or its bytes.
+    credentials: `grpc.ssl_channel_credentials(...)`, instead of all these.
+    token: sent with every call; a function is called before each, for tokens that are replaced from time to time.
+    insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
+    metadata: pairs sent with every call.
     wait_for_ready: wait for the server to come up, until the deadline, instead of raising ServerUnavailable.
     retries: more attempts after UNAVAILABLE (0 to 4), with exponential backoff.
     keepalive_seconds: ping the server this often while a call waits, so that a dead one is noticed; None: never.
@@ -43,7 +49,13 @@ class BaseClient:
         target: str = DEFAULT_TARGET,
         *,
         timeout: float | None = DEFAULT_TIMEOUT,
+        tls: bool | None = None,
+        ca: Pem | None = None,
+        certificate: Pem | None = None,
+        key: Pem | None = None,
         credentials: grpc.ChannelCredentials | None = None,
+        token: Token | None = None,
+        insecure_token: bool = False,
         metadata: Sequence[tuple[str, str]] = (),
         wait_for_ready: bool = False,
         retries: int = DEFAULT_RETRIES,
@@ -52,8 +64,13 @@ class BaseClient:
     ) -> None:
         self.target = parse_target(target)
         self._timeout = _checked(timeout)
-        self._credentials = credentials
-        self._metadata = tuple((key.lower(), value) for key, value in metadata)
+        self._credentials = credentials or channel_credentials(tls=tls, ca=ca, certificate=certificate, key=key)
+        self._token = token
+        if token is not None:
+            encrypted = self._credentials is not None
+            check_token_is_safe(self.target, encrypted=encrypted, insecure_token=insecure_token)
+            checked_token(token if isinstance(token, str) else token())
+        self._fixed_metadata = tuple((name.lower(), value) for name, value in metadata)
         self._wait_for_ready = wait_for_ready
         self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=options)
         self._closed = False
@@ -68,6 +85,14 @@ class BaseClient:
 
     def _deadline(self, timeout: Timeout) -> float | None:
         return self._timeout if isinstance(timeout, UseClientDefault) else _checked(timeout)
+
+    @property
+    def _metadata(self) -> tuple[tuple[str, str], ...]:
+        """Of the next call. Raises InvalidRequest for a token that cannot be sent."""
+        if self._token is None:
+            return self._fixed_metadata
+        token = self._token if isinstance(self._token, str) else self._token()
+        return (*self._fixed_metadata, ("authorization", f"Bearer {checked_token(token)}"))
 
     def _check_open(self) -> None:
         if self._closed:

@@ -32,7 +32,7 @@ class Client(BaseClient):
             prediction = client.predict("archery.avi")
             print(prediction.label, prediction.score)
 
-    Settings are those of `BaseClient`: target, timeout, credentials, metadata, wait_for_ready, retries, keepalive.
+    Settings are those of `BaseClient`: target, timeout, TLS and token, metadata, wait_for_ready, retries, keepalive.
     Every call raises exceptions of `tenclip_api.errors` only; see there for the tree.
     """
 

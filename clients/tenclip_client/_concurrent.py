@@ -13,6 +13,7 @@ from tenclip_api.errors import (
     MissingDependency,
     ModelError,
     Overloaded,
+    PermissionDenied,
     ServerUnavailable,
     TenclipError,
     Unauthenticated,
@@ -22,7 +23,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 # Not about one video: the next one would fail alike.
-SYSTEMIC = (Cancelled, MissingDependency, ModelError, ServerUnavailable, Unauthenticated)
+SYSTEMIC = (Cancelled, MissingDependency, ModelError, PermissionDenied, ServerUnavailable, Unauthenticated)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 

@@ -24,8 +24,7 @@ _BY_CODE: dict[str, type[TenclipError]] = {
     "OUT_OF_RANGE": errors.InvalidRequest,
     "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
     "UNAUTHENTICATED": errors.Unauthenticated,
-    # Without a reason it comes from what guards the server, not from the server: a matter of who asks.
-    "PERMISSION_DENIED": errors.Unauthenticated,
+    "PERMISSION_DENIED": errors.PermissionDenied,
     "RESOURCE_EXHAUSTED": errors.Overloaded,
     "FAILED_PRECONDITION": errors.ModelError,
     "UNAVAILABLE": errors.ServerUnavailable,
@@ -57,12 +56,27 @@ def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> 
     if code == "DEADLINE_EXCEEDED":
         waited = "in time" if timeout is None else f"within {timeout:g} s"
         return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"
+    if code == "UNAVAILABLE" and (why := _why_no_tls(details)):
+        return errors.ServerUnavailable, f"{target}: {why} ({details})"
     if code == "UNAVAILABLE":
         return errors.ServerUnavailable, f"{target}: no server answers there; `tenclip serve` starts one ({details})"
     if code == "UNIMPLEMENTED":
         return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
     cls = _BY_CODE.get(code, errors.ServerError)
     return cls, f"{target}: {details or code}"
+
+
+def _why_no_tls(details: str) -> str:
+    """What a failed handshake means; "" where it was none. gRPC reports it as one more way of not getting through."""
+    if "CERTIFICATE_VERIFY_FAILED" in details:
+        return "the server's TLS certificate is not trusted; name the authority that vouches for it with ca (--ca)"
+    if "WRONG_VERSION_NUMBER" in details:
+        return "the server there speaks no TLS; leave out tls (--tls) and what implies it"
+    if "not in peer certificate" in details or "Hostname Verification" in details:
+        return "the server's TLS certificate is for another name; call it by the name that it is for"
+    if "last error" in details and ("Socket closed" in details or "reset by peer" in details):
+        return "what answers there hangs up; it may want TLS (--tls), or a client's certificate (--certificate)"
+    return "the TLS handshake failed" if "handshake" in details.lower() else ""
 
 
 def _code(err: grpc.RpcError) -> str:

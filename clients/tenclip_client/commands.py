@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
-    import grpc
-
     from tenclip_api.errors import TenclipError
     from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
     from tenclip_client._inputs import VideoInput
     from tenclip_client._types import Prediction
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 _SELECTION, _CONNECTION, _OUTPUT, _CHANGE = "Which clips", "Connection", "Output", "Change what is served"
 
@@ -36,11 +37,6 @@ Timeout = Annotated[
 ]
 Wait = Annotated[
     bool, typer.Option("--wait", help="Wait for a server that is not up yet.", rich_help_panel=_CONNECTION)
-]
-Tls = Annotated[bool, typer.Option("--tls", help="Encrypt the connection.", rich_help_panel=_CONNECTION)]
-CaFile = Annotated[
-    Path | None,
-    typer.Option("--ca", help="Trust this certificate (PEM); implies --tls.", rich_help_panel=_CONNECTION),
 ]
 ServerPaths = Annotated[
     bool,
@@ -83,7 +79,35 @@ Concurrency = Annotated[
     int, typer.Option(min=1, max=256, help="Videos in flight at once.", rich_help_panel=_CONNECTION)
 ]
 
+# Of every command that calls a server; each has its variable, too.
+_SECURITY: dict[str, tuple[Any, Any, str]] = {
+    "tls": (bool, False, "Encrypt the connection. Implied by the next three."),
+    "ca": (Path | None, None, "Trust servers that this authority (PEM) vouches for, and no others."),
+    "certificate": (Path | None, None, "Our own certificate (PEM), for servers that ask for one."),
+    "key": (Path | None, None, "The key of --certificate (PEM)."),
+    "token_file": (Path | None, None, "File with the token to send; or the variable TENCLIP_TOKEN has it."),
+    "insecure_token": (bool, False, "Send the token to other machines without TLS, too."),
+}
 
+
+def secured(command: Command) -> Command:
+    """Gives a command with `**security` the options of `_SECURITY`."""
+    signature = inspect.signature(command, eval_str=True)
+    own = [p for p in signature.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [_security_option(name, *about) for name, about in _SECURITY.items()]
+    command.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+    return command
+
+
+def _security_option(name: str, kind: Any, default: Any, help_text: str) -> inspect.Parameter:
+    flag = f"--{name.replace('_', '-')}"
+    option = typer.Option(
+        flag, envvar=f"TENCLIP_{name.upper()}", show_envvar=True, help=help_text, rich_help_panel=_CONNECTION
+    )
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, option])
+
+
+@secured
 def predict(
     videos: Annotated[list[str], _VIDEOS],
     server: Server = "127.0.0.1:7411",
@@ -103,12 +127,11 @@ def predict(
     timeout: Timeout = 60.0,
     concurrency: Concurrency = 2,
     wait: Wait = False,
-    tls: Tls = False,
-    ca: CaFile = None,
     as_json: Json = False,
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="JSON, one line a video, as they finish.", rich_help_panel=_OUTPUT)
     ] = False,
+    **security: Any,
 ) -> None:
     """Recognise the actions in videos.
 
@@ -137,13 +160,14 @@ def predict(
     )
     inputs = expand_inputs(videos, server_paths=server_path)
     asked = {"top_k": top_k, "clip_scores": clips, "features": features, "timeline": timeline}
-    connection = _connection(server, timeout, wait, tls, ca)
+    connection = _connection(server, timeout, wait, **security)
     failed = asyncio.run(_predict_all(inputs, connection, {**vars(choice), **asked}, concurrency, as_json, jsonl))
     if failed:
         typer.secho(f"{failed} of {len(inputs)} videos failed", fg="red", err=True)
         raise typer.Exit(1)
 
 
+@secured
 def features(
     out: Annotated[
         Path, typer.Option("--out", "-o", metavar="F.parquet", help="The file to write.", rich_help_panel=_OUTPUT)
@@ -166,8 +190,6 @@ def features(
     timeout: Timeout = 600.0,
     concurrency: Concurrency = 4,
     wait: Wait = False,
-    tls: Tls = False,
-    ca: CaFile = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Also the videos that failed in an earlier run.")
     ] = False,
@@ -175,6 +197,7 @@ def features(
         bool, typer.Option("--overwrite", help="Begin again, whatever is there.", rich_help_panel=_OUTPUT)
     ] = False,
     as_json: Json = False,
+    **security: Any,
 ) -> None:
     """Extract features of many videos into one Parquet file.
 
@@ -208,13 +231,14 @@ def features(
         inputs = expand_inputs(videos or (), server_paths=server_path)
     else:
         inputs = read_manifest(manifest, server_paths=server_path)
-    connection = _connection(server, timeout, wait, tls, ca)
+    connection = _connection(server, timeout, wait, **security)
     report = asyncio.run(_extract_all(inputs, out, connection, choice, concurrency, retry_failed, overwrite))
     _print_extraction(report, as_json)
     if report.failures:
         raise typer.Exit(1)
 
 
+@secured
 def models(
     name: Annotated[
         str | None, typer.Argument(metavar="[NAME[:VERSION]]", help="Show this one in full.", show_default=False)
@@ -251,14 +275,13 @@ def models(
     server: Server = "127.0.0.1:7411",
     timeout: Timeout = 60.0,
     wait: Wait = False,
-    tls: Tls = False,
-    ca: CaFile = None,
     as_json: Json = False,
+    **security: Any,
 ) -> None:
     """List the models of a server, show one of them, or change which are served.
 
-    Changes need a server that was started with --allow-manage. What fails to load leaves the copy that was served
-    before in its place; the exit code is then 1.
+    Changes need a server with --allow-manage, or a token that may manage. What fails to load leaves the copy that was
+    served before in its place; the exit code is then 1.
 
     Examples:
 
@@ -275,7 +298,7 @@ def models(
     if sum(map(bool, (name, catalog, load, unload, reload, default))) > 1:
         raise typer.BadParameter("only one of NAME, --catalog, --load, --unload, --reload and --default")
     if load or unload or reload or default:
-        _change_models(_connection(server, timeout, wait, tls, ca), load, unload, default, as_json)
+        _change_models(_connection(server, timeout, wait, **security), load, unload, default, as_json)
         return
     if catalog:
         _print_catalog(as_json)
@@ -283,7 +306,7 @@ def models(
     from tenclip_client import Client
     from tenclip_client.cli.render import print_model, print_models
 
-    with Client(**_connection(server, timeout, wait, tls, ca)) as client:
+    with Client(**_connection(server, timeout, wait, **security)) as client:
         if name is None:
             listed = client.list_models()
             _print_json(listed.to_dict()) if as_json else print_models(_console(), listed)
@@ -452,20 +475,33 @@ def _print_extraction(report: ExtractionReport, as_json: bool) -> None:
 # --- all ------------------------------------------------------------------------------------------------------------
 
 
-def _connection(server: str, timeout: float, wait: bool, tls: bool, ca: Path | None) -> dict[str, Any]:
+def _connection(
+    server: str,
+    timeout: float,
+    wait: bool,
+    *,
+    tls: bool,
+    ca: Path | None,
+    certificate: Path | None,
+    key: Path | None,
+    token_file: Path | None,
+    insecure_token: bool,
+) -> dict[str, Any]:
     """Arguments of either client."""
+    from tenclip_client._security import token_from_file
+
     return {
         "target": server,
         "timeout": timeout or None,
         "wait_for_ready": wait,
-        "credentials": _credentials(ca) if tls or ca is not None else None,
+        "tls": tls or None,
+        "ca": ca,
+        "certificate": certificate,
+        "key": key,
+        # Never an option: everyone on the machine sees those.
+        "token": os.environ.get("TENCLIP_TOKEN") or None if token_file is None else token_from_file(token_file),
+        "insecure_token": insecure_token,
     }
-
-
-def _credentials(ca: Path | None) -> grpc.ChannelCredentials:
-    import grpc
-
-    return grpc.ssl_channel_credentials(None if ca is None else ca.read_bytes())
 
 
 def _console() -> Any:

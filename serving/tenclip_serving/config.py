@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,13 +23,14 @@ VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 LogFormat = Literal["text", "json"]
 # MiB of address space.
 LEAST_WORKER_MB = 384
+ReflectionAccess = Literal["open", "tokens", "off"]
 
 # Variables with our prefix that set other parts of tenclip, or tests of it.
 OTHER_VARIABLES = (
     "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE", "TENCLIP_TLS",
     "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
 )  # fmt: skip
-_LIMITS = "Limits"
+_LIMITS, _TLS = "Limits", "TLS and tokens"
 _DAY = 86400
 
 
@@ -143,6 +145,28 @@ class ServerConfig:
         float, Setting("On SIGTERM, time for the requests that run.", lowest=0, highest=_DAY, group=_LIMITS)
     ] = 30.0
     log_format: Annotated[LogFormat, Setting("Log lines on stderr.")] = "text"
+    tls_certificate: Annotated[
+        Path | None,
+        Setting("TLS: the server's certificate and its chain, PEM; read again when it changes.", group=_TLS),
+    ] = None
+    tls_key: Annotated[Path | None, Setting("The certificate's key, PEM, not encrypted.", group=_TLS)] = None
+    tls_client_ca: Annotated[
+        Path | None, Setting("Authorities of clients, PEM; every client must show a certificate.", group=_TLS)
+    ] = None
+    tokens_file: Annotated[
+        Path | None,
+        Setting("Callers need a token of this TOML file: [NAME], token or sha256, permissions.", group=_TLS),
+    ] = None
+    insecure_tokens: Annotated[
+        bool, Setting("Take tokens without TLS from other machines: something in front encrypts.", group=_TLS)
+    ] = False
+    reflection: Annotated[
+        ReflectionAccess, Setting("gRPC reflection: for everyone, for those with a token, or off.", group=_TLS)
+    ] = "open"
+    metrics_tokens: Annotated[
+        bool, Setting("The metrics need a token with the permission metrics, too.", group=_TLS)
+    ] = False
+    metrics_tls: Annotated[bool, Setting("The metrics are served over HTTPS, with the same files.", group=_TLS)] = False
 
     def __post_init__(self) -> None:
         for field in fields_of(type(self)).values():
@@ -163,6 +187,28 @@ class ServerConfig:
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
+        self._check_security()
+
+    def _check_security(self) -> None:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("TLS needs both: tls_certificate and tls_key")
+        for name in ("tls_client_ca", "metrics_tls"):
+            if getattr(self, name) and self.tls_certificate is None:
+                raise ValueError(f"{name} is set, and tls_certificate and tls_key are not")
+        if self.tokens_file is None:
+            for name, needs in (("metrics_tokens", self.metrics_tokens), ("reflection", self.reflection == "tokens")):
+                if needs:
+                    raise ValueError(f"{name} asks for tokens, and tokens_file is not set")
+        elif not (_is_loopback(self.host) or self.insecure_tokens):
+            plain = "the gRPC port" if self.tls_certificate is None else ""
+            if self.metrics_tokens and self.metrics_port >= 0 and not self.metrics_tls:
+                plain = plain or "the metrics port"
+            if plain:
+                raise ValueError(
+                    f"tokens would cross the network in plain text on {plain} at {self.host}: set tls_certificate and "
+                    f"tls_key (and metrics_tls for metrics_tokens), or --insecure-tokens where something in front of "
+                    f"this server encrypts"
+                )
 
     def _check_budget(self) -> None:
         """What one request may need must fit, or the server would wait for bytes that can never become free."""
@@ -214,3 +260,10 @@ class ServerConfig:
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""
         return describe(self, origins or {})
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

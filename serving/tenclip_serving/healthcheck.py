@@ -1,5 +1,8 @@
 """Asks a server over grpc.health.v1 whether it is serving: `python -m tenclip_serving.healthcheck [HOST:PORT]`.
 
+With TLS the options, or the variables that `tenclip predict` has as well, say what to trust: TENCLIP_TLS, TENCLIP_CA,
+TENCLIP_CERTIFICATE, TENCLIP_KEY. Health needs no token; TENCLIP_TOKEN_FILE is for a proxy in front that wants one.
+
 For container engines, which run a command inside the container; Kubernetes probes speak the protocol themselves.
 Prints one line and exits with 0 when the answer is SERVING, with 1 otherwise, with 2 when called wrongly.
 """
@@ -8,32 +11,57 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tenclip_api.errors import InvalidRequest
+
 DEFAULT_TARGET = "127.0.0.1:7411"
 
 
-def check_health(target: str, *, service: str = "", timeout_seconds: float = 3.0) -> tuple[bool, str]:
+def check_health(
+    target: str,
+    *,
+    service: str = "",
+    timeout_seconds: float = 3.0,
+    credentials: grpc.ChannelCredentials | None = None,
+    server_name: str = "",
+    token: str = "",
+) -> tuple[bool, str]:
     """(is `service` serving at `target`?, one line that says so or why not). An empty `service`: the server as a whole.
 
+    credentials: of TLS; server_name: whose name the certificate must hold, where that is not `target`'s own.
     Never raises for a server that is absent, silent, or does not speak the protocol: that is an answer too.
     """
     subject = f"{service or 'server'} at {target}"
     # A health check must see the server itself, whatever proxy the environment names.
-    with grpc.insecure_channel(target, options=[("grpc.enable_http_proxy", 0)]) as channel:
+    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
+    if server_name:
+        options.append(("grpc.ssl_target_name_override", server_name))
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    with _channel(target, credentials, options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # types-grpcio-health-checking declares no methods on it
         try:
-            response = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds)
+            response = stub.Check(
+                health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds, metadata=metadata
+            )
         except grpc.RpcError as error:
             return False, f"{subject}: {_explain(error, timeout_seconds)}"
     serving = health_pb2.HealthCheckResponse.SERVING
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
     return response.status == serving, f"{subject}: {status}"
+
+
+def _channel(target: str, credentials: grpc.ChannelCredentials | None, options: list[tuple[str, Any]]) -> grpc.Channel:
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
 def _explain(error: grpc.RpcError, timeout_seconds: float) -> str:
@@ -60,6 +88,32 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+_FILES = {
+    "ca": "trust servers that this authority (PEM) vouches for; implies --tls",
+    "certificate": "our own certificate (PEM), where the server asks for one",
+    "key": "its key (PEM)",
+}
+
+
+def _is_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
+
+
+def _credentials(arguments: argparse.Namespace) -> tuple[grpc.ChannelCredentials | None, str]:
+    """(of TLS, token). Raises InvalidRequest."""
+    files = {name: getattr(arguments, name) or None for name in _FILES}
+    if not (arguments.tls or arguments.token_file or any(files.values())):
+        return None, ""
+    # Only here: a check every few seconds should cost no more than it must.
+    from tenclip_client._security import channel_credentials, check_token_is_safe, token_from_file
+
+    credentials = channel_credentials(tls=arguments.tls or None, **files)
+    if not arguments.token_file:
+        return credentials, ""
+    check_token_is_safe(arguments.target, encrypted=credentials is not None, insecure_token=False)
+    return credentials, token_from_file(Path(arguments.token_file))()
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code 0 (serving) or 1; argparse exits with 2 for wrong arguments."""
     parser = argparse.ArgumentParser(
@@ -69,8 +123,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("target", nargs="?", default=DEFAULT_TARGET, help="HOST:PORT (default: %(default)s)")
     parser.add_argument("--service", default="", help="a service's full name (default: the server as a whole)")
     parser.add_argument("--timeout", type=_seconds, default=3.0, help="seconds to wait (default: %(default)g)")
+    parser.add_argument("--tls", action="store_true", default=_is_on("TENCLIP_TLS"), help="encrypt")
+    for name, what in _FILES.items():
+        parser.add_argument(f"--{name}", default=os.environ.get(f"TENCLIP_{name.upper()}"), metavar="FILE", help=what)
+    parser.add_argument("--server-name", default="", help="the name in the server's certificate (default: HOST)")
+    parser.add_argument("--token-file", type=Path, default=os.environ.get("TENCLIP_TOKEN_FILE"), metavar="FILE")
     arguments = parser.parse_args(argv)
-    serving, message = check_health(arguments.target, service=arguments.service, timeout_seconds=arguments.timeout)
+    try:
+        credentials, token = _credentials(arguments)
+    except InvalidRequest as err:
+        parser.error(err.message)
+    serving, message = check_health(
+        arguments.target,
+        service=arguments.service,
+        timeout_seconds=arguments.timeout,
+        credentials=credentials,
+        server_name=arguments.server_name,
+        token=token,
+    )
     print(message, file=sys.stdout if serving else sys.stderr)
     return 0 if serving else 1
 

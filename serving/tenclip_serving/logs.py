@@ -15,6 +15,8 @@ from tenclip_serving.config import LogFormat
 
 LOGGER = logging.getLogger("tenclip_serving")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
+# Whose token came with the request; "" where no tokens are asked for.
+CLIENT: ContextVar[str] = ContextVar("client", default="")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
@@ -41,6 +43,8 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields = dict(getattr(record, "fields", {}))
     if request_id := REQUEST_ID.get():
         fields.setdefault("request_id", request_id)
+    if client := CLIENT.get():
+        fields.setdefault("client", client)
     return fields
 
 

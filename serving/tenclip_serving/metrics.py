@@ -1,12 +1,10 @@
-"""Prometheus metrics, in base units, in a registry of their own and over HTTP on a port of their own."""
+"""Prometheus metrics, in base units, in a registry of their own."""
 
 from __future__ import annotations
 
 import platform
-import threading
-from wsgiref.simple_server import WSGIServer
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.process_collector import ProcessCollector
 
 from tenclip_serving.admission import KINDS, REFUSALS
@@ -102,6 +100,19 @@ class Metrics:
         self.server_info = Gauge(
             "tenclip_server_info", "1, with the versions that run.", ["version", "python"], registry=self.registry
         )
+        self.tls_expiry = Gauge(
+            "tenclip_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of the gRPC port expires, in seconds since the epoch; 0 without TLS.",
+            registry=self.registry,
+        )
+        self.tls_loads = Counter(
+            "tenclip_tls_loads",
+            "Times that the TLS files were read, by result: ok, failed (the old ones stay in use).",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("ok", "failed"):
+            self.tls_loads.labels(result)
         for stage in STAGES:
             self.stage_seconds.labels(stage)
         for kind in KINDS:
@@ -120,19 +131,3 @@ class Metrics:
 
     def describe_server(self, version: str) -> None:
         self.server_info.labels(version, platform.python_version()).set(1)
-
-
-class MetricsServer:
-    """Metrics over HTTP until `close`. `port` 0 takes a free one, `.port` says which. Raises OSError."""
-
-    def __init__(self, metrics: Metrics, *, host: str, port: int) -> None:
-        server: WSGIServer
-        thread: threading.Thread
-        server, thread = start_http_server(port, host, metrics.registry)
-        self._server, self._thread = server, thread
-        self.port: int = server.server_port
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()

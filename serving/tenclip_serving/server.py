@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 
 from tenclip_api.errors import ServerUnavailable
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
+from tenclip_serving.auth import AuthInterceptor, Tokens
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.health import ModelHealth
@@ -22,9 +23,11 @@ from tenclip_serving.interceptor import Interceptor
 from tenclip_serving.logs import log
 from tenclip_serving.management import MANAGEMENT, ModelManagement, permitted
 from tenclip_serving.manager import ModelManager
-from tenclip_serving.metrics import Metrics, MetricsServer
+from tenclip_serving.metrics import Metrics
+from tenclip_serving.metrics_server import MetricsServer
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
+from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry
 
 _HAND_OVER_SECONDS = 0.1
 
@@ -41,6 +44,9 @@ class Server:
         self.port = 0
         self._metrics: MetricsServer | None = None
         self._interceptor = Interceptor(self.engine.metrics, check_size=self.engine.admission.check)
+        # Read here: what is wrong with them is said before anything starts.
+        self._tls = _tls(config, self.engine.metrics)
+        self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)
         self._health = ModelHealth((SERVICE, MANAGEMENT))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
@@ -56,7 +62,7 @@ class Server:
         self.engine.metrics.describe_server(SERVER_VERSION)
         try:
             if self.config.metrics_port >= 0:
-                self._metrics = _serve_metrics(self.engine.metrics, self.config)
+                self._metrics = self._serve_metrics()
             await self.engine.start()
             await self._health.update(self.engine.repository)
             await self._grpc.start()
@@ -91,7 +97,7 @@ class Server:
     def _create_grpc(self) -> grpc.aio.Server:
         message_bytes = self.config.max_message_mb << 20
         server = grpc.aio.server(
-            interceptors=[self._interceptor],
+            interceptors=[*self._guards(), self._interceptor],
             options=[
                 ("grpc.max_receive_message_length", message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -103,22 +109,50 @@ class Server:
             ],
         )
         tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)
-        manager = partial(permitted, self.manager, allow=self.config.allow_manage)
+        # A token with the permission to manage says as much as --allow-manage; without it the guard has refused.
+        allow = self.config.allow_manage or self._tokens is not None
+        manager = partial(permitted, self.manager, allow=allow)
         tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         names = (SERVICE, MANAGEMENT, health.SERVICE_NAME, reflection.SERVICE_NAME)
         assert tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name == SERVICE
-        reflection.enable_server_reflection(names, server)
+        if self.config.reflection != "off":
+            reflection.enable_server_reflection(names, server)
         return server
+
+    def _guards(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+        """What comes before the request: nothing, or the question who asks."""
+        if self._tokens is None:
+            return ()
+        return (AuthInterceptor(self._tokens, self.engine.metrics, reflection=self.config.reflection),)
 
     def _listen(self, server: grpc.aio.Server) -> int:
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
         try:
-            return server.add_insecure_port(f"{host}:{self.config.port}")
+            address = f"{host}:{self.config.port}"
+            if self._tls is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, self._tls.server_credentials())
         except RuntimeError as err:
             raise ServerUnavailable(
                 f"cannot listen on {host}:{self.config.port}: the port is taken, or the host is not this machine's; "
                 f"--port 0 takes a free one"
+            ) from err
+
+    def _serve_metrics(self) -> MetricsServer:
+        config = self.config
+        try:
+            return MetricsServer(
+                self.engine.metrics,
+                host=config.host,
+                port=config.metrics_port,
+                tokens=self._tokens if config.metrics_tokens else None,
+                tls=self._tls if config.metrics_tls else None,
+            )
+        except OSError as err:
+            raise ServerUnavailable(
+                f"cannot serve metrics on {config.host}:{config.metrics_port}: {err.strerror or err}; "
+                f"--metrics-port 0 takes a free port, -1 serves none"
             ) from err
 
 
@@ -154,11 +188,16 @@ async def run_server(
     log(logging.INFO, "stopped")
 
 
-def _serve_metrics(metrics: Metrics, config: ServerConfig) -> MetricsServer:
-    try:
-        return MetricsServer(metrics, host=config.host, port=config.metrics_port)
-    except OSError as err:
-        raise ServerUnavailable(
-            f"cannot serve metrics on {config.host}:{config.metrics_port}: {err.strerror or err}; "
-            f"--metrics-port 0 takes a free port, -1 serves none"
-        ) from err
+def _tls(config: ServerConfig, metrics: Metrics) -> ServerTls | None:
+    """Raises InvalidRequest for files that cannot be used."""
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+
+    def on_load(material: TlsMaterial | None) -> None:
+        metrics.tls_loads.labels("failed" if material is None else "ok").inc()
+        if material is not None:
+            metrics.tls_expiry.set(material.not_after)
+            describe_expiry(material)
+
+    files = TlsFiles(certificate=config.tls_certificate, key=config.tls_key, client_ca=config.tls_client_ca)
+    return ServerTls(files, on_load=on_load)

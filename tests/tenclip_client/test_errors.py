@@ -43,7 +43,7 @@ BY_CODE = {
     "DEADLINE_EXCEEDED": errors.DeadlineExceeded,
     "NOT_FOUND": errors.ServerError,
     "ALREADY_EXISTS": errors.ServerError,
-    "PERMISSION_DENIED": errors.Unauthenticated,
+    "PERMISSION_DENIED": errors.PermissionDenied,
     "UNAUTHENTICATED": errors.Unauthenticated,
     "RESOURCE_EXHAUSTED": errors.Overloaded,
     "FAILED_PRECONDITION": errors.ModelError,
