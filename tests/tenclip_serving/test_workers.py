@@ -227,6 +227,12 @@ def test_a_worker_ends_when_its_server_is_killed(videos: Path) -> None:
 # -- memory and limits ------------------------------------------------------------------------------------------------
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """The thread that decoded lets go of its result a moment after the result is here."""
+    while not condition():
+        await asyncio.sleep(0.005)
+
+
 def clip_mappings() -> int:
     return Path("/proc/self/maps").read_text().count("/memfd:tenclip")
 
@@ -244,7 +250,7 @@ def test_clips_come_in_memory_that_goes_with_their_last_view(videos: Path) -> No
             await decode(pool, request(videos / "bar.mp4"))
             assert (one == expected).all()
             del one
-            assert clip_mappings() == before
+            await until(lambda: clip_mappings() == before)
 
     run(test)
 
@@ -262,9 +268,10 @@ def test_without_such_memory_bytes_go_over_the_socket(
     async def test() -> None:
         async with open_pool() as (pool, _):
             for asked in (request(videos / "colors.mp4"), request(videos / "x", source=data)):
+                before = clip_mappings()
                 result = await decode(pool, asked)
                 assert (result.clips == expected).all()
-                assert clip_mappings() == 0
+                assert clip_mappings() <= before
 
     run(test)
 
@@ -281,7 +288,8 @@ def test_large_files_are_handed_over_and_nothing_stays_open(videos: Path) -> Non
                 await decode(pool, request(videos / "x", source=data))
                 with pytest.raises(NotAVideo):
                     await decode(pool, request(videos / "x", source=bytes(200_000)))
-            assert await descriptors(pool) == ours_and_theirs
+            while await descriptors(pool) != ours_and_theirs:
+                await asyncio.sleep(0.005)
 
     async def descriptors(pool: DecodePool) -> tuple[int, int]:
         with pytest.raises(EmptyVideo):
@@ -426,7 +434,7 @@ channel.send((result, wanted), descriptor=fd)
             assert set(result.clips.reshape(-1)[:4096].tolist()) == {3}
             assert int(result.clips.reshape(-1)[4096:].sum()) == 0
             del result
-            assert psutil.Process().num_fds() == before
+            await until(lambda: psutil.Process().num_fds() == before)
 
     run(test)
 
