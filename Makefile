@@ -49,7 +49,10 @@ stubs: $(READY) ## Generate the Python code of the .proto files.
 bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON.
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
+soak: $(READY) ## Run the long proofs, or those named in ARGS; results/ gets the JSON.
+	$(BIN)/python -m tests.soak $(ARGS)
+
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check stubs bench clean
+.PHONY: help setup demo test check stubs bench soak clean

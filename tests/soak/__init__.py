@@ -1,0 +1,1 @@
+"""Long proofs; not collected by pytest. See `__main__`."""
