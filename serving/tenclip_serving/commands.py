@@ -83,7 +83,11 @@ def _check(config: ServerConfig) -> None:
     from tenclip_serving.repository import load_repository
 
     repository = load_repository(
-        config.directory, runtime=config.runtime, variant=config.variant, threads=config.threads
+        config.directory,
+        runtime=config.runtime,
+        variant=config.variant,
+        threads=config.threads,
+        instances=config.instance_counts,
     )
     for model in repository:
         form = f"{model.runtime.name} {model.variant}"

@@ -42,7 +42,8 @@ class ServerConfig:
 
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
-    threads: of the runtime, 0 lets it choose. decode_workers: processes, 0 takes one for each two cores.
+    threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
+    decode_workers: processes, 0 takes one for each two cores.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
     max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
     its clips are decoded.
@@ -89,6 +90,9 @@ class ServerConfig:
     ] = 0.0
     allow_manage: Annotated[bool, Setting("Let clients load, unload and reload models.")] = False
     threads: Annotated[int, Setting("Threads of the runtime; 0: it chooses.", lowest=0, highest=1024)] = 0
+    instances: Annotated[
+        tuple[str, ...], Setting("Copies of each model that run side by side: COUNT, or NAME:COUNT. Repeatable.")
+    ] = ()
     decode_workers: Annotated[
         int, Setting("Processes that decode; 0: one for each two cores.", lowest=0, highest=1024)
     ] = 0
@@ -172,6 +176,7 @@ class ServerConfig:
         for field in fields_of(type(self)).values():
             check(field, getattr(self, field.name))
         self._check_budget()
+        self._check_instances()
         if 0 < self.decode_worker_memory_mb < LEAST_WORKER_MB:
             raise ValueError(
                 f"decode_worker_memory_mb must be 0 (no limit) or at least {LEAST_WORKER_MB}, for its libraries alone "
@@ -222,6 +227,24 @@ class ServerConfig:
                 f"max_in_flight_mb {self.max_in_flight_mb} is less than max_clip_mb {self.max_clip_mb} and "
                 f"max_queue_mb {self.max_queue_mb} together: the clips of the largest request would never fit"
             )
+
+    def _check_instances(self) -> None:
+        for item in self.instances:
+            count = item.rpartition(":")[2]
+            if not count.isdecimal() or not 1 <= int(count) <= 64:
+                raise ValueError(f"instances {item!r} must be COUNT or NAME:COUNT, with COUNT from 1 to 64")
+        most = max(self.instance_counts.values(), default=1)
+        if most > 1 and most * self.threads > usable_cpus():
+            raise ValueError(
+                f"{most} instances of {self.threads} threads are more than the {usable_cpus()} cores; "
+                "leave threads at 0 to share them"
+            )
+
+    @property
+    def instance_counts(self) -> dict[str, int]:
+        """`instances` as {NAME: COUNT}; "" is every other model."""
+        pairs = (item.rpartition(":") for item in self.instances)
+        return {name: int(count) for name, _, count in pairs}
 
     @property
     def num_decode_workers(self) -> int:

@@ -89,7 +89,7 @@ class Engine:
             raise
         ticket.decoded(video.clips.nbytes)
         inference = await self._scheduler.run(
-            model.runtime, video.clips, model=model.name, seconds_left=deadline - time.monotonic()
+            model.instances, video.clips, model=model.name, seconds_left=deadline - time.monotonic()
         )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())

@@ -244,7 +244,13 @@ class ModelManager:
 
 def bundle_loader(config: ServerConfig) -> BundleLoader:
     """Loads a bundle as the configuration says."""
-    return partial(load_bundle, runtime=config.runtime, variant=config.variant, threads=config.threads)
+    return partial(
+        load_bundle,
+        runtime=config.runtime,
+        variant=config.variant,
+        threads=config.threads,
+        instances=config.instance_counts,
+    )
 
 
 def scan(directory: Path) -> dict[Key, Fingerprint]:

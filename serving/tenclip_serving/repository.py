@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from tenclip_api.errors import (
     BundleError,
@@ -22,6 +23,7 @@ from tenclip_api.errors import (
     VersionNotFound,
 )
 from tenclip_serving.config import RuntimeChoice, VariantChoice
+from tenclip_serving.cpus import usable_cpus
 from tenclip_serving.logs import log
 from tenclip_serving.parity import replay
 from tenclip_serving.runtimes import (
@@ -33,6 +35,7 @@ from tenclip_serving.runtimes import (
     missing,
     reads,
 )
+from tenclip_serving.warmup import warm_up
 from tenclip_video.bundle import NAME_PATTERN, Bundle, Tolerance, Variant, read_bundle
 
 RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
@@ -45,6 +48,7 @@ Fingerprint = tuple[tuple[str, int, int, int], ...]
 class ServedModel:
     """A bundle that answers as it should on the runtime picked for it.
 
+    more_instances: of the same graph, each for one batch at a time beside the others.
     fingerprint: of its files when they were read. load_seconds: of reading and proving it.
     """
 
@@ -52,6 +56,7 @@ class ServedModel:
     runtime: Runtime
     runtime_reason: str
     variant: str = "fp32"
+    more_instances: tuple[Runtime, ...] = ()
     fingerprint: Fingerprint = field(default=(), repr=False)
     load_seconds: float = 0.0
 
@@ -62,6 +67,10 @@ class ServedModel:
     @property
     def version(self) -> str:
         return self.bundle.info.version
+
+    @property
+    def instances(self) -> tuple[Runtime, ...]:
+        return (self.runtime, *self.more_instances)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,13 +194,16 @@ def load_repository(
     runtime: RuntimeChoice = "auto",
     variant: VariantChoice = "auto",
     threads: int = 0,
+    instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
 ) -> Repository:
     """Load every bundle below `root`. One that fails is kept in `failed` and the others are served."""
     models: dict[str, dict[str, ServedModel]] = {}
     failed: list[FailedBundle] = []
     for path in find_bundles(root):
-        loaded = load_bundle(path, runtime=runtime, variant=variant, threads=threads, create=create)
+        loaded = load_bundle(
+            path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create
+        )
         if isinstance(loaded, FailedBundle):
             failed.append(loaded)
         else:
@@ -207,6 +219,7 @@ def load_bundle(
     runtime: RuntimeChoice = "auto",
     variant: VariantChoice = "auto",
     threads: int = 0,
+    instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
 ) -> ServedModel | FailedBundle:
     """`load_model` that raises nothing, and says in the log how it went."""
@@ -214,7 +227,7 @@ def load_bundle(
     started = time.perf_counter()
     print_ = fingerprint(path)
     try:
-        model = load_model(path, runtime=runtime, variant=variant, threads=threads, create=create)
+        model = load_model(path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create)
     except Exception as err:
         error = _why(err, path)
         log(logging.ERROR, f"bundle not served: {error}", model=name, version=version)
@@ -259,12 +272,14 @@ def load_model(
     runtime: RuntimeChoice = "auto",
     variant: VariantChoice = "auto",
     threads: int = 0,
+    instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
 ) -> ServedModel:
-    """Read the bundle in `path` and prove a runtime on its golden clips.
+    """Read the bundle in `path`, prove a runtime on its golden clips and warm it up.
 
     `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
     MissingDependency; with several candidates, the error of the first.
+    instances: how many, by name; "" means all other models.
     """
     bundle = read_bundle(path)
     if (path.parent.name, path.name) != (bundle.info.name, bundle.info.version):
@@ -278,15 +293,36 @@ def load_model(
     errors: list[TenclipError] = []
     for candidate in ranked:
         try:
-            made = create(candidate.runtime, path / candidate.variant.path, threads=threads)
-            _prove(bundle, made, bundle.tolerance(candidate.variant))
+            count = instances.get(bundle.info.name, instances.get("", 1))
+            made = _create_instances(bundle, candidate, count, threads, create)
         except TenclipError as err:
             errors.append(err)
             continue
         asked = runtime != "auto" and not errors and (len(ranked) == 1 or candidate.measured is None)
         reason = "asked for" if asked else _reason(candidate, ranked, errors)
-        return ServedModel(bundle=bundle, runtime=made, runtime_reason=reason, variant=candidate.variant.name)
+        return ServedModel(
+            bundle=bundle,
+            runtime=made[0],
+            more_instances=made[1:],
+            runtime_reason=reason,
+            variant=candidate.variant.name,
+        )
     raise errors[0]
+
+
+def _create_instances(
+    bundle: Bundle, candidate: Candidate, count: int, threads: int, create: RuntimeFactory
+) -> tuple[Runtime, ...]:
+    """Proven and warm. Each has its share of the cores, unless `threads` says how many."""
+    if count > 1:
+        threads = threads or max(1, usable_cpus() // count)
+    made = []
+    for _ in range(count):
+        runtime = create(candidate.runtime, bundle.path / candidate.variant.path, threads=threads)
+        _prove(bundle, runtime, bundle.tolerance(candidate.variant))
+        warm_up(runtime, bundle.info.clip_spec, model=bundle.info.name)
+        made.append(runtime)
+    return tuple(made)
 
 
 def _available(runtime: RuntimeChoice) -> tuple[str, ...]:

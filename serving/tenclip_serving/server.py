@@ -166,7 +166,12 @@ async def run_server(
     loop = asyncio.get_running_loop()
     log(logging.INFO, f"configuration: {config.describe(origins)}")
     load = partial(
-        load_repository, config.directory, runtime=config.runtime, variant=config.variant, threads=config.threads
+        load_repository,
+        config.directory,
+        runtime=config.runtime,
+        variant=config.variant,
+        threads=config.threads,
+        instances=config.instance_counts,
     )
     repository = await loop.run_in_executor(None, load)
     server = Server(config, repository)

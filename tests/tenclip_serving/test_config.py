@@ -39,6 +39,8 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
         ("decode_worker_memory_mb", 100, r"must be 0 \(no limit\) or at least 384, .*; got 100"),
         ("decode_worker_memory_mb", -1, "decode_worker_memory_mb"),
         ("decode_worker_nice", 20, "decode_worker_nice"),
+        ("instances", ("0",), "instances '0' must be COUNT or NAME:COUNT"),
+        ("instances", ("moves:many",), "instances 'moves:many' must be"),
         ("max_decode_seconds", 0.0, "max_decode_seconds must be above 0"),
         ("max_request_seconds", float("nan"), "max_request_seconds"),
         ("shutdown_grace_seconds", -1.0, "shutdown_grace_seconds"),
@@ -50,6 +52,21 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
 def test_refuses_what_cannot_work(tmp_path: Path, field: str, value: Any, says: str) -> None:
     with pytest.raises(ValueError, match=says):
         ServerConfig(directory=tmp_path, **{field: value})
+
+
+def test_instances_of_all_models_and_of_one(tmp_path: Path) -> None:
+    assert ServerConfig(directory=tmp_path).instance_counts == {}
+    assert ServerConfig(directory=tmp_path, instances=("2", "moves:3")).instance_counts == {"": 2, "moves": 3}
+
+
+def test_instances_may_not_have_more_threads_than_there_are_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tenclip_serving.config.usable_cpus", lambda: 4)
+    ServerConfig(directory=tmp_path, instances=("2",), threads=2)
+    ServerConfig(directory=tmp_path, threads=8)
+    with pytest.raises(ValueError, match="3 instances of 2 threads are more than the 4 cores"):
+        ServerConfig(directory=tmp_path, instances=("a:3",), threads=2)
 
 
 def test_what_works_at_once_follows_the_decoders(tmp_path: Path) -> None:
