@@ -5,7 +5,7 @@ Letters: N clips, V views of each, K classes, P positions, D features.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -38,6 +38,25 @@ def aggregate(outputs: Sequence[Outputs], averaging: Averaging, *, views: int) -
         per_clip = clip_probabilities(logits, averaging).reshape(num_clips, views, -1).mean(axis=1)
     clip_features = features.reshape(num_clips, views, -1).mean(axis=1)
     return Aggregate(video_probabilities(logits, averaging), per_clip, clip_features, clip_features.mean(axis=0))
+
+
+class ClipAssembler:
+    """Puts the views of each clip together, in whatever order batches end: `on_clip(index, answer)` for each clip."""
+
+    def __init__(self, averaging: Averaging, *, views: int, on_clip: Callable[[int, Aggregate], None]) -> None:
+        self._averaging, self._views, self._on_clip = averaging, views, on_clip
+        self._incomplete: dict[int, dict[int, Outputs]] = {}  # by clip, then by view
+
+    def add(self, first: int, outputs: Outputs) -> None:
+        """Outputs of consecutive views, counted over all clips; `first` is the first of them."""
+        for i in range(len(outputs.logits)):
+            index, view = divmod(first + i, self._views)
+            parts = self._incomplete.setdefault(index, {})
+            parts[view] = Outputs(outputs.logits[i : i + 1], outputs.features[i : i + 1])
+            if len(parts) == self._views:
+                del self._incomplete[index]
+                in_order = [parts[v] for v in range(self._views)]
+                self._on_clip(index, aggregate(in_order, self._averaging, views=self._views))
 
 
 def top_classes(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> tuple[ClassScore, ...]:

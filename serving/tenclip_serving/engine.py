@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
 from tenclip_serving.admission import Admission, Ticket
-from tenclip_serving.aggregate import Aggregate, aggregate
+from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.metrics import Metrics
 from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
-from tenclip_serving.recognition import Recognition, RecognitionRequest, RecognizedClip
+from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequest, RecognizedClip
 from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.runtimes.base import Outputs
 from tenclip_serving.scheduler import ClipScheduler
 from tenclip_serving.sources import resolve_path
 from tenclip_serving.workers import DecodePool
@@ -52,12 +54,18 @@ class Engine:
         await asyncio.get_running_loop().run_in_executor(None, self._scheduler.close)
 
     async def recognize(
-        self, request: RecognitionRequest, *, seconds_left: float | None = None, ticket: Ticket | None = None
+        self,
+        request: RecognitionRequest,
+        *,
+        seconds_left: float | None = None,
+        ticket: Ticket | None = None,
+        on_clip: Callable[[ClipResult], None] | None = None,
     ) -> Recognition:
         """One decode and one pass of one video.
 
         seconds_left: till the caller's deadline; None: it has none. The server's own limit holds in any case.
         ticket: of `admission`, where the caller has one already, as for an upload; its bytes are charged.
+        on_clip: called with each clip as soon as it has run, in whatever order they do.
         Raises every TenclipError of a bad request, video or model; Overloaded at once; DeadlineExceeded;
         DecodeWorkerDied.
         """
@@ -70,13 +78,40 @@ class Engine:
             async with asyncio.timeout(seconds):
                 deadline = time.monotonic() + seconds
                 if ticket is not None:
-                    return await self._recognize(request, ticket, deadline)
+                    return await self._recognize(request, ticket, deadline, on_clip)
                 async with self.admission.admit(len(request.data or b""), name=request.source) as own_ticket:
-                    return await self._recognize(request, own_ticket, deadline)
+                    return await self._recognize(request, own_ticket, deadline, on_clip)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
 
-    async def _recognize(self, request: RecognitionRequest, ticket: Ticket, deadline: float) -> Recognition:
+    async def recognize_stream(
+        self, request: RecognitionRequest, *, seconds_left: float | None = None, ticket: Ticket | None = None
+    ) -> AsyncGenerator[ClipResult | Recognition, None]:
+        """Each clip as soon as it has run, in whatever order they do, and at last what `recognize` returns.
+
+        Closing the generator early cancels what has not run yet. Raises what `recognize` raises.
+        """
+        # Not bounded: it never holds more than the clips of one request, without their pixels.
+        finished: asyncio.Queue[ClipResult | None] = asyncio.Queue()
+        task = asyncio.create_task(
+            self.recognize(request, seconds_left=seconds_left, ticket=ticket, on_clip=finished.put_nowait)
+        )
+        task.add_done_callback(lambda _: finished.put_nowait(None))
+        try:
+            while (clip := await finished.get()) is not None:
+                yield clip
+            yield await task
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _recognize(
+        self,
+        request: RecognitionRequest,
+        ticket: Ticket,
+        deadline: float,
+        on_clip: Callable[[ClipResult], None] | None,
+    ) -> Recognition:
         model = self.repository.get(request.model, request.version)
         protocol = self._protocol(request, model)
         decode_request = await self._decode_request(request, model, protocol)
@@ -89,7 +124,11 @@ class Engine:
             raise
         ticket.decoded(video.clips.nbytes)
         inference = await self._scheduler.run(
-            model.instances, video.clips, model=model.name, seconds_left=deadline - time.monotonic()
+            model.instances,
+            video.clips,
+            model=model.name,
+            seconds_left=deadline - time.monotonic(),
+            on_outputs=None if on_clip is None else _per_clip(video, protocol, on_clip),
         )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
@@ -163,20 +202,41 @@ def _admission(config: ServerConfig, metrics: Metrics) -> Admission:
     )
 
 
-def _recognition(
-    model: ServedModel, protocol: Protocol, video: VideoClips, answer: Aggregate, timings: dict[str, float]
-) -> Recognition:
-    clips = tuple(
+def _per_clip(
+    video: VideoClips, protocol: Protocol, on_clip: Callable[[ClipResult], None]
+) -> Callable[[int, Outputs], None]:
+    clips = _recognized_clips(video)
+
+    def tell(index: int, answer: Aggregate) -> None:
+        on_clip(
+            ClipResult(
+                index=index,
+                clip=clips[index],
+                probabilities=answer.clip_probabilities[0],
+                features=answer.clip_features[0],
+            )
+        )
+
+    return ClipAssembler(protocol.averaging, views=video.views, on_clip=tell).add
+
+
+def _recognized_clips(video: VideoClips) -> tuple[RecognizedClip, ...]:
+    return tuple(
         RecognizedClip(start_seconds=start, end_seconds=end, frames=clip.frames, looped=clip.looped)
         for clip, (start, end) in zip(video.plan, video.seconds, strict=True)
     )
+
+
+def _recognition(
+    model: ServedModel, protocol: Protocol, video: VideoClips, answer: Aggregate, timings: dict[str, float]
+) -> Recognition:
     return Recognition(
         model=model.name,
         version=model.version,
         runtime=model.runtime.name,
         protocol=protocol.name,
         labels=model.bundle.labels,
-        clips=clips,
+        clips=_recognized_clips(video),
         probabilities=answer.probabilities,
         clip_probabilities=answer.clip_probabilities,
         clip_features=answer.clip_features,

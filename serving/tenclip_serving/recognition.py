@@ -69,6 +69,16 @@ class RecognizedClip:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class ClipResult:
+    """One clip of a video, its views averaged. `index`: its place among the clips. [K] and [D], float32."""
+
+    index: int
+    clip: RecognizedClip
+    probabilities: NDArray[np.float32]
+    features: NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Recognition:
     """Everything that one decode and one pass give.
 

@@ -175,7 +175,11 @@ def _deliver_part(job: _Job, part: Part, outputs: Outputs, seconds: float) -> No
     job.infer_seconds += seconds
     job.num_run += part.last - part.first
     if job.on_outputs is not None:
-        job.on_outputs(part.first, outputs)
+        try:
+            job.on_outputs(part.first, outputs)
+        except Exception as err:  # a bug, and no reason to leave the other videos of the batch without an answer
+            _fail(job, err)
+            return
     if job.num_run == len(job.clips):
         job.done.set_result(None)
 

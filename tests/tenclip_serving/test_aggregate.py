@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tenclip_serving.aggregate import aggregate, top_classes
+from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate, top_classes
 from tenclip_serving.runtimes import Outputs
 from tenclip_video.protocols import Averaging, softmax
 
@@ -63,3 +63,20 @@ def test_top_classes_in_order_with_ties_by_index() -> None:
     assert [(t.index, t.label) for t in top] == [(1, "b"), (3, "d"), (0, "a")]
     assert top[0].score == pytest.approx(0.4)
     assert len(top_classes(scores, ["a", "b", "c", "d"], 99)) == 4
+
+
+@pytest.mark.parametrize("averaging", ["probabilities", "logits", "vmz_joint"])
+def test_clips_are_complete_when_all_their_views_are_there(averaging: Averaging) -> None:
+    whole = outputs(12)  # four clips of three views
+    parts = dict(zip((0, 2, 5, 6, 11), split(whole, 2, 3, 1, 5, 1), strict=True))
+    told: dict[int, Aggregate] = {}
+    assembler = ClipAssembler(averaging, views=3, on_clip=told.__setitem__)
+    complete = []
+    for first in (11, 5, 2, 0, 6):  # batches of two instances end in any order
+        assembler.add(first, parts[first])
+        complete.append(sorted(told))
+    assert complete == [[], [], [1], [0, 1], [0, 1, 2, 3]]
+    expected = aggregate([whole], averaging, views=3)
+    for index, answer in told.items():
+        assert_allclose(answer.clip_probabilities[0], expected.clip_probabilities[index], rtol=1e-6)
+        assert_allclose(answer.clip_features[0], expected.clip_features[index], rtol=1e-6)

@@ -29,7 +29,7 @@ from tenclip_api.errors import (
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.metrics import STAGES, Metrics
-from tenclip_serving.recognition import ClipRequest, RecognitionRequest
+from tenclip_serving.recognition import ClipRequest, ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
@@ -417,5 +417,63 @@ def test_a_deadline_that_has_passed_before_anything(open_engine: OpenEngine, run
             with pytest.raises(DeadlineExceeded, match="the caller's deadline has passed already"):
                 await engine.recognize(path(), seconds_left=0.0)
             assert value(engine.metrics, "tenclip_frames_decoded_total") == 0
+
+    run(test)
+
+
+# -- clip by clip -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("protocol", ["ten-clip", "mmaction2-10x3", "vmz-logits", "vmz-joint"])
+def test_a_stream_tells_every_clip_and_then_everything(open_engine: OpenEngine, protocol: str) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            *clips, result = [item async for item in engine.recognize_stream(path(protocol=protocol))]
+            assert isinstance(result, Recognition)
+            assert len(clips) == len(result.clips) == 10
+            for clip in clips:
+                assert isinstance(clip, ClipResult)
+                assert clip.clip == result.clips[clip.index]
+                np.testing.assert_allclose(clip.probabilities, result.clip_probabilities[clip.index], rtol=1e-6)
+                np.testing.assert_allclose(clip.features, result.clip_features[clip.index], rtol=1e-6)
+            assert sorted(c.index for c in clips if isinstance(c, ClipResult)) == list(range(10))
+
+    run(test)
+
+
+def test_stopping_early_cancels_the_rest(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    running, go_on = threading.Event(), threading.Event()
+
+    def hold_the_second(clips: np.ndarray[Any, Any]) -> None:
+        if len(runtime.batches) == 2:
+            running.set()
+            assert go_on.wait(20)
+
+    runtime._before_run = hold_the_second
+
+    async def test() -> None:
+        async with open_engine(max_active=1, max_queue=0) as engine:
+            stream = engine.recognize_stream(path())
+            first = await anext(stream)
+            assert isinstance(first, ClipResult)
+            assert await asyncio.to_thread(running.wait, 20)
+            await stream.aclose()
+            assert engine.admission.num_active == 0
+            go_on.set()
+            assert len((await engine.recognize(path(clips=ClipRequest(num_clips=2)))).clips) == 2
+            assert runtime.batches == [4, 4, 2]
+            assert value(engine.metrics, "tenclip_clips_saved_total", model="tiny") == 2
+
+    run(test)
+
+
+def test_errors_come_out_of_a_stream(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            with pytest.raises(VideoNotFound):
+                await anext(engine.recognize_stream(path("absent.mp4")))
+            with pytest.raises(DeadlineExceeded):
+                await anext(engine.recognize_stream(path(), seconds_left=0.0))
+            assert engine.admission.num_active == engine.admission.num_waiting == 0
 
     run(test)
