@@ -16,13 +16,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tenclip_api.errors import DecodeWorkerDied, EmptyVideo, NotAVideo, ServerUnavailable, VideoTooLarge
+from tenclip_api.errors import DecodeWorkerDied, EmptyVideo, NotAVideo, ServerUnavailable, VideoError, VideoTooLarge
 from tenclip_serving import memory, workers
 from tenclip_serving.confine import Confinement
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.workers import DecodeFault, DecodePool
 from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.sampling import ClipSelection
+from tests.hostile import hostile_files, witness
+from tests.videos import make_video
 
 from .helpers import SPEC
 
@@ -455,3 +457,25 @@ def test_a_worker_that_closes_its_socket_and_stays_is_ended(
             assert reasons == ["died"]
 
     run(test)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="inotify is Linux's")
+def test_a_worker_follows_no_references(tmp_path: Path) -> None:
+    target = tmp_path / "target.mp4"
+    target.write_bytes(make_video())
+    with witness(target) as seen:
+        files = hostile_files(target.read_bytes(), target, seen.port)
+        seen.touched()
+
+        async def test() -> None:
+            async with open_pool() as (pool, reasons):
+                for kind, data in files.items():
+                    path = tmp_path / kind
+                    path.write_bytes(data)
+                    for source in (str(path), data, data + bytes(100_000)):
+                        with pytest.raises(VideoError):
+                            await decode(pool, request(path, source=source))
+                        assert seen.touched() == [], kind
+                assert reasons == []
+
+        run(test)
