@@ -36,6 +36,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "predict": "Recognise the actions in videos.",
         "features": "Extract features of many videos into one Parquet file.",
         "models": "List the models of a server, show one of them, or change which are served.",
+        "bench": "Put load on a server and report latency, throughput, stages and errors.",
     },
     "Train and export": {
         "synth": "Make action videos: real files whose classes only motion tells apart.",
