@@ -48,6 +48,7 @@ def serve(
     """
     import asyncio
 
+    from tenclip_serving.log_capture import log_everything
     from tenclip_serving.logs import configure_logs
     from tenclip_serving.server import run_server
 
@@ -56,6 +57,7 @@ def serve(
         print(to_toml(loaded), end="")
         return
     configure_logs(loaded.settings.log_format)
+    log_everything(loaded.settings.log_format)
     if check_only:
         _check(loaded.settings)
         return

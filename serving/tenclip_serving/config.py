@@ -30,7 +30,7 @@ OTHER_VARIABLES = (
     "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE", "TENCLIP_TLS",
     "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
 )  # fmt: skip
-_LIMITS, _TLS = "Limits", "TLS and tokens"
+_LIMITS, _TLS, _NET = "Limits", "TLS and tokens", "Connections"
 _DAY = 86400
 
 
@@ -171,6 +171,36 @@ class ServerConfig:
         bool, Setting("The metrics need a token with the permission metrics, too.", group=_TLS)
     ] = False
     metrics_tls: Annotated[bool, Setting("The metrics are served over HTTPS, with the same files.", group=_TLS)] = False
+
+    compression: Annotated[
+        Literal["none", "gzip"],
+        Setting("Of answers, for clients that take it; requests may come so in any case.", group=_NET),
+    ] = "none"
+    keepalive_seconds: Annotated[
+        float, Setting("Connections on which nothing moves are pinged this often.", lowest=1, highest=_DAY, group=_NET)
+    ] = 120.0
+    keepalive_timeout_seconds: Annotated[
+        float, Setting("A connection whose ping is not answered so long is dead.", above=0, highest=_DAY, group=_NET)
+    ] = 20.0
+    client_ping_seconds: Annotated[
+        float, Setting("Clients may ping this often without sending anything.", lowest=0, highest=_DAY, group=_NET)
+    ] = 10.0
+    max_connection_idle_seconds: Annotated[
+        float,
+        Setting("Connections without calls are closed after this; 0: never.", lowest=0, highest=_DAY, group=_NET),
+    ] = 0.0
+    max_connection_age_seconds: Annotated[
+        float,
+        Setting(
+            "Clients are told to connect anew after so long, so that a load balancer can spread them; 0: never.",
+            lowest=0,
+            highest=_DAY,
+            group=_NET,
+        ),
+    ] = 0.0
+    max_connection_age_grace_seconds: Annotated[
+        float, Setting("Calls that run by then may end within this.", above=0, highest=_DAY, group=_NET)
+    ] = 600.0
 
     def __post_init__(self) -> None:
         for field in fields_of(type(self)).values():

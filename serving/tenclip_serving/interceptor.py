@@ -13,7 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from tenclip_api.errors import DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
-from tenclip_serving.logs import REQUEST_ID, log, new_request_id
+from tenclip_serving.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.metrics import Metrics
 
 REASON_KEY = "tenclip-reason"
@@ -66,8 +66,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, handler: Handler, parse: Callable[[bytes], Any], *, method: str) -> Handler:
         async def call(raw: bytes, context: Context) -> Any:
-            request_id = new_request_id(_metadata(context).get(REQUEST_ID_KEY))
+            sent = _metadata(context)
+            request_id = new_request_id(sent.get(REQUEST_ID_KEY))
             REQUEST_ID.set(request_id)
+            TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
             context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
             started = time.perf_counter()
             code, error = grpc.StatusCode.OK, None

@@ -17,12 +17,21 @@ LOGGER = logging.getLogger("tenclip_serving")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 # Whose token came with the request; "" where no tokens are asked for.
 CLIENT: ContextVar[str] = ContextVar("client", default="")
+# Of the caller's trace (W3C), or of ours: 32 hex digits.
+TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
 def new_request_id(proposed: str | None = None) -> str:
     """The caller's own id where it can stand in logs and headers as it is, else 32 random hex digits."""
     return proposed if proposed is not None and _USABLE_ID.fullmatch(proposed) else uuid.uuid4().hex
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """The trace in a W3C `traceparent`, "" where there is none that is valid."""
+    found = _TRACEPARENT.fullmatch(traceparent or "")
+    return found[1] if found else ""
 
 
 def log(level: int, message: str, /, *, exc_info: bool = False, **fields: Any) -> None:
@@ -33,16 +42,24 @@ def log(level: int, message: str, /, *, exc_info: bool = False, **fields: Any) -
 def configure_logs(log_format: LogFormat) -> None:
     """Send this package's log to stderr in the format asked for."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if log_format == "json" else _TextFormatter())
+    handler.setFormatter(formatter(log_format))
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.INFO)
     LOGGER.propagate = False
 
 
+def formatter(log_format: LogFormat) -> logging.Formatter:
+    return _JsonFormatter() if log_format == "json" else _TextFormatter()
+
+
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
     fields = dict(getattr(record, "fields", {}))
+    if record.name != LOGGER.name:
+        fields.setdefault("logger", record.name)
     if request_id := REQUEST_ID.get():
         fields.setdefault("request_id", request_id)
+    if trace_id := TRACE_ID.get():
+        fields.setdefault("trace_id", trace_id)
     if client := CLIENT.get():
         fields.setdefault("client", client)
     return fields

@@ -17,6 +17,7 @@ from tenclip_api.errors import ServerUnavailable
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
 from tenclip_serving.auth import AuthInterceptor, Tokens
 from tenclip_serving.config import ServerConfig
+from tenclip_serving.connections import channel_options
 from tenclip_serving.engine import Engine
 from tenclip_serving.health import ModelHealth
 from tenclip_serving.interceptor import Interceptor
@@ -95,18 +96,10 @@ class Server:
         await stopping
 
     def _create_grpc(self) -> grpc.aio.Server:
-        message_bytes = self.config.max_message_mb << 20
         server = grpc.aio.server(
             interceptors=[*self._guards(), self._interceptor],
-            options=[
-                ("grpc.max_receive_message_length", message_bytes),
-                ("grpc.max_send_message_length", -1),
-                # On Linux two servers could share a port and each get half of the requests.
-                ("grpc.so_reuseport", 0),
-                # Clients ping while they wait for a long decode; gRPC's default would take that for abuse.
-                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-                ("grpc.http2.max_ping_strikes", 0),
-            ],
+            options=channel_options(self.config),
+            compression=grpc.Compression.Gzip if self.config.compression == "gzip" else None,
         )
         tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)
         # A token with the permission to manage says as much as --allow-manage; without it the guard has refused.

@@ -1,0 +1,37 @@
+"""How connections of clients are kept, as options of gRPC's server."""
+
+from __future__ import annotations
+
+from tenclip_serving.config import ServerConfig
+
+
+def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
+    """What `grpc.aio.server(options=...)` takes; durations there are whole milliseconds."""
+    options = [
+        ("grpc.max_receive_message_length", config.max_message_mb << 20),
+        ("grpc.max_send_message_length", -1),
+        # On Linux two servers could share a port and each get half of the requests.
+        ("grpc.so_reuseport", 0),
+        # Clients ping while they wait for a long decode; gRPC's default would take that for abuse.
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(config.client_ping_seconds)),
+        ("grpc.http2.max_ping_strikes", 0),
+        # Also where no call runs, as with those who keep a connection: who has vanished should not stay open for hours.
+        ("grpc.keepalive_time_ms", _ms(config.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _ms(config.keepalive_timeout_seconds)),
+        # Or the ping would be waited for a minute, whatever the timeout of keepalive says.
+        ("grpc.http2.ping_timeout_ms", _ms(config.keepalive_timeout_seconds)),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+    ]
+    if config.max_connection_idle_seconds:
+        options.append(("grpc.max_connection_idle_ms", _ms(config.max_connection_idle_seconds)))
+    if config.max_connection_age_seconds:
+        options += [
+            ("grpc.max_connection_age_ms", _ms(config.max_connection_age_seconds)),
+            ("grpc.max_connection_age_grace_ms", _ms(config.max_connection_age_grace_seconds)),
+        ]
+    return options
+
+
+def _ms(seconds: float) -> int:
+    return max(1, round(seconds * 1000)) if seconds else 0

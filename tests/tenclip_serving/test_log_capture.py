@@ -1,0 +1,139 @@
+"""Whatever a server process says on stderr is a line of its log."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tenclip_serving.logs import trace_id_of
+
+from ..certificates import Authority
+from .helpers import running_server, stop
+
+PROGRAM = """
+import faulthandler, logging, os, subprocess, sys, threading, warnings
+from tenclip_serving.log_capture import log_everything
+from tenclip_serving.logs import configure_logs, log
+configure_logs({log_format!r})
+log_everything({log_format!r})
+log(logging.INFO, "ours", key="value")
+warnings.warn("old ways")
+logging.getLogger("some.library").error("of a library")
+logging.getLogger("some.library").info("chatter")
+os.write(2, b"from C\\nE1121 07:10:16.209276   22297 file.cc:14] of gRPC\\nhalf a ")
+os.write(2, b"line\\n\\xff\\n")
+subprocess.run([sys.executable, "-c", "import os; os.write(2, b'of a child')"], check=True)
+print("printed", file=sys.stderr)
+def fail(): raise KeyError("in a thread")
+thread = threading.Thread(target=fail, name="worker-7")
+thread.start()
+thread.join()
+print("stdout is left alone")
+sys.stdout.flush()
+{end}
+"""
+
+
+def run(log_format: str, end: str) -> subprocess.CompletedProcess[str]:
+    program = PROGRAM.format(log_format=log_format, end=end)
+    command = [sys.executable, "-c", program]
+    return subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False, timeout=60)
+
+
+def test_every_line_is_json() -> None:
+    done = run("json", "raise RuntimeError('at the end')")
+    assert done.returncode == 1
+    assert done.stdout == "stdout is left alone\n"
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    said: dict[str, dict[str, Any]] = {line["message"].splitlines()[0]: line for line in lines}
+    assert said["ours"]["key"] == "value"
+    assert any("UserWarning: old ways" in m for m in said)
+    assert said["of a library"]["logger"] == "some.library"
+    assert "chatter" not in said
+    for raw in ("from C", "half a line", "\\xff", "of a child", "printed"):
+        pieces = [line for m, line in said.items() if raw in m]
+        assert pieces, f"{raw} is not in {list(said)}"
+        assert pieces[0]["source"] == "stderr"
+    assert said["E1121 07:10:16.209276   22297 file.cc:14] of gRPC"]["level"] == "ERROR"
+    assert "KeyError: 'in a thread'" in said["uncaught exception in thread worker-7"]["traceback"]
+    assert "RuntimeError: at the end" in said["uncaught exception"]["traceback"]
+    assert {"time", "level", "message"} <= set.intersection(*(set(line) for line in lines))
+
+
+def test_the_text_format_leaves_stderr_alone() -> None:
+    done = run("text", "raise RuntimeError('at the end')")
+    assert done.returncode == 1
+    assert "\nfrom C\nE1121" in done.stderr
+    assert "CRITICAL uncaught exception" in done.stderr
+    assert "RuntimeError: at the end" in done.stderr
+
+
+def test_a_crash_is_not_swallowed() -> None:
+    done = run("json", "faulthandler._sigsegv()")
+    assert done.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert '"message": "ours"' in done.stderr
+
+
+def test_ending_at_once_loses_no_line_of_ours() -> None:
+    done = run("json", "log(logging.INFO, 'last words'); os._exit(3)")
+    assert done.returncode == 3
+    assert json.loads(done.stderr.splitlines()[-1])["message"] == "last words"
+
+
+def test_a_server_with_all_kinds_of_trouble_logs_json(one_model: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server")
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    options = ["--tls-certificate", str(pair.certificate), "--tls-key", str(pair.key), "--log-format", "json"]
+    with running_server(one_model, *options, "--decode-workers", "1") as server:
+        host, _, port = server.address.rpartition(":")
+        with socket.create_connection((host, int(port)), 20) as stranger:
+            stranger.sendall(b"GET / HTTP/1.0\r\n\r\n")  # no handshake: gRPC's C code says so on stderr
+            while stranger.recv(4096):
+                pass
+        (worker,) = server.decode_workers()
+        worker.kill()
+        from tenclip_client import Client, TenclipError
+
+        with Client(
+            server.address, ca=authority.ca, metadata=[("traceparent", f"00-{trace}-00f067aa0ba902b7-01")]
+        ) as c:
+            with pytest.raises(TenclipError):
+                c.predict(b"no video")
+            with pytest.raises(TenclipError):
+                c.predict(b"")
+        assert stop(server.process) == 0
+        log = server.log
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert any("decode worker replaced" in line["message"] for line in lines)
+    answered = [line for line in lines if line["message"] == "rpc"]
+    assert {line["trace_id"] for line in answered} == {trace}
+    assert all(line["request_id"] for line in answered)
+    assert lines[-1]["message"] == "stopped"
+    assert not psutil.pid_exists(worker.pid)
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "trace_id"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more", "4bf92f3577b34da6a3ce929d0e0e4736"),
+        ("00-00000000000000000000000000000000-00f067aa0ba902b7-01", ""),
+        ("00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01", ""),
+        ("00-4bf92f-00f067aa0ba902b7-01", ""),
+        ("x\n{}", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_trace_ids_of_callers(traceparent: str | None, trace_id: str) -> None:
+    assert trace_id_of(traceparent) == trace_id
