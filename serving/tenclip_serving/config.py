@@ -149,6 +149,9 @@ class ServerConfig:
         float, Setting("On SIGTERM, time for the requests that run.", lowest=0, highest=_DAY, group=_LIMITS)
     ] = 30.0
     log_format: Annotated[LogFormat, Setting("Log lines on stderr.")] = "text"
+    tracing: Annotated[
+        bool, Setting("OpenTelemetry traces, to where the OTEL_... variables say; needs tenclip[otel].")
+    ] = False
     tls_certificate: Annotated[
         Path | None,
         Setting("TLS: the server's certificate and its chain, PEM; read again when it changes.", group=_TLS),

@@ -20,6 +20,7 @@ from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes.base import Outputs
 from tenclip_serving.scheduler import ClipScheduler
 from tenclip_serving.sources import resolve_path
+from tenclip_serving.tracing import stage
 from tenclip_serving.workers import DecodePool
 from tenclip_video.clips import VideoClips
 from tenclip_video.protocols import Protocol
@@ -114,35 +115,39 @@ class Engine:
     ) -> Recognition:
         model = self.repository.get(request.model, request.version)
         protocol = self._protocol(request, model)
-        decode_request = await self._decode_request(request, model, protocol)
+        with stage("fetch"):
+            decode_request = await self._decode_request(request, model, protocol)
         arrived = time.perf_counter()
         try:
-            await ticket.begin(most_clip_bytes(protocol, decode_request.spec))
+            with stage("queue"):
+                await ticket.begin(most_clip_bytes(protocol, decode_request.spec))
             video, started, decoded = await self._decode(decode_request)
         except asyncio.CancelledError:
             self.metrics.count_saved(model.name, num_planned(protocol) or 0)
             raise
         ticket.decoded(video.clips.nbytes)
-        inference = await self._scheduler.run(
-            model.instances,
-            video.clips,
-            model=model.name,
-            seconds_left=deadline - time.monotonic(),
-            on_outputs=None if on_clip is None else _per_clip(video, protocol, on_clip),
-        )
+        with stage("infer", clips=len(video.clips), model=model.name):
+            inference = await self._scheduler.run(
+                model.instances,
+                video.clips,
+                model=model.name,
+                seconds_left=deadline - time.monotonic(),
+                on_outputs=None if on_clip is None else _per_clip(video, protocol, on_clip),
+            )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
         ticket.ran()
         averaged = time.perf_counter()
-        answer = await asyncio.to_thread(aggregate, inference.outputs, protocol.averaging, views=video.views)
+        with stage("aggregate"):
+            answer = await asyncio.to_thread(aggregate, inference.outputs, protocol.averaging, views=video.views)
         timings = {
             "decode": decoded,
             "queue": started - arrived + inference.queue_seconds,
             "infer": inference.infer_seconds,
             "aggregate": time.perf_counter() - averaged,
         }
-        for stage, seconds in timings.items():
-            self.metrics.stage_seconds.labels(stage).observe(seconds)
+        for name, seconds in timings.items():
+            self.metrics.stage_seconds.labels(name).observe(seconds)
         return _recognition(model, protocol, video, answer, timings)
 
     def _protocol(self, request: RecognitionRequest, model: ServedModel) -> Protocol:
@@ -184,9 +189,11 @@ class Engine:
 
     async def _decode(self, request: DecodeRequest) -> tuple[VideoClips, float, float]:
         """(clips, when a worker was there, seconds of decoding)."""
-        worker = await self.pool.acquire()
+        with stage("queue"):
+            worker = await self.pool.acquire()
         started = time.perf_counter()
-        video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
+        with stage("decode"):
+            video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
         return video, started, time.perf_counter() - started
 

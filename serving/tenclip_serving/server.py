@@ -29,6 +29,7 @@ from tenclip_serving.metrics_server import MetricsServer
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
 from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry
+from tenclip_serving.tracing import Tracing
 
 _HAND_OVER_SECONDS = 0.1
 
@@ -48,6 +49,7 @@ class Server:
         # Read here: what is wrong with them is said before anything starts.
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)
+        self._tracing = Tracing() if config.tracing else None
         self._health = ModelHealth((SERVICE, MANAGEMENT))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
@@ -79,6 +81,8 @@ class Server:
             await self._stop_grpc(self._grpc, grace)
         await self.manager.close()
         await self.engine.close()
+        if self._tracing is not None:
+            await self._tracing.close()
         if self._metrics is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics.close)
 
@@ -114,10 +118,11 @@ class Server:
         return server
 
     def _guards(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
-        """What comes before the request: nothing, or the question who asks."""
-        if self._tokens is None:
-            return ()
-        return (AuthInterceptor(self._tokens, self.engine.metrics, reflection=self.config.reflection),)
+        """What comes before the request: its trace, and the question who asks."""
+        guards: list[grpc.aio.ServerInterceptor] = [] if self._tracing is None else [self._tracing.interceptor]
+        if self._tokens is not None:
+            guards.append(AuthInterceptor(self._tokens, self.engine.metrics, reflection=self.config.reflection))
+        return tuple(guards)
 
     def _listen(self, server: grpc.aio.Server) -> int:
         host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
