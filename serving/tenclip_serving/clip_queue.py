@@ -18,6 +18,10 @@ from tenclip_serving.runtimes import GPU_RUNTIMES
 from tenclip_serving.runtimes.base import Clips, Runtime
 
 Shape = tuple[int, ...]  # T, H, W, 3
+# A video's share halves after so many clips, then goes down to a third and a quarter: it will take long in any case,
+# and what waits beside it hardly notices it then.
+LONG_CLIPS = 50
+_SMALLEST_SHARE = 1 / 4
 
 
 @dataclass(kw_only=True, eq=False)
@@ -32,7 +36,7 @@ class ClipJob:
     clips: Clips
     deadline: float = math.inf
     taken: int = 0  # clips that have gone to a runtime
-    served: float = 0.0  # bytes of clips, counted from where the others were when the job came
+    served: float = 0.0  # bytes of clips by its share, counted from where the others were when the job came
 
     @property
     def left(self) -> int:
@@ -45,6 +49,11 @@ class ClipJob:
     @property
     def clip_bytes(self) -> int:
         return self.clips[:1].nbytes
+
+    @property
+    def share(self) -> float:
+        """Of the clips that run, beside that of others."""
+        return max(_SMALLEST_SHARE, 1 / (1 + self.taken // LONG_CLIPS))
 
 
 class Part(NamedTuple):
@@ -202,8 +211,8 @@ def _fill(lane: _Lane, jobs: Sequence[ClipJob], size: int) -> tuple[Part, ...]:
     waiting = list(jobs)
     for _ in range(min(size, sum(job.left for job in jobs))):
         job = _next_job(waiting)
-        lane.served += job.clip_bytes / sum(1 for other in lane.jobs if other.left)
-        job.served += job.clip_bytes
+        lane.served += job.clip_bytes / sum(other.share for other in lane.jobs if other.left)
+        job.served += job.clip_bytes / job.share
         job.taken += 1
         if not job.left:
             waiting.remove(job)

@@ -43,7 +43,7 @@ class ServerConfig:
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
-    decode_workers: processes, 0 takes one for each two cores.
+    decode_workers: processes, 0 takes one for each two cores, at least two.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
     max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
     its clips are decoded.
@@ -94,7 +94,7 @@ class ServerConfig:
         tuple[str, ...], Setting("Copies of each model that run side by side: COUNT, or NAME:COUNT. Repeatable.")
     ] = ()
     decode_workers: Annotated[
-        int, Setting("Processes that decode; 0: one for each two cores.", lowest=0, highest=1024)
+        int, Setting("Processes that decode; 0: one for each two cores, at least two.", lowest=0, highest=1024)
     ] = 0
     decode_worker_requests: Annotated[
         int, Setting("A decode process is replaced after so many.", lowest=1, highest=10**9)
@@ -281,7 +281,8 @@ class ServerConfig:
 
     @property
     def num_decode_workers(self) -> int:
-        return self.decode_workers or max(1, usable_cpus() // 2)
+        # With one alone, everyone would wait while it decodes a long video.
+        return self.decode_workers or max(2, usable_cpus() // 2)
 
     @property
     def num_active(self) -> int:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_serving.batching import SAMPLES
-from tenclip_serving.clip_queue import Batch, ClipJob, ClipQueue
+from tenclip_serving.clip_queue import LONG_CLIPS, Batch, ClipJob, ClipQueue
 from tenclip_serving.runtimes.fake import FakeRuntime
 
 
@@ -87,6 +87,20 @@ def test_large_clips_count_for_what_they_are() -> None:
     queue.add(large)
     # A clip of four times the pixels, then four of the others.
     assert owners(run_all(queue), small, large)[:10].count(1) == 2
+
+
+def test_a_video_that_has_had_much_leaves_more_to_the_others() -> None:
+    runtime = FakeRuntime(batch_size=1)
+    queue, long = ClipQueue(), job(runtime, 20 * LONG_CLIPS)
+    queue.add(long)
+    for _ in range(4 * LONG_CLIPS):
+        queue.finished(take(queue), 1.0)
+    short = job(runtime, 10)
+    queue.add(short)
+    order = owners(run_all(queue), long, short)
+    assert order.index(1) <= 1
+    assert order[:14].count(1) == 10  # and yet it goes on
+    assert len(order) == 16 * LONG_CLIPS + 10
 
 
 def test_models_share_the_machine_by_seconds() -> None:
