@@ -32,7 +32,8 @@ class BaseClient:
     tls: True encrypts, and trusts the certificate authorities that gRPC knows; None: if one of the next three is given.
     ca: authorities to trust instead. certificate, key: the client's own, for servers that ask for one. Each is the
     path of a PEM file, or its bytes.
-    credentials: `grpc.ssl_channel_credentials(...)`, instead of all these.
+    server_name: the name in the server's certificate, where that is not the one in `target` (a forwarded port, say).
+    credentials: `grpc.ssl_channel_credentials(...)`, instead of ca, certificate and key.
     token: sent with every call; a function is called before each, for tokens that are replaced from time to time.
     insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
     metadata: pairs sent with every call.
@@ -53,6 +54,7 @@ class BaseClient:
         ca: Pem | None = None,
         certificate: Pem | None = None,
         key: Pem | None = None,
+        server_name: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         token: Token | None = None,
         insecure_token: bool = False,
@@ -72,7 +74,9 @@ class BaseClient:
             checked_token(token if isinstance(token, str) else token())
         self._fixed_metadata = tuple((name.lower(), value) for name, value in metadata)
         self._wait_for_ready = wait_for_ready
-        self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=options)
+        named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
+        extra = [*named, *options]
+        self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=extra)
         self._closed = False
         self._connect()
 

@@ -73,7 +73,7 @@ def _why_no_tls(details: str) -> str:
     if "WRONG_VERSION_NUMBER" in details:
         return "the server there speaks no TLS; leave out tls (--tls) and what implies it"
     if "not in peer certificate" in details or "Hostname Verification" in details:
-        return "the server's TLS certificate is for another name; call it by the name that it is for"
+        return "the server's TLS certificate is for another name; name that with server_name (--server-name)"
     if "last error" in details and ("Socket closed" in details or "reset by peer" in details):
         return "what answers there hangs up; it may want TLS (--tls), or a client's certificate (--certificate)"
     return "the TLS handshake failed" if "handshake" in details.lower() else ""

@@ -85,6 +85,7 @@ _SECURITY: dict[str, tuple[Any, Any, str]] = {
     "ca": (Path | None, None, "Trust servers that this authority (PEM) vouches for, and no others."),
     "certificate": (Path | None, None, "Our own certificate (PEM), for servers that ask for one."),
     "key": (Path | None, None, "The key of --certificate (PEM)."),
+    "server_name": (str, "", "The name in the server's certificate, where --server is not it (a forwarded port, say)."),
     "token_file": (Path | None, None, "File with the token to send; or the variable TENCLIP_TOKEN has it."),
     "insecure_token": (bool, False, "Send the token to other machines without TLS, too."),
 }
@@ -484,6 +485,7 @@ def _connection(
     ca: Path | None,
     certificate: Path | None,
     key: Path | None,
+    server_name: str,
     token_file: Path | None,
     insecure_token: bool,
 ) -> dict[str, Any]:
@@ -498,6 +500,7 @@ def _connection(
         "ca": ca,
         "certificate": certificate,
         "key": key,
+        "server_name": server_name,
         # Never an option: everyone on the machine sees those.
         "token": os.environ.get("TENCLIP_TOKEN") or None if token_file is None else token_from_file(token_file),
         "insecure_token": insecure_token,

@@ -27,8 +27,9 @@ ReflectionAccess = Literal["open", "tokens", "off"]
 
 # Variables with our prefix that set other parts of tenclip, or tests of it.
 OTHER_VARIABLES = (
-    "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE", "TENCLIP_TLS",
-    "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
+    "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE",
+    "TENCLIP_INSECURE_TOKEN", "TENCLIP_TLS", "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_SERVER_NAME",
+    "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
 )  # fmt: skip
 _LIMITS, _TLS, _NET = "Limits", "TLS and tokens", "Connections"
 _DAY = 86400

@@ -1,7 +1,8 @@
 """Asks a server over grpc.health.v1 whether it is serving: `python -m tenclip_serving.healthcheck [HOST:PORT]`.
 
 With TLS the options, or the variables that `tenclip predict` has as well, say what to trust: TENCLIP_TLS, TENCLIP_CA,
-TENCLIP_CERTIFICATE, TENCLIP_KEY. Health needs no token; TENCLIP_TOKEN_FILE is for a proxy in front that wants one.
+TENCLIP_CERTIFICATE, TENCLIP_KEY, TENCLIP_SERVER_NAME. Health needs no token; TENCLIP_TOKEN_FILE is for a proxy in
+front that wants one.
 
 For container engines, which run a command inside the container; Kubernetes probes speak the protocol themselves.
 Prints one line and exits with 0 when the answer is SERVING, with 1 otherwise, with 2 when called wrongly.
@@ -126,7 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tls", action="store_true", default=_is_on("TENCLIP_TLS"), help="encrypt")
     for name, what in _FILES.items():
         parser.add_argument(f"--{name}", default=os.environ.get(f"TENCLIP_{name.upper()}"), metavar="FILE", help=what)
-    parser.add_argument("--server-name", default="", help="the name in the server's certificate (default: HOST)")
+    parser.add_argument(
+        "--server-name",
+        default=os.environ.get("TENCLIP_SERVER_NAME", ""),
+        help="the name in the server's certificate (default: HOST)",
+    )
     parser.add_argument("--token-file", type=Path, default=os.environ.get("TENCLIP_TOKEN_FILE"), metavar="FILE")
     arguments = parser.parse_args(argv)
     try:

@@ -79,8 +79,8 @@ def test_the_name_in_the_certificate_must_be_the_one_called(call: Call, tmp_path
     with serving(FakeRecognition(), credentials=credentials) as target:
         with pytest.raises(ServerUnavailable, match="for another name"):
             call("predict", b"bytes", client={"target": target, "ca": authority.ca, "retries": 0}, timeout=20)
-        override = [("grpc.ssl_target_name_override", "elsewhere.example.org")]
-        assert call("predict", b"bytes", client={"target": target, "ca": authority.ca, "options": override}).top
+        named = {"target": target, "ca": authority.ca, "server_name": "elsewhere.example.org"}
+        assert call("predict", b"bytes", client=named).top
 
 
 @pytest.mark.parametrize(

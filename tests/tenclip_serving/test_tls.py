@@ -16,9 +16,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from tenclip_api.errors import InvalidRequest, PermissionDenied, ServerUnavailable, Unauthenticated
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_api.v1.tenclip_pb2_grpc import ModelManagementStub
 from tenclip_client import Client
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.healthcheck import main as healthcheck
@@ -262,6 +266,50 @@ def scrape(server: ServerProcess, ca: Path, token: str = "") -> tuple[int, str]:
     except urllib.error.HTTPError as err:
         with err:
             return err.code, err.read().decode()
+
+
+def test_a_health_check_by_another_name(one_model: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair = authority.issue("named", "tenclip.example.org")
+    with running_server(one_model, *tls_options(pair), "--metrics-port", "-1") as server:
+        monkeypatch.setenv("TENCLIP_CA", str(authority.ca))
+        assert healthcheck([server.address]) == 1
+        monkeypatch.setenv("TENCLIP_SERVER_NAME", "tenclip.example.org")
+        assert healthcheck([server.address]) == 0
+
+
+def test_a_token_that_may_manage_is_all_it_takes(one_model: Path, tmp_path: Path) -> None:
+    tokens, manage = tmp_path / "tokens.toml", "manage-0123456789abcdef"
+    tokens.write_text(TOKENS + f'[admin]\ntoken = "{manage}"\npermissions = ["manage"]\n')
+    options = ["--tokens-file", str(tokens), "--metrics-port", "-1", "--reflection", "off"]
+    with running_server(one_model, *options) as server, grpc.insecure_channel(server.address) as channel:
+        stub = ModelManagementStub(channel)
+        stub.ReloadModels(pb.ReloadModelsRequest(), metadata=(("authorization", f"Bearer {manage}"),), timeout=60)
+        with pytest.raises(grpc.RpcError, match="needs the permission manage; the token of user has predict"):
+            stub.ReloadModels(pb.ReloadModelsRequest(), metadata=(("authorization", f"Bearer {PREDICT}"),), timeout=60)
+        with pytest.raises(grpc.RpcError, match="wants a token"):
+            stub.ReloadModels(pb.ReloadModelsRequest(), timeout=60)
+        database = ProtoReflectionDescriptorDatabase(channel)
+        with pytest.raises(grpc.RpcError) as caught:
+            database.get_services()
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_one_who_says_nothing_keeps_no_one_from_the_metrics(one_model: Path, authority: Authority) -> None:
+    pair = authority.issue("server")
+    with running_server(one_model, *tls_options(pair), "--metrics-tls") as server:
+        assert server.metrics_address
+        host, _, port = server.metrics_address.rpartition(":")
+        with socket.create_connection((host, int(port)), 20), socket.create_connection((host, int(port)), 20) as rude:
+            rude.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")  # no TLS
+            assert scrape(server, authority.ca)[0] == 200
+        newer = authority.issue("newer")
+        shutil.copy(newer.certificate, pair.certificate)
+        shutil.copy(newer.key, pair.key)
+        assert scrape(server, authority.ca)[0] == 200
+        assert ssl.get_server_certificate((host, int(port))).strip() in newer.certificate.read_text()
+        log = server.log
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
