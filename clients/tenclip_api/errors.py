@@ -18,7 +18,6 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
     |   `-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
-    |-- NotPermitted                 PERMISSION_DENIED    this server, or this caller's token, does not allow that call
     |-- InvalidRequest               INVALID_ARGUMENT     a field that is missing, contradictory or out of range
     |-- ModelError                   FAILED_PRECONDITION
     |   |-- ModelNotFound            NOT_FOUND            no such model
@@ -33,7 +32,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- DeadlineExceeded             DEADLINE_EXCEEDED
     |-- Cancelled                    CANCELLED
     |-- Unauthenticated              UNAUTHENTICATED      no token, or none that the server knows
-    |-- PermissionDenied             PERMISSION_DENIED    the token is known, and is not for this
+    |-- PermissionDenied             PERMISSION_DENIED    this server, or the caller's token, is not for this
     |-- ServerUnavailable            UNAVAILABLE          no server there, or it is going away
     |-- DecodeWorkerDied             UNAVAILABLE          the process that decoded this video crashed or ran too long
     `-- ServerError                  INTERNAL             a fault of the server's; `.request_id` finds it in its log
@@ -124,10 +123,6 @@ class VideoTooLarge(VideoError):
 
 
 class PathNotAllowed(TenclipError):
-    grpc_status = "PERMISSION_DENIED"
-
-
-class NotPermitted(TenclipError):
     grpc_status = "PERMISSION_DENIED"
 
 

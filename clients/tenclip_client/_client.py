@@ -136,8 +136,8 @@ class Client(BaseClient):
     def load_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> ModelChanges:
         """Load what is on the server's disk under this name, or load it again; all versions where none is named.
 
-        Like all calls that change models it raises NotPermitted where the server was started without --allow-manage.
-        Raises ModelNotFound, VersionNotFound; ModelError when nothing could be loaded (what was served still is).
+        Raises ModelNotFound, VersionNotFound; ModelError when nothing could be loaded (what was served still is); as
+        all calls that change models PermissionDenied, where the server was started without --allow-manage.
         """
         return self._send(_calls.load_model_call(model), timeout)
 

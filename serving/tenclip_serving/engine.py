@@ -8,6 +8,8 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 
+import numpy as np
+
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
 from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate
@@ -17,9 +19,10 @@ from tenclip_serving.metrics import Metrics
 from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
 from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequest, RecognizedClip
 from tenclip_serving.repository import Repository, ServedModel
-from tenclip_serving.runtimes.base import Outputs
+from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.scheduler import ClipScheduler
 from tenclip_serving.sources import resolve_path
+from tenclip_serving.statistics import Statistics
 from tenclip_serving.tracing import stage
 from tenclip_serving.workers import DecodePool
 from tenclip_video.clips import VideoClips
@@ -43,6 +46,7 @@ class Engine:
             confinement=config.confinement,
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
+        self.statistics = Statistics()
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
 
     async def start(self) -> None:
@@ -79,9 +83,9 @@ class Engine:
             async with asyncio.timeout(seconds):
                 deadline = time.monotonic() + seconds
                 if ticket is not None:
-                    return await self._recognize(request, ticket, deadline, on_clip)
+                    return await self._counted(request, ticket, deadline, on_clip)
                 async with self.admission.admit(len(request.data or b""), name=request.source) as own_ticket:
-                    return await self._recognize(request, own_ticket, deadline, on_clip)
+                    return await self._counted(request, own_ticket, deadline, on_clip)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
 
@@ -105,6 +109,55 @@ class Engine:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+    async def infer_clips(self, model: ServedModel, clips: Clips, *, seconds_left: float | None = None) -> Outputs:
+        """Logits [B,K,P] and features [B,D] of clips that the caller has cut: uint8 [B,T,H,W,3] of one of its sizes.
+
+        seconds_left: as of `recognize`. Raises Overloaded at once, DeadlineExceeded.
+        """
+        arrived = time.perf_counter()
+        allowed = self.config.max_request_seconds
+        seconds = allowed if seconds_left is None else min(allowed, seconds_left)
+        key = (model.name, model.version)
+        try:
+            async with asyncio.timeout(seconds), self.admission.admit(clips.nbytes, name=model.name) as ticket:
+                try:
+                    await ticket.begin(0)  # they are here already, and charged
+                    left = seconds - (time.perf_counter() - arrived)
+                    with stage("infer", clips=len(clips), model=model.name):
+                        inference = await self._scheduler.run(
+                            model.instances, clips, model=model.name, seconds_left=left
+                        )
+                except BaseException:  # cancelled, too
+                    self.statistics.failed(key, seconds=time.perf_counter() - arrived)
+                    raise
+        except TimeoutError as err:
+            raise DeadlineExceeded(f"{len(clips)} clips: not done in {seconds:.3g} seconds") from err
+        timings = {"queue": inference.queue_seconds, "infer": inference.infer_seconds}
+        for name, spent in timings.items():
+            self.metrics.stage_seconds.labels(name).observe(spent)
+        self.statistics.succeeded(key, seconds=time.perf_counter() - arrived, num_clips=len(clips), timings=timings)
+        logits, features = zip(*inference.outputs, strict=True)
+        return Outputs(np.concatenate(logits), np.concatenate(features))
+
+    async def _counted(
+        self,
+        request: RecognitionRequest,
+        ticket: Ticket,
+        deadline: float,
+        on_clip: Callable[[ClipResult], None] | None,
+    ) -> Recognition:
+        model = self.repository.get(request.model, request.version)
+        arrived = time.perf_counter()
+        try:
+            result = await self._recognize(request, ticket, deadline, on_clip)
+        except BaseException:  # cancelled, too
+            self.statistics.failed((model.name, model.version), seconds=time.perf_counter() - arrived)
+            raise
+        seconds = time.perf_counter() - arrived
+        key = (result.model, result.version)
+        self.statistics.succeeded(key, seconds=seconds, num_clips=len(result.clips), timings=result.timings)
+        return result
 
     async def _recognize(
         self,

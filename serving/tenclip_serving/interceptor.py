@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import grpc
@@ -27,14 +28,33 @@ _LARGE_REQUEST = 256 << 10
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
+StreamHandler = Callable[[Any, Context], AsyncGenerator[Any, None]]
+Parse = Callable[[bytes], Any]
+
+_OURS = ("/tenclip.", "/inference.")
+# (the request is a stream, the response is one) -> what makes such a method.
+_MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+@dataclass
+class _Seen:
+    """What came in of an RPC so far."""
+
+    num_bytes: int = 0
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
-    """Wraps the unary methods of services whose name begins with `tenclip.`.
+    """Wraps the methods of services whose name begins with `tenclip.` or `inference.`.
 
     A TenclipError becomes its `grpc_status`, its message, and `tenclip-reason` in the trailing metadata. Anything else
     becomes INTERNAL with nothing but the request id, by which the log has the traceback. Every answer, good or bad,
-    carries `tenclip-request-id`: the caller's own where it sent one.
+    carries `tenclip-request-id`: the caller's own where it sent one. A stream counts as one RPC; methods that answer
+    with a stream are asynchronous generators.
     check_size: called with the bytes of a large request before it is parsed; it raises what refuses it. Parsing copies
     the video and holds up everyone, which is too dear for a request that is then refused.
     """
@@ -50,53 +70,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
         """Returns when no RPC of ours is being worked on."""
         await self._idle.wait()
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> MethodHandler:
-        handler: Any = await continuation(handler_call_details)
-        path = handler_call_details.method
-        if handler is None or handler.unary_unary is None or not path.startswith("/tenclip."):
-            return cast(MethodHandler, handler)
-        call = self._wrap(handler.unary_unary, handler.request_deserializer, method=path.rpartition("/")[2])
-        # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
-        # INTERNAL and no id.
-        return grpc.unary_unary_rpc_method_handler(call, None, handler.response_serializer)
-
-    def _wrap(self, handler: Handler, parse: Callable[[bytes], Any], *, method: str) -> Handler:
-        async def call(raw: bytes, context: Context) -> Any:
-            sent = _metadata(context)
-            request_id = new_request_id(sent.get(REQUEST_ID_KEY))
-            REQUEST_ID.set(request_id)
-            TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
-            context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
-            started = time.perf_counter()
-            code, error = grpc.StatusCode.OK, None
-            try:
-                with self._in_flight_for_now():
-                    if len(raw) >= _LARGE_REQUEST:
-                        self._check_size(len(raw))
-                    return await handler(_parse(raw, parse), context)
-            except TenclipError as err:
-                code, error = grpc.StatusCode[err.grpc_status], err
-            except asyncio.CancelledError:
-                code = _why_cancelled(context)
-                raise
-            except Exception:
-                code = grpc.StatusCode.INTERNAL
-                log(logging.ERROR, "internal error", exc_info=True, method=method)
-            finally:
-                self._record(method, code, error, time.perf_counter() - started, len(raw))
-            message = f"internal error, request id {request_id}" if error is None else error.message
-            reason = "SERVER_ERROR" if error is None else error.reason
-            metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
-            return await context.abort(code, _shorten(message), metadata)
-
-        return call
-
     @contextmanager
-    def _in_flight_for_now(self) -> Iterator[None]:
+    def in_flight(self) -> Iterator[None]:
+        """An RPC is being worked on. One whose both sides are streams says so itself: it may be open and idle."""
         self._in_flight += 1
         self._idle.clear()
         self._metrics.in_flight.set(self._in_flight)
@@ -107,6 +83,80 @@ class Interceptor(grpc.aio.ServerInterceptor):
             self._metrics.in_flight.set(self._in_flight)
             if self._in_flight == 0:
                 self._idle.set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MethodHandler:
+        handler: Any = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or not path.startswith(_OURS):
+            return cast(MethodHandler, handler)
+        method = path.rpartition("/")[2]
+        # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
+        # INTERNAL and no id.
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        answer = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        wrap = self._wrap_stream if handler.response_streaming else self._wrap
+        open_ended = handler.request_streaming and handler.response_streaming
+        call = wrap(answer, handler.request_deserializer, method=method, open_ended=open_ended)
+        return cast(MethodHandler, make(call, None, handler.response_serializer))
+
+    def _wrap(self, handler: Handler, parse: Parse, *, method: str, open_ended: bool) -> Handler:
+        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+            async with self._observed(context, method) as seen:
+                with self.in_flight():
+                    return await handler(self._parsed(raw, parse, seen), context)
+
+        return call
+
+    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str, open_ended: bool) -> StreamHandler:
+        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> AsyncGenerator[Any, None]:
+            async with self._observed(context, method) as seen:
+                with nullcontext() if open_ended else self.in_flight():
+                    async with aclosing(handler(self._parsed(raw, parse, seen), context)) as answers:
+                        async for answer in answers:
+                            yield answer
+
+        return call
+
+    @asynccontextmanager
+    async def _observed(self, context: Context, method: str) -> AsyncIterator[_Seen]:
+        """Id, status, log line and metrics of the RPC that is answered within."""
+        sent = _metadata(context)
+        request_id = new_request_id(sent.get(REQUEST_ID_KEY))
+        REQUEST_ID.set(request_id)
+        TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        started = time.perf_counter()
+        code, error, seen = grpc.StatusCode.OK, None, _Seen()
+        try:
+            yield seen
+            return
+        except TenclipError as err:
+            code, error = grpc.StatusCode[err.grpc_status], err
+        except (asyncio.CancelledError, GeneratorExit):
+            code = _why_cancelled(context)
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            log(logging.ERROR, "internal error", exc_info=True, method=method)
+        finally:
+            self._record(method, code, error, time.perf_counter() - started, seen.num_bytes)
+        message = f"internal error, request id {request_id}" if error is None else error.message
+        reason = "SERVER_ERROR" if error is None else error.reason
+        metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
+        await context.abort(code, _shorten(message), metadata)
+
+    def _parsed(self, raw: bytes | AsyncIterator[bytes], parse: Parse, seen: _Seen) -> Any:
+        """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
+        if not isinstance(raw, bytes):
+            return _parsed_stream(raw, parse, seen)
+        seen.num_bytes = len(raw)
+        if len(raw) >= _LARGE_REQUEST:
+            self._check_size(len(raw))
+        return _parse(raw, parse)
 
     def _record(
         self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int
@@ -129,7 +179,13 @@ def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-def _parse(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
+async def _parsed_stream(raw: AsyncIterator[bytes], parse: Parse, seen: _Seen) -> AsyncIterator[Any]:
+    async for message in raw:
+        seen.num_bytes += len(message)
+        yield _parse(message, parse)
+
+
+def _parse(raw: bytes, parse: Parse) -> Any:
     try:
         return parse(raw)
     except DecodeError as err:

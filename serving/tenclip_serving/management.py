@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from tenclip_api.errors import NotPermitted
+from tenclip_api.errors import PermissionDenied
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.manager import Changes, ModelManager
@@ -44,9 +44,11 @@ class ModelManagement(tenclip_pb2_grpc.ModelManagementServicer):
 
 
 def permitted(manager: ModelManager, *, allow: bool) -> ModelManager:
-    """Raises NotPermitted where clients may not change what is served."""
+    """Raises PermissionDenied where clients may not change what is served."""
     if not allow:
-        raise NotPermitted("clients may not change the models of this server; `tenclip serve --allow-manage` lets them")
+        raise PermissionDenied(
+            "clients may not change the models of this server; `tenclip serve --allow-manage` lets them"
+        )
     return manager
 
 

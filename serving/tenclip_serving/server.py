@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from tenclip_api.errors import ServerUnavailable
+from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
 from tenclip_serving.auth import AuthInterceptor, Tokens
 from tenclip_serving.config import ServerConfig
@@ -26,6 +27,7 @@ from tenclip_serving.management import MANAGEMENT, ModelManagement, permitted
 from tenclip_serving.manager import ModelManager
 from tenclip_serving.metrics import Metrics
 from tenclip_serving.metrics_server import MetricsServer
+from tenclip_serving.open_inference import INFERENCE, OpenInference
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
 from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry
@@ -44,13 +46,14 @@ class Server:
         self.config = config
         self.engine = Engine(config, repository)
         self.port = 0
+        self._stopping = False
         self._metrics: MetricsServer | None = None
         self._interceptor = Interceptor(self.engine.metrics, check_size=self.engine.admission.check)
         # Read here: what is wrong with them is said before anything starts.
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)
         self._tracing = Tracing() if config.tracing else None
-        self._health = ModelHealth((SERVICE, MANAGEMENT))
+        self._health = ModelHealth((SERVICE, MANAGEMENT, INFERENCE))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
 
@@ -76,6 +79,7 @@ class Server:
 
     async def stop(self, *, grace: float) -> None:
         """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running."""
+        self._stopping = True
         await self._health.stop()
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
@@ -110,8 +114,17 @@ class Server:
         allow = self.config.allow_manage or self._tokens is not None
         manager = partial(permitted, self.manager, allow=allow)
         tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager), server)
+        open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
+            OpenInference(
+                self.engine,
+                manager=manager,
+                is_ready=lambda: not self._stopping,
+                working=self._interceptor.in_flight,
+            ),
+            server,
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
-        names = (SERVICE, MANAGEMENT, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (SERVICE, MANAGEMENT, INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         assert tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name == SERVICE
         if self.config.reflection != "off":
             reflection.enable_server_reflection(names, server)

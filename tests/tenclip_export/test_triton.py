@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +20,13 @@ from tenclip_export.triton import TritonSettings, check_graph, export_triton, tr
 from tenclip_serving.repository import find_bundles
 from tenclip_video.bundle import Bundle, Variant, read_bundle
 
+from ..triton_protocol import triton_messages
+
 
 @pytest.fixture(scope="session")
 def messages() -> Any:
     """Triton's model_config.proto."""
-    pytest.importorskip("tritonclient", reason="pip install tritonclient")
-    return importlib.import_module("tritonclient.grpc.model_config_pb2")
+    return triton_messages("model_config_pb2")
 
 
 @pytest.fixture

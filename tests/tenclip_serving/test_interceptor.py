@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.message import DecodeError
 
 from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError, error_classes
 from tenclip_api.v1 import tenclip_pb2 as pb
@@ -207,3 +208,141 @@ def test_a_large_request_is_judged_before_it_is_parsed() -> None:
 
     asyncio.run(test())
     assert sizes == [300_000]
+
+
+# -- streams ----------------------------------------------------------------------------------------------------------
+
+
+class Echo:
+    """Methods with streams, which answer with the text that they get; "fail" and "bug" do what they say."""
+
+    @staticmethod
+    def parse(raw: bytes) -> str:
+        if raw == b"malformed":
+            raise DecodeError("no message")
+        return raw.decode()
+
+    @staticmethod
+    def answer(text: str) -> bytes:
+        if text == "fail":
+            raise InvalidRequest("said this")
+        if text == "bug":
+            raise RuntimeError("nobody expected this")
+        return text.encode()
+
+    async def unary_stream(self, request: str, context: Any) -> AsyncIterator[bytes]:
+        for letter in request.split():
+            yield self.answer(letter)
+
+    async def stream_unary(self, requests: AsyncIterator[str], context: Any) -> bytes:
+        return b" ".join([self.answer(request) async for request in requests])
+
+    async def stream_stream(self, requests: AsyncIterator[str], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            if request == "hang":
+                await asyncio.Event().wait()
+            yield self.answer(request)
+
+
+@contextlib.asynccontextmanager
+async def echoing(service: str) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics, Interceptor]]:
+    metrics, echo = Metrics(), Echo()
+    interceptor = Interceptor(metrics)
+    coding: dict[str, Any] = {"request_deserializer": echo.parse}
+    handlers = {
+        "US": grpc.unary_stream_rpc_method_handler(echo.unary_stream, **coding),
+        "SU": grpc.stream_unary_rpc_method_handler(echo.stream_unary, **coding),
+        "SS": grpc.stream_stream_rpc_method_handler(echo.stream_stream, **coding),
+    }
+    server = grpc.aio.server(interceptors=[interceptor])
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel, metrics, interceptor
+    finally:
+        await server.stop(None)
+
+
+async def stream_call(channel: grpc.aio.Channel, path: str, *texts: bytes) -> tuple[list[bytes], str, dict[str, str]]:
+    """(answers, code, trailing metadata)."""
+    kind = path.rpartition("/")[2]
+    make: Any = {"US": channel.unary_stream, "SU": channel.stream_unary, "SS": channel.stream_stream}[kind]
+    rpc = make(path)(texts[0] if kind == "US" else iter(texts), metadata=((("tenclip-request-id", "mine"),)))
+    answers = []
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        if kind == "SU":
+            answers.append(await rpc)
+        else:
+            async for answer in rpc:
+                answers.append(answer)
+    return answers, (await rpc.code()).name, {k: str(v) for k, v in await rpc.trailing_metadata() or ()}
+
+
+@pytest.mark.parametrize("service", ["tenclip.v1.Echo", "inference.Echo"])
+@pytest.mark.parametrize(
+    ("kind", "texts", "answers"),
+    [("US", (b"a b c",), [b"a", b"b", b"c"]), ("SU", (b"a", b"b"), [b"a b"]), ("SS", (b"a", b"b"), [b"a", b"b"])],
+)
+def test_streams_have_ids_status_and_metrics(
+    service: str, kind: str, texts: tuple[bytes, ...], answers: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with echoing(service) as (channel, metrics, interceptor):
+            got = await stream_call(channel, f"/{service}/{kind}", *texts)
+            assert got[:2] == (answers, "OK")
+            assert got[2]["tenclip-request-id"] == "mine"
+            assert metrics.registry.get_sample_value("tenclip_requests_total", {"method": kind, "code": "OK"}) == 1
+            # A good answer, then an error: what came before it has arrived.
+            bad = (texts[0] + b" fail",) if kind == "US" else (*texts, b"fail")
+            early, code, metadata = await stream_call(channel, f"/{service}/{kind}", *bad)
+            assert early == ([] if kind == "SU" else answers)
+            assert (code, metadata["tenclip-reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+            _, code, metadata = await stream_call(channel, f"/{service}/{kind}", b"malformed")
+            assert (code, metadata["tenclip-reason"]) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+            _, code, metadata = await stream_call(channel, f"/{service}/{kind}", b"bug")
+            assert (code, metadata["tenclip-reason"]) == ("INTERNAL", "SERVER_ERROR")
+            assert "nobody expected this" in caplog.text
+            await asyncio.wait_for(interceptor.idle(), 10)
+
+    asyncio.run(test())
+
+
+def test_only_streams_that_ask_something_hold_a_stopping_server() -> None:
+    """A stream of both sides may be open for days; its servicer says when it works."""
+
+    async def test() -> None:
+        async with echoing("tenclip.v1.Echo") as (channel, metrics, interceptor):
+            both: Any = channel.stream_stream("/tenclip.v1.Echo/SS")()
+            await both.write(b"a")
+            assert await both.read() == b"a"
+            await asyncio.wait_for(interceptor.idle(), 10)
+            upload: Any = channel.stream_unary("/tenclip.v1.Echo/SU")()
+            await upload.write(b"a")
+            while metrics.registry.get_sample_value("tenclip_requests_in_flight") != 1:
+                await asyncio.sleep(0.01)
+            await upload.done_writing()
+            assert await upload == b"a"
+            both.cancel()
+            await asyncio.wait_for(interceptor.idle(), 10)
+
+    asyncio.run(test())
+
+
+def test_a_stream_that_its_client_cancels_at_work_is_counted_so() -> None:
+    """One that is cancelled while nothing was asked ends well: to the server it looks like the end of questions."""
+
+    async def test() -> None:
+        async with echoing("tenclip.v1.Echo") as (channel, metrics, _):
+            both: Any = channel.stream_stream("/tenclip.v1.Echo/SS")()
+            for text in (b"a", b"hang"):
+                await both.write(text)
+            assert await both.read() == b"a"
+            both.cancel()
+            labels = {"method": "SS", "code": "CANCELLED"}
+            async with asyncio.timeout(10):
+                while metrics.registry.get_sample_value("tenclip_requests_total", labels) != 1:
+                    await asyncio.sleep(0.01)
+
+    asyncio.run(test())
