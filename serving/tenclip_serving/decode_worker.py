@@ -224,7 +224,7 @@ class _Allocator:
             if descriptor is None:
                 return allocate_clips(shape)
             try:
-                clips = memory.map_array(descriptor, shape, writable=True)
+                clips = memory.map_writable(descriptor, shape)
             except OSError as err:  # the limit of the address space
                 raise MemoryError(str(err)) from err
         self.shared = True

@@ -75,6 +75,7 @@ class DecodeWorker:
             theirs.close()
         self._sock = ours
         self._channel = Channel(ours)
+        self._memory = memory.Segments()
         self.num_requests = 0
 
     @property
@@ -124,17 +125,16 @@ class DecodeWorker:
     def _receive_clips(self, request: DecodeRequest) -> VideoClips:
         message, _ = self._receive(request)
         wanted = _clips_wanted(message, request)
-        with memory.closing(memory.create(math.prod(wanted))) as descriptor:
-            self._channel.send(READY, descriptor=descriptor)
-            message, payload = self._receive(request)
-            if not (isinstance(message, tuple) and len(message) == 2 and isinstance(message[0], VideoClips)):
-                raise _Nonsense(f"{type(message).__name__} instead of clips")
-            if message[1] != wanted or (descriptor is None and len(payload) != math.prod(wanted)):
-                raise _Nonsense("other clips than it had announced")
-            if descriptor is None:
-                return replace(message[0], clips=np.frombuffer(payload, np.uint8).reshape(wanted))
-            memory.forbid_writing(descriptor)
-            return replace(message[0], clips=memory.map_array(descriptor, wanted))
+        segment = self._memory.take(math.prod(wanted))
+        self._channel.send(READY, descriptor=None if segment is None else segment.descriptor)
+        message, payload = self._receive(request)
+        if not (isinstance(message, tuple) and len(message) == 2 and isinstance(message[0], VideoClips)):
+            raise _Nonsense(f"{type(message).__name__} instead of clips")
+        if message[1] != wanted or (segment is None and len(payload) != math.prod(wanted)):
+            raise _Nonsense("other clips than it had announced")
+        if segment is None:
+            return replace(message[0], clips=np.frombuffer(payload, np.uint8).reshape(wanted))
+        return replace(message[0], clips=self._memory.lend(segment, wanted))
 
     def _receive(self, request: DecodeRequest) -> tuple[Any, bytearray]:
         """A message that is no error. Raises the worker's TenclipError, DecodeFault, _Nonsense or ChannelClosed."""
@@ -173,6 +173,7 @@ class DecodeWorker:
         except subprocess.TimeoutExpired:
             self.kill()
         self._sock.close()
+        self._memory.close()
 
 
 def _clips_wanted(message: object, request: DecodeRequest) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ def exchange(channel: Channel, shared: bool) -> object:
         if descriptor is None:
             return result, shape, bytes(payload)
         assert payload == b""
-        return result, shape, memory.map_array(descriptor, shape).tobytes()
+        return result, shape, memory.map_writable(descriptor, shape).tobytes()
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared memory", "socket"])
