@@ -477,3 +477,29 @@ def test_errors_come_out_of_a_stream(open_engine: OpenEngine) -> None:
             assert engine.admission.num_active == engine.admission.num_waiting == 0
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("max_video_mb", 1, r": 1100000 bytes; at most 1048576 are allowed"),
+        ("max_pixels", 3000, r": pictures of 64x48 = 3072 pixels; at most 3000 are allowed"),
+        ("max_frames", 39, r": more than 39 frames, which is as many as are allowed"),
+        ("max_video_seconds", 1.5, r": 2\.00 seconds of video; at most 1\.5 are allowed"),
+    ],
+)
+def test_ceilings_on_a_video_hold_however_it_comes(
+    open_engine: OpenEngine, runtime: FakeRuntime, tmp_path: Path, videos: Path, setting: str, value: Any, message: str
+) -> None:
+    data = (videos / "colors.mp4").read_bytes()
+    data += bytes(1_100_000 - len(data))
+    (tmp_path / "large.mp4").write_bytes(data)
+
+    async def test() -> None:
+        async with open_engine(allow_roots=(tmp_path,), **{setting: value}) as engine:
+            for asked in (path("large.mp4"), RecognitionRequest(data=data, name="large.mp4")):
+                with pytest.raises(VideoTooLarge, match=r"large\.mp4" + message):
+                    await engine.recognize(asked)
+            assert runtime.batches == []
+
+    run(test)
