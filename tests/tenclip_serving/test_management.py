@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import queue
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tenclip_api.errors import ModelError, ModelNotFound, PermissionDenied
+from tenclip_api.inference import open_inference_pb2 as inference
+from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_client import AsyncClient, Client, ModelChanges, ServerPath
 from tenclip_client.cli.main import main
+from tests.soak import reload
 
-from .helpers import ServerProcess, make_bundle, running_server
+from .helpers import ServerProcess, make_bundle, running_server, stop
 from .test_server import health, metric, wait_until
 
 
@@ -201,33 +204,22 @@ def test_watchers_hear_of_loads_unloads_and_failures(manageable: ServerProcess, 
 # -- under load -------------------------------------------------------------------------------------------------------
 
 
-def test_reloads_under_load_lose_no_request(manageable: ServerProcess, root: Path, videos: Path) -> None:
-    """Callers that never pause, while the model is loaded again, fails to load, gets and loses a version."""
-    done = threading.Event()
+def test_reloads_under_load_lose_no_request() -> None:
+    """The short form of tests/soak/reload.py: every change in every round, under callers that never pause."""
+    report = reload.run(3)
+    assert report.failures == []
+    assert report.answers["OK"] > 20
+    assert report.rounds == 3
 
-    def ask() -> int:
-        count = 0
-        with Client(manageable.address, retries=0) as client:
-            while not done.is_set():
-                prediction = client.predict(ServerPath("colors.mp4"), model="tiny", num_clips=2, timeout=60)
-                assert prediction.label
-                count += 1
-        return count
 
-    with ThreadPoolExecutor(4) as threads, Client(manageable.address) as client:
-        callers = [threads.submit(ask) for _ in range(4)]
-        try:
-            for _ in range(12):
-                client.load_model("tiny:1")
-                make_bundle(root, "tiny", "2")
-                assert client.reload_models().loaded == ("tiny:2",)
-                shutil.rmtree(root / "tiny" / "2")
-                assert client.reload_models().unloaded == ("tiny:2",)
-                make_bundle(root, "tiny", "3", golden_shift=3.0)
-                assert len(client.reload_models().failed) == 1
-                shutil.rmtree(root / "tiny" / "3")
-        finally:
-            done.set()
-        assert all(caller.result() > 0 for caller in callers)
-    assert metric(manageable, "tenclip_model_load_seconds_count", model="tiny") == 1 + 12 * 2
-    assert metric(manageable, "tenclip_requests_total", method="Predict", code="OK") == sum(c.result() for c in callers)
+def test_a_stream_that_is_open_and_idle_does_not_hold_a_stopping_server(root: Path) -> None:
+    """Its grace would be half a minute; `stop` gives up after twenty seconds and kills."""
+    with running_server(root, "--runtime", "onnxruntime") as server, grpc.insecure_channel(server.address) as channel:
+        asked: queue.Queue[inference.ModelInferRequest] = queue.Queue()
+        stream = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(asked.get, None))
+        asked.put(inference.ModelInferRequest(model_name="tiny", id="only"))
+        answer = next(stream)
+        assert (answer.infer_response.id, answer.error_message[:17]) == ("only", "inputs: got none;")
+        assert stop(server.process) == 0
+        with pytest.raises(grpc.RpcError):
+            next(stream)

@@ -24,6 +24,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_serving.management import MANAGEMENT
+from tenclip_serving.open_inference import INFERENCE
 from tenclip_serving.servicer import SERVICE
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import video_probabilities
@@ -277,7 +279,9 @@ def test_health_overall_for_the_service_and_for_each_model(server: ServerProcess
 def test_reflection_names_the_service(server: ServerProcess) -> None:
     with grpc.insecure_channel(server.address) as channel:
         database = ProtoReflectionDescriptorDatabase(channel)
-        assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
+        ours = {SERVICE, MANAGEMENT, INFERENCE, "grpc.health.v1.Health"}
+        assert ours <= set(database.get_services())
+        assert database.FindFileContainingSymbol(INFERENCE).package == "inference"
         file = database.FindFileContainingSymbol(SERVICE)
         assert [m.name for m in file.service[0].method] == ["Predict", "ExtractFeatures", "ListModels", "GetModel"]
 
