@@ -11,9 +11,12 @@ import ctypes
 import os
 import resource
 from dataclasses import dataclass
+from pathlib import Path
 
 # A video, its container, memory handed over, and what a library opens when it is first used.
 _MAX_OPEN_FILES = 64
+# Where the machine or the container runs out of memory, the kernel takes a worker before the server (0 to 1000).
+_OOM_SCORE = 800
 # linux/prctl.h
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
@@ -36,6 +39,9 @@ class Confinement:
 
 def confine(wanted: Confinement) -> None:
     """Confine this process. Nothing of it can be undone."""
+    with contextlib.suppress(OSError, ValueError):
+        score = Path("/proc/self/oom_score_adj")
+        score.write_text(str(max(_OOM_SCORE, int(score.read_text()))))
     if wanted.memory_bytes:
         _lower(resource.RLIMIT_AS, wanted.memory_bytes)
     _lower(resource.RLIMIT_CORE, 0)

@@ -53,6 +53,10 @@ def test_no_core_no_new_rights_no_tracing_and_nice() -> None:
     assert confined(code, nice=3) == f"(0, 0) True\ndumpable 0 nice {niceness}"
 
 
+def test_the_kernel_takes_it_first_when_memory_runs_out() -> None:
+    assert confined("print(open('/proc/self/oom_score_adj').read())") == "800"
+
+
 def test_a_lower_limit_that_is_there_stays() -> None:
     code = "import resource\nconfine(Confinement(memory_bytes=3 << 40))\nprint(resource.getrlimit(resource.RLIMIT_AS))"
     assert confined(code, memory_bytes=400 << 20) == f"({400 << 20}, {400 << 20})"
