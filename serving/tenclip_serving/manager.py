@@ -59,6 +59,9 @@ class ModelManager:
         self._orders: set[asyncio.Task[Changes]] = set()
         self._watcher: asyncio.Task[None] | None = None
         engine.repository = replace(engine.repository, pins={**engine.repository.pins, **self._config.pins})
+        for name, version in engine.repository.pins.items():
+            if version not in engine.repository.models.get(name, {}):
+                log(logging.WARNING, f"the default version of {name} is pinned to {version}, which is not served")
         self._describe(Repository(), engine.repository)
         for model in engine.repository:
             engine.metrics.model_load_seconds.labels(model.name).observe(model.load_seconds)

@@ -168,6 +168,15 @@ def test_pins(tmp_path: Path) -> None:
     managed(tmp_path, scenario, default_versions=("tiny:2",))
 
 
+def test_a_pin_of_what_is_not_served_is_said_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_bundle(tmp_path, "tiny", "1")
+
+    async def scenario(manager: ModelManager, engine: Engine) -> None:
+        assert "the default version of tiny is pinned to 9, which is not served" in caplog.text
+
+    managed(tmp_path, scenario, default_versions=("tiny:9",))
+
+
 @pytest.mark.parametrize("value", ["tiny", "tiny:", ":1", "a:b:c"])
 def test_a_pin_that_is_none(tmp_path: Path, value: str) -> None:
     with pytest.raises(ValueError, match="write NAME:VERSION"):

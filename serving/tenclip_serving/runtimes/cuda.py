@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import weakref
 from types import TracebackType
 from typing import Any, Self
 
@@ -45,7 +46,10 @@ def gpu_name() -> str | None:
 
 
 class Device:
-    """The first GPU's primary context, which TensorRT and ONNX Runtime share, with a stream and its buffers."""
+    """The first GPU's primary context, which TensorRT and ONNX Runtime share, with a stream and its buffers.
+
+    Buffers and stream go with the object: a model that is unloaded gives its memory back.
+    """
 
     def __init__(self) -> None:
         library = driver()
@@ -57,6 +61,10 @@ class Device:
         _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "cuDevicePrimaryCtxRetain")
         with self:
             _check(library.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
+        self._addresses: set[int] = set()
+        release = weakref.finalize(self, _release, library, self._context, self._stream, self._addresses)
+        # The driver may be gone by then, and takes everything with it.
+        release.atexit = False
 
     def __enter__(self) -> Self:
         # A context belongs to a thread, and the one that runs clips is not the one that loaded the engine.
@@ -78,9 +86,11 @@ class Device:
         """Address of so many bytes of the GPU's memory."""
         address = ctypes.c_uint64()
         _check(self._cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
+        self._addresses.add(int(address.value))
         return int(address.value)
 
     def free(self, address: int) -> None:
+        self._addresses.discard(address)
         self._cuda.cuMemFree_v2(ctypes.c_uint64(address))
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
@@ -96,6 +106,14 @@ class Device:
     def wait(self) -> None:
         """Until everything on the stream is done."""
         _check(self._cuda.cuStreamSynchronize(self._stream), "cuStreamSynchronize")
+
+
+def _release(library: Any, context: ctypes.c_void_p, stream: ctypes.c_void_p, addresses: set[int]) -> None:
+    library.cuCtxPushCurrent_v2(context)
+    for address in addresses:
+        library.cuMemFree_v2(ctypes.c_uint64(address))
+    library.cuStreamDestroy_v2(stream)
+    library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
 def _check(code: int, call: str) -> None:
