@@ -51,6 +51,7 @@ class ServerConfig:
     max_decode_seconds: then the process that decodes is killed. max_request_seconds: for all of a request; a client's
     own shorter deadline goes first.
     max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.
+    cache_mb: answers kept by the hash of the video, the model and the protocol; 0 keeps none.
     max_active: requests that decode or run at once, 0 derives it from decode_workers. max_queue: others that may wait;
     who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
@@ -140,6 +141,10 @@ class ServerConfig:
     )
     max_video_seconds: Annotated[float, Setting("Longest video.", above=0, highest=10**9, group=_LIMITS)] = 90_000.0
     max_streams: Annotated[int, Setting("Most streams of one video.", lowest=1, highest=10**5, group=_LIMITS)] = 100
+    cache_mb: Annotated[
+        int,
+        Setting("MiB of answers kept for videos that are asked about again; 0: none.", lowest=0, highest=2**20),
+    ] = 0
     max_decode_seconds: Annotated[
         float, Setting("Longest that one video may decode.", above=0, highest=_DAY, group=_LIMITS)
     ] = 120.0

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from collections.abc import AsyncGenerator, Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
 from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate
+from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.metrics import Metrics
@@ -27,6 +28,18 @@ from tenclip_serving.tracing import stage
 from tenclip_serving.workers import DecodePool
 from tenclip_video.clips import VideoClips
 from tenclip_video.protocols import Protocol
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Work:
+    """One request that was understood. deadline: on the monotonic clock."""
+
+    model: ServedModel
+    protocol: Protocol
+    decode: DecodeRequest
+    ticket: Ticket
+    deadline: float
+    on_clip: Callable[[ClipResult], None] | None
 
 
 class Engine:
@@ -47,6 +60,7 @@ class Engine:
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
         self.statistics = Statistics()
+        self._cache = AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set)
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
 
     async def start(self) -> None:
@@ -170,11 +184,36 @@ class Engine:
         protocol = self._protocol(request, model)
         with stage("fetch"):
             decode_request = await self._decode_request(request, model, protocol)
+        work = _Work(
+            model=model, protocol=protocol, decode=decode_request, ticket=ticket, deadline=deadline, on_clip=on_clip
+        )
+        return await (self._look_up(work) if self.config.cache_mb else self._run(work))
+
+    async def _look_up(self, work: _Work) -> Recognition:
+        """The answer that was given before to the same question, or a new one."""
+        source = work.decode.source
+        stamp = file_stamp(source)
+        key = await asyncio.to_thread(cache_key, work.decode, work.model, work.protocol)
+        answer = self._cache.get(key)
+        self.metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
+        if answer is None:
+            answer = await self._run(work)
+            if stamp == file_stamp(source):  # else what was decoded may not be what was hashed
+                self._cache.put(key, answer)
+            return answer
+        if work.on_clip is not None:
+            for clip in _clip_results(answer):
+                work.on_clip(clip)
+        return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
+
+    async def _run(self, work: _Work) -> Recognition:
+        """Wait, decode, run, average."""
+        model, protocol, ticket = work.model, work.protocol, work.ticket
         arrived = time.perf_counter()
         try:
             with stage("queue"):
-                await ticket.begin(most_clip_bytes(protocol, decode_request.spec))
-            video, started, decoded = await self._decode(decode_request)
+                await ticket.begin(most_clip_bytes(protocol, work.decode.spec))
+            video, started, decoded = await self._decode(work.decode)
         except asyncio.CancelledError:
             self.metrics.count_saved(model.name, num_planned(protocol) or 0)
             raise
@@ -184,8 +223,8 @@ class Engine:
                 model.instances,
                 video.clips,
                 model=model.name,
-                seconds_left=deadline - time.monotonic(),
-                on_outputs=None if on_clip is None else _per_clip(video, protocol, on_clip),
+                seconds_left=work.deadline - time.monotonic(),
+                on_outputs=None if work.on_clip is None else _per_clip(video, protocol, work.on_clip),
             )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
@@ -278,6 +317,16 @@ def _per_clip(
         )
 
     return ClipAssembler(protocol.averaging, views=video.views, on_clip=tell).add
+
+
+def _clip_results(answer: Recognition) -> Iterator[ClipResult]:
+    for index, clip in enumerate(answer.clips):
+        yield ClipResult(
+            index=index,
+            clip=clip,
+            probabilities=answer.clip_probabilities[index],
+            features=answer.clip_features[index],
+        )
 
 
 def _recognized_clips(video: VideoClips) -> tuple[RecognizedClip, ...]:

@@ -62,6 +62,13 @@ class Metrics:
             ["model"],
             registry=self.registry,
         )
+        self.cache_answers = Counter(
+            "tenclip_cache_answers",
+            "Videos looked up in the cache of answers: hit or miss.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Gauge("tenclip_cache_bytes", "What the cache of answers holds.", registry=self.registry)
         self.clips = Counter("tenclip_clips", "Clips that a runtime executed.", ["model"], registry=self.registry)
         self.batch_clips = Histogram(
             "tenclip_batch_clips",

@@ -503,3 +503,38 @@ def test_ceilings_on_a_video_hold_however_it_comes(
             assert runtime.batches == []
 
     run(test)
+
+
+# -- the cache --------------------------------------------------------------------------------------------------------
+
+
+def test_the_same_video_is_not_run_twice(open_engine: OpenEngine, runtime: FakeRuntime, videos: Path) -> None:
+    async def test() -> None:
+        async with open_engine(cache_mb=1) as engine:
+            first = await engine.recognize(path())
+            again = await engine.recognize(RecognitionRequest(data=(videos / "colors.mp4").read_bytes()))
+            np.testing.assert_array_equal(first.probabilities, again.probabilities)
+            assert again.clips == first.clips
+            assert set(again.timings.values()) == {0.0}
+            assert sum(runtime.batches) == 10
+            *clips, result = [item async for item in engine.recognize_stream(path())]
+            assert len(clips) == 10
+            assert isinstance(result, Recognition)
+            await engine.recognize(path(clips=ClipRequest(num_clips=3)))
+            await engine.recognize(path("bar.mp4"))
+            assert sum(runtime.batches) == 10 + 3 + 10
+            assert value(engine.metrics, "tenclip_cache_answers_total", result="hit") == 2
+            assert value(engine.metrics, "tenclip_cache_answers_total", result="miss") == 3
+            assert 0 < value(engine.metrics, "tenclip_cache_bytes") < 1 << 20
+
+    run(test)
+
+
+def test_without_a_cache_every_video_is_run(open_engine: OpenEngine, runtime: FakeRuntime) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            for _ in range(2):
+                await engine.recognize(path())
+            assert sum(runtime.batches) == 20
+
+    run(test)

@@ -1,0 +1,91 @@
+"""Answers kept for videos that are asked about again: the same bytes, model and protocol give the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+from tenclip_serving.decode_worker import DecodeRequest
+from tenclip_serving.recognition import Recognition
+from tenclip_serving.repository import ServedModel
+from tenclip_video.protocols import Protocol
+
+# Of Python's objects, about: one clip with its entry, one index of a frame.
+_CLIP_BYTES, _FRAME_BYTES = 600, 40
+
+
+CacheKey = Hashable
+
+
+def cache_key(request: DecodeRequest, model: ServedModel, protocol: Protocol) -> CacheKey:
+    """All that an answer depends on. Reads the whole video, so not on an event loop.
+
+    A file that cannot be read gets a key of its own: decoding will say what is wrong with it.
+    """
+    identity = (model.name, model.version, model.variant, model.runtime.name, model.fingerprint)
+    try:
+        content = _digest(request.source)
+    except OSError:
+        return object()
+    return content, identity, protocol, request.timeline
+
+
+def _digest(source: str | bytes) -> bytes:
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).digest()
+    with open(source, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
+
+
+def file_stamp(source: str | bytes) -> tuple[int, int, int] | None:
+    """Differs when a file has been changed or replaced. None for bytes, and for what is gone."""
+    if isinstance(source, bytes):
+        return None
+    try:
+        stat = os.stat(source)
+    except OSError:
+        return None
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+class AnswerCache:
+    """At most `max_bytes`, the least recently used answers go first. on_bytes(bytes) is told of every change."""
+
+    def __init__(self, max_bytes: int, *, on_bytes: Callable[[int], None] | None = None) -> None:
+        self._max_bytes = max_bytes
+        self._on_bytes = on_bytes or (lambda num_bytes: None)
+        self._answers: OrderedDict[CacheKey, tuple[Recognition, int]] = OrderedDict()
+        self.num_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, key: CacheKey) -> Recognition | None:
+        found = self._answers.get(key)
+        if found is None:
+            return None
+        self._answers.move_to_end(key)
+        return found[0]
+
+    def put(self, key: CacheKey, answer: Recognition) -> None:
+        """An answer with warnings is not kept: they may name the file of another caller."""
+        size = answer_bytes(answer)
+        if key in self._answers or answer.report.warnings or size > self._max_bytes:
+            return
+        while self.num_bytes + size > self._max_bytes:
+            _, (_, gone) = self._answers.popitem(last=False)
+            self.num_bytes -= gone
+        self._answers[key] = (answer, size)
+        self.num_bytes += size
+        self._on_bytes(self.num_bytes)
+
+
+def answer_bytes(answer: Recognition) -> int:
+    """What an answer takes in memory, about. Labels are the model's own."""
+    arrays = [answer.probabilities, answer.clip_probabilities, answer.clip_features, answer.features]
+    if answer.timeline is not None:
+        arrays += [answer.timeline.scores]
+    frames = sum(len(clip.frames) for clip in answer.clips)
+    return sum(a.nbytes for a in arrays) + _CLIP_BYTES * (1 + len(answer.clips)) + _FRAME_BYTES * frames

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key, file_stamp
+from tenclip_serving.decode_worker import DecodeRequest
+from tenclip_serving.recognition import Recognition
+from tenclip_serving.repository import ServedModel
+from tenclip_serving.runtimes.fake import FakeRuntime
+from tenclip_video.bundle import read_bundle
+from tenclip_video.protocols import PROTOCOLS
+
+from .helpers import SPEC, make_bundle
+from .test_servicer import recognition
+
+TEN = PROTOCOLS["ten-clip"]
+
+
+def answer() -> Recognition:
+    plain = recognition()
+    return replace(plain, report=replace(plain.report, warnings=()))
+
+
+def test_the_answer_that_was_kept() -> None:
+    seen: list[int] = []
+    cache = AnswerCache(1 << 20, on_bytes=seen.append)
+    kept = answer()
+    assert cache.get("a") is None
+    cache.put("a", kept)
+    cache.put("a", answer())
+    assert cache.get("a") is kept
+    assert cache.get("b") is None
+    assert seen == [answer_bytes(kept)]
+
+
+def test_who_was_not_asked_for_longest_goes() -> None:
+    size = answer_bytes(answer())
+    cache = AnswerCache(3 * size)
+    for key in "abc":
+        cache.put(key, answer())
+    cache.get("a")
+    cache.put("d", answer())
+    assert [key for key in "abcd" if cache.get(key) is not None] == ["a", "c", "d"]
+    assert cache.num_bytes == 3 * size
+
+
+def test_what_is_too_large_or_warns_is_not_kept() -> None:
+    cache = AnswerCache(answer_bytes(answer()) - 1)
+    cache.put("large", answer())
+    cache = AnswerCache(1 << 20)
+    cache.put("warns", recognition())
+    assert len(cache) == cache.num_bytes == 0
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.integers(0, 5))
+def test_it_never_holds_more_than_it_may(keys: list[int], room: int) -> None:
+    size = answer_bytes(answer())
+    cache = AnswerCache(room * size + 1)
+    for key in keys:
+        cache.put(key, answer())
+        assert cache.num_bytes == len(cache) * size <= room * size
+
+
+def test_its_size_is_about_what_it_takes() -> None:
+    large = replace(answer(), clip_features=np.zeros((1000, 512), np.float32))
+    assert answer_bytes(large) > 1000 * 512 * 4
+    assert answer_bytes(replace(large, clips=large.clips * 100)) > answer_bytes(large) + 100 * 600
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> ServedModel:
+    bundle = read_bundle(make_bundle(tmp_path))
+    return ServedModel(bundle=bundle, runtime=FakeRuntime(), runtime_reason="tests", fingerprint=(("a", 1, 2, 3),))
+
+
+def request(source: str | bytes, *, name: str = "v", timeline: bool = False) -> DecodeRequest:
+    return DecodeRequest(source=source, name=name, spec=SPEC, selection=TEN.selection, timeline=timeline)
+
+
+def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: Path) -> None:
+    file = tmp_path / "video"
+    file.write_bytes(b"content")
+    key = cache_key(request(b"content"), model, TEN)
+    assert cache_key(request(str(file), name="other"), model, TEN) == key
+    different = [
+        cache_key(request(b"contents"), model, TEN),
+        cache_key(request(b"content", timeline=True), model, TEN),
+        cache_key(request(b"content"), model, PROTOCOLS["tsn-3"]),
+        cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),)), TEN),
+        cache_key(request(b"content"), replace(model, variant="int8"), TEN),
+    ]
+    assert len({key, *different}) == 6
+
+
+def test_a_file_that_is_gone_matches_nothing(model: ServedModel, tmp_path: Path) -> None:
+    gone = request(str(tmp_path / "gone"))
+    assert cache_key(gone, model, TEN) != cache_key(gone, model, TEN)
+    assert file_stamp(str(tmp_path / "gone")) is None
+
+
+def test_a_stamp_differs_when_a_file_does(tmp_path: Path) -> None:
+    file = tmp_path / "video"
+    file.write_bytes(b"one")
+    before = file_stamp(str(file))
+    assert file_stamp(str(file)) == before
+    file.write_bytes(b"three")
+    assert file_stamp(str(file)) != before
+    assert file_stamp(b"bytes") is None
