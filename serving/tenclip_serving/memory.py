@@ -35,6 +35,8 @@ except (ImportError, AttributeError):  # not Linux
 _MIB = 1 << 20
 # Of memory that waits for its next use, for each worker: ten clips of 16x112x112 are 6 MiB, of 32x128x128 15 MiB.
 _KEPT_BYTES = 32 * _MIB
+# More than one, for clips wait for the runtime while the worker decodes the next video. Each has two descriptors.
+KEPT_SEGMENTS = 4
 
 
 def create(size: int) -> int | None:
@@ -135,7 +137,8 @@ class Segments:
 
 def _keep(free: deque[Segment], segment: Segment) -> None:
     # Called wherever the last view dies, in any thread: nothing here may wait for a lock.
-    if sum(other.size for other in tuple(free)) + segment.size <= _KEPT_BYTES:
+    kept = tuple(free)
+    if len(kept) < KEPT_SEGMENTS and sum(other.size for other in kept) + segment.size <= _KEPT_BYTES:
         free.append(segment)
 
 

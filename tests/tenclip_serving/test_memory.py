@@ -74,6 +74,19 @@ def test_memory_that_is_too_small_makes_room_for_larger() -> None:
     assert num_mappings() == before
 
 
+def test_few_are_kept() -> None:
+    segments, before = memory.Segments(), num_mappings()
+    views = []
+    for _ in range(9):
+        segment = segments.take(10)
+        assert segment is not None
+        views.append(segments.lend(segment, (10,)))
+    del segment
+    views.clear()
+    gc.collect()
+    assert num_mappings() == before + memory.KEPT_SEGMENTS
+
+
 def test_little_is_kept_and_nothing_after_the_worker() -> None:
     segments, before = memory.Segments(), num_mappings()
     views = []
