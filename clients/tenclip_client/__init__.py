@@ -44,6 +44,7 @@ from tenclip_api.errors import (
 )
 from tenclip_client._aio import AsyncClient
 from tenclip_client._client import Client
+from tenclip_client._security import token_from_file
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClassScore,
@@ -71,6 +72,7 @@ __all__ = [
     "Client",
     "AsyncClient",
     "ServerPath",
+    "token_from_file",
     "VideoSource",
     "ClipMode",
     "USE_CLIENT_DEFAULT",

@@ -70,7 +70,14 @@ def _load(file: Path | None, flags: dict[str, Any]) -> Loaded[ServerConfig]:
     try:
         return load_settings(ServerConfig, file=file, environment=os.environ, others=OTHER_VARIABLES, flags=flags)
     except ValueError as err:
-        raise InvalidRequest(str(err)) from err
+        raise InvalidRequest(f"{err}{_whose_variables()}") from err
+
+
+def _whose_variables() -> str:
+    """A hint, where an orchestrator has set variables in our name: `TENCLIP_PORT=tcp://10.0.0.1:7411` and more."""
+    if any(v.startswith("tcp://") for k, v in os.environ.items() if k.startswith("TENCLIP_")):
+        return "; Kubernetes sets such for a Service named tenclip, unless the pod has enableServiceLinks: false"
+    return ""
 
 
 def _announce(server: Server) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 import grpc
 
 from tenclip_api.errors import MissingDependency
-from tenclip_serving.logs import REQUEST_ID, TRACE_ID
+from tenclip_serving.logs import REQUEST_ID, TRACE_ID, log
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -32,6 +34,7 @@ _OFF: AbstractContextManager[Any] = nullcontext()
 _UNTRACED = ("/grpc.health.", "/grpc.reflection.")
 # Codes that are a server's fault; the others are the caller's, and no error of this span (OpenTelemetry's rule).
 _OUR_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+_LAST_SECONDS = 3.0
 _NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
 
 
@@ -59,8 +62,12 @@ class Tracing:
         self.interceptor = TracingInterceptor(self._tracer)
 
     async def close(self) -> None:
-        """Sends what is left, as long as OpenTelemetry's own time limits allow."""
-        await asyncio.to_thread(self._provider.shutdown)
+        """Sends what is left, and gives up soon: a collector that is gone must not hold the server for its retries."""
+        sending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        sending.start()
+        await asyncio.to_thread(sending.join, _LAST_SECONDS)
+        if sending.is_alive():
+            log(logging.WARNING, "the last traces could not be sent in time", seconds=_LAST_SECONDS)
 
 
 def _provider() -> TracerProvider:
@@ -71,7 +78,7 @@ def _provider() -> TracerProvider:
 
     # What is in the environment wins over this name.
     resource = Resource({"service.name": "tenclip"}).merge(_resource_of_environment())
-    provider = TracerProvider(resource=resource)
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     return provider
 

@@ -241,6 +241,11 @@ def test_serve_prints_its_settings_and_where_they_come_from(tmp_path: Path) -> N
         ([], {}, "error: directory is not set: use DIR, TENCLIP_DIRECTORY or a file\n"),
         (["{here}"], {"TENCLIP_MAX_CLIP": "3"}, "error: TENCLIP_MAX_CLIP is set, and no setting is called so; did"),
         (["{here}"], {"TENCLIP_PORT": "tcp://1.2.3.4:5"}, "error: TENCLIP_PORT must be a whole number, got 'tcp:"),
+        (
+            ["{here}"],
+            {"TENCLIP_PORT_7411_TCP": "tcp://1.2.3.4:5"},
+            "error: TENCLIP_PORT_7411_TCP is set, and no",
+        ),
         (["{here}", "--port", "70000"], {}, "error: --port: port must be from 0 to 65535, got 70000\n"),
         (["{here}", "--config", "none.toml"], {}, "error: cannot read none.toml: No such file or directory\n"),
     ],
@@ -252,6 +257,7 @@ def test_serve_refuses_in_one_line(
     assert done.returncode == 1
     assert done.stderr.startswith(says)
     assert done.stderr.count("\n") == 1
+    assert ("enableServiceLinks" in done.stderr) == any(v.startswith("tcp:") for v in environment.values())
 
 
 def test_a_server_takes_its_settings_from_all_three(one_model: Path, tmp_path: Path) -> None:
