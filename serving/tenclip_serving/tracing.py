@@ -12,7 +12,7 @@ import inspect
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
@@ -125,8 +125,9 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(request: Any, context: Context) -> AsyncIterator[Any]:
             with self._span(path, sent, context):
-                async for answer in handler(request, context):
-                    yield answer
+                async with aclosing(handler(request, context)) as answers:
+                    async for answer in answers:
+                        yield answer
 
         return call
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest, PermissionDenied, Unauthenticated
@@ -75,6 +75,7 @@ def test_what_a_caller_may_not(file: Path) -> None:
         Tokens(file).check(f"Bearer {ALICE}", "manage", "Load")
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(codec="utf-8")))
 def test_no_text_but_the_token_gets_in(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
     path = tmp_path_factory.getbasetemp() / "tokens-hypothesis.toml"

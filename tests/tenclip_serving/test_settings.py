@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 import pytest
 import typer
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -170,6 +171,7 @@ def test_a_field_of_another_type_is_a_bug_of_ours() -> None:
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=20)
 
 
+@hypothesis_settings(deadline=None)
 @given(
     count=st.integers(0, 9),
     share=st.floats(min_value=1e-300, max_value=1e300),

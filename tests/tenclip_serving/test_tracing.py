@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,12 @@ import grpc
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from tenclip_client import Client, InvalidRequest, NotAVideo, Unauthenticated
-from tenclip_serving.tracing import stage
+from tenclip_serving.tracing import Tracing, stage
 
 from .helpers import running_server, stop
 
@@ -105,6 +109,47 @@ def test_requests_and_their_stages_arrive_in_the_callers_trace(
     assert {(r["service.name"], r["deployment.environment"]) for r in collector.resources} == {("tenclip", "test")}
     everything = "".join(map(str, collector.spans)) + log
     assert TOKEN not in everything
+
+
+def test_streams_are_traced_and_closed_with_their_caller() -> None:
+    exporter, ended = InMemorySpanExporter(), asyncio.Event()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+
+    async def count(request: bytes, context: Any) -> AsyncIterator[bytes]:
+        try:
+            for i in range(3 if request == b"three" else 10**9):
+                with stage("infer"):
+                    yield str(i).encode()
+                await asyncio.sleep(0)
+        finally:
+            ended.set()
+
+    async def test() -> None:
+        server = grpc.aio.server(interceptors=[Tracing(provider).interceptor])
+        handlers: Any = {"Count": grpc.unary_stream_rpc_method_handler(count)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tests.Counter", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                method: Any = channel.unary_stream("/tests.Counter/Count")
+                assert [answer async for answer in method(b"three")] == [b"0", b"1", b"2"]
+                ended.clear()
+                endless = method(b"")
+                assert await endless.read() == b"0"
+                endless.cancel()
+                await asyncio.wait_for(ended.wait(), 60)
+        finally:
+            await server.stop(None)
+
+    asyncio.run(test())
+    spans = [s for s in exporter.get_finished_spans() if s.name == "tests.Counter/Count"]
+    assert [dict(s.attributes or {})["rpc.grpc.status_code"] for s in spans] == [0, 1]
+    first = spans[0].context
+    assert first is not None
+    children = [s for s in exporter.get_finished_spans() if s.parent and s.parent.span_id == first.span_id]
+    assert [s.name for s in children] == ["infer"] * 3
 
 
 def test_a_collector_that_is_not_there_harms_nobody(one_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
