@@ -133,39 +133,40 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def _span(self, path: str, sent: Mapping[str, str], context: Context) -> Iterator[None]:
+        from opentelemetry import context as trace_context
         from opentelemetry import propagate
-        from opentelemetry.trace import SpanKind, Status, StatusCode
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
         service, _, method = path.removeprefix("/").partition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
-        with self._tracer.start_as_current_span(
+        span = self._tracer.start_span(
             f"{service}/{method}",
             context=propagate.extract(sent),
             kind=SpanKind.SERVER,
-            attributes=attributes,
-            # An abort is an exception, too, and no surprise: its status says all.
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
-            TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
-            _TRACER.set(self._tracer)
-            fallback = "OK"
-            try:
-                yield
-            except asyncio.CancelledError:
-                fallback = "CANCELLED"
-                raise
-            except Exception:
-                fallback = "UNKNOWN"
-                raise
-            finally:
-                code = _code(context)
-                code = fallback if code == "OK" else code
-                span.set_attribute("rpc.grpc.status_code", _number(code))
-                if request_id := REQUEST_ID.get():
-                    span.set_attribute("tenclip.request_id", request_id)
-                if code in _OUR_FAULT:
-                    span.set_status(Status(StatusCode.ERROR, code))
+            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+        )
+        # Never detached: the context is this RPC's own and ends with it, and a stream whose caller hangs up may be
+        # closed from another one, where it could not be.
+        trace_context.attach(set_span_in_context(span))
+        TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
+        _TRACER.set(self._tracer)
+        fallback = "OK"
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            fallback = "CANCELLED"
+            raise
+        except Exception:  # an abort is one, too: then the context has its status
+            fallback = "UNKNOWN"
+            raise
+        finally:
+            code = _code(context)
+            code = fallback if code == "OK" else code
+            span.set_attribute("rpc.grpc.status_code", _number(code))
+            if request_id := REQUEST_ID.get():
+                span.set_attribute("tenclip.request_id", request_id)
+            if code in _OUR_FAULT:
+                span.set_status(Status(StatusCode.ERROR, code))
+            span.end()
 
 
 def _code(context: Context) -> str:

@@ -111,7 +111,7 @@ def test_requests_and_their_stages_arrive_in_the_callers_trace(
     assert TOKEN not in everything
 
 
-def test_streams_are_traced_and_closed_with_their_caller() -> None:
+def test_streams_are_traced_and_closed_with_their_caller(caplog: pytest.LogCaptureFixture) -> None:
     exporter, ended = InMemorySpanExporter(), asyncio.Event()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -120,8 +120,8 @@ def test_streams_are_traced_and_closed_with_their_caller() -> None:
         try:
             for i in range(3 if request == b"three" else 10**9):
                 with stage("infer"):
-                    yield str(i).encode()
-                await asyncio.sleep(0)
+                    await asyncio.sleep(0)
+                yield str(i).encode()
         finally:
             ended.set()
 
@@ -150,6 +150,7 @@ def test_streams_are_traced_and_closed_with_their_caller() -> None:
     assert first is not None
     children = [s for s in exporter.get_finished_spans() if s.parent and s.parent.span_id == first.span_id]
     assert [s.name for s in children] == ["infer"] * 3
+    assert "detach" not in caplog.text
 
 
 def test_a_collector_that_is_not_there_harms_nobody(one_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
