@@ -99,11 +99,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         answer = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         wrap = self._wrap_stream if handler.response_streaming else self._wrap
-        open_ended = handler.request_streaming and handler.response_streaming
-        call = wrap(answer, handler.request_deserializer, method=method, open_ended=open_ended)
+        call = wrap(answer, handler.request_deserializer, method=method)
         return cast(MethodHandler, make(call, None, handler.response_serializer))
 
-    def _wrap(self, handler: Handler, parse: Parse, *, method: str, open_ended: bool) -> Handler:
+    def _wrap(self, handler: Handler, parse: Parse, *, method: str) -> Handler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
             async with self._observed(context, method) as seen:
                 with self.in_flight():
@@ -111,10 +110,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str, open_ended: bool) -> StreamHandler:
+    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str) -> StreamHandler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> AsyncGenerator[Any, None]:
             async with self._observed(context, method) as seen:
-                with nullcontext() if open_ended else self.in_flight():
+                with self.in_flight() if isinstance(raw, bytes) else nullcontext():
                     async with aclosing(handler(self._parsed(raw, parse, seen), context)) as answers:
                         async for answer in answers:
                             yield answer

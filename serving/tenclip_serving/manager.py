@@ -28,6 +28,9 @@ from tenclip_serving.repository import (
     version_key,
 )
 
+# A graph is compiled in less, mostly; TensorRT and network file systems take minutes.
+CLOSE_SECONDS = 2.0
+
 BundleLoader = Callable[[Path], ServedModel | FailedBundle]
 Listener = Callable[[Repository], Awaitable[None]]
 
@@ -73,13 +76,18 @@ class ModelManager:
         if self._config.watch_seconds > 0:
             self._watcher = asyncio.create_task(self._watch())
 
-    async def close(self) -> None:
-        """No more changes. Returns when a load that runs has ended."""
+    async def close(self) -> bool:
+        """No more changes. False when a load still runs after CLOSE_SECONDS: nothing can interrupt it."""
         tasks = [*self._orders, *([] if self._watcher is None else [self._watcher])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.get_running_loop().run_in_executor(None, partial(self._thread.shutdown, cancel_futures=True))
+        loop = asyncio.get_running_loop()
+        closing = loop.run_in_executor(None, partial(self._thread.shutdown, cancel_futures=True))
+        _, running = await asyncio.wait([closing], timeout=CLOSE_SECONDS)
+        if running:
+            log(logging.WARNING, "a model is still being loaded; not waited for")
+        return not running
 
     async def load(self, name: str, version: str = "") -> Changes:
         """Load what is on disk, or load it again; an empty version means every one that is there.

@@ -77,18 +77,22 @@ class Server:
             await self.stop(grace=0)
             raise
 
-    async def stop(self, *, grace: float) -> None:
-        """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running."""
+    async def stop(self, *, grace: float) -> bool:
+        """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running.
+
+        False when something is: a model that is being loaded, which only the end of the process interrupts.
+        """
         self._stopping = True
         await self._health.stop()
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
-        await self.manager.close()
+        ended = await self.manager.close()
         await self.engine.close()
         if self._tracing is not None:
             await self._tracing.close()
         if self._metrics is not None:
             await asyncio.get_running_loop().run_in_executor(None, self._metrics.close)
+        return ended
 
     async def _stop_grpc(self, server: grpc.aio.Server, grace: float) -> None:
         stopping = asyncio.create_task(server.stop(grace))  # from now on it accepts nothing
@@ -200,8 +204,12 @@ async def run_server(
     await server.start()
     on_ready(server)
     await stopping.wait()
-    await server.stop(grace=config.shutdown_grace_seconds)
+    ended = await server.stop(grace=config.shutdown_grace_seconds)
     log(logging.INFO, "stopped")
+    if not ended:
+        # Python would wait for the thread that loads.
+        logging.shutdown()
+        os._exit(0)
 
 
 def _tls(config: ServerConfig, metrics: Metrics) -> ServerTls | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import queue
 import shutil
 import threading
@@ -16,7 +17,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tenclip_api.errors import ModelError, ModelNotFound, PermissionDenied
+from tenclip_api.errors import DeadlineExceeded, ModelError, ModelNotFound, PermissionDenied
 from tenclip_api.inference import open_inference_pb2 as inference
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_client import AsyncClient, Client, ModelChanges, ServerPath
@@ -223,3 +224,16 @@ def test_a_stream_that_is_open_and_idle_does_not_hold_a_stopping_server(root: Pa
         assert stop(server.process) == 0
         with pytest.raises(grpc.RpcError):
             next(stream)
+
+
+def test_a_load_that_never_ends_does_not_hold_a_stopping_server(root: Path) -> None:
+    """A bundle on a file system that hangs: here a pipe that nobody writes to. The old copy serves on meanwhile."""
+    arguments = ["--runtime", "onnxruntime", "--allow-manage", "--shutdown-grace-seconds", "0.5"]
+    with running_server(root, *arguments) as server, Client(server.address) as client:
+        (root / "tiny" / "1" / "labels.txt").unlink()
+        os.mkfifo(root / "tiny" / "1" / "labels.txt")
+        with pytest.raises(DeadlineExceeded):
+            client.load_model("tiny", timeout=1)
+        assert client.get_model("tiny").state == "READY"
+        assert stop(server.process) == 0
+        assert "a model is still being loaded; not waited for" in server.log
