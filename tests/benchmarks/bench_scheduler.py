@@ -63,8 +63,7 @@ def main(argv: list[str]) -> dict[str, Any]:
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = create_model("r2plus1d_10", num_classes=400, width=16, num_frames=SPEC.num_frames, crop=SPEC.crop)
-        export_bundle(model.eval(), SPEC, root / "models", name="net", runtimes=("openvino",))
+        write_model(root / "models")
         make_video(root / "short.mp4", num_frames=100, size=(320, 240))
         make_video(root / "long.mp4", num_frames=8 * LONG_CLIPS, size=(320, 240))
         arguments = ("--allow-root", folder, "--max-active", "4", "--max-queue", "4", "--log-format", "json")
@@ -72,6 +71,12 @@ def main(argv: list[str]) -> dict[str, Any]:
             results = asyncio.run(measure(server.address, options.seconds))
     show(results)
     return results
+
+
+def write_model(folder: Path) -> None:
+    """A network that takes a few milliseconds a clip."""
+    model = create_model("r2plus1d_10", num_classes=400, width=16, num_frames=SPEC.num_frames, crop=SPEC.crop)
+    export_bundle(model.eval(), SPEC, folder, name="net", runtimes=("openvino",))
 
 
 async def measure(address: str, seconds: float) -> dict[str, Any]:
@@ -141,25 +146,29 @@ async def long_ones(stub: VideoRecognitionAsyncStub) -> AsyncIterator[None]:
             await task
 
 
-async def closed_loop(stub: VideoRecognitionAsyncStub, seconds: float, *, clients: int) -> Calls:
+async def closed_loop(
+    stub: VideoRecognitionAsyncStub, seconds: float, *, clients: int, request: pb.PredictRequest | None = None
+) -> Calls:
     """What the server can do: clients that ask again as soon as they are answered."""
     calls, end = Calls(), time.perf_counter() + seconds
 
     async def client() -> None:
         while time.perf_counter() < end:
-            await ask(stub, calls, short())
+            await ask(stub, calls, request or short())
 
     await asyncio.gather(*(client() for _ in range(clients)))
     return calls
 
 
-async def open_loop(stub: VideoRecognitionAsyncStub, seconds: float, *, per_second: float) -> Calls:
+async def open_loop(
+    stub: VideoRecognitionAsyncStub, seconds: float, *, per_second: float, request: pb.PredictRequest | None = None
+) -> Calls:
     """Requests at a steady rate, whatever happens to those before."""
     calls, tasks = Calls(), []
     started = time.perf_counter()
     for i in range(int(seconds * per_second)):
         await asyncio.sleep(max(0.0, started + i / per_second - time.perf_counter()))
-        tasks.append(asyncio.create_task(ask(stub, calls, short())))
+        tasks.append(asyncio.create_task(ask(stub, calls, request or short())))
     await asyncio.gather(*tasks)
     return calls
 

@@ -110,6 +110,22 @@ def test_predict_is_what_numpy_says(server: ServerProcess, videos: Path, inline:
     assert {t.stage for t in response.provenance.timings} == {"decode", "queue", "infer", "aggregate"}
 
 
+def test_a_large_answer_is_the_same_as_small_ones(server: ServerProcess) -> None:
+    """Large ones are built on another thread."""
+    fields: dict[str, Any] = {"path": "bar.mp4", "include_features": True, "include_clip_scores": True}
+    large = predict(server, clips=pb.ClipSelection(num_clips=60), **fields)
+    assert [clip.clip.index for clip in large.clips] == list(range(60))
+    assert len(large.features.clips) == 60
+    assert large.provenance.request_id
+    small = predict(server, clips=pb.ClipSelection(num_clips=1), **fields)
+    np.testing.assert_allclose(large.features.clips[0].values, small.features.clips[0].values, rtol=1e-6)
+    with server.stub() as stub:
+        request = pb.ExtractFeaturesRequest(
+            model=TINY, video=pb.Video(path="bar.mp4"), clips=pb.ClipSelection(num_clips=60)
+        )
+        assert stub.ExtractFeatures(request, timeout=30).features == large.features
+
+
 def test_extract_features_is_the_same_pass(server: ServerProcess) -> None:
     with server.stub() as stub:
         request = pb.ExtractFeaturesRequest(model=TINY, video=pb.Video(path="colors.mp4"))
