@@ -25,12 +25,16 @@ from tenclip_api.errors import Overloaded, VideoTooLarge
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
-# Why a request is refused: so many are in already; no room for its bytes now; no room for its bytes ever.
-REFUSALS = ("queue_full", "no_bytes", "too_large")
+# Why a request is refused: so many are in already; no room for its bytes now; no room for its bytes ever; its deadline
+# would come before its turn.
+REFUSALS = ("queue_full", "no_bytes", "too_large", "no_time")
 # A request whose clips do not fit yet may be passed by smaller ones so often; then they wait behind it.
 MAX_PASSED = 16
 # Of retry advice, in seconds: what a client is told before anything was measured, and the range of what it is told.
 _FIRST_GUESS, _SOONEST, _LATEST = 1.0, 0.1, 60.0
+# A request is let in to wait when it should be done in this share of its time: guesses are off, and a queue of requests
+# that end just too late is all work for nothing.
+_TIME_SHARE = 0.8
 # Share of the newest measurement in the running mean of seconds for one request.
 _NEWEST = 0.2
 
@@ -92,14 +96,24 @@ class Admission:
         self._check_room(num_bytes)
 
     @asynccontextmanager
-    async def admit(self, num_bytes: int = 0, *, name: str = "") -> AsyncIterator[Ticket]:
-        """A ticket for a request of so many encoded bytes. Raises Overloaded or VideoTooLarge at once."""
+    async def admit(
+        self, num_bytes: int = 0, *, name: str = "", seconds_left: float | None = None
+    ) -> AsyncIterator[Ticket]:
+        """A ticket for a request of so many encoded bytes. Raises Overloaded or VideoTooLarge at once.
+
+        seconds_left: till the caller's deadline, where that is known.
+        """
         self.check(num_bytes, name=name)
+        if seconds_left is not None:
+            self._check_time(seconds_left)
         ticket = Ticket(self, name)
         self._admitted += 1
         try:
             ticket._set("encoded", num_bytes)
             yield ticket
+        except asyncio.CancelledError:
+            ticket._given_up = True
+            raise
         finally:
             ticket._leave()
             self._admitted -= 1
@@ -109,6 +123,21 @@ class Admission:
         free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
         if num_bytes > free:
             raise self._refuse("no_bytes", f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free")
+
+    def _check_time(self, seconds_left: float) -> None:
+        """Refuse who would have to wait and, by how long others took, not be done in time.
+
+        Let in, it would take the place of one that could: under ten times too much work with deadlines, a queue that
+        is longer than these is full of requests which are half done when they end, and half of the work is lost.
+        Who need not wait is always let in, so that what is known of the time stays fresh.
+        """
+        if self._admitted < self.max_active:
+            return
+        seconds = self._service.expected_for(self._admitted + 1)
+        if seconds is not None and seconds > _TIME_SHARE * seconds_left:
+            raise self._refuse(
+                "no_time", f"it would be done in about {seconds:.1f} s, later than in {seconds_left:.1f} s"
+            )
 
     def _refuse(self, reason: str, why: str) -> Overloaded:
         self._on_refusal(reason)
@@ -143,6 +172,7 @@ class Ticket:
         self._held: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._turn: asyncio.Future[None] | None = None
         self._active = False
+        self._given_up = False
         self.wanted = 0
         self.times_passed = 0
 
@@ -204,7 +234,7 @@ class Ticket:
         if self._active:
             self._active = False
             self._admission._active -= 1
-            self._admission._service.finished()
+            self._admission._service.finished(given_up=self._given_up)
 
     def _set(self, kind: Kind, num_bytes: int) -> None:
         admission = self._admission
@@ -227,11 +257,18 @@ class _ServiceTime:
             self._since = self._clock()
         self._active += 1
 
-    def finished(self) -> None:
+    def finished(self, *, given_up: bool) -> None:
+        """given_up: cancelled, or too late. Its time counts as that of the next one that is finished."""
+        self._active -= 1
+        if given_up:
+            return
         now = self._clock()
         seconds, self._since = now - self._since, now
-        self._active -= 1
         self._mean = seconds if self._mean is None else self._mean + _NEWEST * (seconds - self._mean)
+
+    def expected_for(self, num_requests: int) -> float | None:
+        """Seconds until so many more are finished; None when none ever was."""
+        return None if self._mean is None else self._mean * num_requests
 
     def seconds_for(self, num_requests: int) -> float:
         mean = _FIRST_GUESS if self._mean is None else self._mean

@@ -98,7 +98,9 @@ class Engine:
                 deadline = time.monotonic() + seconds
                 if ticket is not None:
                     return await self._counted(request, ticket, deadline, on_clip)
-                async with self.admission.admit(len(request.data or b""), name=request.source) as own_ticket:
+                async with self.admission.admit(
+                    len(request.data or b""), name=request.source, seconds_left=seconds
+                ) as own_ticket:
                     return await self._counted(request, own_ticket, deadline, on_clip)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
@@ -134,7 +136,10 @@ class Engine:
         seconds = allowed if seconds_left is None else min(allowed, seconds_left)
         key = (model.name, model.version)
         try:
-            async with asyncio.timeout(seconds), self.admission.admit(clips.nbytes, name=model.name) as ticket:
+            async with (
+                asyncio.timeout(seconds),
+                self.admission.admit(clips.nbytes, name=model.name, seconds_left=seconds) as ticket,
+            ):
                 try:
                     await ticket.begin(0)  # they are here already, and charged
                     left = seconds - (time.perf_counter() - arrived)

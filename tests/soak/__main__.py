@@ -1,7 +1,7 @@
 """Run all long proofs, or those named: `python -m tests.soak fuzz_videos worker_kills`.
 
 Each is a module with `main(argv) -> dict`, which prints its table and returns what the JSON keeps; "passed" in it says
-whether the proof holds. Short forms of them run with the tests.
+whether the proof holds, and "summary" is its line in docs/soak.md. Short forms of them run with the tests.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.machine import describe_machine
+from tests.soak._table import Row, read_table, write_table
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "results"
+TABLE = HERE.parent.parent / "docs" / "soak.md"
 
 
 def main(names: list[str]) -> int:
@@ -36,8 +38,12 @@ def main(names: list[str]) -> int:
         found = importlib.import_module(f"tests.soak.{name}").main([])
         results[name] = {"machine": machine, "when": when, **found}
         out.write_text(json.dumps(results, indent=2) + "\n")
+        row = Row(
+            proof=name, passed=found["passed"], when=when.partition("T")[0], summary=found["summary"], machine=machine
+        )
+        write_table(TABLE, {**read_table(TABLE), name: row})
     failed = [name for name in names or available if not results[name]["passed"]]
-    print(f"written to {out}")
+    print(f"written to {out} and {TABLE}")
     print(f"FAILED: {', '.join(failed)}" if failed else "all passed")
     return 1 if failed else 0
 

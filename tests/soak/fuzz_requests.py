@@ -86,6 +86,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "passed": not self.failures,
+            "summary": f"{self.outcomes.total()} damaged messages to {len(self.methods)} methods: "
+            f"{len(self.failures)} crashes, hangs or INTERNAL without an id; slowest {self.slowest_seconds:.1f} s",
             "cases": self.outcomes.total(),
             "outcomes": dict(self.outcomes.most_common()),
             "methods": dict(self.methods.most_common()),

@@ -90,6 +90,9 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "passed": self.passed,
+            "summary": f"{self.outcomes.total()} damaged videos: {len(self.failures)} that were neither decoded nor "
+            f"refused by name; {self.outcomes['decoded']} decoded; {self.restarts.total()} workers replaced; slowest "
+            f"{self.slowest_seconds:.1f} s",
             "cases": self.outcomes.total(),
             "outcomes": dict(self.outcomes.most_common()),
             "worker_restarts": dict(self.restarts),

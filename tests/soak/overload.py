@@ -114,7 +114,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     )
     for failure in report.failures:
         Console().print(f"FAILED: {failure}", style="red")
-    return {"passed": not report.failures, **asdict(report)}
+    summary = (
+        f"{OVERLOAD} times {report.capacity_per_second:.1f} requests/s for {report.seconds:.0f} s: "
+        + ", ".join(f"{count} {status}" for status, count in report.answers.items())
+        + f"; 99% of refusals within {1000 * report.refusal_p99_seconds:.0f} ms; {report.accepted_share:.0%} of the "
+        f"throughput kept; resident memory {report.memory_growth_mb:+.0f} MB"
+    )
+    return {"passed": not report.failures, "summary": summary, **asdict(report)}
 
 
 if __name__ == "__main__":

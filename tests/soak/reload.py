@@ -51,6 +51,9 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "passed": not self.failures,
+            "summary": f"{self.rounds} rounds of reloads under load: "
+            + ", ".join(f"{count} {answer}" for answer, count in self.answers.most_common())
+            + f"; resident {self.middle_mb:.0f} MB in the middle, {self.end_mb:.0f} MB at the end",
             "rounds": self.rounds,
             "answers": dict(self.answers.most_common()),
             "middle_mb": round(self.middle_mb, 1),

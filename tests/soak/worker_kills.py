@@ -42,6 +42,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "passed": not self.failures,
+            "summary": f"{self.kills} decode workers killed under {CLIENTS} clients: "
+            + ", ".join(f"{count} {answer}" for answer, count in self.answers.most_common()),
             "kills": self.kills,
             "answers": dict(self.answers.most_common()),
             "failures": self.failures,

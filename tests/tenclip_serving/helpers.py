@@ -194,12 +194,12 @@ def _command_line(process: psutil.Process) -> str:
 
 
 @contextlib.contextmanager
-def running_server(directory: Path, *arguments: str) -> Iterator[ServerProcess]:
+def running_server(directory: Path, *arguments: str, module: str = "tenclip_serving") -> Iterator[ServerProcess]:
     """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped whatever happens."""
     command = [
         sys.executable,
         "-m",
-        "tenclip_serving",
+        module,
         str(directory),
         "--port",
         "0",

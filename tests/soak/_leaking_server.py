@@ -1,0 +1,29 @@
+"""`tenclip serve` with a leak put in on purpose: the control of `memory`. Only proofs start it.
+
+Every message that arrives is kept for ever, as a cache without an end would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from tenclip_serving import interceptor
+from tenclip_serving.__main__ import main
+
+KEPT: list[bytes] = []
+
+
+def leak() -> None:
+    original = interceptor._parse
+
+    def keep(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
+        KEPT.append(bytes(bytearray(raw)))  # a copy of its own, as parsing makes one
+        return original(raw, parse)
+
+    interceptor._parse = keep
+
+
+if __name__ == "__main__":
+    leak()
+    main()

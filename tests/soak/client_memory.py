@@ -1,0 +1,140 @@
+"""The client's memory over many mixed requests, and a client that keeps its answers, which must fail the same check.
+
+    python -m tests.soak.client_memory [--requests 10000] [--limit-mb 1]
+
+The client is a process of its own. After the first tenth of the requests, and again after the last, it lets go of
+garbage and says what Python has allocated (tracemalloc) and what is resident. Each may grow by `--limit-mb`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ctypes
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import tracemalloc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from tests.soak._mixed import MAX_MESSAGE_MB, make_traffic, send_mixed
+from tests.tenclip_serving.helpers import make_bundle, running_server
+
+_PADDING = 16 << 10
+# gRPC lets go of a message a moment after its call has ended.
+_LET_GO_SECONDS = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Bytes from the first tenth to the end."""
+
+    allocated: int
+    resident: int
+    answers: dict[str, int]
+    unexpected: list[str]
+
+
+def measure(target: str, num_requests: int, *, leaking: bool = False) -> Run:
+    """A client process of its own against the server at `target`. Raises CalledProcessError when it fails."""
+    command = [sys.executable, "-m", "tests.soak.client_memory", "--child", target, "--requests", str(num_requests)]
+    project = Path(__file__).resolve().parents[2]
+    # One heap for all threads: which one frees what is not what is asked here.
+    environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
+    done = subprocess.run(
+        [*command, *(["--leak"] if leaking else [])],
+        cwd=project,
+        env=environment,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    return Run(**json.loads(done.stdout.splitlines()[-1]))
+
+
+async def be_the_client(target: str, num_requests: int, *, leaking: bool) -> Run:
+    """In this process. `leaking`: keeps every answer."""
+    kept: list[Any] = []
+    tracemalloc.start()
+    with tempfile.TemporaryDirectory() as folder:
+        traffic = make_traffic(Path(folder), padding=_PADDING)
+        first, before = max(num_requests // 10, 1), (0, 0)
+        keep = kept.append if leaking else _drop
+        async for done in send_mixed(target, traffic, num_requests, every=first, settle=True, keep=keep):
+            if done == first:
+                before = await _memory()
+        now = await _memory()
+    return Run(
+        allocated=now[0] - before[0],
+        resident=now[1] - before[1],
+        answers=traffic.counts(),
+        unexpected=traffic.unexpected(),
+    )
+
+
+def _drop(result: Any) -> None:
+    """A sound client."""
+
+
+async def _memory() -> tuple[int, int]:
+    """(allocated, resident) bytes, without what is garbage or free but not given back."""
+    await asyncio.sleep(_LET_GO_SECONDS)
+    gc.collect()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+    return tracemalloc.get_traced_memory()[0], psutil.Process().memory_info().rss
+
+
+def measure_both(num_requests: int) -> tuple[Run, Run]:
+    """(sound, leaking) against one server."""
+    with tempfile.TemporaryDirectory() as folder:
+        make_bundle(Path(folder))
+        with running_server(Path(folder), "--max-message-mb", str(MAX_MESSAGE_MB)) as server:
+            return measure(server.address, num_requests), measure(server.address, num_requests, leaking=True)
+
+
+def main(argv: list[str]) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="python -m tests.soak.client_memory", description=__doc__)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--limit-mb", type=float, default=1.0)
+    parser.add_argument("--child", metavar="HOST:PORT", help="be the client itself, and print what it measured")
+    parser.add_argument("--leak", action="store_true", help="of --child: keep every answer")
+    options = parser.parse_args(argv)
+    if options.child:
+        run = asyncio.run(be_the_client(options.child, options.requests, leaking=options.leak))
+        print(json.dumps(vars(run)))
+        return {"passed": True}
+    limit = options.limit_mb * 1e6
+    sound, leaking = measure_both(options.requests)
+    passed = not sound.unexpected and max(sound.allocated, sound.resident) <= limit < leaking.allocated
+    summary = (
+        f"{options.requests} mixed requests: {sound.allocated / 1e6:.3f} MB allocated by Python, "
+        f"{sound.resident / 1e6:.2f} MB resident; a client that keeps its answers: {leaking.allocated / 1e6:.1f} MB; "
+        f"limit {options.limit_mb:g} MB"
+    )
+    console = Console(highlight=False)
+    console.print(summary, markup=False)
+    for what in sound.unexpected:
+        console.print(f"FAILED {what}", markup=False)
+    return {
+        "passed": passed,
+        "summary": summary,
+        "requests": options.requests,
+        "allocated_bytes": sound.allocated,
+        "resident_bytes": sound.resident,
+        "control_allocated_bytes": leaking.allocated,
+        "answers": sound.answers,
+        "unexpected": sound.unexpected,
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(0 if main(sys.argv[1:])["passed"] else 1)
