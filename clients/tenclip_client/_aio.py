@@ -9,10 +9,13 @@ from typing import Self
 import grpc
 from grpc import aio
 
+from tenclip_api.errors import MessageTooLarge, ServerError
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client import _calls
 from tenclip_client._base import BaseClient, Timeout
 from tenclip_client._calls import Call, Result
+from tenclip_client._channel import open_channel
+from tenclip_client._errors import is_unimplemented
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
@@ -22,6 +25,7 @@ from tenclip_client._types import (
     Prediction,
     VideoFeatures,
 )
+from tenclip_client._uploads import Upload
 from tenclip_client._video import VideoSource, load_video
 
 
@@ -41,6 +45,7 @@ class AsyncClient(BaseClient):
     def _connect(self) -> None:
         # A channel of grpc.aio binds itself to the running loop, and there may be none yet.
         self._channel = None
+        self._uploads: grpc.Channel | None = None
 
     def _open_channel(self) -> aio.Channel:
         if self._credentials is None:
@@ -142,6 +147,8 @@ class AsyncClient(BaseClient):
         self._closed = True
         if self._channel is not None:
             await self._channel.close()
+        if self._uploads is not None:
+            self._uploads.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -156,12 +163,35 @@ class AsyncClient(BaseClient):
         deadline = self._deadline(timeout)
         if self._channel is None:
             self._channel = self._open_channel()
-        # A stub only names the methods of its channel; making one costs microseconds.
-        method = getattr(getattr(tenclip_pb2_grpc, f"{call.service}Stub")(self._channel), call.method)
         try:
-            response = await method(
-                call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready
-            )
+            return await self._send_once(call, deadline)
+        except MessageTooLarge:
+            upload = call.in_pieces()
+            if upload is None:
+                raise
+            try:
+                return await self._send_once(upload, deadline)
+            except ServerError as err:
+                if not is_unimplemented(err.__cause__):
+                    raise
+            raise  # a server from before there were uploads
+
+    async def _send_once(self, call: Call[Result], deadline: float | None) -> Result:
+        settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+        stub = getattr(tenclip_pb2_grpc, f"{call.service}Stub")
+        try:
+            # A stub only names the methods of its channel; making one costs microseconds.
+            if call.pieces is None:
+                assert self._channel is not None
+                response = await getattr(stub(self._channel), call.method)(call.request, **settings)
+            else:
+                method = getattr(stub(self._blocking_channel()), call.method)
+                response = await Upload(method, call, settings).wait_async()
         except grpc.RpcError as err:
             raise self._error(err, call.source, deadline) from err
         return call.parse(response)
+
+    def _blocking_channel(self) -> grpc.Channel:
+        if self._uploads is None:
+            self._uploads = open_channel(self.target, self._credentials, self._options)
+        return self._uploads

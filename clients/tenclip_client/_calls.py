@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import math
 from array import array
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar, get_args
 
 from tenclip_api.errors import InvalidRequest, ServerError
@@ -33,7 +33,7 @@ from tenclip_client._types import (
     VideoFeatures,
     VideoInfo,
 )
-from tenclip_client._video import VideoPayload
+from tenclip_client._video import Pieces, VideoPayload, pieces_of_bytes
 
 Result = TypeVar("Result")
 
@@ -50,13 +50,43 @@ _UINT32_MAX = 2**32 - 1
 
 @dataclass(frozen=True, kw_only=True)
 class Call(Generic[Result]):
-    """`method` of the service, the `request` message, how to `parse` the response, and what video it is about."""
+    """`method` of the service, the `request` message, how to `parse` the response, and what video it is about.
+
+    pieces: the video itself, where it is sent in pieces; the method is then the one for uploads.
+    """
 
     method: str
     request: Any = field(repr=False)
     parse: Callable[[Any], Result] = field(repr=False)
     source: str = ""
     service: Literal["VideoRecognition", "ModelManagement"] = "VideoRecognition"
+    pieces: Pieces | None = None
+
+    def messages(self) -> Iterator[Any]:
+        """All messages of an upload; read from the video as they are asked for."""
+        assert self.pieces is not None
+        message = _UPLOADS[self.method]
+        yield message(request=self.request, num_bytes=self.pieces.size)
+        for piece in self.pieces.read():
+            yield message(chunk=piece)
+
+    def in_pieces(self) -> Call[Result] | None:
+        """The same call for a server that does not take so large a message; None for what has no such form."""
+        upload = f"{self.method}Upload"
+        if self.pieces is not None or upload not in _UPLOADS or not self.request.video.data:
+            return None
+        data = self.request.video.data
+        request = type(self.request)()
+        request.CopyFrom(self.request)
+        request.video.ClearField("data")
+        pieces = Pieces(len(data), lambda: pieces_of_bytes(data))
+        return replace(self, method=upload, request=request, pieces=pieces)
+
+
+_UPLOADS: dict[str, Any] = {
+    "PredictUpload": pb.PredictUploadRequest,
+    "ExtractFeaturesUpload": pb.ExtractFeaturesUploadRequest,
+}
 
 
 # --- arguments -> requests ------------------------------------------------------------------------------------------
@@ -89,8 +119,7 @@ def predict_call(
         include_timeline=timeline,
         protocol=protocol or "",
     )
-    _set_video(request.video, payload)
-    return Call(method="Predict", request=request, parse=prediction, source=payload.name)
+    return _video_call("Predict", request, prediction, payload)
 
 
 def extract_features_call(
@@ -111,8 +140,7 @@ def extract_features_call(
         spatial_mode=_spatial_mode(fully_convolutional),
         protocol=protocol or "",
     )
-    _set_video(request.video, payload)
-    return Call(method="ExtractFeatures", request=request, parse=video_features, source=payload.name)
+    return _video_call("ExtractFeatures", request, video_features, payload)
 
 
 def list_models_call() -> Call[ModelList]:
@@ -185,12 +213,18 @@ def _count(what: str, value: int) -> int:
     return value
 
 
-def _set_video(message: pb.Video, payload: VideoPayload) -> None:
-    message.name = payload.name
-    if payload.path:
-        message.path = payload.path
+def _video_call(method: str, request: Any, parse: Callable[[Any], Result], payload: VideoPayload) -> Call[Result]:
+    video = request.video
+    video.name = payload.name
+    if payload.pieces is not None:
+        method += "Upload"
+    elif payload.path:
+        video.path = payload.path
+    elif payload.uri:
+        video.uri = payload.uri
     else:
-        message.data = payload.data
+        video.data = payload.data
+    return Call(method=method, request=request, parse=parse, source=payload.name, pieces=payload.pieces)
 
 
 # --- responses -> results -------------------------------------------------------------------------------------------

@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import grpc
+
 from tenclip_api.errors import InvalidRequest
 
 ChannelOptions: TypeAlias = "Sequence[tuple[str, Any]]"
@@ -15,6 +17,7 @@ DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRIES = 3
 DEFAULT_KEEPALIVE_SECONDS = 30.0
+UPLOADS = ("PredictUpload", "ExtractFeaturesUpload")
 # What gRPC resolves by itself; anything else before "://" is no gRPC address.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:")
 
@@ -46,6 +49,13 @@ def _split(target: str) -> tuple[str, str]:
         return target, str(DEFAULT_PORT)
     host, colon, port = target.rpartition(":")
     return (host, port) if colon else (target, str(DEFAULT_PORT))
+
+
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> grpc.Channel:
+    """A blocking one."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options)
+    return grpc.secure_channel(target, credentials, options)
 
 
 def channel_options(*, retries: int, keepalive_seconds: float | None, extra: ChannelOptions) -> list[tuple[str, Any]]:
@@ -93,5 +103,7 @@ def _service_config(retries: int) -> str:
     method: dict[str, Any] = {"name": [{"service": "tenclip.v1.VideoRecognition"}]}
     if retries:
         method["retryPolicy"] = policy
+    # An upload is read while it is sent: gRPC would have to keep all of it in memory to be able to repeat it.
+    names = [{"service": "tenclip.v1.VideoRecognition", "method": upload} for upload in UPLOADS]
     # A name with several addresses (a headless Kubernetes Service) is a set of equal servers: use them all.
-    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]})
+    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [{"name": names}, method]})

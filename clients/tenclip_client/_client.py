@@ -7,10 +7,13 @@ from typing import Self
 
 import grpc
 
+from tenclip_api.errors import MessageTooLarge, ServerError
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client import _calls
 from tenclip_client._base import BaseClient, Timeout
 from tenclip_client._calls import Call, Result
+from tenclip_client._channel import open_channel
+from tenclip_client._errors import is_unimplemented
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
@@ -20,6 +23,7 @@ from tenclip_client._types import (
     Prediction,
     VideoFeatures,
 )
+from tenclip_client._uploads import Upload
 from tenclip_client._video import VideoSource, load_video
 
 
@@ -37,10 +41,7 @@ class Client(BaseClient):
     """
 
     def _connect(self) -> None:
-        if self._credentials is None:
-            self._channel = grpc.insecure_channel(self.target, self._options)
-        else:
-            self._channel = grpc.secure_channel(self.target, self._credentials, self._options)
+        self._channel = open_channel(self.target, self._credentials, self._options)
         self._stubs = {
             "VideoRecognition": tenclip_pb2_grpc.VideoRecognitionStub(self._channel),
             "ModelManagement": tenclip_pb2_grpc.ModelManagementStub(self._channel),
@@ -67,7 +68,9 @@ class Client(BaseClient):
     ) -> Prediction:
         """Class scores of one video; features and the salience timeline too, from the same pass.
 
-        video: a path, the file's bytes, a file opened in binary mode, or `ServerPath("...")` for a path on the server.
+        video: a path, the file's bytes, a file opened in binary mode, `ServerPath("...")` for a path on the server, or
+            `ServerUri("https://...")` for what the server is to fetch. Files of any size: large ones are sent in
+            pieces as they are read (and, unlike others, not sent again when the server has gone meanwhile).
         model: `"name"`, `"name:version"`, or `""` where the server holds one model only.
         clips: which clips are classified. "uniform": `num_clips` evenly spaced. "center": one from the middle.
             "windows": every window, `window_step` frames apart. "salient": the `num_clips` most worth it.
@@ -170,10 +173,25 @@ class Client(BaseClient):
     def _send(self, call: Call[Result], timeout: Timeout) -> Result:
         self._check_open()
         deadline = self._deadline(timeout)
-        method = getattr(self._stubs[call.service], call.method)
         try:
-            response = method(
-                call.request, timeout=deadline, metadata=self._metadata, wait_for_ready=self._wait_for_ready
+            return self._send_once(call, deadline)
+        except MessageTooLarge:
+            upload = call.in_pieces()
+            if upload is None:
+                raise
+            try:
+                return self._send_once(upload, deadline)
+            except ServerError as err:
+                if not is_unimplemented(err.__cause__):
+                    raise
+            raise  # a server from before there were uploads
+
+    def _send_once(self, call: Call[Result], deadline: float | None) -> Result:
+        method = getattr(self._stubs[call.service], call.method)
+        settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+        try:
+            response = (
+                method(call.request, **settings) if call.pieces is None else Upload(method, call, settings).wait()
             )
         except grpc.RpcError as err:
             raise self._error(err, call.source, deadline) from err

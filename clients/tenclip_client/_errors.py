@@ -79,6 +79,11 @@ def _why_no_tls(details: str) -> str:
     return "the TLS handshake failed" if "handshake" in details.lower() else ""
 
 
+def is_unimplemented(err: object) -> bool:
+    """The server does not know the method."""
+    return isinstance(err, grpc.RpcError) and _code(err) == "UNIMPLEMENTED"
+
+
 def _code(err: grpc.RpcError) -> str:
     # Every error that a call raises is a grpc.Call too (or its asyncio twin); the base class alone promises nothing.
     code = getattr(err, "code", None)

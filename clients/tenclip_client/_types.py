@@ -29,6 +29,16 @@ class ServerPath:
         return self.path
 
 
+@dataclass(frozen=True)
+class ServerUri:
+    """A video that the server fetches itself: `https://...`, `s3://...`, `file:/...`, whichever of these it allows."""
+
+    uri: str
+
+    def __str__(self) -> str:
+        return self.uri
+
+
 class UseClientDefault:
     """The type of USE_CLIENT_DEFAULT: "as the client was told", where None already means "none"."""
 

@@ -1,20 +1,28 @@
-"""What the caller calls a video -> the bytes (or the server's path) that travel. Nothing here touches the network."""
+"""What the caller calls a video -> the bytes (or the server's path) that travel. Nothing here touches the network.
+
+A video of up to INLINE_BYTES is read whole and travels in one message; a larger one is read piece by piece while it is
+sent, so its size is no matter of this machine's memory.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
-from tenclip_api.errors import EmptyVideo, InvalidRequest, NotAFile, VideoNotFound, VideoNotReadable, VideoTooLarge
-from tenclip_client._types import ServerPath
+from tenclip_api.errors import EmptyVideo, InvalidRequest, NotAFile, VideoNotFound, VideoNotReadable
+from tenclip_client._types import ServerPath, ServerUri
 
-VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath"
+VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath | ServerUri"
 
-# A protobuf message ends at 2 GiB - 1; what else a request holds fits in a mebibyte.
-MAX_INLINE_BYTES = 2**31 - 1 - 2**20
+# Half of what a server takes in one message unless it is told otherwise.
+INLINE_BYTES = 32 << 20
+# A server may be told to take messages of one MiB.
+PIECE_BYTES = 512 << 10
 _KINDS = (
     (stat.S_ISDIR, "a directory"),
     (stat.S_ISFIFO, "a named pipe"),
@@ -25,23 +33,37 @@ _KINDS = (
 
 
 @dataclass(frozen=True)
+class Pieces:
+    """An encoded file of `size` bytes, 0 if nobody knows, that is read while it is sent.
+
+    read: from its beginning each time, unless it can be read only once. Raises VideoNotReadable, InvalidRequest.
+    """
+
+    size: int
+    read: Callable[[], Iterator[bytes]] = field(repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class VideoPayload:
-    """A video ready to send: `data`, or the server's own `path`. `name` is what to call it in messages."""
+    """A video ready to send: `data`, `pieces`, or the server's own `path` or `uri`. `name`: for messages."""
 
     name: str
     data: bytes = field(default=b"", repr=False)
     path: str = ""
+    uri: str = ""
+    pieces: Pieces | None = None
 
 
 def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
-    """Read `video`: a path, bytes, a binary file object (from where it stands to its end), or a ServerPath.
+    """`video`: a path, bytes, a binary file object (from where it stands to its end), a ServerPath or a ServerUri.
 
-    Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo, VideoTooLarge (2 GiB and more do not fit into one
-    message), and InvalidRequest for anything that is none of these.
+    Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo, and InvalidRequest for anything that is none of these.
     """
     name = None if name is None else printable(name)
     if isinstance(video, ServerPath):
         return _server_path(video, name)
+    if isinstance(video, ServerUri):
+        return _server_uri(video, name)
     if isinstance(video, str | os.PathLike):
         return _from_file(video, name)
     if isinstance(video, bytes | bytearray | memoryview):
@@ -49,7 +71,8 @@ def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
     if hasattr(video, "read"):
         return _from_file_object(video, name)
     raise InvalidRequest(
-        f"a video is a path, bytes, a file opened in binary mode, or ServerPath(...); got {type(video).__name__}"
+        "a video is a path, bytes, a file opened in binary mode, ServerPath(...) or ServerUri(...); "
+        f"got {type(video).__name__}"
     )
 
 
@@ -68,14 +91,38 @@ def _server_path(video: ServerPath, name: str | None) -> VideoPayload:
     return VideoPayload(name=name or video.path, path=video.path)
 
 
+def _server_uri(video: ServerUri, name: str | None) -> VideoPayload:
+    if "://" not in video.uri and not video.uri.startswith("file:"):
+        raise InvalidRequest(f"ServerUri {video.uri!r} is no URI; write https://..., s3://... or file:/...")
+    try:
+        video.uri.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"ServerUri {video.uri!r} is no valid UTF-8, so it cannot be sent") from None
+    return VideoPayload(name=name or video.uri.partition("?")[0], uri=video.uri)
+
+
 def _from_file(path: str | os.PathLike[str], name: str | None) -> VideoPayload:
     shown = printable(path)
+    with _reading(shown):
+        size = _size_of_file(path, shown)
+        with open(path, "rb") as file:  # whatever its size: what cannot be opened is said before anything is sent
+            if size <= INLINE_BYTES:
+                return _from_bytes(file.read(), name or shown, source=shown)
+
+    def read() -> Iterator[bytes]:
+        with _reading(shown), open(path, "rb") as file:
+            yield from _pieces_of(file)
+
+    return VideoPayload(name=name or shown, pieces=Pieces(size, read))
+
+
+@contextmanager
+def _reading(shown: str) -> Iterator[None]:
+    """Raises what the operating system says as one of ours."""
     try:
-        _check_file(path, shown)
-        with open(path, "rb") as file:
-            return _from_bytes(file.read(), name or shown, source=shown)
+        yield
     except (FileNotFoundError, NotADirectoryError):
-        hint = "; tenclip reads files, so download it first" if "://" in shown else ""
+        hint = "; download it first, or let the server do that with ServerUri(...)" if "://" in shown else ""
         raise VideoNotFound(f"{shown}: no such file{hint}", source=shown) from None
     except OSError as err:
         if err.errno == errno.ENAMETOOLONG:
@@ -83,7 +130,7 @@ def _from_file(path: str | os.PathLike[str], name: str | None) -> VideoPayload:
         raise VideoNotReadable(f"{shown}: cannot be read: {err.strerror or err}", source=shown) from err
 
 
-def _check_file(path: str | os.PathLike[str], shown: str) -> None:
+def _size_of_file(path: str | os.PathLike[str], shown: str) -> int:
     # By stat before open: opening a named pipe would wait for a writer.
     try:
         status = os.stat(path)
@@ -92,36 +139,79 @@ def _check_file(path: str | os.PathLike[str], shown: str) -> None:
     for matches, kind in _KINDS:
         if matches(status.st_mode):
             raise NotAFile(f"{shown}: is {kind}, not a video file", source=shown)
-    if status.st_size > MAX_INLINE_BYTES:
-        raise _too_large(status.st_size, shown)
+    return status.st_size
 
 
 def _from_file_object(file: BinaryIO, name: str | None) -> VideoPayload:
     own_name = getattr(file, "name", None)
     name = name or (printable(own_name) if isinstance(own_name, str | os.PathLike) else "<file>")
-    try:
-        data = file.read()
-    except (OSError, ValueError) as err:
-        raise VideoNotReadable(f"{name}: cannot be read: {err}", source=name) from err
-    if not isinstance(data, bytes | bytearray):
-        raise InvalidRequest(f"{name}: read() gave {type(data).__name__}; open it in binary mode ('rb')")
-    if not data:
+    start = _position(file)
+    head = _read(file, INLINE_BYTES + 1, name)
+    if not head:
         raise EmptyVideo(f"{name}: nothing left to read; if it was read before, seek(0) first", source=name)
-    return _from_bytes(bytes(data), name)
+    if len(head) <= INLINE_BYTES:
+        return _from_bytes(head, name)
+    if start is None:
+        return VideoPayload(name=name, pieces=Pieces(0, lambda: _rest_of(file, head, name)))
+    return VideoPayload(name=name, pieces=_pieces_from(file, start, name))
+
+
+def _pieces_from(file: BinaryIO, start: int, name: str) -> Pieces:
+    size = file.seek(0, os.SEEK_END) - start
+
+    def read() -> Iterator[bytes]:
+        file.seek(start)
+        yield from _rest_of(file, b"", name)
+
+    return Pieces(size, read)
+
+
+def _position(file: BinaryIO) -> int | None:
+    """Where it stands; None for one that cannot be set back there."""
+    try:
+        return file.tell() if file.seekable() else None
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _read(file: BinaryIO, size: int, name: str) -> bytes:
+    """So many bytes, fewer at the end only, whatever portions the file gives."""
+    parts: list[bytes] = []
+    while size > 0:
+        try:
+            data = file.read(size)
+        except (OSError, ValueError) as err:
+            raise VideoNotReadable(f"{name}: cannot be read: {err}", source=name) from err
+        if not isinstance(data, bytes | bytearray):
+            raise InvalidRequest(f"{name}: read() gave {type(data).__name__}; open it in binary mode ('rb')")
+        if not data:
+            break
+        parts.append(bytes(data))
+        size -= len(data)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _rest_of(file: BinaryIO, head: bytes, name: str) -> Iterator[bytes]:
+    yield from pieces_of_bytes(head)
+    while piece := _read(file, PIECE_BYTES, name):
+        yield piece
+
+
+def _pieces_of(file: BinaryIO) -> Iterator[bytes]:
+    while piece := file.read(PIECE_BYTES):
+        yield piece
+
+
+def pieces_of_bytes(data: bytes) -> Iterator[bytes]:
+    view = memoryview(data)
+    for first in range(0, len(data), PIECE_BYTES):
+        yield bytes(view[first : first + PIECE_BYTES])
 
 
 def _from_bytes(data: bytes, name: str, *, source: str | None = None) -> VideoPayload:
     source = source or name
     if not data:
         raise EmptyVideo(f"{source}: is empty (0 bytes)", source=source)
-    if len(data) > MAX_INLINE_BYTES:
-        raise _too_large(len(data), source)
+    if len(data) > INLINE_BYTES:
+        return VideoPayload(name=name, pieces=Pieces(len(data), lambda: pieces_of_bytes(data)))
     return VideoPayload(name=name, data=data)
-
-
-def _too_large(size: int, source: str) -> VideoTooLarge:
-    return VideoTooLarge(
-        f"{source}: {size / 2**30:.1f} GiB do not fit into one request (2 GiB); put it where the server can read it "
-        "and send ServerPath(...)",
-        source=source,
-    )

@@ -14,7 +14,7 @@ from tenclip_video.protocols import Protocol
 
 # Of Python's objects, about: one clip with its entry, one index of a frame.
 _CLIP_BYTES, _FRAME_BYTES = 600, 40
-
+_PIECE_BYTES = 1 << 20
 
 CacheKey = Hashable
 
@@ -32,16 +32,26 @@ def cache_key(request: DecodeRequest, model: ServedModel, protocol: Protocol) ->
     return content, identity, protocol, request.timeline
 
 
-def _digest(source: str | bytes) -> bytes:
+def _digest(source: str | bytes | int) -> bytes:
     if isinstance(source, bytes):
         return hashlib.sha256(source).digest()
+    if isinstance(source, int):
+        return _digest_of_descriptor(source)
     with open(source, "rb") as file:
         return hashlib.file_digest(file, "sha256").digest()
 
 
-def file_stamp(source: str | bytes) -> tuple[int, int, int] | None:
-    """Differs when a file has been changed or replaced. None for bytes, and for what is gone."""
-    if isinstance(source, bytes):
+def _digest_of_descriptor(descriptor: int) -> bytes:
+    digest, done = hashlib.sha256(), 0
+    while piece := os.pread(descriptor, _PIECE_BYTES, done):
+        digest.update(piece)
+        done += len(piece)
+    return digest.digest()
+
+
+def file_stamp(source: str | bytes | int) -> tuple[int, int, int] | None:
+    """Differs when a file has been changed or replaced. None for what nobody can change, and for what is gone."""
+    if isinstance(source, bytes | int):
         return None
     try:
         stat = os.stat(source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class ServerConfig:
     own shorter deadline goes first.
     max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.
     cache_mb: answers kept by the hash of the video, the model and the protocol; 0 keeps none.
+    max_upload_mb: MiB of one video that comes in pieces or from a URI. It waits on disk, in spool_dir, where all of
+    them take at most max_spool_mb. upload_idle_seconds: the longest that one may send nothing.
     max_active: requests that decode or run at once, 0 derives it from decode_workers. max_queue: others that may wait;
     who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
@@ -120,6 +123,17 @@ class ServerConfig:
     max_queue_mb: Annotated[
         int, Setting("Of these, most MiB of encoded videos.", lowest=1, highest=2**24, group=_LIMITS)
     ] = 512
+    spool_dir: Annotated[
+        Path | None,
+        Setting("Where uploads wait, on disk and without names; default: where temporary files are."),
+    ] = None
+    max_upload_mb: Annotated[int, Setting("Largest upload in MiB.", lowest=1, highest=2**24, group=_LIMITS)] = 4096
+    max_spool_mb: Annotated[
+        int, Setting("MiB on disk that all uploads take together.", lowest=1, highest=2**24, group=_LIMITS)
+    ] = 8192
+    upload_idle_seconds: Annotated[
+        float, Setting("Longest that an upload may send nothing.", above=0, highest=_DAY, group=_LIMITS)
+    ] = 30.0
     max_queue: Annotated[
         int, Setting("Requests that may wait; beyond, refused.", lowest=0, highest=10**6, group=_LIMITS)
     ] = 128
@@ -228,6 +242,8 @@ class ServerConfig:
         for default in self.default_versions:
             if not re.fullmatch(r"[^:]+:[^:]+", default):
                 raise ValueError(f"default_versions {default!r}: write NAME:VERSION")
+        if self.spool_dir is not None and not (self.spool_dir.is_dir() and os.access(self.spool_dir, os.W_OK)):
+            raise ValueError(f"spool_dir {self.spool_dir} is not a directory that this server can write to")
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
@@ -256,6 +272,11 @@ class ServerConfig:
 
     def _check_budget(self) -> None:
         """What one request may need must fit, or the server would wait for bytes that can never become free."""
+        if self.max_upload_mb > self.max_spool_mb:
+            raise ValueError(
+                f"max_spool_mb {self.max_spool_mb} is less than max_upload_mb {self.max_upload_mb}: the largest upload "
+                "would never fit"
+            )
         if self.max_message_mb > self.max_queue_mb:
             raise ValueError(
                 f"max_queue_mb {self.max_queue_mb} is less than max_message_mb {self.max_message_mb}: the largest "

@@ -47,9 +47,12 @@ _MAX_MESSAGE, _MAX_PAYLOAD = 1 << 28, 1 << 32
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRequest:
-    """What `read_clips` needs. `source`: a path, or the encoded file itself."""
+    """What `read_clips` needs.
 
-    source: str | bytes
+    source: a path, the encoded file itself, or, in the server only, the descriptor of one that has no path.
+    """
+
+    source: str | bytes | int
     name: str
     spec: ClipSpec
     selection: ClipSelection
@@ -162,9 +165,11 @@ def decode(
     request: DecodeRequest, *, file: BinaryIO | None = None, allocate: ClipAllocator = allocate_clips
 ) -> VideoClips:
     """`read_clips`, raising what it raises; VideoTooLarge when memory runs out. file: stands for `request.source`."""
+    source = request.source if file is None else file
+    assert not isinstance(source, int)
     try:
         return read_clips(
-            request.source if file is None else file,
+            source,
             request.spec,
             request.selection,
             crop=request.crop,

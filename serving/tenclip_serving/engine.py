@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.scheduler import ClipScheduler
 from tenclip_serving.sources import resolve_path
+from tenclip_serving.spool import Spool, SpoolFile
 from tenclip_serving.statistics import Statistics
 from tenclip_serving.tracing import stage
 from tenclip_serving.workers import DecodePool
@@ -32,11 +34,12 @@ from tenclip_video.protocols import Protocol
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Work:
-    """One request that was understood. deadline: on the monotonic clock."""
+    """One request that was understood. file: that `decode` reads, where spooled. deadline: on the monotonic clock."""
 
     model: ServedModel
     protocol: Protocol
     decode: DecodeRequest
+    file: SpoolFile | None
     ticket: Ticket
     deadline: float
     on_clip: Callable[[ClipResult], None] | None
@@ -59,6 +62,7 @@ class Engine:
             confinement=config.confinement,
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
+        self.spool = _spool(config, self.metrics)
         self.statistics = Statistics()
         self._cache = AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set)
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
@@ -70,7 +74,9 @@ class Engine:
     async def close(self) -> None:
         """Ends the decode workers and the runtime's thread."""
         await self.pool.close()
-        await asyncio.get_running_loop().run_in_executor(None, self._scheduler.close)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(None, self._scheduler.close)
+        await loop.run_in_executor(None, self.spool.close)
 
     async def recognize(
         self,
@@ -96,11 +102,7 @@ class Engine:
         try:
             async with asyncio.timeout(seconds):
                 deadline = time.monotonic() + seconds
-                if ticket is not None:
-                    return await self._counted(request, ticket, deadline, on_clip)
-                async with self.admission.admit(
-                    len(request.data or b""), name=request.source, seconds_left=seconds
-                ) as own_ticket:
+                async with self._admitted(request, ticket, seconds) as own_ticket:
                     return await self._counted(request, own_ticket, deadline, on_clip)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
@@ -178,6 +180,28 @@ class Engine:
         self.statistics.succeeded(key, seconds=seconds, num_clips=len(result.clips), timings=result.timings)
         return result
 
+    @asynccontextmanager
+    async def _admitted(
+        self, request: RecognitionRequest, ticket: Ticket | None, seconds_left: float
+    ) -> AsyncIterator[Ticket]:
+        if ticket is not None:
+            yield ticket
+            return
+        size = len(request.data or b"")
+        async with self.admission.admit(size, name=request.source, seconds_left=seconds_left) as own_ticket:
+            yield own_ticket
+
+    @asynccontextmanager
+    async def _fetched(self, request: RecognitionRequest, ticket: Ticket) -> AsyncIterator[RecognitionRequest]:
+        """The request with all of its video at hand. Raises what `SpoolFile.fill` does."""
+        upload = request.upload
+        if upload is None:
+            yield request
+            return
+        with self.spool.file(request.source, num_bytes=upload.num_bytes) as file:
+            await file.fill(upload, charge=ticket.grow)
+            yield replace(request, upload=None, file=file)
+
     async def _recognize(
         self,
         request: RecognitionRequest,
@@ -186,13 +210,26 @@ class Engine:
         on_clip: Callable[[ClipResult], None] | None,
     ) -> Recognition:
         model = self.repository.get(request.model, request.version)
+        # What is wrong with the request is said before gigabytes are taken for it.
         protocol = self._protocol(request, model)
-        with stage("fetch"):
-            decode_request = await self._decode_request(request, model, protocol)
-        work = _Work(
-            model=model, protocol=protocol, decode=decode_request, ticket=ticket, deadline=deadline, on_clip=on_clip
-        )
-        return await (self._look_up(work) if self.config.cache_mb else self._run(work))
+        async with AsyncExitStack() as held:
+            with stage("fetch"):
+                request = await held.enter_async_context(self._fetched(request, ticket))
+                decode_request = await self._decode_request(request, model, protocol)
+            work = _Work(
+                model=model,
+                protocol=protocol,
+                decode=decode_request,
+                file=request.file,
+                ticket=ticket,
+                deadline=deadline,
+                on_clip=on_clip,
+            )
+            answer = await (self._look_up(work) if self.config.cache_mb else self._run(work))
+        if request.file is None:
+            return answer
+        self.metrics.stage_seconds.labels("fetch").observe(request.file.seconds)
+        return replace(answer, timings={"fetch": request.file.seconds, **answer.timings})
 
     async def _look_up(self, work: _Work) -> Recognition:
         """The answer that was given before to the same question, or a new one."""
@@ -223,6 +260,8 @@ class Engine:
             self.metrics.count_saved(model.name, num_planned(protocol) or 0)
             raise
         ticket.decoded(video.clips.nbytes)
+        if work.file is not None:
+            work.file.close()
         with stage("infer", clips=len(video.clips), model=model.name):
             inference = await self._scheduler.run(
                 model.instances,
@@ -261,8 +300,10 @@ class Engine:
         self, request: RecognitionRequest, model: ServedModel, protocol: Protocol
     ) -> DecodeRequest:
         """Raises InvalidRequest, EmptyVideo, PathNotAllowed, VideoNotFound, NotAFile or VideoNotReadable."""
-        source: str | bytes
-        if request.path is not None:
+        source: str | bytes | int
+        if request.file is not None:
+            source = request.file.descriptor
+        elif request.path is not None:
             # A thread, because the file system may be a slow network.
             source = os.fspath(await asyncio.to_thread(resolve_path, request.path, self.config.allow_roots))
         elif request.data is not None:
@@ -293,6 +334,17 @@ class Engine:
             video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
         return video, started, time.perf_counter() - started
+
+
+def _spool(config: ServerConfig, metrics: Metrics) -> Spool:
+    return Spool(
+        directory=config.spool_dir,
+        max_bytes=config.max_spool_mb << 20,
+        max_file_bytes=config.max_upload_mb << 20,
+        idle_seconds=config.upload_idle_seconds,
+        on_bytes=metrics.spool_bytes.set,
+        on_refusal=metrics.refusals.labels("spool_full").inc,
+    )
 
 
 def _admission(config: ServerConfig, metrics: Metrics) -> Admission:

@@ -72,7 +72,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
-        """An RPC is being worked on. One whose both sides are streams says so itself: it may be open and idle."""
+        """An RPC is being worked on. One that may be open and idle, as ModelStreamInfer, says so itself."""
         self._in_flight += 1
         self._idle.clear()
         self._metrics.in_flight.set(self._in_flight)
@@ -98,8 +98,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         # INTERNAL and no id.
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         answer = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        wrap = self._wrap_stream if handler.response_streaming else self._wrap
-        call = wrap(answer, handler.request_deserializer, method=method)
+        if handler.response_streaming:
+            # Ours end by themselves: an upload, and the clips of it.
+            open_ended = handler.request_streaming and not path.startswith("/tenclip.")
+            call = self._wrap_stream(answer, handler.request_deserializer, method=method, open_ended=open_ended)
+        else:
+            call = self._wrap(answer, handler.request_deserializer, method=method)
         return cast(MethodHandler, make(call, None, handler.response_serializer))
 
     def _wrap(self, handler: Handler, parse: Parse, *, method: str) -> Handler:
@@ -110,13 +114,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str) -> StreamHandler:
-        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> AsyncGenerator[Any, None]:
+    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str, open_ended: bool) -> Handler:
+        # Not a generator: when the caller goes while an answer is written, gRPC leaves a generator where it stands,
+        # with all that it holds, until it is collected. This one is closed here and now.
+        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
             async with self._observed(context, method) as seen:
-                with self.in_flight() if isinstance(raw, bytes) else nullcontext():
+                with nullcontext() if open_ended else self.in_flight():
                     async with aclosing(handler(self._parsed(raw, parse, seen), context)) as answers:
                         async for answer in answers:
-                            yield answer
+                            await context.write(answer)
 
         return call
 
@@ -135,7 +141,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return
         except TenclipError as err:
             code, error = grpc.StatusCode[err.grpc_status], err
-        except (asyncio.CancelledError, GeneratorExit):
+        except asyncio.CancelledError:
             code = _why_cancelled(context)
             raise
         except Exception:

@@ -9,8 +9,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from tenclip_serving.admission import KINDS, REFUSALS
 
-# Stages of a request, in their order. "queue" is all of its waiting: for a decode worker and for the runtime.
-STAGES = ("decode", "queue", "infer", "aggregate")
+# Stages of a request, in their order. "fetch" is an upload or a download; "queue" is all of its waiting: for a
+# decode worker and for the runtime.
+STAGES = ("fetch", "decode", "queue", "infer", "aggregate")
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -52,8 +53,14 @@ class Metrics:
         )
         self.refusals = Counter(
             "tenclip_refusals",
-            "Requests refused at once: queue_full, no_bytes (no room in the byte budget), too_large (never any room).",
+            "Requests refused at once: queue_full, no_bytes (no room in the byte budget), too_large (never any room), "
+            "spool_full (no room on disk for an upload).",
             ["reason"],
+            registry=self.registry,
+        )
+        self.spool_bytes = Gauge(
+            "tenclip_spool_bytes",
+            "What uploads and videos of URIs take on disk, or have announced that they will.",
             registry=self.registry,
         )
         self.clips_saved = Counter(
@@ -124,7 +131,7 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in KINDS:
             self.in_flight_bytes.labels(kind)
-        for reason in REFUSALS:
+        for reason in (*REFUSALS, "spool_full"):
             self.refusals.labels(reason)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)

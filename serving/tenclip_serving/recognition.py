@@ -5,8 +5,10 @@ Letters: N clips of a video, K classes, D features.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +16,9 @@ from numpy.typing import NDArray
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
+
+if TYPE_CHECKING:
+    from tenclip_serving.spool import SpoolFile
 
 SpatialMode = Literal["pooled", "fully_convolutional"]
 
@@ -29,12 +34,26 @@ class ClipRequest:
     end_seconds: float = 0.0
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Upload:
+    """An encoded file that comes in pieces. num_bytes: of all of them; 0 where nobody knows yet."""
+
+    chunks: AsyncIterator[bytes]
+    num_bytes: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class RecognitionRequest:
-    """One video to recognise: either `data`, the encoded file itself, or `path`."""
+    """One video to recognise: `data`, the encoded file itself; or `path`, `uri` or `upload`.
+
+    `file`: what came of a URI or an upload, when all of it is there.
+    """
 
     data: bytes | None = None
     path: str | None = None
+    uri: str | None = None
+    upload: Upload | None = None
+    file: SpoolFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""
@@ -48,7 +67,20 @@ class RecognitionRequest:
         """What messages and logs call the video."""
         if self.path is not None:
             return self.path
-        return self.name or "<bytes>"
+        if self.uri is not None:
+            return without_secrets(self.uri)
+        if self.file is not None:
+            return self.file.name
+        return self.name or ("<bytes>" if self.upload is None else "<upload>")
+
+
+def without_secrets(uri: str) -> str:
+    """A URI for messages and logs: its user, password, query and fragment may hold secrets."""
+    try:
+        parts = urlsplit(uri)
+    except ValueError:
+        return "<uri>"
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 @dataclass(frozen=True, kw_only=True)

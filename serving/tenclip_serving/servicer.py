@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib.metadata
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -19,7 +19,7 @@ from tenclip_serving.aggregate import top_classes
 from tenclip_serving.engine import Engine
 from tenclip_serving.logs import REQUEST_ID
 from tenclip_serving.plans import supported_protocols
-from tenclip_serving.recognition import ClassScore, ClipRequest, Recognition, RecognitionRequest, SpatialMode
+from tenclip_serving.recognition import ClassScore, ClipRequest, Recognition, RecognitionRequest, SpatialMode, Upload
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
@@ -64,6 +64,24 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         result = await self._engine.recognize(recognition_request(request), seconds_left=context.time_remaining())
         return await _build(result, lambda: features_response(result))
 
+    async def PredictUpload(  # noqa: N802
+        self, requests: AsyncIterator[pb.PredictUploadRequest], context: Context
+    ) -> pb.PredictResponse:
+        request: pb.PredictRequest
+        request, upload = await _upload(requests)
+        asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
+        result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
+        return await _build(result, lambda: predict_response(request, result))
+
+    async def ExtractFeaturesUpload(  # noqa: N802
+        self, requests: AsyncIterator[pb.ExtractFeaturesUploadRequest], context: Context
+    ) -> pb.ExtractFeaturesResponse:
+        request: pb.ExtractFeaturesRequest
+        request, upload = await _upload(requests)
+        asked = recognition_request(request, upload=upload)
+        result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
+        return await _build(result, lambda: features_response(result))
+
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         repository = self._engine.repository
         failed = [pb.FailedModel(name=f.name, version=f.version, error=f.error) for f in repository.failed]
@@ -78,8 +96,25 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         return pb.GetModelResponse(model=model)
 
 
+async def _upload(requests: AsyncIterator[Any]) -> tuple[Any, Upload]:
+    """(request, the pieces that follow it) of either kind of upload. Raises InvalidRequest for another order."""
+    first = await anext(requests, None)
+    if first is None or first.WhichOneof("part") != "request":
+        raise InvalidRequest("the first message of an upload must be its request; the pieces of the file follow it")
+    if source := first.request.video.WhichOneof("source"):
+        raise InvalidRequest(f"the video of an upload comes in pieces, so video.{source} must not be set")
+    return first.request, Upload(chunks=_chunks(requests), num_bytes=first.num_bytes)
+
+
+async def _chunks(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
+    async for message in requests:
+        if message.WhichOneof("part") != "chunk":
+            raise InvalidRequest("after its request an upload has pieces of the file only (chunk)")
+        yield message.chunk
+
+
 def recognition_request(
-    request: pb.PredictRequest | pb.ExtractFeaturesRequest, *, timeline: bool = False
+    request: pb.PredictRequest | pb.ExtractFeaturesRequest, *, timeline: bool = False, upload: Upload | None = None
 ) -> RecognitionRequest:
     """Raises InvalidRequest for enum values that this version does not know."""
     source = request.video.WhichOneof("source")
@@ -87,6 +122,8 @@ def recognition_request(
     return RecognitionRequest(
         data=request.video.data if source == "data" else None,
         path=request.video.path if source == "path" else None,
+        uri=request.video.uri if source == "uri" else None,
+        upload=upload,
         name=request.video.name,
         model=request.model.name,
         version=request.model.version,

@@ -116,6 +116,9 @@ class DecodeWorker:
 
     def _send(self, request: DecodeRequest) -> None:
         data = b""
+        if isinstance(request.source, int):
+            self._channel.send(replace(request, source=b""), descriptor=request.source)
+            return
         if isinstance(request.source, bytes):
             data, request = request.source, replace(request, source=b"")
         shared = memory.create_from(data) if len(data) >= _WORTH_SHARING_BYTES else None
@@ -237,9 +240,16 @@ class DecodePool:
         """Decode on a worker from `acquire`.
 
         Raises what `DecodeWorker.decode` does; DecodeWorkerDied also after `timeout` seconds. When the caller is
-        cancelled the worker goes on for a moment before it is replaced.
+        cancelled the worker goes on for a moment before it is replaced. A descriptor in the request stays the caller's.
         """
+        own = None
+        if isinstance(request.source, int):
+            # The caller may give up and close its own while a thread here is about to send it.
+            own = os.dup(request.source)
+            request = replace(request, source=own)
         job = asyncio.get_running_loop().run_in_executor(self._threads, worker.decode, request)
+        if own is not None:
+            job.add_done_callback(lambda done: os.close(own))
         try:
             result = await asyncio.wait_for(asyncio.shield(job), timeout)
         except TimeoutError:

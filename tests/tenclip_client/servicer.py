@@ -49,6 +49,7 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         self.limit = limit
         self.released = threading.Event()
         self.requests: list[Any] = []
+        self.uploads: list[tuple[int, list[int]]] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.seen: Counter[bytes] = Counter()
         self.in_flight = 0
@@ -71,6 +72,22 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
                 report=REPORT,
                 provenance=provenance(request.protocol, self.version),
             )
+
+    def PredictUpload(self, messages: Iterator[pb.PredictUploadRequest], context: Context) -> pb.PredictResponse:
+        return self.Predict(self._whole(messages), context)
+
+    def ExtractFeaturesUpload(
+        self, messages: Iterator[pb.ExtractFeaturesUploadRequest], context: Context
+    ) -> pb.ExtractFeaturesResponse:
+        return self.ExtractFeatures(self._whole(messages), context)
+
+    def _whole(self, messages: Iterator[Any]) -> Any:
+        """The request of an upload with all of its pieces; `uploads` keeps (bytes announced, lengths of the pieces)."""
+        first = next(messages)
+        pieces = [message.chunk for message in messages]
+        self.uploads.append((first.num_bytes, [len(p) for p in pieces]))
+        first.request.video.data = b"".join(pieces)
+        return first.request
 
     def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         self.requests.append(request)

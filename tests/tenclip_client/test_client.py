@@ -16,6 +16,7 @@ import grpc
 import pytest
 
 from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionServicer
 from tenclip_client import (
     AsyncClient,
     Cancelled,
@@ -25,6 +26,7 @@ from tenclip_client import (
     InvalidRequest,
     MessageTooLarge,
     ModelNotFound,
+    NotAVideo,
     Overloaded,
     Prediction,
     ServerError,
@@ -34,7 +36,10 @@ from tenclip_client import (
     VersionNotFound,
     VideoFeatures,
     VideoNotFound,
+    VideoNotReadable,
+    VideoTooLarge,
 )
+from tenclip_client import _video as video
 
 from .conftest import Call
 from .servicer import CLIPS, FEATURE_DIM, FakeRecognition, serving
@@ -206,12 +211,73 @@ def test_wait_for_ready_ends_with_the_deadline(call: Call, nobody: str) -> None:
         call("predict", b"bytes", client={"target": nobody, "wait_for_ready": True}, timeout=0.2)
 
 
-def test_message_beyond_the_server_limit(call: Call) -> None:
+def test_message_beyond_the_server_limit_goes_in_pieces(call: Call) -> None:
     limit = [("grpc.max_receive_message_length", 1 << 20)]
-    with serving(FakeRecognition(), options=limit) as small:
-        with pytest.raises(MessageTooLarge, match=r"larger than max \(\d+ vs\. 1048576\)"):
-            call("predict", bytes(20 << 20), client={"target": small})
+    fake = FakeRecognition()
+    with serving(fake, options=limit) as small:
+        large = bytes(3 << 20) + b"!"
+        assert call("predict", large, client={"target": small}).top
+        assert call("extract_features", large, num_clips=2, client={"target": small}).features.dim == FEATURE_DIM
         assert call("predict", b"bytes", client={"target": small}).top
+    assert [r.video.data for r in fake.requests] == [large, large, b"bytes"]
+    assert fake.uploads == [(len(large), [512 << 10] * 6 + [1])] * 2
+
+
+def test_message_beyond_the_limit_of_a_server_without_uploads(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(FakeRecognition, "PredictUpload", VideoRecognitionServicer.PredictUpload)
+    with (
+        serving(FakeRecognition(), options=[("grpc.max_receive_message_length", 1 << 20)]) as old,
+        pytest.raises(MessageTooLarge, match=r"larger than max \(\d+ vs\. 1048576\)"),
+    ):
+        call("predict", bytes(2 << 20), client={"target": old})
+
+
+def test_large_files_are_never_read_whole(call: Call, servicer: FakeRecognition, tmp_path: Path) -> None:
+    path = tmp_path / "large.mp4"
+    path.write_bytes(b"large" + bytes(video.INLINE_BYTES))
+    assert call("predict", path, name="shown", top_k=2).top
+    (request,) = servicer.requests
+    assert request.video == pb.Video(name="shown", data=path.read_bytes())
+    assert request.top_k == 2
+    ((announced, pieces),) = servicer.uploads
+    assert announced == sum(pieces) == path.stat().st_size
+    assert max(pieces) == video.PIECE_BYTES
+
+
+def test_errors_of_an_upload_are_those_of_any_call(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video, "INLINE_BYTES", 4)
+    for order, error in ((b"raise NOT_A_VIDEO", NotAVideo), (b"status INTERNAL", ServerError), (b"busy 1", Overloaded)):
+        with pytest.raises(error):
+            call("predict", order)
+    with pytest.raises(DeadlineExceeded):
+        call("predict", b"sleep 1", timeout=0.2)
+
+
+def test_a_server_that_answers_before_the_end_of_an_upload(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FakeRecognition, messages: Any, context: grpc.ServicerContext) -> Any:
+        next(messages)
+        context.set_trailing_metadata((("tenclip-reason", "VIDEO_TOO_LARGE"),))
+        context.abort(grpc.StatusCode.INVALID_ARGUMENT, "too large")
+
+    monkeypatch.setattr(FakeRecognition, "PredictUpload", refuse)
+    with serving(FakeRecognition()) as target, pytest.raises(VideoTooLarge, match="too large"):
+        call("predict", bytes(video.INLINE_BYTES + 1), client={"target": target})
+
+
+def test_a_file_that_cannot_be_read_to_its_end(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.RawIOBase):
+        left = 3
+
+        def read(self, size: int = -1) -> bytes:
+            self.left -= 1
+            if self.left < 0:
+                raise OSError(5, "Input/output error")
+            return b"x" * size
+
+    monkeypatch.setattr(video, "INLINE_BYTES", 4)
+    with pytest.raises(VideoNotReadable, match="Input/output error"):
+        call("predict", Broken(), name="broken")
+    assert call("predict", b"good").top
 
 
 def test_large_answers_have_no_limit(call: Call) -> None:

@@ -15,12 +15,12 @@ from tenclip_client import (
     InvalidRequest,
     NotAFile,
     ServerPath,
+    ServerUri,
     VideoNotFound,
     VideoNotReadable,
-    VideoTooLarge,
 )
 from tenclip_client import _video as video_module
-from tenclip_client._video import VideoPayload, load_video, printable
+from tenclip_client._video import Pieces, VideoPayload, load_video, printable
 
 
 def test_path_as_text_and_as_path(tmp_path: Path) -> None:
@@ -123,19 +123,85 @@ def test_not_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         load_video(locked)
 
 
-def test_too_large_is_known_before_it_is_read(tmp_path: Path) -> None:
+def whole(payload: VideoPayload) -> bytes:
+    assert payload.pieces is not None
+    assert payload.data == b""
+    pieces = list(payload.pieces.read())
+    assert all(0 < len(p) <= video_module.PIECE_BYTES for p in pieces)
+    assert payload.pieces.size in (0, sum(map(len, pieces)))
+    return b"".join(pieces)
+
+
+@pytest.fixture
+def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(video_module, "INLINE_BYTES", 5)
+    monkeypatch.setattr(video_module, "PIECE_BYTES", 4)
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("size", [1, 5, 6, 8, 9, 17])
+def test_beyond_a_limit_a_video_is_read_in_pieces(tmp_path: Path, size: int) -> None:
+    data = bytes(range(1, size + 1))
+    path = tmp_path / "a.mp4"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        payloads = [load_video(path), load_video(str(path)), load_video(data), load_video(file)]
+        for payload in payloads:
+            if size <= 5:
+                assert (payload.data, payload.pieces) == (data, None)
+            else:
+                assert whole(payload) == data
+                assert whole(payload) == data  # from the beginning, as often as one likes
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_large_file_object_from_where_it_stands() -> None:
+    file = io.BytesIO(b"0123456789")
+    file.seek(2)
+    payload = load_video(file, name="f")
+    assert payload.pieces == Pieces(8, lambda: iter(()))
+    assert whole(payload) == b"23456789"
+
+
+@pytest.mark.usefixtures("small_limits")
+@pytest.mark.parametrize("size", [3, 5, 6, 30])
+def test_a_pipe_of_any_length(size: int) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "wb") as end:
+        end.write(b"x" * size)
+    with os.fdopen(reader, "rb") as pipe:
+        payload = load_video(pipe, name="stdin")
+        assert (payload.data or whole(payload)) == b"x" * size
+        assert payload.pieces is None or payload.pieces.size == 0
+
+
+@pytest.mark.usefixtures("small_limits")
+def test_a_file_that_fails_while_it_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"0123456789")
+    payload = load_video(path)
+    path.unlink()
+    with pytest.raises(VideoNotFound, match=r"a\.mp4"):
+        whole(payload)
+
+
+def test_a_file_beyond_memory_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     with path.open("wb") as file:
-        file.truncate(2**31)  # sparse: takes no space
-    with pytest.raises(VideoTooLarge, match=r"2\.0 GiB .* ServerPath"):
-        load_video(path)
+        file.truncate(1 << 40)  # sparse: takes no space
+    payload = load_video(path)
+    assert payload.pieces is not None
+    assert payload.pieces.size == 1 << 40
 
 
-def test_too_large_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(video_module, "MAX_INLINE_BYTES", 3)
-    assert load_video(b"abc").data == b"abc"
-    with pytest.raises(VideoTooLarge):
-        load_video(b"abcd")
+def test_server_uri() -> None:
+    uri = "https://media.example/a.mp4?token=secret"
+    assert load_video(ServerUri(uri)) == VideoPayload(name="https://media.example/a.mp4", uri=uri)
+    assert load_video(ServerUri("file:/videos/a.mp4"), name="a").name == "a"
+    assert str(ServerUri(uri)) == uri
+    for bad in ("", "a.mp4", "https://a/\udcff.mp4"):
+        with pytest.raises(InvalidRequest, match="ServerUri"):
+            load_video(ServerUri(bad))
 
 
 def test_names_that_are_no_utf8_can_be_sent(tmp_path: Path) -> None:

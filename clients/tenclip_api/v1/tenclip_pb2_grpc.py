@@ -44,6 +44,16 @@ class VideoRecognitionStub:
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesRequest.SerializeToString,
                 response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.FromString,
                 _registered_method=True)
+        self.PredictUpload = channel.stream_unary(
+                '/tenclip.v1.VideoRecognition/PredictUpload',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.FromString,
+                _registered_method=True)
+        self.ExtractFeaturesUpload = channel.stream_unary(
+                '/tenclip.v1.VideoRecognition/ExtractFeaturesUpload',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesUploadRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/tenclip.v1.VideoRecognition/ListModels',
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ListModelsRequest.SerializeToString,
@@ -73,6 +83,20 @@ class VideoRecognitionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PredictUpload(self, request_iterator, context):
+        """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+        source, and all others are pieces of the file, in their order, until the caller closes its side.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExtractFeaturesUpload(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -96,6 +120,16 @@ def add_VideoRecognitionServicer_to_server(servicer, server):
             'ExtractFeatures': grpc.unary_unary_rpc_method_handler(
                     servicer.ExtractFeatures,
                     request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.SerializeToString,
+            ),
+            'PredictUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.PredictUpload,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.SerializeToString,
+            ),
+            'ExtractFeaturesUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.ExtractFeaturesUpload,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesUploadRequest.FromString,
                     response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
@@ -162,6 +196,60 @@ class VideoRecognition:
             target,
             '/tenclip.v1.VideoRecognition/ExtractFeatures',
             tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tenclip.v1.VideoRecognition/PredictUpload',
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExtractFeaturesUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tenclip.v1.VideoRecognition/ExtractFeaturesUpload',
+            tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesUploadRequest.SerializeToString,
             tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.FromString,
             options,
             channel_credentials,

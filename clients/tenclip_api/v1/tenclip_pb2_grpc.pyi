@@ -40,6 +40,11 @@ class VideoRecognitionStub:
     """Class scores for one video; features and the salience timeline too, from the same decode and the same pass."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesRequest, _tenclip_pb2.ExtractFeaturesResponse]
     """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
+    PredictUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictResponse]
+    """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+    source, and all others are pieces of the file, in their order, until the caller closes its side.
+    """
+    ExtractFeaturesUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]
 
@@ -50,6 +55,11 @@ class VideoRecognitionAsyncStub(VideoRecognitionStub):
     """Class scores for one video; features and the salience timeline too, from the same decode and the same pass."""
     ExtractFeatures: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
+    PredictUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictResponse]  # type: ignore[assignment]
+    """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+    source, and all others are pieces of the file, in their order, until the caller closes its side.
+    """
+    ExtractFeaturesUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]  # type: ignore[assignment]
 
@@ -69,6 +79,23 @@ class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_tenclip_pb2.ExtractFeaturesResponse, _abc.Awaitable[_tenclip_pb2.ExtractFeaturesResponse]]:
         """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
+
+    @_abc_1.abstractmethod
+    def PredictUpload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_tenclip_pb2.PredictUploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.PredictResponse, _abc.Awaitable[_tenclip_pb2.PredictResponse]]:
+        """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+        source, and all others are pieces of the file, in their order, until the caller closes its side.
+        """
+
+    @_abc_1.abstractmethod
+    def ExtractFeaturesUpload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_tenclip_pb2.ExtractFeaturesUploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.ExtractFeaturesResponse, _abc.Awaitable[_tenclip_pb2.ExtractFeaturesResponse]]: ...
 
     @_abc_1.abstractmethod
     def ListModels(
