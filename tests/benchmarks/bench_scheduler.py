@@ -73,9 +73,9 @@ def main(argv: list[str]) -> dict[str, Any]:
     return results
 
 
-def write_model(folder: Path) -> None:
-    """A network that takes a few milliseconds a clip."""
-    model = create_model("r2plus1d_10", num_classes=400, width=16, num_frames=SPEC.num_frames, crop=SPEC.crop)
+def write_model(folder: Path, *, architecture: str = "r2plus1d_10", width: int = 16) -> None:
+    """By default a network that takes a few milliseconds a clip."""
+    model = create_model(architecture, num_classes=400, width=width, num_frames=SPEC.num_frames, crop=SPEC.crop)
     export_bundle(model.eval(), SPEC, folder, name="net", runtimes=("openvino",))
 
 
