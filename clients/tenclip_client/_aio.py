@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc import aio
@@ -19,13 +21,14 @@ from tenclip_client._errors import is_unimplemented
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
+    ClipUpdate,
     ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
     VideoFeatures,
 )
-from tenclip_client._uploads import Upload
+from tenclip_client._uploads import Upload, UploadStream
 from tenclip_client._video import VideoSource, load_video
 
 
@@ -88,6 +91,45 @@ class AsyncClient(BaseClient):
             timeline=timeline,
         )
         return await self._send(call, timeout)
+
+    async def predict_stream(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> AsyncGenerator[ClipUpdate | Prediction, None]:
+        """As `Client.predict_stream`, for `async for`. Close it (contextlib.aclosing) to leave it early."""
+        call = _calls.predict_stream_call(
+            await asyncio.to_thread(load_video, video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        async with aclosing(self._stream(call, timeout)) as updates:
+            async for update in updates:
+                yield update
 
     async def extract_features(
         self,
@@ -161,8 +203,6 @@ class AsyncClient(BaseClient):
     async def _send(self, call: Call[Result], timeout: Timeout) -> Result:
         self._check_open()
         deadline = self._deadline(timeout)
-        if self._channel is None:
-            self._channel = self._open_channel()
         try:
             return await self._send_once(call, deadline)
         except MessageTooLarge:
@@ -182,8 +222,7 @@ class AsyncClient(BaseClient):
         try:
             # A stub only names the methods of its channel; making one costs microseconds.
             if call.pieces is None:
-                assert self._channel is not None
-                response = await getattr(stub(self._channel), call.method)(call.request, **settings)
+                response = await getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
             else:
                 method = getattr(stub(self._blocking_channel()), call.method)
                 response = await Upload(method, call, settings).wait_async()
@@ -191,7 +230,50 @@ class AsyncClient(BaseClient):
             raise self._error(err, call.source, deadline) from err
         return call.parse(response)
 
+    async def _stream(self, call: Call[Result], timeout: Timeout) -> AsyncGenerator[Result, None]:
+        self._check_open()
+        deadline = self._deadline(timeout)
+        try:
+            async with aclosing(self._stream_once(call, deadline)) as results:
+                async for result in results:
+                    yield result
+        except MessageTooLarge:  # before the first answer
+            upload = call.in_pieces()
+            if upload is None:
+                raise
+            async with aclosing(self._stream_once(upload, deadline)) as results:
+                async for result in results:
+                    yield result
+
+    async def _stream_once(self, call: Call[Result], deadline: float | None) -> AsyncGenerator[Result, None]:
+        settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+        stub = getattr(tenclip_pb2_grpc, f"{call.service}Stub")
+        rpc: Any
+        if call.pieces is None:
+            rpc = responses = getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
+        else:
+            rpc = UploadStream(getattr(stub(self._blocking_channel()), call.method), call, settings)
+            responses = _in_threads(rpc)
+        try:
+            async for response in responses:
+                yield call.parse(response)
+        except grpc.RpcError as err:
+            raise self._error(err, call.source, deadline) from err
+        finally:
+            rpc.cancel()  # of no effect on one that is done
+
+    def _aio_channel(self) -> aio.Channel:
+        if self._channel is None:
+            self._channel = self._open_channel()
+        return self._channel
+
     def _blocking_channel(self) -> grpc.Channel:
         if self._uploads is None:
             self._uploads = open_channel(self.target, self._credentials, self._options)
         return self._uploads
+
+
+async def _in_threads(items: Iterator[Any]) -> AsyncIterator[Any]:
+    """Each item waited for in a thread."""
+    while (item := await asyncio.to_thread(next, items, None)) is not None:
+        yield item

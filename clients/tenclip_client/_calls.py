@@ -20,6 +20,7 @@ from tenclip_client._types import (
     ClipInfo,
     ClipMode,
     ClipPrediction,
+    ClipUpdate,
     DecodeReport,
     FailedModel,
     Features,
@@ -72,8 +73,8 @@ class Call(Generic[Result]):
 
     def in_pieces(self) -> Call[Result] | None:
         """The same call for a server that does not take so large a message; None for what has no such form."""
-        upload = f"{self.method}Upload"
-        if self.pieces is not None or upload not in _UPLOADS or not self.request.video.data:
+        upload = _AS_UPLOAD.get(self.method)
+        if upload is None or not self.request.video.data:
             return None
         data = self.request.video.data
         request = type(self.request)()
@@ -83,9 +84,16 @@ class Call(Generic[Result]):
         return replace(self, method=upload, request=request, pieces=pieces)
 
 
+# Methods whose video comes in pieces, and their messages; and those of which they are another form.
 _UPLOADS: dict[str, Any] = {
     "PredictUpload": pb.PredictUploadRequest,
+    "PredictUploadStream": pb.PredictUploadRequest,
     "ExtractFeaturesUpload": pb.ExtractFeaturesUploadRequest,
+}
+_AS_UPLOAD = {
+    "Predict": "PredictUpload",
+    "PredictStream": "PredictUploadStream",
+    "ExtractFeatures": "ExtractFeaturesUpload",
 }
 
 
@@ -120,6 +128,13 @@ def predict_call(
         protocol=protocol or "",
     )
     return _video_call("Predict", request, prediction, payload)
+
+
+def predict_stream_call(payload: VideoPayload, **arguments: Any) -> Call[ClipUpdate | Prediction]:
+    """As `predict_call`; `parse` is for each of the messages that come."""
+    call = predict_call(payload, **arguments)
+    method = "PredictStream" if payload.pieces is None else "PredictUploadStream"
+    return Call(method=method, request=call.request, parse=update, source=call.source, pieces=call.pieces)
 
 
 def extract_features_call(
@@ -217,7 +232,7 @@ def _video_call(method: str, request: Any, parse: Callable[[Any], Result], paylo
     video = request.video
     video.name = payload.name
     if payload.pieces is not None:
-        method += "Upload"
+        method = _AS_UPLOAD[method]
     elif payload.path:
         video.path = payload.path
     elif payload.uri:
@@ -241,6 +256,18 @@ def prediction(message: pb.PredictResponse) -> Prediction:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+    )
+
+
+def update(message: pb.PredictUpdate) -> ClipUpdate | Prediction:
+    if message.WhichOneof("update") == "result":
+        return prediction(message.result)
+    clip = message.clip
+    return ClipUpdate(
+        clip=ClipPrediction(clip=_clip(clip.clip.clip), top=_scores(clip.clip.top)),
+        top=_scores(clip.top),
+        num_done=clip.num_done,
+        num_clips=clip.num_clips,
     )
 
 

@@ -17,7 +17,7 @@ DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRIES = 3
 DEFAULT_KEEPALIVE_SECONDS = 30.0
-UPLOADS = ("PredictUpload", "ExtractFeaturesUpload")
+UPLOADS = ("PredictUpload", "PredictUploadStream", "ExtractFeaturesUpload")
 # What gRPC resolves by itself; anything else before "://" is no gRPC address.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -17,13 +18,14 @@ from tenclip_client._errors import is_unimplemented
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
+    ClipUpdate,
     ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
     VideoFeatures,
 )
-from tenclip_client._uploads import Upload
+from tenclip_client._uploads import Upload, UploadStream
 from tenclip_client._video import VideoSource, load_video
 
 
@@ -98,6 +100,50 @@ class Client(BaseClient):
             timeline=timeline,
         )
         return self._send(call, timeout)
+
+    def predict_stream(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Iterator[ClipUpdate | Prediction]:
+        """As `predict`: a ClipUpdate for each clip as soon as it is done, in whatever order, and then the Prediction.
+
+        To leave the loop early, or to close the iterator, tells the server to drop what is left::
+
+            for update in client.predict_stream("match.mp4", clips="windows"):
+                if isinstance(update, ClipUpdate) and update.top[0].score > 0.9:
+                    break
+        """
+        call = _calls.predict_stream_call(
+            load_video(video, name),
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        return self._stream(call, timeout)
 
     def extract_features(
         self,
@@ -196,3 +242,26 @@ class Client(BaseClient):
         except grpc.RpcError as err:
             raise self._error(err, call.source, deadline) from err
         return call.parse(response)
+
+    def _stream(self, call: Call[Result], timeout: Timeout) -> Iterator[Result]:
+        self._check_open()
+        deadline = self._deadline(timeout)
+        try:
+            yield from self._stream_once(call, deadline)
+        except MessageTooLarge:  # before the first answer
+            upload = call.in_pieces()
+            if upload is None:
+                raise
+            yield from self._stream_once(upload, deadline)
+
+    def _stream_once(self, call: Call[Result], deadline: float | None) -> Iterator[Result]:
+        method = getattr(self._stubs[call.service], call.method)
+        settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+        rpc = method(call.request, **settings) if call.pieces is None else UploadStream(method, call, settings)
+        try:
+            for response in rpc:
+                yield call.parse(response)
+        except grpc.RpcError as err:
+            raise self._error(err, call.source, deadline) from err
+        finally:
+            rpc.cancel()  # of no effect on one that is done

@@ -87,6 +87,16 @@ class ClipPrediction(_Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClipUpdate(_Result):
+    """One clip as soon as it is done. `top`: the video so far, averaged over the `num_done` clips of `num_clips`."""
+
+    clip: ClipPrediction
+    top: tuple[ClassScore, ...]
+    num_done: int
+    num_clips: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipFeatures(_Result):
     """What the classifier's last layer sees of one clip: [D] float32."""
 

@@ -55,6 +55,30 @@ def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
         loop.call_soon_threadsafe(done.set)
 
 
+class UploadStream:
+    """An upload that is answered with a stream. Iterate over it, in a thread where that must not wait."""
+
+    def __init__(self, method: Any, call: Call[Any], settings: Mapping[str, Any]) -> None:
+        self._messages = _Messages(call.messages())
+        self._rpc = method(self._messages, **settings)
+        self._messages.cancel_on_error(self._rpc)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        """Raises grpc.RpcError, and what reading the video does."""
+        try:
+            return next(self._rpc)
+        except grpc.RpcError:
+            if self._messages.error is not None:
+                raise self._messages.error from None
+            raise
+
+    def cancel(self) -> None:
+        self._rpc.cancel()
+
+
 class _Messages:
     """What is read while it is sent. An error of reading cancels the call, and is kept in `error`.
 

@@ -132,11 +132,18 @@ def predict(
     jsonl: Annotated[
         bool, typer.Option("--jsonl", help="JSON, one line a video, as they finish.", rich_help_panel=_OUTPUT)
     ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Print every clip as soon as it is done, one video at a time.", rich_help_panel=_OUTPUT
+        ),
+    ] = False,
     **security: Any,
 ) -> None:
     """Recognise the actions in videos.
 
     A video that cannot be used gets its error printed in its place, and the others go on; the exit code is then 1.
+    With --stream and --jsonl the clips are lines of their own, {"input": ..., "clip": {...}}.
 
     Examples:
 
@@ -145,7 +152,10 @@ def predict(
       tenclip predict clips/ --top-k 3 --json
       tenclip predict match.mp4 --selection salient --num-clips 10 --timeline --clips
       tenclip predict --server gpu-box:7411 --server-path /videos/match.mp4
+      tenclip predict match.mp4 --selection windows --stream
     """
+    if stream and as_json and not jsonl:
+        raise typer.BadParameter("--json prints everything at the end; with --stream, use --jsonl")
     from tenclip_client._extraction import ClipChoice
     from tenclip_client._inputs import expand_inputs
 
@@ -162,7 +172,11 @@ def predict(
     inputs = expand_inputs(videos, server_paths=server_path)
     asked = {"top_k": top_k, "clip_scores": clips, "features": features, "timeline": timeline}
     connection = _connection(server, timeout, wait, **security)
-    failed = asyncio.run(_predict_all(inputs, connection, {**vars(choice), **asked}, concurrency, as_json, jsonl))
+    arguments = {**vars(choice), **asked}
+    if stream:
+        failed = _stream_all(inputs, connection, arguments, jsonl)
+    else:
+        failed = asyncio.run(_predict_all(inputs, connection, arguments, concurrency, as_json, jsonl))
     if failed:
         typer.secho(f"{failed} of {len(inputs)} videos failed", fg="red", err=True)
         raise typer.Exit(1)
@@ -366,6 +380,36 @@ async def _predict_all(
             async for video, outcome in outcomes:
                 failed += isinstance(outcome, TenclipError)
                 step(partial(write, video.name, outcome))
+    return failed
+
+
+def _stream_all(
+    inputs: Sequence[VideoInput], connection: dict[str, Any], arguments: dict[str, Any], jsonl: bool
+) -> int:
+    """Predict one video after the other, and print every clip when it is done. Returns how many videos failed."""
+    from tenclip_client import Client, ClipUpdate, TenclipError
+    from tenclip_client._concurrent import SYSTEMIC
+    from tenclip_client.cli.render import print_update
+
+    failed = 0
+    console = _console()
+    with Client(**connection) as client, _writer(False, jsonl) as write:
+        for video in inputs:
+            try:
+                if video.error is not None:
+                    raise video.error
+                for update in client.predict_stream(video.source, name=video.name, **arguments):
+                    if not isinstance(update, ClipUpdate):
+                        write(video.name, update)
+                    elif jsonl:
+                        print(json.dumps({"input": video.name, "clip": update.to_dict()}), flush=True)
+                    else:
+                        print_update(console, video.name, update)
+            except SYSTEMIC:
+                raise
+            except TenclipError as err:
+                failed += 1
+                write(video.name, err)
     return failed
 
 

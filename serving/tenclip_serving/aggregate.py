@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tenclip_serving.recognition import ClassScore
 from tenclip_serving.runtimes.base import Outputs
-from tenclip_video.protocols import Averaging, clip_probabilities, video_probabilities
+from tenclip_video.protocols import Averaging, clip_probabilities, softmax, video_probabilities
 
 
 class Aggregate(NamedTuple):
@@ -57,6 +57,26 @@ class ClipAssembler:
                 del self._incomplete[index]
                 in_order = [parts[v] for v in range(self._views)]
                 self._on_clip(index, aggregate(in_order, self._averaging, views=self._views))
+
+
+class RunningAverage:
+    """What a video looks like while its clips come: their average, which ends as `Aggregate.probabilities`."""
+
+    def __init__(self, averaging: Averaging) -> None:
+        self._of_logits = averaging == "logits"
+        self._sum: NDArray[np.float64] | float = 0.0
+        self._count = 0
+
+    def add(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [K] of one clip -> float32 [K] of all so far."""
+        values = probabilities.astype(np.float64)
+        if self._of_logits:
+            # The logits of a clip but for a constant, which the softmax of their mean does not see.
+            values = np.log(np.maximum(values, np.finfo(np.float32).tiny))
+        self._sum = self._sum + values
+        self._count += 1
+        mean = np.asarray(self._sum / self._count, np.float32)
+        return softmax(mean) if self._of_logits else mean
 
 
 def top_classes(probabilities: NDArray[np.float32], labels: Sequence[str], k: int) -> tuple[ClassScore, ...]:

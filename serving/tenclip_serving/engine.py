@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
 from tenclip_serving.admission import Admission, Ticket
-from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate
+from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
 from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
@@ -244,8 +246,9 @@ class Engine:
                 self._cache.put(key, answer)
             return answer
         if work.on_clip is not None:
-            for clip in _clip_results(answer):
-                work.on_clip(clip)
+            tell = _teller(work, answer.clips, work.on_clip)
+            for index in range(len(answer.clips)):
+                tell(index, answer.clip_probabilities[index], answer.clip_features[index])
         return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
 
     async def _run(self, work: _Work) -> Recognition:
@@ -268,7 +271,7 @@ class Engine:
                 video.clips,
                 model=model.name,
                 seconds_left=work.deadline - time.monotonic(),
-                on_outputs=None if work.on_clip is None else _per_clip(video, protocol, work.on_clip),
+                on_outputs=None if work.on_clip is None else _per_clip(work, video, work.on_clip),
             )
         # Their memory is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
@@ -358,32 +361,36 @@ def _admission(config: ServerConfig, metrics: Metrics) -> Admission:
     )
 
 
-def _per_clip(
-    video: VideoClips, protocol: Protocol, on_clip: Callable[[ClipResult], None]
-) -> Callable[[int, Outputs], None]:
-    clips = _recognized_clips(video)
+def _per_clip(work: _Work, video: VideoClips, on_clip: Callable[[ClipResult], None]) -> Callable[[int, Outputs], None]:
+    tell = _teller(work, _recognized_clips(video), on_clip)
 
-    def tell(index: int, answer: Aggregate) -> None:
+    def on_answer(index: int, answer: Aggregate) -> None:
+        tell(index, answer.clip_probabilities[0], answer.clip_features[0])
+
+    return ClipAssembler(work.protocol.averaging, views=video.views, on_clip=on_answer).add
+
+
+def _teller(
+    work: _Work, clips: Sequence[RecognizedClip], on_clip: Callable[[ClipResult], None]
+) -> Callable[[int, NDArray[np.float32], NDArray[np.float32]], None]:
+    """A function of (index, probabilities, features) that tells `on_clip` of a clip and of the video so far."""
+    average, done = RunningAverage(work.protocol.averaging), itertools.count(1)
+
+    def tell(index: int, probabilities: NDArray[np.float32], features: NDArray[np.float32]) -> None:
         on_clip(
             ClipResult(
                 index=index,
                 clip=clips[index],
-                probabilities=answer.clip_probabilities[0],
-                features=answer.clip_features[0],
+                probabilities=probabilities,
+                features=features,
+                video_probabilities=average.add(probabilities),
+                labels=work.model.bundle.labels,
+                num_done=next(done),
+                num_clips=len(clips),
             )
         )
 
-    return ClipAssembler(protocol.averaging, views=video.views, on_clip=tell).add
-
-
-def _clip_results(answer: Recognition) -> Iterator[ClipResult]:
-    for index, clip in enumerate(answer.clips):
-        yield ClipResult(
-            index=index,
-            clip=clip,
-            probabilities=answer.clip_probabilities[index],
-            features=answer.clip_features[index],
-        )
+    return tell
 
 
 def _recognized_clips(video: VideoClips) -> tuple[RecognizedClip, ...]:

@@ -102,12 +102,19 @@ class RecognizedClip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClipResult:
-    """One clip of a video, its views averaged. `index`: its place among the clips. [K] and [D], float32."""
+    """One clip of a video, its views averaged. `index`: its place among the clips. [K] and [D], float32.
+
+    video_probabilities: [K] of the video, from the `num_done` clips that are done; `num_clips` there are in all.
+    """
 
     index: int
     clip: RecognizedClip
     probabilities: NDArray[np.float32]
     features: NDArray[np.float32]
+    video_probabilities: NDArray[np.float32]
+    labels: tuple[str, ...]
+    num_done: int
+    num_clips: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -19,7 +21,16 @@ from tenclip_serving.aggregate import top_classes
 from tenclip_serving.engine import Engine
 from tenclip_serving.logs import REQUEST_ID
 from tenclip_serving.plans import supported_protocols
-from tenclip_serving.recognition import ClassScore, ClipRequest, Recognition, RecognitionRequest, SpatialMode, Upload
+from tenclip_serving.recognition import (
+    ClassScore,
+    ClipRequest,
+    ClipResult,
+    Recognition,
+    RecognitionRequest,
+    RecognizedClip,
+    SpatialMode,
+    Upload,
+)
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
@@ -56,13 +67,43 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:  # noqa: N802
         asked = recognition_request(request, timeline=request.include_timeline)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await _build(result, lambda: predict_response(request, result))
+        return await _response(request, result)
 
     async def ExtractFeatures(  # noqa: N802
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> pb.ExtractFeaturesResponse:
         result = await self._engine.recognize(recognition_request(request), seconds_left=context.time_remaining())
         return await _build(result, lambda: features_response(result))
+
+    async def PredictStream(  # noqa: N802
+        self, request: pb.PredictRequest, context: Context
+    ) -> AsyncGenerator[pb.PredictUpdate, None]:
+        asked = recognition_request(request, timeline=request.include_timeline)
+        async with aclosing(self._updates(request, asked, context)) as updates:
+            async for update in updates:
+                yield update
+
+    async def PredictUploadStream(  # noqa: N802
+        self, requests: AsyncIterator[pb.PredictUploadRequest], context: Context
+    ) -> AsyncGenerator[pb.PredictUpdate, None]:
+        request: pb.PredictRequest
+        request, upload = await _upload(requests)
+        asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
+        async with aclosing(self._updates(request, asked, context)) as updates:
+            async for update in updates:
+                yield update
+
+    async def _updates(
+        self, request: pb.PredictRequest, asked: RecognitionRequest, context: Context
+    ) -> AsyncGenerator[pb.PredictUpdate, None]:
+        """When it is closed, by a caller who has seen enough, the clips that are left are not run."""
+        results = self._engine.recognize_stream(asked, seconds_left=context.time_remaining())
+        async with aclosing(results):
+            async for result in results:
+                if isinstance(result, ClipResult):
+                    yield pb.PredictUpdate(clip=clip_update(request, result))
+                else:
+                    yield pb.PredictUpdate(result=await _response(request, result))
 
     async def PredictUpload(  # noqa: N802
         self, requests: AsyncIterator[pb.PredictUploadRequest], context: Context
@@ -71,7 +112,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         request, upload = await _upload(requests)
         asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await _build(result, lambda: predict_response(request, result))
+        return await _response(request, result)
 
     async def ExtractFeaturesUpload(  # noqa: N802
         self, requests: AsyncIterator[pb.ExtractFeaturesUploadRequest], context: Context
@@ -160,6 +201,21 @@ def predict_response(request: pb.PredictRequest, result: Recognition) -> pb.Pred
     return response
 
 
+def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate:
+    k = min(request.top_k or DEFAULT_TOP_K, len(result.labels))
+    top = _scores(top_classes(result.probabilities, result.labels, k))
+    return pb.ClipUpdate(
+        clip=pb.ClipPrediction(clip=_clip_info(result.index, result.clip), top=top),
+        top=_scores(top_classes(result.video_probabilities, result.labels, k)),
+        num_done=result.num_done,
+        num_clips=result.num_clips,
+    )
+
+
+async def _response(request: pb.PredictRequest, result: Recognition) -> pb.PredictResponse:
+    return await _build(result, lambda: predict_response(request, result))
+
+
 def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
     return pb.ExtractFeaturesResponse(
         features=_features(result), video=_video(result), report=_report(result), provenance=_provenance(result)
@@ -185,14 +241,17 @@ def _scores(top: Sequence[ClassScore]) -> list[pb.ClassScore]:
 
 
 def _clip_infos(result: Recognition) -> Iterator[pb.ClipInfo]:
-    for index, clip in enumerate(result.clips):
-        yield pb.ClipInfo(
-            index=index,
-            start_seconds=clip.start_seconds,
-            end_seconds=clip.end_seconds,
-            frame_indices=clip.frames,
-            looped=clip.looped,
-        )
+    return itertools.starmap(_clip_info, enumerate(result.clips))
+
+
+def _clip_info(index: int, clip: RecognizedClip) -> pb.ClipInfo:
+    return pb.ClipInfo(
+        index=index,
+        start_seconds=clip.start_seconds,
+        end_seconds=clip.end_seconds,
+        frame_indices=clip.frames,
+        looped=clip.looped,
+    )
 
 
 def _features(result: Recognition) -> pb.Features:

@@ -43,11 +43,13 @@ def call(request: pytest.FixtureRequest, target: str) -> Call:
 
     def blocking(method: str, *args: Any, client: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         with Client(**{"target": target, **(client or {})}) as made:
-            return getattr(made, method)(*args, **kwargs)
+            result = getattr(made, method)(*args, **kwargs)
+            return list(result) if inspect.isgenerator(result) else result
 
     async def awaited(method: str, *args: Any, client: dict[str, Any] | None = None, **kwargs: Any) -> Any:
         async with AsyncClient(**{"target": target, **(client or {})}) as made:
-            return await getattr(made, method)(*args, **kwargs)
+            result = getattr(made, method)(*args, **kwargs)
+            return [r async for r in result] if inspect.isasyncgen(result) else await result
 
     def run(*args: Any, **kwargs: Any) -> Any:
         result = (blocking if request.param == "sync" else awaited)(*args, **kwargs)

@@ -9,6 +9,7 @@ What it does instead is written in the video itself:
     busy N           OVERLOADED for the first N times, with a retry hint
     crash N          DECODE_WORKER_DIED, with `grpc-retry-pushback-ms: -1`
     empty            an answer with nothing in it
+    stop_after N     answers a stream with N clips, and no more
     bug              an exception that the server did not expect
 """
 
@@ -72,6 +73,26 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
                 report=REPORT,
                 provenance=provenance(request.protocol, self.version),
             )
+
+    def PredictStream(self, request: pb.PredictRequest, context: Context) -> Iterator[pb.PredictUpdate]:
+        """As many clips as are asked for. After `stop_after N` clips it waits till the caller has gone: `released`."""
+        with self._request(request, context):
+            data = self._obey(request.video, context)
+            total = request.clips.num_clips or CLIPS
+            for k in range(total):
+                if data.startswith(b"stop_after ") and k == int(data.split()[1]):
+                    context.add_callback(self.released.set)
+                    self.released.wait(60)
+                    return
+                one = pb.ClipPrediction(clip=clip(k), top=scores(data + b"#%d" % k, request.top_k))
+                update = pb.ClipUpdate(clip=one, top=scores(data, request.top_k), num_done=k + 1, num_clips=total)
+                yield pb.PredictUpdate(clip=update)
+            yield pb.PredictUpdate(result=prediction(request, data, self.version))
+
+    def PredictUploadStream(
+        self, messages: Iterator[pb.PredictUploadRequest], context: Context
+    ) -> Iterator[pb.PredictUpdate]:
+        yield from self.PredictStream(self._whole(messages), context)
 
     def PredictUpload(self, messages: Iterator[pb.PredictUploadRequest], context: Context) -> pb.PredictResponse:
         return self.Predict(self._whole(messages), context)

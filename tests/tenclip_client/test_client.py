@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import inspect
 import io
+import json
 import subprocess
 import threading
 import time
 from array import array
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from tenclip_client import (
     AsyncClient,
     Cancelled,
     Client,
+    ClipUpdate,
     DeadlineExceeded,
     DecodeWorkerDied,
     InvalidRequest,
@@ -264,20 +267,97 @@ def test_a_server_that_answers_before_the_end_of_an_upload(call: Call, monkeypat
         call("predict", bytes(video.INLINE_BYTES + 1), client={"target": target})
 
 
+class BrokenFile(io.RawIOBase):
+    left = 3
+
+    def read(self, size: int = -1) -> bytes:
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(5, "Input/output error")
+        return b"x" * size
+
+
 def test_a_file_that_cannot_be_read_to_its_end(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(io.RawIOBase):
-        left = 3
-
-        def read(self, size: int = -1) -> bytes:
-            self.left -= 1
-            if self.left < 0:
-                raise OSError(5, "Input/output error")
-            return b"x" * size
-
     monkeypatch.setattr(video, "INLINE_BYTES", 4)
     with pytest.raises(VideoNotReadable, match="Input/output error"):
-        call("predict", Broken(), name="broken")
+        call("predict", BrokenFile(), name="broken")
     assert call("predict", b"good").top
+
+
+def test_a_stream_is_every_clip_and_then_the_prediction(call: Call, servicer: FakeRecognition) -> None:
+    *clips, last = call("predict_stream", b"bytes", num_clips=4, top_k=2, clip_scores=True)
+    assert last == call("predict", b"bytes", num_clips=4, top_k=2, clip_scores=True)
+    assert all(isinstance(c, ClipUpdate) for c in clips)
+    assert [c.clip for c in clips] == list(last.clips)
+    assert [(c.num_done, c.num_clips) for c in clips] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert clips[0].top == last.top
+    json.dumps(clips[0].to_dict())
+    assert servicer.requests[0] == servicer.requests[1]
+
+
+def test_a_stream_of_an_upload(call: Call, servicer: FakeRecognition, monkeypatch: pytest.MonkeyPatch) -> None:
+    inline = call("predict_stream", b"bytes" * 10)
+    monkeypatch.setattr(video, "INLINE_BYTES", 4)
+    monkeypatch.setattr(video, "PIECE_BYTES", 7)
+    assert call("predict_stream", b"bytes" * 10) == inline
+    assert servicer.uploads == [(50, [7] * 7 + [1])]
+    with pytest.raises(NotAVideo):
+        call("predict_stream", b"raise NOT_A_VIDEO")
+    with pytest.raises(VideoNotReadable):
+        call("predict_stream", BrokenFile())
+
+
+def test_a_stream_that_is_too_large_for_one_message(call: Call) -> None:
+    fake = FakeRecognition()
+    with serving(fake, options=[("grpc.max_receive_message_length", 1 << 20)]) as small:
+        *clips, last = call("predict_stream", bytes(2 << 20), client={"target": small})
+    assert len(clips) == CLIPS
+    assert isinstance(last, Prediction)
+    assert [size for size, _ in fake.uploads] == [2 << 20]
+
+
+@pytest.mark.parametrize(
+    ("order", "error"), [(b"raise NOT_A_VIDEO", NotAVideo), (b"bug", ServerError), (b"busy 1", Overloaded)]
+)
+def test_errors_of_a_stream(call: Call, order: bytes, error: type[TenclipError]) -> None:
+    with pytest.raises(error):
+        call("predict_stream", order)
+
+
+def test_what_is_wrong_with_a_streams_video_is_said_at_once(target: str) -> None:
+    with Client(target) as client, pytest.raises(VideoNotFound):
+        client.predict_stream("gone.mp4")  # nobody has asked for its first clip
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_to_leave_a_stream_early_tells_the_server(
+    target: str, servicer: FakeRecognition, inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not inline:
+        monkeypatch.setattr(video, "INLINE_BYTES", 4)
+    with Client(target) as client:
+        for update in client.predict_stream(b"stop_after 2"):
+            assert isinstance(update, ClipUpdate)
+            if update.num_done == 2:
+                break
+        assert servicer.released.wait(20)
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_to_leave_an_asynchronous_stream_early_tells_the_server(
+    target: str, servicer: FakeRecognition, inline: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not inline:
+        monkeypatch.setattr(video, "INLINE_BYTES", 4)
+
+    async def leave() -> None:
+        async with AsyncClient(target) as client, aclosing(client.predict_stream(b"stop_after 1")) as updates:
+            async for update in updates:
+                assert isinstance(update, ClipUpdate)
+                break
+
+    asyncio.run(leave())
+    assert servicer.released.wait(20)
 
 
 def test_large_answers_have_no_limit(call: Call) -> None:

@@ -85,6 +85,30 @@ def test_predict_jsonl(tenclip: Tenclip) -> None:
     assert [json.loads(line)["input"] for line in out.splitlines()] == ["clips/0.mp4", "clips/1.mp4", "clips/2.mp4"]
 
 
+def test_predict_stream_prints_clips_as_they_come(tenclip: Tenclip) -> None:
+    code, out, _ = tenclip("predict", "clips/0.mp4", "--stream", "--num-clips", "3", "--clips")
+    assert code == 0
+    lines = out.splitlines()
+    assert [line.split()[:2] for line in lines[:3]] == [["clips/0.mp4", f"{k}/3"] for k in (1, 2, 3)]
+    assert "so far" in lines[0]
+    assert "seconds" in out  # the table at the end
+
+
+def test_predict_stream_as_json_lines(tenclip: Tenclip) -> None:
+    code, out, _ = tenclip("predict", "clips/0.mp4", "gone.mp4", "--stream", "--jsonl", "--num-clips", "2")
+    assert code == 1
+    entries = [json.loads(line) for line in out.splitlines()]
+    assert [set(e) - {"input"} for e in entries] == [{"clip"}, {"clip"}, {"ok", "prediction"}, {"ok", "error"}]
+    assert [e["clip"]["num_done"] for e in entries[:2]] == [1, 2]
+    assert entries[-1]["error"]["reason"] == "VIDEO_NOT_FOUND"
+
+
+def test_predict_stream_in_one_piece_of_json_is_a_contradiction(tenclip: Tenclip) -> None:
+    code, _, err = tenclip("predict", "clips/0.mp4", "--stream", "--json")
+    assert code == 2
+    assert "--jsonl" in err
+
+
 def test_options_reach_the_server(tenclip: Tenclip, servicer: FakeRecognition) -> None:
     selection = ["--selection", "salient", "--num-clips", "4", "--window-step", "8", "--start", "1.5", "--end", "9"]
     others = ["--model", "actions:2", "--fully-convolutional", "--top-k", "3", "--timeline", "--server-path"]

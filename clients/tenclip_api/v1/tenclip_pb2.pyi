@@ -597,6 +597,67 @@ class PredictResponse(_message.Message):
 Global___PredictResponse: _TypeAlias = PredictResponse  # noqa: Y015
 
 @_typing.final
+class PredictUpdate(_message.Message):
+    """One update for each clip, in the order in which they are done, and last the result."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    RESULT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def clip(self) -> Global___ClipUpdate: ...
+    @_builtins.property
+    def result(self) -> Global___PredictResponse: ...
+    def __init__(
+        self,
+        *,
+        clip: Global___ClipUpdate | None = ...,
+        result: Global___PredictResponse | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "result", b"result", "update", b"update"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "result", b"result", "update", b"update"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["clip", "result"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
+
+Global___PredictUpdate: _TypeAlias = PredictUpdate  # noqa: Y015
+
+@_typing.final
+class ClipUpdate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIP_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    NUM_DONE_FIELD_NUMBER: _builtins.int
+    NUM_CLIPS_FIELD_NUMBER: _builtins.int
+    num_done: _builtins.int
+    """Clips that are done, this one included, and clips in all."""
+    num_clips: _builtins.int
+    @_builtins.property
+    def clip(self) -> Global___ClipPrediction: ...
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """The classes of the video as far as it has been seen: averaged over the clips that are done."""
+
+    def __init__(
+        self,
+        *,
+        clip: Global___ClipPrediction | None = ...,
+        top: _abc.Iterable[Global___ClassScore] | None = ...,
+        num_done: _builtins.int = ...,
+        num_clips: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip", b"clip", "num_clips", b"num_clips", "num_done", b"num_done", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClipUpdate: _TypeAlias = ClipUpdate  # noqa: Y015
+
+@_typing.final
 class PredictUploadRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -44,10 +44,20 @@ class VideoRecognitionStub:
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesRequest.SerializeToString,
                 response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.FromString,
                 _registered_method=True)
+        self.PredictStream = channel.unary_stream(
+                '/tenclip.v1.VideoRecognition/PredictStream',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.FromString,
+                _registered_method=True)
         self.PredictUpload = channel.stream_unary(
                 '/tenclip.v1.VideoRecognition/PredictUpload',
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
                 response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.FromString,
+                _registered_method=True)
+        self.PredictUploadStream = channel.stream_stream(
+                '/tenclip.v1.VideoRecognition/PredictUploadStream',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.FromString,
                 _registered_method=True)
         self.ExtractFeaturesUpload = channel.stream_unary(
                 '/tenclip.v1.VideoRecognition/ExtractFeaturesUpload',
@@ -83,10 +93,23 @@ class VideoRecognitionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PredictStream(self, request, context):
+        """Predict, with every clip as soon as it is classified. Cancelling it frees what has not been classified yet.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PredictUpload(self, request_iterator, context):
-        """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+        """The same three for videos of any size, which come in pieces: the first message is the request, whose video has no
         source, and all others are pieces of the file, in their order, until the caller closes its side.
         """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def PredictUploadStream(self, request_iterator, context):
+        """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -122,10 +145,20 @@ def add_VideoRecognitionServicer_to_server(servicer, server):
                     request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesRequest.FromString,
                     response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ExtractFeaturesResponse.SerializeToString,
             ),
+            'PredictStream': grpc.unary_stream_rpc_method_handler(
+                    servicer.PredictStream,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.SerializeToString,
+            ),
             'PredictUpload': grpc.stream_unary_rpc_method_handler(
                     servicer.PredictUpload,
                     request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.FromString,
                     response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.SerializeToString,
+            ),
+            'PredictUploadStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.PredictUploadStream,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.SerializeToString,
             ),
             'ExtractFeaturesUpload': grpc.stream_unary_rpc_method_handler(
                     servicer.ExtractFeaturesUpload,
@@ -208,6 +241,33 @@ class VideoRecognition:
             _registered_method=True)
 
     @staticmethod
+    def PredictStream(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenclip.v1.VideoRecognition/PredictStream',
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def PredictUpload(request_iterator,
             target,
             options=(),
@@ -224,6 +284,33 @@ class VideoRecognition:
             '/tenclip.v1.VideoRecognition/PredictUpload',
             tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
             tenclip__api_dot_v1_dot_tenclip__pb2.PredictResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PredictUploadStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/tenclip.v1.VideoRecognition/PredictUploadStream',
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictUploadRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.PredictUpdate.FromString,
             options,
             channel_credentials,
             insecure,

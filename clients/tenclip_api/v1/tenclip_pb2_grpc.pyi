@@ -40,10 +40,13 @@ class VideoRecognitionStub:
     """Class scores for one video; features and the salience timeline too, from the same decode and the same pass."""
     ExtractFeatures: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesRequest, _tenclip_pb2.ExtractFeaturesResponse]
     """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
+    PredictStream: _grpc.UnaryStreamMultiCallable[_tenclip_pb2.PredictRequest, _tenclip_pb2.PredictUpdate]
+    """Predict, with every clip as soon as it is classified. Cancelling it frees what has not been classified yet."""
     PredictUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictResponse]
-    """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+    """The same three for videos of any size, which come in pieces: the first message is the request, whose video has no
     source, and all others are pieces of the file, in their order, until the caller closes its side.
     """
+    PredictUploadStream: _grpc.StreamStreamMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictUpdate]
     ExtractFeaturesUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]
@@ -55,10 +58,13 @@ class VideoRecognitionAsyncStub(VideoRecognitionStub):
     """Class scores for one video; features and the salience timeline too, from the same decode and the same pass."""
     ExtractFeatures: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
+    PredictStream: _aio.UnaryStreamMultiCallable[_tenclip_pb2.PredictRequest, _tenclip_pb2.PredictUpdate]  # type: ignore[assignment]
+    """Predict, with every clip as soon as it is classified. Cancelling it frees what has not been classified yet."""
     PredictUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictResponse]  # type: ignore[assignment]
-    """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+    """The same three for videos of any size, which come in pieces: the first message is the request, whose video has no
     source, and all others are pieces of the file, in their order, until the caller closes its side.
     """
+    PredictUploadStream: _aio.StreamStreamMultiCallable[_tenclip_pb2.PredictUploadRequest, _tenclip_pb2.PredictUpdate]  # type: ignore[assignment]
     ExtractFeaturesUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]  # type: ignore[assignment]
@@ -81,14 +87,29 @@ class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
         """What the classifier's last layer sees: a vector for each clip and their mean over the video."""
 
     @_abc_1.abstractmethod
+    def PredictStream(
+        self,
+        request: _tenclip_pb2.PredictRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tenclip_pb2.PredictUpdate], _abc.AsyncIterator[_tenclip_pb2.PredictUpdate]]:
+        """Predict, with every clip as soon as it is classified. Cancelling it frees what has not been classified yet."""
+
+    @_abc_1.abstractmethod
     def PredictUpload(
         self,
         request_iterator: _MaybeAsyncIterator[_tenclip_pb2.PredictUploadRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_tenclip_pb2.PredictResponse, _abc.Awaitable[_tenclip_pb2.PredictResponse]]:
-        """The same two for videos of any size, which come in pieces: the first message is the request, whose video has no
+        """The same three for videos of any size, which come in pieces: the first message is the request, whose video has no
         source, and all others are pieces of the file, in their order, until the caller closes its side.
         """
+
+    @_abc_1.abstractmethod
+    def PredictUploadStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_tenclip_pb2.PredictUploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tenclip_pb2.PredictUpdate], _abc.AsyncIterator[_tenclip_pb2.PredictUpdate]]: ...
 
     @_abc_1.abstractmethod
     def ExtractFeaturesUpload(

@@ -20,6 +20,7 @@ from tenclip_client._ledger import Failure
 from tenclip_client._types import (
     ClassScore,
     ClipPrediction,
+    ClipUpdate,
     Features,
     ModelChanges,
     ModelInfo,
@@ -53,6 +54,16 @@ def print_prediction(console: Console, name: str, prediction: Prediction) -> Non
         console.print(Text(f"  note: {warning}", style="yellow"))
     console.print(_provenance_line(prediction))
     console.print()
+
+
+def print_update(console: Console, name: str, update: ClipUpdate) -> None:
+    """One line: which clip is done, what it shows, and what the video looks like so far."""
+    clip, best, so_far = update.clip.clip, update.clip.top[0], update.top[0]
+    line = Text(f"{name}  ", style="dim")
+    line.append(f"{update.num_done}/{update.num_clips}  {clip.start_seconds:.2f} - {clip.end_seconds:.2f} s  ")
+    line.append(f"{percent(best.score)} {best.label}", style="cyan")
+    line.append(f"  so far {percent(so_far.score)} {so_far.label}")
+    console.print(line)
 
 
 def print_error(console: Console, name: str, error: TenclipError) -> None:
