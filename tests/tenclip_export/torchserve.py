@@ -53,7 +53,7 @@ class TorchServe:
         status, body = http_post(self.management, f"/models?url={archive.name}&initial_workers=1&synchronous=true", b"")
         assert status == 200, f"{body!r}\n{self.log}"
 
-    def predict(self, model: str, inputs: Mapping[str, bytes]) -> bytes:
+    def predict(self, model: str, inputs: Mapping[str, bytes], *, timeout: float = 60) -> bytes:
         """Over gRPC. Raises grpc.RpcError."""
         with grpc.insecure_channel(self.grpc) as channel:
             call: Any = channel.unary_unary(
@@ -61,7 +61,7 @@ class TorchServe:
                 request_serializer=lambda message: message.SerializeToString(),
                 response_deserializer=_RESPONSE.FromString,
             )
-            answer = call(_REQUEST(model_name=model, input=dict(inputs)), timeout=60)
+            answer = call(_REQUEST(model_name=model, input=dict(inputs)), timeout=timeout)
         prediction: bytes = answer.prediction
         return prediction
 
