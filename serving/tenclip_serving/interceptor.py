@@ -24,6 +24,8 @@ RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
 _MAX_MESSAGE = 4000
 # Bytes. A smaller request is parsed in no time.
 _LARGE_REQUEST = 256 << 10
+# Seconds. A server that stops waits no longer for the message of an RPC that it has accepted.
+_LONGEST_ARRIVAL = 5.0
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
@@ -65,10 +67,32 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+        # RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
+        self._arriving: dict[object, float] = {}
 
-    async def idle(self) -> None:
-        """Returns when no RPC of ours is being worked on."""
-        await self._idle.wait()
+    async def quiet(self, seconds: float) -> None:
+        """Returns when no RPC of ours has been worked on for so long, and none is on its way to its handler.
+
+        That long because an answer is still to be sent when its handler has returned.
+        """
+        while True:
+            await self._idle.wait()
+            await asyncio.sleep(seconds)
+            self._forget_arrivals()
+            if self._in_flight == 0 and not self._arriving:
+                return
+
+    def _arrives(self) -> object:
+        self._forget_arrivals()
+        arrival = object()
+        self._arriving[arrival] = time.monotonic()
+        return arrival
+
+    def _forget_arrivals(self) -> None:
+        """Those whose callers hung up before their message was here: nobody tells."""
+        before = time.monotonic() - _LONGEST_ARRIVAL
+        while self._arriving and self._arriving[oldest := next(iter(self._arriving))] < before:
+            del self._arriving[oldest]
 
     @contextmanager
     def in_flight(self) -> Iterator[None]:
@@ -93,7 +117,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or not path.startswith(_OURS):
             return cast(MethodHandler, handler)
-        method = path.rpartition("/")[2]
+        method, arrival = path.rpartition("/")[2], self._arrives()
         # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
         # INTERNAL and no id.
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
@@ -104,7 +128,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
             call = self._wrap_stream(answer, handler.request_deserializer, method=method, open_ended=open_ended)
         else:
             call = self._wrap(answer, handler.request_deserializer, method=method)
-        return cast(MethodHandler, make(call, None, handler.response_serializer))
+
+        async def arrived(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+            self._arriving.pop(arrival, None)
+            return await call(raw, context)
+
+        return cast(MethodHandler, make(arrived, None, handler.response_serializer))
 
     def _wrap(self, handler: Handler, parse: Parse, *, method: str) -> Handler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:

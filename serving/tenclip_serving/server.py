@@ -101,13 +101,11 @@ class Server:
     async def _stop_grpc(self, server: grpc.aio.Server, grace: float) -> None:
         stopping = asyncio.create_task(server.stop(grace))  # from now on it accepts nothing
         if grace > 0:
-            # What was accepted a moment ago reaches its handler.
-            await asyncio.sleep(min(grace, _HAND_OVER_SECONDS))
             # Watchers of health never end by themselves, and nothing of theirs would be lost: they must not hold the
             # server for all of its grace.
-            idle = asyncio.create_task(self._interceptor.idle())
-            await asyncio.wait([idle, stopping], return_when=asyncio.FIRST_COMPLETED)
-            idle.cancel()
+            quiet = asyncio.create_task(self._interceptor.quiet(min(grace, _HAND_OVER_SECONDS)))
+            await asyncio.wait([quiet, stopping], return_when=asyncio.FIRST_COMPLETED)
+            quiet.cancel()
             await server.stop(None)
         await stopping
 

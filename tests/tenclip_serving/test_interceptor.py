@@ -305,7 +305,7 @@ def test_streams_have_ids_status_and_metrics(
             _, code, metadata = await stream_call(channel, f"/{service}/{kind}", b"bug")
             assert (code, metadata["tenclip-reason"]) == ("INTERNAL", "SERVER_ERROR")
             assert "nobody expected this" in caplog.text
-            await asyncio.wait_for(interceptor.idle(), 10)
+            await asyncio.wait_for(interceptor.quiet(0), 10)
 
     asyncio.run(test())
 
@@ -318,7 +318,7 @@ def test_only_streams_that_ask_something_hold_a_stopping_server() -> None:
             both: Any = channel.stream_stream("/inference.Echo/SS")()
             await both.write(b"a")
             assert await both.read() == b"a"
-            await asyncio.wait_for(interceptor.idle(), 10)
+            await asyncio.wait_for(interceptor.quiet(0), 10)
             upload: Any = channel.stream_unary("/inference.Echo/SU")()
             await upload.write(b"a")
             while metrics.registry.get_sample_value("tenclip_requests_in_flight") != 1:
@@ -326,7 +326,7 @@ def test_only_streams_that_ask_something_hold_a_stopping_server() -> None:
             await upload.done_writing()
             assert await upload == b"a"
             both.cancel()
-            await asyncio.wait_for(interceptor.idle(), 10)
+            await asyncio.wait_for(interceptor.quiet(0), 10)
 
     asyncio.run(test())
 

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_serving.management import MANAGEMENT
 from tenclip_serving.open_inference import INFERENCE
 from tenclip_serving.servicer import SERVICE
@@ -398,6 +399,34 @@ def test_sigterm_finishes_what_runs_and_leaves_nothing(one_model: Path, videos: 
         assert server.process.stdout.read() == ""
         assert "Traceback" not in server.log
         assert server.log.rstrip().endswith("stopped")
+
+
+def test_sigterm_waits_for_a_message_that_is_on_its_way(one_model: Path, videos: Path) -> None:
+    with (
+        running_server(one_model, "--allow-root", str(videos)) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        arrives = threading.Event()
+
+        def message() -> Iterator[pb.PredictRequest]:
+            arrives.wait(20)
+            yield pb.PredictRequest(model=TINY, video=pb.Video(path="colors.mp4"))
+
+        # The same on the wire as a unary call, but with time between its headers and its message.
+        call: Any = channel.stream_unary(
+            "/tenclip.v1.VideoRecognition/Predict",
+            request_serializer=pb.PredictRequest.SerializeToString,
+            response_deserializer=pb.PredictResponse.FromString,
+        )
+        answer = call.future(message(), timeout=30)
+        VideoRecognitionStub(channel).ListModels(pb.ListModelsRequest())  # after it, on the same connection
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "SIGTERM: stopping" in server.log)
+        time.sleep(0.5)  # longer than a server waits that knows of nothing
+        assert server.process.poll() is None
+        arrives.set()
+        assert len(answer.result().top) == 4
+        assert server.process.wait(20) == 0
 
 
 def watch_health(channel: grpc.Channel, states: list[str]) -> None:
