@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from tests.soak._mixed import MAX_MESSAGE_MB, make_traffic, send_mixed
+from tests.soak._mixed import FLAGS, make_traffic, send_mixed
 from tests.tenclip_serving.helpers import make_bundle, running_server
 
 _PADDING = 16 << 10
@@ -97,7 +97,7 @@ def measure_both(num_requests: int) -> tuple[Run, Run]:
     """(sound, leaking) against one server."""
     with tempfile.TemporaryDirectory() as folder:
         make_bundle(Path(folder))
-        with running_server(Path(folder), "--max-message-mb", str(MAX_MESSAGE_MB)) as server:
+        with running_server(Path(folder), *FLAGS) as server:
             return measure(server.address, num_requests), measure(server.address, num_requests, leaking=True)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import psutil
 from rich.console import Console
 
-from tests.soak._mixed import MAX_MESSAGE_MB, make_traffic, send_mixed
+from tests.soak._mixed import FLAGS, make_traffic, send_mixed
 from tests.tenclip_serving.helpers import make_bundle, running_server
 
 # Of the padding of videos in bytes: what a leak keeps of each request.
@@ -60,7 +60,7 @@ def measure(num_requests: int, *, leaking: bool = False, padding: int = _PADDING
         root = Path(folder)
         make_bundle(root / "models")
         traffic = make_traffic(root, padding=padding, seed=seed)
-        with running_server(root / "models", "--max-message-mb", str(MAX_MESSAGE_MB), module=module) as server:
+        with running_server(root / "models", *FLAGS, module=module) as server:
             process = psutil.Process(server.process.pid)
             samples: list[int] = []
 

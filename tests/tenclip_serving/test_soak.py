@@ -21,7 +21,7 @@ def test_the_servers_memory_and_one_that_leaks() -> None:
     # The leak keeps 2 MB of each request, so that it fails the check of the long form within 200.
     sound = memory.measure(200, padding=2 << 20)
     assert sound.unexpected == []
-    assert {"good OK", "cancelled CANCELLED", "oversized MESSAGE_TOO_LARGE"} <= set(sound.answers)
+    assert {"good OK", "cancelled CANCELLED", "oversized VIDEO_TOO_LARGE"} <= set(sound.answers)
     assert sound.growth <= LIMIT_BYTES
     assert memory.measure(200, padding=2 << 20, leaking=True).growth > LIMIT_BYTES
 
