@@ -16,8 +16,10 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- NoFrames                 INVALID_ARGUMENT     a video stream that holds no frames (zero duration)
     |   |-- UndecodableVideo         INVALID_ARGUMENT     frames are there, none of them decodes
     |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
-    |   `-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
+    |   |-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
+    |   `-- FetchFailed              FAILED_PRECONDITION  what a URI names could not be had from its host
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
+    |-- UriNotAllowed                PERMISSION_DENIED    a scheme, host or address that the server does not fetch from
     |-- InvalidRequest               INVALID_ARGUMENT     a field that is missing, contradictory or out of range
     |-- ModelError                   FAILED_PRECONDITION
     |   |-- ModelNotFound            NOT_FOUND            no such model
@@ -120,6 +122,14 @@ class TruncatedVideo(VideoError):
 
 class VideoTooLarge(VideoError):
     pass
+
+
+class FetchFailed(VideoError):
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class UriNotAllowed(TenclipError):
+    grpc_status = "PERMISSION_DENIED"
 
 
 class PathNotAllowed(TenclipError):

@@ -15,12 +15,14 @@ from tenclip_serving.settings import Setting, check, describe, fields_of
 
 if TYPE_CHECKING:
     from tenclip_serving.confine import Confinement
+    from tenclip_serving.fetch import UriPolicy
     from tenclip_video.source import Limits
 
 RuntimeChoice = Literal[
     "auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
 ]
 VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
+URI_SCHEMES = ("http", "https", "s3")
 LogFormat = Literal["text", "json"]
 # MiB of address space.
 LEAST_WORKER_MB = 384
@@ -44,6 +46,7 @@ class ServerConfig:
 
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
+    allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `fetch.UriPolicy`.
     threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
     decode_workers: processes, 0 takes one for each two cores, at least two.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
@@ -77,6 +80,23 @@ class ServerConfig:
     allow_roots: Annotated[
         tuple[Path, ...],
         Setting("Directory whose files clients may name by path. Repeatable.", option="--allow-root"),
+    ] = ()
+    allow_schemes: Annotated[
+        tuple[str, ...],
+        Setting("Scheme of URIs that clients may name: http, https, s3. Repeatable.", option="--allow-scheme"),
+    ] = ()
+    allow_hosts: Annotated[
+        tuple[str, ...],
+        Setting(
+            "HOST[:PORT] of such URIs, *.DOMAIN, or * for all; for s3, the bucket. Repeatable.", option="--allow-host"
+        ),
+    ] = ()
+    allow_networks: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Network (as 10.1.0.0/16) that they may lead to though it is not public. Repeatable.",
+            option="--allow-network",
+        ),
     ] = ()
     runtime: Annotated[
         RuntimeChoice, Setting("What executes the models; auto: the fastest one that answers as it should.")
@@ -134,6 +154,9 @@ class ServerConfig:
     upload_idle_seconds: Annotated[
         float, Setting("Longest that an upload may send nothing.", above=0, highest=_DAY, group=_LIMITS)
     ] = 30.0
+    max_fetch_seconds: Annotated[
+        float, Setting("Longest that fetching a URI may take.", above=0, highest=_DAY, group=_LIMITS)
+    ] = 300.0
     max_queue: Annotated[
         int, Setting("Requests that may wait; beyond, refused.", lowest=0, highest=10**6, group=_LIMITS)
     ] = 128
@@ -244,6 +267,7 @@ class ServerConfig:
                 raise ValueError(f"default_versions {default!r}: write NAME:VERSION")
         if self.spool_dir is not None and not (self.spool_dir.is_dir() and os.access(self.spool_dir, os.W_OK)):
             raise ValueError(f"spool_dir {self.spool_dir} is not a directory that this server can write to")
+        self._check_uris()
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
@@ -269,6 +293,18 @@ class ServerConfig:
                     f"tls_key (and metrics_tls for metrics_tokens), or --insecure-tokens where something in front of "
                     f"this server encrypts"
                 )
+
+    def _check_uris(self) -> None:
+        for scheme in self.allow_schemes:
+            if scheme not in URI_SCHEMES:
+                raise ValueError(f"allow_schemes {scheme!r} is not one of {', '.join(URI_SCHEMES)}")
+        if self.allow_schemes and not self.allow_hosts:
+            raise ValueError("allow_schemes without allow_hosts would allow nothing: name hosts, or * for all of them")
+        for network in self.allow_networks:
+            try:
+                ipaddress.ip_network(network)
+            except ValueError as err:
+                raise ValueError(f"allow_networks: {err}; write e.g. 10.1.0.0/16") from None
 
     def _check_budget(self) -> None:
         """What one request may need must fit, or the server would wait for bytes that can never become free."""
@@ -320,6 +356,19 @@ class ServerConfig:
     def pins(self) -> dict[str, str]:
         """`default_versions` as {NAME: VERSION}; the last one of a name counts."""
         return dict(default.split(":", 1) for default in self.default_versions)
+
+    @property
+    def uri_policy(self) -> UriPolicy:
+        """What may be fetched."""
+        from tenclip_serving.fetch import UriPolicy
+
+        return UriPolicy(
+            schemes=self.allow_schemes,
+            hosts=self.allow_hosts,
+            networks=tuple(ipaddress.ip_network(n) for n in self.allow_networks),
+            max_seconds=self.max_fetch_seconds,
+            idle_seconds=self.upload_idle_seconds,
+        )
 
     @property
     def video_limits(self) -> Limits:

@@ -7,7 +7,7 @@ import itertools
 import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +19,7 @@ from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, 
 from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
+from tenclip_serving.fetch import fetch, file_path
 from tenclip_serving.metrics import Metrics
 from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
 from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequest, RecognizedClip
@@ -65,6 +66,8 @@ class Engine:
             on_restart=lambda reason: self.metrics.worker_restarts.labels(reason).inc(),
         )
         self.spool = _spool(config, self.metrics)
+        self._uri_policy = config.uri_policy
+        self._uri_policy.check_installed()
         self.statistics = Statistics()
         self._cache = AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set)
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
@@ -195,14 +198,22 @@ class Engine:
 
     @asynccontextmanager
     async def _fetched(self, request: RecognitionRequest, ticket: Ticket) -> AsyncIterator[RecognitionRequest]:
-        """The request with all of its video at hand. Raises what `SpoolFile.fill` does."""
-        upload = request.upload
-        if upload is None:
+        """The request with all of its video at hand. Raises what `SpoolFile.fill` and `fetch` do."""
+        if request.uri is not None and (path := file_path(request.uri)) is not None:
+            yield replace(request, uri=None, path=path)
+            return
+        if request.uri is None and request.upload is None:
             yield request
             return
-        with self.spool.file(request.source, num_bytes=upload.num_bytes) as file:
-            await file.fill(upload, charge=ticket.grow)
-            yield replace(request, upload=None, file=file)
+        with ExitStack() as held:
+            async with AsyncExitStack() as connection:
+                upload = request.upload
+                if upload is None:
+                    assert request.uri is not None
+                    upload = await connection.enter_async_context(fetch(request.uri, self._uri_policy))
+                file = held.enter_context(self.spool.file(request.source, num_bytes=upload.num_bytes))
+                await file.fill(upload, charge=ticket.grow)
+            yield replace(request, uri=None, upload=None, file=file)
 
     async def _recognize(
         self,
@@ -315,7 +326,7 @@ class Engine:
                 raise EmptyVideo(f"{request.source}: is empty (0 bytes)", source=request.source)
         else:
             raise InvalidRequest(
-                "no video: set video.data to the bytes of a file, or video.path to a path on the server"
+                "no video: set video.data to the bytes of a file, video.path to a path on the server, or video.uri"
             )
         return DecodeRequest(
             source=source,

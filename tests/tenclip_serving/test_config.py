@@ -96,3 +96,30 @@ def test_limits_of_videos_and_of_workers(tmp_path: Path) -> None:
     assert config.video_limits == limits
     config = ServerConfig(directory=tmp_path, decode_worker_memory_mb=500, decode_worker_nice=1)
     assert config.confinement == Confinement(memory_bytes=500 << 20, nice=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"allow_schemes": ("ftp",), "allow_hosts": ("*",)}, "'ftp' is not one of http, https, s3"),
+        ({"allow_schemes": ("http",)}, "without allow_hosts"),
+        ({"allow_networks": ("10.1.2.3/8",)}, "has host bits set"),
+        ({"allow_networks": ("intranet",)}, "write e.g. 10.1.0.0/16"),
+        ({"max_upload_mb": 9000}, "max_spool_mb 8192 is less than max_upload_mb 9000"),
+        ({"spool_dir": Path("/nowhere")}, "spool_dir /nowhere is not a directory"),
+        ({"upload_idle_seconds": 0}, "upload_idle_seconds"),
+    ],
+)
+def test_uploads_and_uris_that_cannot_work(tmp_path: Path, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ServerConfig(directory=tmp_path, **fields)
+
+
+def test_what_may_be_fetched(tmp_path: Path) -> None:
+    config = ServerConfig(
+        directory=tmp_path, allow_schemes=("https",), allow_hosts=("media.example",), allow_networks=("10.1.0.0/16",)
+    )
+    policy = config.uri_policy
+    assert (policy.schemes, policy.hosts) == (("https",), ("media.example",))
+    assert str(policy.networks[0]) == "10.1.0.0/16"
+    assert ServerConfig(directory=tmp_path).uri_policy.schemes == ()
