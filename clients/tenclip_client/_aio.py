@@ -16,7 +16,6 @@ from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client import _calls
 from tenclip_client._base import BaseClient, Timeout
 from tenclip_client._calls import Call, Result
-from tenclip_client._channel import open_channel
 from tenclip_client._errors import is_unimplemented
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
@@ -48,7 +47,6 @@ class AsyncClient(BaseClient):
     def _connect(self) -> None:
         # A channel of grpc.aio binds itself to the running loop, and there may be none yet.
         self._channel = None
-        self._uploads: grpc.Channel | None = None
 
     def _open_channel(self) -> aio.Channel:
         if self._credentials is None:
@@ -189,8 +187,7 @@ class AsyncClient(BaseClient):
         self._closed = True
         if self._channel is not None:
             await self._channel.close()
-        if self._uploads is not None:
-            self._uploads.close()
+        self._close_uploads()
 
     async def __aenter__(self) -> Self:
         return self
@@ -224,8 +221,7 @@ class AsyncClient(BaseClient):
             if call.pieces is None:
                 response = await getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
             else:
-                method = getattr(stub(self._blocking_channel()), call.method)
-                response = await Upload(method, call, settings).wait_async()
+                response = await Upload(self._upload_method(call.method), call, settings).wait_async()
         except grpc.RpcError as err:
             raise self._error(err, call.source, deadline) from err
         return call.parse(response)
@@ -252,7 +248,7 @@ class AsyncClient(BaseClient):
         if call.pieces is None:
             rpc = responses = getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
         else:
-            rpc = UploadStream(getattr(stub(self._blocking_channel()), call.method), call, settings)
+            rpc = UploadStream(self._upload_method(call.method), call, settings)
             responses = _in_threads(rpc)
         try:
             async for response in responses:
@@ -266,11 +262,6 @@ class AsyncClient(BaseClient):
         if self._channel is None:
             self._channel = self._open_channel()
         return self._channel
-
-    def _blocking_channel(self) -> grpc.Channel:
-        if self._uploads is None:
-            self._uploads = open_channel(self.target, self._credentials, self._options)
-        return self._uploads
 
 
 async def _in_threads(items: Iterator[Any]) -> AsyncIterator[Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import grpc
 
 from tenclip_api.errors import InvalidRequest, TenclipError
+from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_client._channel import (
     DEFAULT_KEEPALIVE_SECONDS,
     DEFAULT_RETRIES,
@@ -15,6 +17,7 @@ from tenclip_client._channel import (
     DEFAULT_TIMEOUT,
     ChannelOptions,
     channel_options,
+    open_channel,
     parse_target,
 )
 from tenclip_client._errors import from_rpc_error
@@ -77,12 +80,28 @@ class BaseClient:
         named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
         extra = [*named, *options]
         self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=extra)
+        # A channel that retries keeps all of a call in memory until it is answered, whatever its policy says of it.
+        self._upload_options = channel_options(retries=0, keepalive_seconds=keepalive_seconds, extra=extra)
+        self._uploads: grpc.Channel | None = None
+        self._lock = threading.Lock()
         self._closed = False
         self._connect()
 
     def _connect(self) -> None:
         """Make the channel; nothing is dialled before the first call."""
         raise NotImplementedError
+
+    def _upload_method(self, name: str) -> Any:
+        """Of a channel of its own, for videos in pieces; both clients have the blocking kind."""
+        with self._lock:
+            if self._uploads is None:
+                self._uploads = open_channel(self.target, self._credentials, self._upload_options)
+            return getattr(VideoRecognitionStub(self._uploads), name)
+
+    def _close_uploads(self) -> None:
+        with self._lock:
+            if self._uploads is not None:
+                self._uploads.close()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r})"

@@ -17,7 +17,6 @@ DEFAULT_TARGET = f"127.0.0.1:{DEFAULT_PORT}"
 DEFAULT_TIMEOUT = 60.0
 DEFAULT_RETRIES = 3
 DEFAULT_KEEPALIVE_SECONDS = 30.0
-UPLOADS = ("PredictUpload", "PredictUploadStream", "ExtractFeaturesUpload")
 # What gRPC resolves by itself; anything else before "://" is no gRPC address.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:")
 
@@ -52,7 +51,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def open_channel(target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> grpc.Channel:
-    """A blocking one."""
+    """A blocking channel."""
     if credentials is None:
         return grpc.insecure_channel(target, options)
     return grpc.secure_channel(target, credentials, options)
@@ -103,7 +102,5 @@ def _service_config(retries: int) -> str:
     method: dict[str, Any] = {"name": [{"service": "tenclip.v1.VideoRecognition"}]}
     if retries:
         method["retryPolicy"] = policy
-    # An upload is read while it is sent: gRPC would have to keep all of it in memory to be able to repeat it.
-    names = [{"service": "tenclip.v1.VideoRecognition", "method": upload} for upload in UPLOADS]
     # A name with several addresses (a headless Kubernetes Service) is a set of equal servers: use them all.
-    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [{"name": names}, method]})
+    return json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "methodConfig": [method]})

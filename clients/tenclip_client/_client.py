@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 
@@ -209,6 +209,7 @@ class Client(BaseClient):
         """Hang up. Calls still waiting raise Cancelled."""
         self._closed = True
         self._channel.close()
+        self._close_uploads()
 
     def __enter__(self) -> Self:
         return self
@@ -232,8 +233,13 @@ class Client(BaseClient):
                     raise
             raise  # a server from before there were uploads
 
+    def _method(self, call: Call[Any]) -> Any:
+        return (
+            getattr(self._stubs[call.service], call.method) if call.pieces is None else self._upload_method(call.method)
+        )
+
     def _send_once(self, call: Call[Result], deadline: float | None) -> Result:
-        method = getattr(self._stubs[call.service], call.method)
+        method = self._method(call)
         settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
         try:
             response = (
@@ -255,7 +261,7 @@ class Client(BaseClient):
             yield from self._stream_once(upload, deadline)
 
     def _stream_once(self, call: Call[Result], deadline: float | None) -> Iterator[Result]:
-        method = getattr(self._stubs[call.service], call.method)
+        method = self._method(call)
         settings = {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
         rpc = method(call.request, **settings) if call.pieces is None else UploadStream(method, call, settings)
         try:

@@ -81,7 +81,8 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
             total = request.clips.num_clips or CLIPS
             for k in range(total):
                 if data.startswith(b"stop_after ") and k == int(data.split()[1]):
-                    context.add_callback(self.released.set)
+                    if not context.add_callback(self.released.set):  # it has gone already
+                        self.released.set()
                     self.released.wait(60)
                     return
                 one = pb.ClipPrediction(clip=clip(k), top=scores(data + b"#%d" % k, request.top_k))
