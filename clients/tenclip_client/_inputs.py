@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
-from tenclip_client._types import ServerPath
+from tenclip_client._types import ServerPath, ServerUri
 from tenclip_client._video import printable
 
 # What a folder is searched for. A file that is named by itself is taken whatever its suffix.
@@ -25,7 +25,7 @@ class VideoInput:
     """One video to work on. `name` identifies it in output and ledgers; `error` says why there is none to open."""
 
     name: str
-    source: Path | ServerPath
+    source: Path | ServerPath | ServerUri
     error: TenclipError | None = None
 
 
@@ -34,10 +34,10 @@ def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> li
 
     A folder is searched with its sub-folders, by suffix; hidden files are passed over. Something that cannot be
     expanded (an empty folder, a pattern without a match) stays in its place as an input with an `error`.
-    `server_paths`: take every argument as a path on the server, as it stands.
+    `server_paths`: take every argument as a path on the server, or a URI, as it stands.
     """
     if server_paths:
-        return _unique(VideoInput(a, ServerPath(a)) for a in arguments)
+        return _unique(VideoInput(a, _on_server(a)) for a in arguments)
     return _unique(video for a in arguments for video in _expand(a))
 
 
@@ -56,8 +56,12 @@ def read_manifest(path: Path, *, server_paths: bool = False) -> list[VideoInput]
     if not names:
         raise DatasetError(f"{path}: lists no videos")
     if server_paths:
-        return _unique(VideoInput(n, ServerPath(n)) for n in names)
+        return _unique(VideoInput(n, _on_server(n)) for n in names)
     return _unique(VideoInput(printable(n), path.parent / n) for n in names)
+
+
+def _on_server(argument: str) -> ServerPath | ServerUri:
+    return ServerUri(argument) if "://" in argument else ServerPath(argument)
 
 
 def _expand(argument: str) -> Iterator[VideoInput]:

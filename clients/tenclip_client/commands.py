@@ -40,7 +40,9 @@ Wait = Annotated[
 ]
 ServerPaths = Annotated[
     bool,
-    typer.Option("--server-path", help="The videos are paths on the server's machine.", rich_help_panel=_CONNECTION),
+    typer.Option(
+        "--server-path", help="The videos are paths on the server's machine, or URIs.", rich_help_panel=_CONNECTION
+    ),
 ]
 Model = Annotated[
     str, typer.Option(metavar="NAME[:VERSION]", help="Which model; not needed where the server holds one.")

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tenclip_api.errors import DatasetError
-from tenclip_client import ServerPath, VideoNotFound, VideoNotReadable
+from tenclip_client import ServerPath, ServerUri, VideoNotFound, VideoNotReadable
 from tenclip_client._inputs import expand_inputs, read_manifest
 
 
@@ -145,3 +145,12 @@ def test_parquet_manifest_without_paths(tmp_path: Path) -> None:
 def test_missing_manifest(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         read_manifest(tmp_path / "gone.csv")
+
+
+def test_what_the_server_opens_is_a_path_or_a_uri(tmp_path: Path) -> None:
+    names = ["a.mp4", "https://media.example/get?id=1", "https://media.example/get?id=2", "s3://bucket/a.mp4"]
+    expected = [ServerPath(names[0]), *map(ServerUri, names[1:])]
+    assert [v.source for v in expand_inputs(names, server_paths=True)] == expected
+    manifest = tmp_path / "videos.txt"
+    manifest.write_text("\n".join(names))
+    assert [v.source for v in read_manifest(manifest, server_paths=True)] == expected
