@@ -79,10 +79,11 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         with self._request(request, context):
             data = self._obey(request.video, context)
             total = request.clips.num_clips or CLIPS
+            if data.startswith(b"stop_after "):
+                # Before the first clip: gRPC does not come back to this generator when the caller has gone meanwhile.
+                context.add_callback(self.released.set)
             for k in range(total):
                 if data.startswith(b"stop_after ") and k == int(data.split()[1]):
-                    if not context.add_callback(self.released.set):  # it has gone already
-                        self.released.set()
                     self.released.wait(60)
                     return
                 one = pb.ClipPrediction(clip=clip(k), top=scores(data + b"#%d" % k, request.top_k))
