@@ -39,7 +39,11 @@ def main(names: list[str]) -> int:
         results[name] = {"machine": machine, "when": when, **found}
         out.write_text(json.dumps(results, indent=2) + "\n")
         row = Row(
-            proof=name, passed=found["passed"], when=when.partition("T")[0], summary=found["summary"], machine=machine
+            proof=name,
+            passed=found["passed"],
+            when=when.partition("T")[0],
+            summary=found.get("summary", "see results/soak.json"),
+            machine=machine,
         )
         write_table(TABLE, {**read_table(TABLE), name: row})
     failed = [name for name in names or available if not results[name]["passed"]]
