@@ -188,8 +188,17 @@ class ServerConfig:
     max_request_seconds: Annotated[
         float, Setting("Longest that one request may take in all.", above=0, highest=_DAY, group=_LIMITS)
     ] = 600.0
+    shutdown_delay_seconds: Annotated[
+        float,
+        Setting(
+            "On SIGTERM, how long requests are still taken while health says NOT_SERVING.",
+            lowest=0,
+            highest=_DAY,
+            group=_LIMITS,
+        ),
+    ] = 1.0
     shutdown_grace_seconds: Annotated[
-        float, Setting("On SIGTERM, time for the requests that run.", lowest=0, highest=_DAY, group=_LIMITS)
+        float, Setting("After that, time for the requests that run.", lowest=0, highest=_DAY, group=_LIMITS)
     ] = 30.0
     log_format: Annotated[LogFormat, Setting("Log lines on stderr.")] = "text"
     tracing: Annotated[

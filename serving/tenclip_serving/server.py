@@ -81,13 +81,15 @@ class Server:
             await self.stop(grace=0)
             raise
 
-    async def stop(self, *, grace: float) -> bool:
-        """Not serving -> no new requests, `grace` seconds for those that run -> nothing left running.
+    async def stop(self, *, grace: float, delay: float = 0.0) -> bool:
+        """Not serving -> `delay` seconds in which it still answers -> no new requests, `grace` seconds for those that
+        run -> nothing left running.
 
         False when something is: a model that is being loaded, which only the end of the process interrupts.
         """
         self._stopping = True
         await self._health.stop()
+        await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
         ended = await self.manager.close()
@@ -207,7 +209,7 @@ async def run_server(
     await server.start()
     on_ready(server)
     await stopping.wait()
-    ended = await server.stop(grace=config.shutdown_grace_seconds)
+    ended = await server.stop(grace=config.shutdown_grace_seconds, delay=config.shutdown_delay_seconds)
     log(logging.INFO, "stopped")
     if not ended:
         # Python would wait for the thread that loads.

@@ -195,7 +195,7 @@ def _command_line(process: psutil.Process) -> str:
 
 @contextlib.contextmanager
 def running_server(directory: Path, *arguments: str, module: str = "tenclip_serving") -> Iterator[ServerProcess]:
-    """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped whatever happens."""
+    """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped at once whatever happens."""
     command = [
         sys.executable,
         "-m",
@@ -204,6 +204,8 @@ def running_server(directory: Path, *arguments: str, module: str = "tenclip_serv
         "--port",
         "0",
         "--metrics-port",
+        "0",
+        "--shutdown-delay-seconds",
         "0",
         *arguments,
     ]

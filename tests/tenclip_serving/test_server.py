@@ -401,6 +401,21 @@ def test_sigterm_finishes_what_runs_and_leaves_nothing(one_model: Path, videos: 
         assert server.log.rstrip().endswith("stopped")
 
 
+def test_sigterm_says_so_before_it_refuses(one_model: Path, videos: Path) -> None:
+    arguments = ("--allow-root", str(videos), "--shutdown-delay-seconds", "3600")
+    with running_server(one_model, *arguments) as server, grpc.insecure_channel(server.address) as channel:
+        states: list[str] = []
+        watched = threading.Thread(target=lambda: watch_health(channel, states))
+        watched.start()
+        wait_until(lambda: states == ["SERVING"])
+        server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "NOT_SERVING" in states)
+        assert len(predict(server, path="colors.mp4").top) == 4
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(20) == 1
+        watched.join(20)
+
+
 def test_sigterm_waits_for_a_message_that_is_on_its_way(one_model: Path, videos: Path) -> None:
     with (
         running_server(one_model, "--allow-root", str(videos)) as server,
