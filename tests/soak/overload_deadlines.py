@@ -12,7 +12,7 @@ whatever the server says. The checks:
 - the server and its workers never hold more than the budget and `--slack-mb` above what they held before;
 - as much is answered OK as before, less 10%.
 
-The load comes from this machine too, and takes its share of it: requests are large enough for that to be little.
+The load comes from this machine too, on cores that the server does not use (see `_cores`).
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tenclip_client._extraction import ClipChoice
 from tenclip_client._load import LoadPlan, LoadReport, LoadVideo, generate
 from tenclip_client.cli.bench import sender
 from tenclip_video.spec import ClipSpec, Resize
+from tests.soak._cores import cores_of_its_own, take_other_cores
 from tests.soak.memory import resident_bytes
 from tests.tenclip_serving.helpers import SPEC, make_bundle, make_video, running_server
 
@@ -94,7 +95,8 @@ def measure(
         limits = {"in-flight": MAX_IN_FLIGHT_MB, "queue": MAX_QUEUE_MB, "clip": MAX_CLIP_MB, "message": MAX_MESSAGE_MB}
         flags = [word for name, mb in limits.items() for word in (f"--max-{name}-mb", str(mb))]
         flags += ["--max-queue", str(max_queue)]
-        with running_server(root / "models", *flags) as server:
+        with cores_of_its_own(), running_server(root / "models", *flags) as server:
+            take_other_cores(server.process.pid)
             videos = [LoadVideo(name="video", data=video, group="video")]
             plan = LoadPlan(videos=videos, concurrency=concurrency, seconds=alone_seconds, warmup_seconds=2.0)
             alone = asyncio.run(_load(server.address, plan))
