@@ -21,7 +21,7 @@ from tenclip_export.onnx_graph import ServedModel
 from tenclip_video.bundle import Parity, Tolerance
 from tenclip_video.spec import ClipSpec
 
-# Other summation orders (blocking, Winograd, fused BN) measure 1 to 5 times the noise of float32 torch.
+# Other summation orders (blocking, Winograd, fused BN) give a few times the noise of float32 torch.
 NOISE_MULTIPLE = 30.0
 # Room for kernels of other machines where a small model's noise is tiny.
 FLOOR = 1e-4

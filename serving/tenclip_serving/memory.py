@@ -4,9 +4,9 @@ A memfd lives as long as a descriptor or a mapping of it does: when the processe
 they ended, it is gone. Its size is sealed before another process sees it; a process that could shrink it could end
 this one with SIGBUS.
 
-Fresh pages cost 3 microseconds each, which is ten times what filling them does, so memory that was used once is used
-again (`Segments`) by the same worker. It is not sealed against writing for that: a worker that was taken over could
-change what it gave before, and gives what it likes in any case.
+Fresh pages are dear, so memory that was used once is used again (`Segments`) by the same worker. It is not
+sealed against writing for that: a worker that was taken over could change what it gave before, and gives what it likes
+in any case.
 """
 
 from __future__ import annotations

@@ -223,7 +223,7 @@ def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
 
 
 async def _build(result: Recognition, build: Callable[[], T]) -> T:
-    """The response; off the event loop where it is large, for 500 clips take 40 ms and hold up everyone."""
+    """The response; off the event loop where it is large, for building it would hold up everyone."""
     if len(result.clips) <= _FEW_CLIPS:
         return build()
     return await asyncio.to_thread(build)

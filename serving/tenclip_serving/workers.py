@@ -32,7 +32,7 @@ from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips, crop_side
 
 START_SECONDS = 60.0
 # A request that is given up while its video decodes leaves the worker this long to finish: that is mostly cheaper
-# than a new process, which takes about half a second of a core to import its libraries.
+# than a new process, which has all its libraries to import.
 DRAIN_SECONDS = 2.0
 # Of an encoded video, from which on memory that is handed over costs less than the socket.
 _WORTH_SHARING_BYTES = 64 << 10

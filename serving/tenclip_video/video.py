@@ -9,14 +9,15 @@ saves decoding, and on its way drops frames that no other frame refers to. Frame
 so variable frame rates, edit lists and reordering need no care. Memory is that of the frames asked for, however long
 the video is.
 
-A plan costs what its frames are decoded from. Ten clips of 8 frames from a minute are 5 to 8 times faster than all of
-it with a keyframe every 60 or 30 frames, and 2.3 to 3 times with one every 250, x264's default: most clips then lie far
-behind their keyframe, and 90% of the time goes into decoding frames that others refer to.
+A plan costs what its frames are decoded from (`make bench ARGS=decode`). Ten clips of 8 frames from a minute are 7.0
+and 4.7 times faster than all of it with a keyframe every 30 and 60 frames, and 2.3 to 2.6 times with one every 250,
+x264's default: most clips then lie far behind their keyframe, and the frames between, to which others refer,
+must be decoded.
 
 Tried and left out: frame threads (they fill a pipeline that each seek empties again); skipping the loop filter or all
 B-frames on the way to a target (faster, but later frames refer to them and change; of a B-pyramid's middle frames only
-the macroblocks would tell whether any does); the decoder's `fast` flag and H.264's `enable_er=0` (no faster). Emptying
-the decoder once the last packet that matters is in, rather than feeding it until the frame appears, saves 2 to 5%.
+the macroblocks would tell whether any does); the decoder's `fast` flag and H.264's `enable_er=0` (no faster). The
+decoder is emptied once the last packet that matters is in, rather than fed until the frame appears: fewer to decode.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 Only OK, RESOURCE_EXHAUSTED and DEADLINE_EXCEEDED may come back; refusals take less than 50 ms (99th percentile, as
 the client sees it); what is accepted is within 10% of what the server does without the rush; its memory is bounded.
 The load comes from this process, on cores that the server does not use (see `_cores`). The machine must have nothing
-else to do. A clip takes tens of milliseconds here: with a network of two milliseconds a clip, on two cores, receiving
-90 MB/s of uploads only to refuse them took 40% of what inference needs.
+else to do. A clip takes tens of milliseconds here: the work should be inference, not receiving uploads only to refuse
+them.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ configure_logs({log_format!r})
 log_everything({log_format!r})
 log(logging.INFO, "ours", key="value")
 warnings.warn("old ways")
-logging.getLogger("some.library").error("of a library")
-logging.getLogger("some.library").info("chatter")
+logging.getLogger("some_package").error("of a library")
+logging.getLogger("some_package").info("chatter")
 os.write(2, b"from C\\nE1121 07:10:16.209276   22297 file.cc:14] of gRPC\\nhalf a ")
 os.write(2, b"line\\n\\xff\\n")
 subprocess.run([sys.executable, "-c", "import os; os.write(2, b'of a child')"], check=True)
@@ -56,7 +56,7 @@ def test_every_line_is_json() -> None:
     said: dict[str, dict[str, Any]] = {line["message"].splitlines()[0]: line for line in lines}
     assert said["ours"]["key"] == "value"
     assert any("UserWarning: old ways" in m for m in said)
-    assert said["of a library"]["logger"] == "some.library"
+    assert said["of a library"]["logger"] == "some_package"
     assert "chatter" not in said
     for raw in ("from C", "half a line", "\\xff", "of a child", "printed"):
         pieces = [line for m, line in said.items() if raw in m]

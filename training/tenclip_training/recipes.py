@@ -10,7 +10,7 @@ from tenclip_video.spec import ClipSpec, Resize
 
 
 def demo_recipe(manifest: Path | str, out: Path | str, *, val_split: str | None = None, seed: int = 0) -> TrainConfig:
-    """A narrow R(2+1)D-10 from scratch, in two or three minutes on two cores: what `tenclip demo` trains.
+    """A narrow R(2+1)D-10 from scratch, in minutes on two cores: what `tenclip demo` trains.
 
     For a few hundred videos of simple motions, such as `tenclip synth` makes. Half a second at 15 frames a second is
     enough to tell those apart, and one rate for all videos makes a speed the same number of pixels a frame in each.

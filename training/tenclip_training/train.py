@@ -194,7 +194,7 @@ class _Run:
         if self.device.type == "cpu":
             self.model.set_execution("conv2d")
         elif self.config.channels_last:
-            # On a CPU the layout of the clips decides, and that of the weights made no difference (measured).
+            # On a CPU the layout of the clips decides, and that of the weights matters little.
             self.model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def _fill_cache(self) -> None:

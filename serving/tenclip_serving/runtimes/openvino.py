@@ -41,12 +41,11 @@ class OpenVinoRuntime:
     """OpenVINO graphs compiled for one spatial shape each, when that shape is first seen.
 
     A static shape lets it choose its kernels and memory once: a bundle has two shapes at most (pooled and
-    fully-convolutional), and each costs a compilation of about 0.1 s for R(2+1)D-18.
+    fully-convolutional), and each costs one compilation.
     Clips run one by one on all threads: neither batches nor one stream a thread bring more than 2% for R(2+1)D-18 on
-    16x112x112 clips (`make bench ARGS=streams`), and a dynamic batch dimension costs small models 10%. There is little
-    left to gain in float32: the network runs at more than twice the machine's own matrix product. Winograd's
-    algorithm would save multiplications in the spatial convolutions, and OpenVINO has none; in the graph's own
-    operators it is bound by memory.
+    16x112x112 clips (`make bench ARGS=streams`). There is little left to gain in float32: the network runs at twice the
+    machine's own matrix product (`make bench ARGS=runtimes`). Not tried: Winograd's algorithm, which would save
+    multiplications in the spatial convolutions and cost memory traffic.
     threads: 0 lets OpenVINO choose.
     Raises BundleError for a graph that does not load.
     """

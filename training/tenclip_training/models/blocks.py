@@ -32,13 +32,8 @@ class Conv3d(nn.Conv3d):
     In channels-last memory a map lies as (B,T,H,W,C). Seen as B*T images of H x W it takes a (1,k,k) kernel, seen as B
     images of T x (H*W) a (k,1,1) kernel: views both, nothing is copied.
 
-    Milliseconds a clip on two threads, best of 3 to 5, Conv3d in contiguous / Conv3d in channels-last / 2D in
-    channels-last memory:
-        r2plus1d_18, 16x112x112:           inference 313 / 259 / 213    training step  980 / 992 / 875
-        r2plus1d_10, width 32, 8x56x56:    inference 6.5 / 4.3 / 4.3    training step 23.0 / 15.3 / 18.5
-        r2plus1d_10, width 16, 8x56x56:    inference 2.5 / 1.4 / 1.4    training step  7.0 / 6.1 / 6.3
-    So wide networks gain from it, narrow ones only from channels-last memory. ONNX Runtime and OpenVINO are slower with
-    it: export keeps Conv3d.
+    `make bench ARGS=runtimes` has both, beside contiguous memory, in inference. ONNX Runtime and OpenVINO have kernels
+    of their own for Conv3d, so export keeps it.
     """
 
     execution: Execution = "conv3d"
