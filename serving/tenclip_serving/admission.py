@@ -4,6 +4,8 @@ A request is charged for its encoded bytes when it arrives, waits encoded (raw c
 charged for its clips before they are decoded, and gives back each of the two as soon as it is done with it. What does
 not fit is refused at once. All of it happens on one event loop, so there are no locks.
 
+    async with admission.arriving():                  # raises Overloaded before anything was read
+        data = await read()
     async with admission.admit(len(data)) as ticket:  # raises Overloaded, VideoTooLarge
         ticket.grow(more)                             # an upload that comes in pieces
         await ticket.begin(decoded_bytes)             # waits for its turn
@@ -21,7 +23,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Literal
 
-from tenclip_api.errors import Overloaded, VideoTooLarge
+from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
@@ -44,6 +46,8 @@ class Admission:
 
     max_bytes: of everything, encoded and decoded. max_queue_bytes: of what is encoded, so that the rest is left for
     clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
+    max_arrivals: messages that are read at once, whose bytes nobody knows before they are there; each within
+    max_arrival_seconds.
     on_bytes(kind, bytes) is told of every change, on_refusal(reason) of every refusal (one of `REFUSALS`).
     """
 
@@ -54,12 +58,17 @@ class Admission:
         max_queue_bytes: int,
         max_queue: int,
         max_active: int,
+        max_arrivals: int = 8,
+        max_arrival_seconds: float = 600.0,
         on_bytes: Callable[[Kind, int], None] | None = None,
         on_refusal: Callable[[str], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_bytes, self.max_queue_bytes = max_bytes, max_queue_bytes
         self.max_queue, self.max_active = max_queue, max_active
+        self.max_arrival_seconds = max_arrival_seconds
+        self._readers = asyncio.Semaphore(max_arrivals)
+        self._arriving = 0
         self._on_bytes = on_bytes or (lambda kind, num_bytes: None)
         self._on_refusal = on_refusal or (lambda reason: None)
         self._service = _ServiceTime(clock)
@@ -91,9 +100,33 @@ class Admission:
                 "server keeps of all videos that wait (max_queue_mb); send the path of a file instead",
                 source=name,
             )
-        if self._admitted >= self.max_active + self.max_queue:
-            raise self._refuse("queue_full", f"{self._active} requests are worked on and {self.num_waiting} wait")
+        self._check_places(self._admitted)
         self._check_room(num_bytes)
+
+    def check_arrival(self, seconds_left: float | None = None) -> None:
+        """Would a small request be let in now? Raises Overloaded if not, before any of a large one is read.
+
+        seconds_left: till the caller's deadline, where that is known.
+        """
+        coming = self._admitted + self._arriving
+        self._check_places(coming)
+        self._check_time(coming, seconds_left)
+
+    @asynccontextmanager
+    async def arriving(self, seconds_left: float | None = None) -> AsyncIterator[None]:
+        """The one message of a request is read within; it has a place meanwhile. Raises Overloaded, DeadlineExceeded.
+
+        Only so many are read at once: what gRPC has read is in memory before anybody has let it in.
+        """
+        self.check_arrival(seconds_left)
+        self._arriving += 1
+        try:
+            async with asyncio.timeout(self.max_arrival_seconds), self._readers:
+                yield
+        except TimeoutError as err:
+            raise DeadlineExceeded(f"the request was not here after {self.max_arrival_seconds:g} seconds") from err
+        finally:
+            self._arriving -= 1
 
     @asynccontextmanager
     async def admit(
@@ -104,8 +137,7 @@ class Admission:
         seconds_left: till the caller's deadline, where that is known.
         """
         self.check(num_bytes, name=name)
-        if seconds_left is not None:
-            self._check_time(seconds_left)
+        self._check_time(self._admitted, seconds_left)
         ticket = Ticket(self, name)
         self._admitted += 1
         try:
@@ -119,21 +151,25 @@ class Admission:
             self._admitted -= 1
             self._let_in()
 
+    def _check_places(self, taken: int) -> None:
+        if taken >= self.max_active + self.max_queue:
+            raise self._refuse("queue_full", f"{self._active} requests are worked on and {taken - self._active} wait")
+
     def _check_room(self, num_bytes: int) -> None:
         free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
         if num_bytes > free:
             raise self._refuse("no_bytes", f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free")
 
-    def _check_time(self, seconds_left: float) -> None:
+    def _check_time(self, taken: int, seconds_left: float | None) -> None:
         """Refuse who would have to wait and, by how long others took, not be done in time.
 
         Let in, it would take the place of one that could: under ten times too much work with deadlines, a queue that
         is longer than these is full of requests which are half done when they end, and half of the work is lost.
         Who need not wait is always let in, so that what is known of the time stays fresh.
         """
-        if self._admitted < self.max_active:
+        if seconds_left is None or taken < self.max_active:
             return
-        seconds = self._service.expected_for(self._admitted + 1)
+        seconds = self._service.expected_for(taken + 1)
         if seconds is not None and seconds > _TIME_SHARE * seconds_left:
             raise self._refuse(
                 "no_time", f"it would be done in about {seconds:.1f} s, later than in {seconds_left:.1f} s"

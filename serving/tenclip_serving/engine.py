@@ -367,6 +367,8 @@ def _admission(config: ServerConfig, metrics: Metrics) -> Admission:
         max_queue_bytes=config.max_queue_mb << 20,
         max_queue=config.max_queue,
         max_active=config.num_active,
+        max_arrivals=max(1, config.max_queue_mb // config.max_message_mb),
+        max_arrival_seconds=config.max_request_seconds,
         on_bytes=lambda kind, num_bytes: metrics.in_flight_bytes.labels(kind).set(num_bytes),
         on_refusal=lambda reason: metrics.refusals.labels(reason).inc(),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -26,11 +26,12 @@ _MAX_MESSAGE = 4000
 _LARGE_REQUEST = 256 << 10
 # Seconds. A server that stops waits no longer for the message of an RPC that it has accepted.
 _LONGEST_ARRIVAL = 5.0
+# Seconds. When a caller hangs up, its request ends first, and the call is cancelled a moment later.
+_HANG_UP_SECONDS = 0.1
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
-StreamHandler = Callable[[Any, Context], AsyncGenerator[Any, None]]
 Parse = Callable[[bytes], Any]
 
 _OURS = ("/tenclip.", "/inference.")
@@ -43,11 +44,37 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
 }
 
 
+class Gate(Protocol):
+    """Who is asked before a large request is taken; `Admission` is one. Each raises what refuses the request."""
+
+    def check_arrival(self, seconds_left: float | None) -> None:
+        """Before any of it is read. seconds_left: till the caller's deadline, where it has one."""
+
+    def arriving(self, seconds_left: float | None) -> AbstractAsyncContextManager[None]:
+        """The same, and its one message is read within."""
+
+    def check(self, num_bytes: int) -> None:
+        """Before so many bytes are parsed."""
+
+
 @dataclass
 class _Seen:
     """What came in of an RPC so far."""
 
     num_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rpc:
+    """What is known of an RPC before its request. arrival: its key among those whose message is on its way."""
+
+    method: str
+    handler: Any
+    parse: Parse
+    one_message: bool
+    open_ended: bool
+    gate: Gate | None
+    arrival: object
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
@@ -57,13 +84,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
     becomes INTERNAL with nothing but the request id, by which the log has the traceback. Every answer, good or bad,
     carries `tenclip-request-id`: the caller's own where it sent one. A stream counts as one RPC; methods that answer
     with a stream are asynchronous generators.
-    check_size: called with the bytes of a large request before it is parsed; it raises what refuses it. Parsing copies
-    the video and holds up everyone, which is too dear for a request that is then refused.
+    gate: asked by the methods `gated` (their paths) before the request is read, and again before a large one is parsed.
+    To read a video is most of what it costs to refuse it, and to parse it copies it and holds up everyone.
     """
 
-    def __init__(self, metrics: Metrics, *, check_size: Callable[[int], None] | None = None) -> None:
+    def __init__(self, metrics: Metrics, *, gate: Gate | None = None, gated: Collection[str] = ()) -> None:
         self._metrics = metrics
-        self._check_size = check_size or (lambda num_bytes: None)
+        self._gate = gate
+        self._gated = frozenset(gated)
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -117,43 +145,65 @@ class Interceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or not path.startswith(_OURS):
             return cast(MethodHandler, handler)
-        method, arrival = path.rpartition("/")[2], self._arrives()
+        # gRPC reads the message of a unary request before it calls anything, that of a stream when it is asked for.
+        gate = self._gate if path in self._gated else None
+        streaming = handler.request_streaming or gate is not None
+        rpc = _Rpc(
+            method=path.rpartition("/")[2],
+            handler=handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
+            parse=handler.request_deserializer,
+            one_message=not handler.request_streaming,
+            # Ours end by themselves: an upload, and the clips of it.
+            open_ended=handler.request_streaming and handler.response_streaming and not path.startswith("/tenclip."),
+            gate=gate,
+            arrival=self._arrives(),
+        )
+        call = self._wrap_stream(rpc) if handler.response_streaming else self._wrap(rpc)
         # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
         # INTERNAL and no id.
-        make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        answer = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
-        if handler.response_streaming:
-            # Ours end by themselves: an upload, and the clips of it.
-            open_ended = handler.request_streaming and not path.startswith("/tenclip.")
-            call = self._wrap_stream(answer, handler.request_deserializer, method=method, open_ended=open_ended)
-        else:
-            call = self._wrap(answer, handler.request_deserializer, method=method)
+        make = _MAKERS[streaming, handler.response_streaming]
+        return cast(MethodHandler, make(call, None, handler.response_serializer))
 
-        async def arrived(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
-            self._arriving.pop(arrival, None)
-            return await call(raw, context)
-
-        return cast(MethodHandler, make(arrived, None, handler.response_serializer))
-
-    def _wrap(self, handler: Handler, parse: Parse, *, method: str) -> Handler:
+    def _wrap(self, rpc: _Rpc) -> Handler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
-            async with self._observed(context, method) as seen:
+            async with self._observed(context, rpc.method) as seen:
+                raw = await self._arrived(raw, rpc, context)
                 with self.in_flight():
-                    return await handler(self._parsed(raw, parse, seen), context)
+                    return await rpc.handler(self._parsed(raw, rpc, seen), context)
 
         return call
 
-    def _wrap_stream(self, handler: StreamHandler, parse: Parse, *, method: str, open_ended: bool) -> Handler:
+    def _wrap_stream(self, rpc: _Rpc) -> Handler:
         # Not a generator: when the caller goes while an answer is written, gRPC leaves a generator where it stands,
         # with all that it holds, until it is collected. This one is closed here and now.
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
-            async with self._observed(context, method) as seen:
-                with nullcontext() if open_ended else self.in_flight():
-                    async with aclosing(handler(self._parsed(raw, parse, seen), context)) as answers:
+            async with self._observed(context, rpc.method) as seen:
+                raw = await self._arrived(raw, rpc, context)
+                with nullcontext() if rpc.open_ended else self.in_flight():
+                    async with aclosing(rpc.handler(self._parsed(raw, rpc, seen), context)) as answers:
                         async for answer in answers:
                             await context.write(answer)
 
         return call
+
+    async def _arrived(
+        self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context
+    ) -> bytes | AsyncIterator[bytes]:
+        """The message, or the stream of them, if the gate lets it in. Raises InvalidRequest where there is none."""
+        try:
+            if rpc.gate is None:
+                return raw
+            if not rpc.one_message:
+                rpc.gate.check_arrival(context.time_remaining())
+                return raw
+            async with rpc.gate.arriving(context.time_remaining()):
+                message = await context.read()
+            if not isinstance(message, bytes):
+                await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
+                raise InvalidRequest("the call has no message")
+            return message
+        finally:
+            self._arriving.pop(rpc.arrival, None)
 
     @asynccontextmanager
     async def _observed(self, context: Context, method: str) -> AsyncIterator[_Seen]:
@@ -183,14 +233,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
         metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
         await context.abort(code, _shorten(message), metadata)
 
-    def _parsed(self, raw: bytes | AsyncIterator[bytes], parse: Parse, seen: _Seen) -> Any:
+    def _parsed(self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> Any:
         """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
         if not isinstance(raw, bytes):
-            return _parsed_stream(raw, parse, seen)
+            return _parsed_stream(raw, rpc.parse, seen)
         seen.num_bytes = len(raw)
-        if len(raw) >= _LARGE_REQUEST:
-            self._check_size(len(raw))
-        return _parse(raw, parse)
+        if rpc.gate is not None and len(raw) >= _LARGE_REQUEST:
+            rpc.gate.check(len(raw))
+        return _parse(raw, rpc.parse)
 
     def _record(
         self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int

@@ -35,6 +35,12 @@ from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expir
 from tenclip_serving.tracing import Tracing
 
 _HAND_OVER_SECONDS = 0.1
+# Methods that work on a video or clips, and so may be too much.
+_WITH_VIDEO = frozenset(
+    {f"/{SERVICE}/{method.name}" for method in tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].methods}
+    - {f"/{SERVICE}/ListModels", f"/{SERVICE}/GetModel"}
+    | {f"/{INFERENCE}/ModelInfer"}
+)
 # A thread that wants the interpreter gets it after so long. With Python's own 5 ms a rush of requests to refuse could
 # keep the thread that runs clips waiting between one clip and the next. No benchmark has shown a difference yet.
 _SWITCH_SECONDS = 0.0005
@@ -52,7 +58,7 @@ class Server:
         self.port = 0
         self._stopping = False
         self._metrics: MetricsServer | None = None
-        self._interceptor = Interceptor(self.engine.metrics, check_size=self.engine.admission.check)
+        self._interceptor = Interceptor(self.engine.metrics, gate=self.engine.admission, gated=_WITH_VIDEO)
         # Read here: what is wrong with them is said before anything starts.
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)

@@ -26,7 +26,7 @@ from rich.console import Console
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tests.benchmarks.bench_scheduler import SHORT_CLIPS, closed_loop, open_loop, write_model
-from tests.soak._cores import cores_of_its_own, take_other_cores
+from tests.soak._cores import beside, cores_of_its_own
 from tests.tenclip_serving.helpers import make_video, running_server
 
 OVERLOAD = 10
@@ -73,8 +73,7 @@ async def run(seconds: float) -> Report:
             video=pb.Video(data=video, name="video.mp4"), clips=pb.ClipSelection(num_clips=SHORT_CLIPS)
         )
         arguments = ("--max-active", "4", "--max-queue", "4", "--log-format", "json")
-        with cores_of_its_own(), running_server(root / "models", *arguments) as server:
-            take_other_cores(server.process.pid)
+        with cores_of_its_own(), running_server(root / "models", *arguments) as server, beside(server.process.pid):
             process = psutil.Process(server.process.pid)
             async with grpc.aio.insecure_channel(server.address) as channel:
                 stub = VideoRecognitionStub(channel)

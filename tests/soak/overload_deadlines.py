@@ -36,7 +36,7 @@ from tenclip_client._extraction import ClipChoice
 from tenclip_client._load import LoadPlan, LoadReport, LoadVideo, generate
 from tenclip_client.cli.bench import sender
 from tenclip_video.spec import ClipSpec, Resize
-from tests.soak._cores import cores_of_its_own, take_other_cores
+from tests.soak._cores import beside, cores_of_its_own
 from tests.soak.memory import resident_bytes
 from tests.tenclip_serving.helpers import SPEC, make_bundle, make_video, running_server
 
@@ -95,8 +95,7 @@ def measure(
         limits = {"in-flight": MAX_IN_FLIGHT_MB, "queue": MAX_QUEUE_MB, "clip": MAX_CLIP_MB, "message": MAX_MESSAGE_MB}
         flags = [word for name, mb in limits.items() for word in (f"--max-{name}-mb", str(mb))]
         flags += ["--max-queue", str(max_queue)]
-        with cores_of_its_own(), running_server(root / "models", *flags) as server:
-            take_other_cores(server.process.pid)
+        with cores_of_its_own(), running_server(root / "models", *flags) as server, beside(server.process.pid):
             videos = [LoadVideo(name="video", data=video, group="video")]
             plan = LoadPlan(videos=videos, concurrency=concurrency, seconds=alone_seconds, warmup_seconds=2.0)
             alone = asyncio.run(_load(server.address, plan))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenclip_api.errors import Overloaded, TenclipError, VideoTooLarge
+from tenclip_api.errors import DeadlineExceeded, Overloaded, TenclipError, VideoTooLarge
 from tenclip_serving.admission import KINDS, MAX_PASSED, Admission, Kind, Ticket
 
 MIB = 1 << 20
@@ -359,5 +359,80 @@ def test_errors_inside_give_everything_back() -> None:
                 await ticket.begin(5)
                 raise ValueError
         assert [gate.held(kind) for kind in KINDS] == [0, 0]
+
+    run(test)
+
+
+class Arrival:
+    """A task that reads its message until it is told that it is here."""
+
+    def __init__(self, admission: Admission, *, seconds_left: float | None = None) -> None:
+        self.reads = asyncio.Event()
+        self.here = asyncio.Event()
+        self.task = asyncio.create_task(self._run(admission, seconds_left))
+
+    async def _run(self, admission: Admission, seconds_left: float | None) -> None:
+        async with admission.arriving(seconds_left):
+            self.reads.set()
+            await self.here.wait()
+
+
+def test_messages_on_their_way_have_places_and_only_so_many_are_read_at_once() -> None:
+    async def test() -> None:
+        gate = admission(max_arrivals=1)
+        first = Request(gate)
+        arrivals = [Arrival(gate) for _ in range(3)]
+        await settle()
+        assert [a.reads.is_set() for a in arrivals] == [True, False, False]
+        with pytest.raises(Overloaded, match="1 requests are worked on and 3 wait"):
+            gate.check_arrival()
+        arrivals[0].here.set()
+        await settle()
+        assert [a.reads.is_set() for a in arrivals] == [True, True, False]
+        arrivals[2].task.cancel()  # its caller hung up, without having been read
+        await settle()
+        gate.check_arrival()
+        arrivals[1].here.set()
+        first.end.set()
+        await asyncio.gather(first.task, arrivals[0].task, arrivals[1].task)
+        assert (gate.num_active, gate.num_waiting) == (0, 0)
+
+    run(test)
+
+
+def test_who_would_not_be_done_in_time_is_refused_before_it_is_read() -> None:
+    reasons: list[str] = []
+
+    async def test() -> None:
+        clock = Clock()
+        gate = admission(clock=clock, on_refusal=reasons.append)
+        first = Request(gate)
+        await settle()
+        clock.now += 3.0
+        first.end.set()
+        await first.task  # one request takes three seconds
+        others = [Request(gate) for _ in range(2)]
+        await settle()
+        with pytest.raises(Overloaded, match="later than in 5"):
+            gate.check_arrival(5.0)
+        async with gate.arriving(60.0):
+            with pytest.raises(Overloaded, match=r"about 12\.0 s"):  # the arriving one goes before
+                gate.check_arrival(14.0)
+            gate.check_arrival()  # nobody knows its deadline
+        for other in others:
+            other.end.set()
+        await asyncio.gather(*(other.task for other in others))
+
+    run(test)
+    assert reasons == ["no_time", "no_time"]
+
+
+def test_a_message_that_does_not_come_gives_up_its_place() -> None:
+    async def test() -> None:
+        gate = admission(max_active=1, max_queue=0, max_arrival_seconds=0.05)
+        stuck = Arrival(gate)
+        with pytest.raises(DeadlineExceeded, match=r"not here after 0\.05 seconds"):
+            await stuck.task
+        gate.check_arrival()
 
     run(test)

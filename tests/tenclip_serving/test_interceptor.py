@@ -15,10 +15,11 @@ from google.protobuf.message import DecodeError
 from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError, error_classes
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
-from tenclip_serving.interceptor import Interceptor
+from tenclip_serving.interceptor import Gate, Interceptor
 from tenclip_serving.logs import REQUEST_ID
 from tenclip_serving.metrics import Metrics
 
+LIST_MODELS = "/tenclip.v1.VideoRecognition/ListModels"
 Answer = Callable[[pb.ListModelsRequest], Awaitable[pb.ListModelsResponse]]
 
 
@@ -40,11 +41,9 @@ class Servicer(tenclip_pb2_grpc.VideoRecognitionServicer):
 
 
 @contextlib.asynccontextmanager
-async def serving(
-    answer: Answer, *, check_size: Callable[[int], None] | None = None
-) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics]]:
+async def serving(answer: Answer, *, gate: Gate | None = None) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics]]:
     metrics = Metrics()
-    server = grpc.aio.server(interceptors=[Interceptor(metrics, check_size=check_size)])
+    server = grpc.aio.server(interceptors=[Interceptor(metrics, gate=gate, gated={LIST_MODELS})])
     servicer = Servicer(answer)  # type: ignore[abstract]  # not all methods
     tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(servicer, server)
     port = server.add_insecure_port("127.0.0.1:0")
@@ -186,29 +185,90 @@ def test_cancelled_and_late_requests_are_counted_as_what_they_are(how: str) -> N
     asyncio.run(test())
 
 
-def test_a_large_request_is_judged_before_it_is_parsed() -> None:
-    sizes: list[int] = []
+class Recorder:
+    """A gate that writes down what it is asked, and refuses what it is told to."""
 
-    def refuse(num_bytes: int) -> None:
-        sizes.append(num_bytes)
-        error = Overloaded("full")
-        error.retry_after_seconds = 1.5
-        raise error
+    def __init__(self, *refused: str) -> None:
+        self.refused = refused
+        self.asked: list[str] = []
+
+    def check_arrival(self, seconds_left: float | None) -> None:
+        self._ask(f"arrival {'never' if seconds_left is None else 'in time'}")
+
+    @contextlib.asynccontextmanager
+    async def arriving(self, seconds_left: float | None) -> AsyncIterator[None]:
+        self.check_arrival(seconds_left)
+        yield
+        self.asked.append("read")
+
+    def check(self, num_bytes: int) -> None:
+        self._ask(f"{num_bytes} bytes")
+
+    def _ask(self, what: str) -> None:
+        self.asked.append(what)
+        if what in self.refused:
+            error = Overloaded("full")
+            error.retry_after_seconds = 1.5
+            raise error
+
+
+async def refusal(rpc: Any) -> str:
+    """The advice in the refusal of a call."""
+    with contextlib.suppress(grpc.aio.AioRpcError):
+        await rpc
+    assert await rpc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    return str(dict(await rpc.trailing_metadata())["tenclip-retry-after-seconds"])
+
+
+def test_a_large_request_is_judged_before_it_is_parsed() -> None:
+    gate = Recorder("300000 bytes")
 
     async def test() -> None:
-        async with serving(good, check_size=refuse) as (channel, _):
-            method = "/tenclip.v1.VideoRecognition/ListModels"
-            raw: Any = channel.unary_unary(method)
-            malformed = raw(b"\xff" * 300_000)
-            with contextlib.suppress(grpc.aio.AioRpcError):
-                await malformed
-            assert await malformed.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-            metadata = dict(await malformed.trailing_metadata())
-            assert metadata["tenclip-retry-after-seconds"] == "1.500"
+        async with serving(good, gate=gate) as (channel, _):
+            assert await refusal(channel.unary_unary(LIST_MODELS)(b"\xff" * 300_000)) == "1.500"
             assert (await call(channel))[0] == "OK"
 
     asyncio.run(test())
-    assert sizes == [300_000]
+    assert gate.asked == ["arrival never", "read", "300000 bytes", "arrival never", "read"]
+
+
+def test_a_request_is_judged_before_it_is_read() -> None:
+    gate = Recorder("arrival in time")
+
+    async def test() -> None:
+        async with serving(good, gate=gate) as (channel, metrics):
+            # More than gRPC takes of a stream that nobody reads: the answer comes while most of it is on its way.
+            assert await refusal(channel.unary_unary(LIST_MODELS)(b"\xff" * (3 << 20), timeout=30)) == "1.500"
+            assert requests(metrics, "RESOURCE_EXHAUSTED") == 1
+            assert (await call(channel))[0] == "OK"
+
+    asyncio.run(test())
+    assert gate.asked == ["arrival in time", "arrival never", "read"]
+
+
+def test_a_call_that_ends_without_its_message_is_the_callers_fault() -> None:
+    async def test() -> None:
+        async with serving(good, gate=Recorder()) as (channel, metrics):
+            empty: Any = channel.stream_unary(LIST_MODELS)(iter(()))
+            with pytest.raises(grpc.aio.AioRpcError, match="has no message"):
+                await empty
+            assert await empty.code() == grpc.StatusCode.INVALID_ARGUMENT
+            assert requests(metrics, "INVALID_ARGUMENT") == 1
+
+    asyncio.run(test())
+
+
+def test_a_caller_who_hangs_up_while_its_message_comes_leaves_nothing() -> None:
+    async def test() -> None:
+        async with serving(good, gate=Recorder()) as (channel, metrics):
+            endless: Any = channel.stream_unary(LIST_MODELS)()
+            await asyncio.sleep(0.1)
+            endless.cancel()
+            while requests(metrics, "CANCELLED") != 1:
+                await asyncio.sleep(0.01)
+            assert (await call(channel))[0] == "OK"
+
+    asyncio.run(test())
 
 
 # -- streams ----------------------------------------------------------------------------------------------------------
