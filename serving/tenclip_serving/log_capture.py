@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from tenclip_serving.config import LogFormat
-from tenclip_serving.logs import LOGGER, formatter, log
+from tenclip_serving.logs import LOGGER, LineHandler, formatter, log
 
 _MAX_LINE = 1 << 16
 _READ = 1 << 16
@@ -30,20 +30,32 @@ _LEVELS = {b"I": logging.INFO, b"W": logging.WARNING, b"E": logging.ERROR, b"F":
 
 def log_everything(log_format: LogFormat) -> None:
     """From now on, and for the life of this process. Call after `configure_logs`."""
-    stream = sys.stderr
+    _need_stderr()
+    descriptor = 2
     if log_format == "json":
         lines = StderrLines()
         lines.start()
         atexit.register(lines.close)
-        stream = lines.real
-        faulthandler.enable(stream)
-    handler = logging.StreamHandler(stream)
+        descriptor = lines.real
+        faulthandler.enable(descriptor)
+    handler = LineHandler(descriptor)
     handler.setFormatter(formatter(log_format))
     LOGGER.handlers[:] = [handler]
     logging.getLogger().handlers[:] = [handler]
     logging.captureWarnings(True)
     sys.excepthook = _log_uncaught
     threading.excepthook = _log_uncaught_in_thread
+
+
+def _need_stderr() -> None:
+    """Where there is none (`2>&-`) the next file or connection that is opened would get its number, and the log."""
+    if sys.stderr is None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.fstat(2)
+        except OSError:
+            os.dup2(nowhere, 2)
+        sys.stderr = os.fdopen(nowhere, "w", encoding="utf-8")
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -58,10 +70,13 @@ def _log_uncaught_in_thread(what: Any) -> None:
 
 
 class StderrLines:
-    """A pipe in the place of file descriptor 2, and a thread that logs each line of it. `real`: the true stderr."""
+    """A pipe in the place of file descriptor 2, and a thread that logs each line of it. `real`: the true stderr.
+
+    Nothing that the thread does may write to stderr: it would wait for itself.
+    """
 
     def __init__(self) -> None:
-        self.real = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="backslashreplace")
+        self.real = os.dup(2)
         self._reader, writer = os.pipe()
         sys.stderr.flush()
         os.dup2(writer, 2)
@@ -74,7 +89,7 @@ class StderrLines:
     def close(self) -> None:
         """Everything written so far is logged, and stderr is what it was."""
         sys.stderr.flush()
-        os.dup2(self.real.fileno(), 2)  # closes our end of the pipe; children may hold theirs for a moment
+        os.dup2(self.real, 2)  # closes our end of the pipe; children may hold theirs for a moment
         self._thread.join(_LAST_SECONDS)
 
     def _run(self) -> None:

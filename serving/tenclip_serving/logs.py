@@ -1,11 +1,15 @@
-"""Logs on stderr, as text or one JSON object a line, each line with the id of the request that it belongs to."""
+"""Logs on stderr, as text or one JSON object a line, each line with the id of the request that it belongs to.
+
+A log is never the reason that a request fails: a line that cannot be written (a full disk, a pipe that nobody reads
+any more) is dropped and counted. And nobody can fill it with one request: every text in a line has a longest length.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import re
-import sys
 import time
 import uuid
 from contextvars import ContextVar
@@ -21,6 +25,11 @@ CLIENT: ContextVar[str] = ContextVar("client", default="")
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# Characters of one text as JSON writes them, where \u0001 is six. An honest message has some hundreds, the
+# configuration at start two or three thousand.
+_MAX_TEXT = 8000
+# Of a traceback; what it ends with says what went wrong.
+_MAX_TRACEBACK = 32_000
 
 
 def new_request_id(proposed: str | None = None) -> str:
@@ -41,7 +50,7 @@ def log(level: int, message: str, /, *, exc_info: bool = False, **fields: Any) -
 
 def configure_logs(log_format: LogFormat) -> None:
     """Send this package's log to stderr in the format asked for."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(2)
     handler.setFormatter(formatter(log_format))
     LOGGER.handlers[:] = [handler]
     LOGGER.setLevel(logging.INFO)
@@ -50,6 +59,87 @@ def configure_logs(log_format: LogFormat) -> None:
 
 def formatter(log_format: LogFormat) -> logging.Formatter:
     return _JsonFormatter() if log_format == "json" else _TextFormatter()
+
+
+class LineHandler(logging.Handler):
+    """Writes each line to a file descriptor at once, or drops it.
+
+    Without a file object between, which would keep what could not be written and fail again at the end of the process.
+    And `logging`'s own way to report a failure, a traceback on stderr, would be more lines for the same log.
+    """
+
+    # Of all handlers of this process, as one stderr is what they share.
+    num_dropped = 0
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+        self._torn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as err:  # arguments that do not fit the message, of some library
+            line = self.format(_unformattable(record, err))
+        self._write(line.encode("utf-8", "backslashreplace"))
+
+    def _write(self, line: bytes) -> None:
+        # After half a line the next one begins on a line of its own.
+        rest = memoryview(b"\n" + line + b"\n" if self._torn else line + b"\n")
+        size = len(rest)
+        try:
+            while rest:
+                rest = rest[os.write(self._descriptor, rest) :]
+            self._torn = False
+        except OSError:
+            self._torn = self._torn or len(rest) < size
+            LineHandler.num_dropped += 1
+
+
+def _unformattable(record: logging.LogRecord, err: Exception) -> logging.LogRecord:
+    message = f"a line of the log that cannot be formatted ({err!r}): {record.msg!r:.1000}"
+    return logging.makeLogRecord({"name": record.name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": message})
+
+
+def shorten(text: str, most: int = _MAX_TEXT) -> str:
+    """Cut to what takes at most `most` characters in the log, and says so."""
+    return text if _fits(text, most) else f"{text[: _fitting(text, most)]}... (cut, {len(text)} characters in all)"
+
+
+def _fits(text: str, most: int) -> bool:
+    return len(text) <= most and _fitting(text, most) == len(text)
+
+
+def _fitting(text: str, most: int) -> int:
+    """How many of its first characters take no more than `most`, written as JSON writes them."""
+    head = text[:most]
+    if head.isascii() and head.isprintable() and '"' not in head and "\\" not in head:
+        return len(head)
+    size = 0
+    for i, char in enumerate(head):
+        size += len(json.dumps(char)) - 2
+        if size > most:
+            return i
+    return len(head)
+
+
+def _shorten_traceback(text: str) -> str:
+    if _fits(text, _MAX_TRACEBACK):
+        return text
+    half = _MAX_TRACEBACK // 2
+    head = text[: _fitting(text, half)]
+    tail = text[-_fitting(text[-half:][::-1], half) :]
+    return f"{head}\n... (cut, {len(text)} characters in all)\n{tail}"
+
+
+def _shorten_value(value: object) -> object:
+    """Numbers as they are; what is no text is cut as the text that it would be."""
+    if isinstance(value, str):
+        return shorten(value)
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    text = str(value)
+    return value if _fits(text, _MAX_TEXT) else shorten(text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:
@@ -62,7 +152,7 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
         fields.setdefault("trace_id", trace_id)
     if client := CLIENT.get():
         fields.setdefault("client", client)
-    return fields
+    return {key: _shorten_value(value) for key, value in fields.items()}
 
 
 def _timestamp(record: logging.LogRecord) -> str:
@@ -72,19 +162,19 @@ def _timestamp(record: logging.LogRecord) -> str:
 
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        line = {"time": _timestamp(record), "level": record.levelname, "message": record.getMessage()}
+        line = {"time": _timestamp(record), "level": record.levelname, "message": shorten(record.getMessage())}
         line |= {k: v for k, v in _fields(record).items() if k not in line}
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = _shorten_traceback(self.formatException(record.exc_info))
         return json.dumps(line, default=str)
 
 
 class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields = " ".join(f"{k}={_one_line(v)}" for k, v in _fields(record).items())
-        line = f"{_timestamp(record)} {record.levelname:7} {_one_line(record.getMessage(), quote=False)}"
+        line = f"{_timestamp(record)} {record.levelname:7} {_one_line(shorten(record.getMessage()), quote=False)}"
         line = f"{line}  {fields}" if fields else line
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        return f"{line}\n{_shorten_traceback(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
 def _one_line(value: object, *, quote: bool = True) -> str:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from tenclip_serving.admission import KINDS, REFUSALS
+from tenclip_serving.logs import LineHandler
 
 # Stages of a request, in their order. "fetch" is an upload or a download; "queue" is all of its waiting: for a
 # decode worker and for the runtime.
@@ -24,6 +28,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         # Memory, CPU seconds and open files of the server's process (of Linux only).
         ProcessCollector(registry=self.registry)
+        self.registry.register(_LogCollector())
         self.requests = Counter(
             "tenclip_requests",
             "RPCs answered, by method and gRPC status code.",
@@ -145,3 +150,14 @@ class Metrics:
 
     def describe_server(self, version: str) -> None:
         self.server_info.labels(version, platform.python_version()).set(1)
+
+
+class _LogCollector(Collector):
+    """Of the process's log, which is older than any server."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "tenclip_log_lines_dropped",
+            "Lines of the log that could not be written: a full disk, a pipe that nobody reads any more.",
+            value=LineHandler.num_dropped,
+        )

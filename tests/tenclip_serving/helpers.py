@@ -194,8 +194,13 @@ def _command_line(process: psutil.Process) -> str:
 
 
 @contextlib.contextmanager
-def running_server(directory: Path, *arguments: str, module: str = "tenclip_serving") -> Iterator[ServerProcess]:
-    """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped at once whatever happens."""
+def running_server(
+    directory: Path, *arguments: str, module: str = "tenclip_serving", stderr: int | None = None
+) -> Iterator[ServerProcess]:
+    """`python -m tenclip_serving directory --port 0 --metrics-port 0 ...`, stopped at once whatever happens.
+
+    stderr: the descriptor that it logs to, where that is not `log`.
+    """
     command = [
         sys.executable,
         "-m",
@@ -213,7 +218,11 @@ def running_server(directory: Path, *arguments: str, module: str = "tenclip_serv
         log_path = Path(folder) / "log"
         with log_path.open("w") as log:
             process = subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=log, text=True, env={**os.environ, "PYTHONWARNINGS": "error"}
+                command,
+                stdout=subprocess.PIPE,
+                stderr=log if stderr is None else stderr,
+                text=True,
+                env={**os.environ, "PYTHONWARNINGS": "error"},
             )
         assert process.stdout is not None
         try:

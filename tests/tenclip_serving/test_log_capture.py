@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,8 @@ import pytest
 from tenclip_serving.logs import trace_id_of
 
 from ..certificates import Authority
-from .helpers import running_server, stop
+from .helpers import make_video, running_server, stop
+from .test_server import metric
 
 PROGRAM = """
 import faulthandler, logging, os, subprocess, sys, threading, warnings
@@ -137,3 +141,126 @@ def test_a_server_with_all_kinds_of_trouble_logs_json(one_model: Path, tmp_path:
 )
 def test_trace_ids_of_callers(traceparent: str | None, trace_id: str) -> None:
     assert trace_id_of(traceparent) == trace_id
+
+
+# -- logs that cannot be written --------------------------------------------------------------------------------------
+
+# More than the pipe in the place of stderr holds, should its reader wait for itself.
+ENDURE = """
+import logging, os, sys
+from tenclip_serving.log_capture import log_everything
+from tenclip_serving.logs import LineHandler, configure_logs, log
+configure_logs({log_format!r})
+log_everything({log_format!r})
+for i in range(300):
+    log(logging.INFO, "rpc", method="Predict", text="x" * 1000)
+    logging.getLogger("some_package").error("%d of a library", i)
+    if {log_format!r} == "json":
+        os.write(2, b"from C\\n")
+        print("printed", file=sys.stderr)
+print("alive", LineHandler.num_dropped >= 600)
+sys.stdout.flush()
+"""
+
+
+@contextlib.contextmanager
+def full_disk() -> Iterator[int]:
+    descriptor = os.open("/dev/full", os.O_WRONLY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def closed_pipe() -> Iterator[int]:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        yield writer
+    finally:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("stderr", [full_disk, closed_pipe])
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_log_that_cannot_be_written_is_dropped_and_counted(log_format: str, stderr: Any) -> None:
+    with stderr() as descriptor:
+        command = [sys.executable, "-c", ENDURE.format(log_format=log_format)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=descriptor, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("alive True\n", 0)
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_process_without_stderr(log_format: str) -> None:
+    """What it opens next must not be what it logs to."""
+    opened = "f = open('/dev/full', 'w'); log(logging.INFO, 'more'); print(f.fileno() > 2, LineHandler.num_dropped)"
+    lines = ENDURE.format(log_format=log_format).partition("for i")[0] + opened
+    command = ["sh", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, lines]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False, timeout=60)
+    assert (done.stdout, done.returncode) == ("True 0\n", 0)
+
+
+@pytest.mark.parametrize("stderr", [full_disk, closed_pipe])
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_a_server_serves_on_without_its_log(one_model: Path, tmp_path: Path, log_format: str, stderr: Any) -> None:
+    from tenclip_client import Client, TenclipError
+
+    video = make_video(tmp_path / "video.mp4").read_bytes()
+    with (
+        stderr() as descriptor,
+        running_server(one_model, "--log-format", log_format, "--decode-workers", "1", stderr=descriptor) as server,
+    ):
+        (worker,) = server.decode_workers()
+        with Client(server.address) as client:
+            worker.kill()  # which is worth a line
+            for _ in range(3):
+                assert client.predict(video).top
+                with pytest.raises(TenclipError):
+                    client.predict(b"no video")
+        assert metric(server, "tenclip_log_lines_dropped_total") >= 6
+        assert stop(server.process) == 0
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_follows_half_a_line_is_a_line_of_its_own(log_format: str, tmp_path: Path) -> None:
+    """A disk that has room for half a line, and later for more: the size of a file stands for its size."""
+    program = f"""
+import logging, resource, signal
+from tenclip_serving.logs import LineHandler, configure_logs, log
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+configure_logs({log_format!r})
+log(logging.INFO, "whole")
+log(logging.INFO, "torn " * 20)
+log(logging.INFO, "lost")
+resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+log(logging.INFO, "whole again")
+print(LineHandler.num_dropped)
+"""
+    limited = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (150, resource.RLIM_INFINITY)){program}"
+    with (tmp_path / "log").open("w") as log:
+        command = [sys.executable, "-c", limited]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=log, text=True, check=False, timeout=60)
+    assert done.stdout == "2\n"
+    first, torn, last = (tmp_path / "log").read_text().splitlines()
+    assert "whole" in first
+    assert "torn" in torn
+    assert "lost" not in torn
+    assert "whole again" in last
+    assert last.startswith("{" if log_format == "json" else "20")
+
+
+def test_a_line_that_cannot_be_formatted_is_still_a_line() -> None:
+    program = """
+import logging
+from tenclip_serving.log_capture import log_everything
+from tenclip_serving.logs import configure_logs
+configure_logs("json")
+log_everything("json")
+logging.getLogger("some_package").error("%d of a library", "no number")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    (line,) = (json.loads(line) for line in done.stderr.splitlines())
+    assert line["logger"] == "some_package"
+    assert "cannot be formatted" in line["message"]
+    assert "%d of a library" in line["message"]
