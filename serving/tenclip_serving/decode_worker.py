@@ -4,16 +4,15 @@ It talks to the server over the socket FD (see `Channel`) and ends when the othe
 its server, however that ended. Decoders are large C libraries fed with files from strangers: a worker may crash, hang
 or be killed at any time, and nothing but the request in its hands is lost. Once ready it is confined (`confine`).
 
-An exchange: the server sends a DecodeRequest, with a descriptor of the encoded file where that came as bytes. The
-worker answers with an error, or with ClipsWanted as soon as it knows how much memory the clips take; the server sends
-a descriptor of that memory, the worker writes the clips into it, and sends the rest of the result. All memory is the
-server's, so no size that a worker makes up can harm it (see `memory`). Where there is no such memory (macOS) bytes go
-over the socket.
+An exchange: the server sends a DecodeRequest, pickled, with a descriptor of the encoded file where that came as bytes.
+The worker answers, in the plain messages of `answers`, with an error, or with ClipsWanted as soon as it knows how much
+memory the clips take; the server sends a descriptor of that memory, the worker writes the clips into it, and sends the
+rest of the result. All memory is the server's, so no size that a worker makes up can harm it (see `memory`). Where
+there is no such memory (macOS) bytes go over the socket.
 """
 
 from __future__ import annotations
 
-import io
 import os
 import pickle
 import select
@@ -23,14 +22,15 @@ import struct
 import sys
 import threading
 import traceback
-from dataclasses import dataclass, field, is_dataclass, replace
-from typing import Any, BinaryIO
+from dataclasses import dataclass, field, replace
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import TenclipError
-from tenclip_serving import memory
+from tenclip_serving import answers, memory
+from tenclip_serving.answers import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_serving.confine import Confinement, confine
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import CropMode
@@ -38,11 +38,8 @@ from tenclip_video.sampling import ClipSelection
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
-READY = "ready"
-# Bytes of the pickled message, bytes of the payload.
+# Bytes of the message, bytes of the payload.
 _HEADER = struct.Struct("!QQ")
-# More than any honest message has: plans and timelines of a day of video are some 10 MiB, payloads one video's clips.
-_MAX_MESSAGE, _MAX_PAYLOAD = 1 << 28, 1 << 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,39 +59,24 @@ class DecodeRequest:
     limits: Limits = field(default_factory=Limits)
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorkerFault:
-    """Something that no one foresaw went wrong in the worker; `trace` is its traceback."""
-
-    trace: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipsWanted:
-    """The worker asks for memory of its clips, uint8 of this shape; the server answers with a descriptor, or none."""
-
-    shape: tuple[int, ...]
-
-
 class ChannelClosed(EOFError):
     """The other end has gone."""
 
 
 class Channel:
-    """Messages over a stream socket: an object, then raw bytes that are neither pickled nor copied on the way.
+    """Messages over a stream socket: some bytes, then a payload that is not copied on the way.
 
-    A descriptor may come along. Raises ChannelClosed when the other end has gone, ValueError for lengths that no honest
-    one sends.
+    A descriptor may come along. Raises ChannelClosed when the other end has gone, ValueError for lengths beyond those
+    that the receiver takes.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
 
-    def send(self, message: object, payload: bytes | memoryview = b"", *, descriptor: int | None = None) -> None:
+    def send(self, message: bytes, payload: bytes | memoryview = b"", *, descriptor: int | None = None) -> None:
         """The descriptor stays the caller's, to close."""
-        pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
         size = payload.nbytes if isinstance(payload, memoryview) else len(payload)
-        head = _HEADER.pack(len(pickled), size) + pickled
+        head = _HEADER.pack(len(message), size) + message
         try:
             sent = 0 if descriptor is None else socket.send_fds(self.sock, [head], [descriptor])
             self.sock.sendall(head[sent:])
@@ -102,26 +84,23 @@ class Channel:
         except OSError as err:
             raise ChannelClosed(str(err)) from err
 
-    def receive(self) -> tuple[Any, bytearray]:
+    def receive(self, *, max_message: int, max_payload: int = 0) -> tuple[bytearray, bytearray]:
         """A message and its payload. The kernel closes descriptors that came along and were not asked for."""
-        return self._body(self._exactly(_HEADER.size))
+        length, size = _HEADER.unpack(self._exactly(_HEADER.size))
+        if length > max_message or size > max_payload:
+            raise ValueError(f"{length} bytes with {size} more where {max_message} and {max_payload} are taken")
+        return self._exactly(length), self._exactly(size)
 
-    def receive_with_descriptor(self) -> tuple[Any, bytearray, int | None]:
-        """As `receive`, with the descriptor that came along, now the caller's to close; None without one."""
+    def receive_with_descriptor(self) -> tuple[bytearray, bytearray, int | None]:
+        """As `receive`, of any size, with the descriptor that came along, now the caller's to close; None without."""
         try:
             head, descriptors, _, _ = socket.recv_fds(self.sock, _HEADER.size, 1)
         except OSError as err:
             raise ChannelClosed(str(err)) from err
         if not head:
             raise ChannelClosed("the other end has closed")
-        message, payload = self._body(bytearray(head) + self._exactly(_HEADER.size - len(head)))
-        return message, payload, descriptors[0] if descriptors else None
-
-    def _body(self, head: bytearray) -> tuple[Any, bytearray]:
-        length, size = _HEADER.unpack(head)
-        if length > _MAX_MESSAGE or size > _MAX_PAYLOAD:
-            raise ValueError(f"a message of {length} bytes with {size} more")
-        return _load(self._exactly(length)), self._exactly(size)
+        length, size = _HEADER.unpack(bytearray(head) + self._exactly(_HEADER.size - len(head)))
+        return self._exactly(length), self._exactly(size), descriptors[0] if descriptors else None
 
     def _exactly(self, size: int) -> bytearray:
         buffer = bytearray(size)
@@ -135,30 +114,6 @@ class Channel:
                 raise ChannelClosed("the other end has closed")
             done += count
         return buffer
-
-
-class _Unpickler(pickle.Unpickler):
-    """Loads our own dataclasses and errors, numpy arrays, and nothing else.
-
-    A worker may have been taken over by the file it decoded; its answer must not run anything in the server.
-    """
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy._core.numeric", "numpy._core.multiarray", "numpy") and name in _NUMPY_NAMES:
-            return super().find_class(module, name)
-        if module.split(".")[0] in ("tenclip_api", "tenclip_video", "tenclip_serving") and "." not in name:
-            found = super().find_class(module, name)
-            ours = isinstance(found, type) and (is_dataclass(found) or issubclass(found, TenclipError))
-            if ours or name == "_rebuild_video_error":
-                return found
-        raise pickle.UnpicklingError(f"{module}.{name} is not allowed between server and decode worker")
-
-
-_NUMPY_NAMES = ("ndarray", "dtype", "_reconstruct", "_frombuffer", "scalar")
-
-
-def _load(pickled: bytearray) -> Any:
-    return _Unpickler(io.BytesIO(pickled)).load()
 
 
 def decode(
@@ -186,9 +141,10 @@ def decode(
 def serve(channel: Channel) -> None:
     """Answer requests until the other end closes."""
     try:
-        channel.send(READY)
+        _send(channel, Ready())
         while True:
-            request, data, descriptor = channel.receive_with_descriptor()
+            pickled, data, descriptor = channel.receive_with_descriptor()
+            request: DecodeRequest = pickle.loads(pickled)  # of our own server, which started this process
             if descriptor is not None:
                 with open(descriptor, "rb") as file:
                     _answer(channel, request, file)
@@ -203,16 +159,18 @@ def _answer(channel: Channel, request: DecodeRequest, file: BinaryIO | None) -> 
     try:
         result = decode(request, file=file, allocate=allocator)
     except TenclipError as err:
-        err.__traceback__ = err.__cause__ = err.__context__ = None
-        channel.send(err)
+        _send(channel, Failure.of(err))
     except ChannelClosed:
         raise
     except Exception:
-        channel.send(WorkerFault(trace=traceback.format_exc()))
+        _send(channel, Fault.of(traceback.format_exc()))
     else:
-        clips = result.clips
-        rest = replace(result, clips=np.empty((0, *clips.shape[1:]), np.uint8))
-        channel.send((rest, clips.shape), b"" if allocator.shared else np.ascontiguousarray(clips).data.cast("B"))
+        pixels = b"" if allocator.shared else np.ascontiguousarray(result.clips).data.cast("B")
+        _send(channel, Decoded.of(result), pixels)
+
+
+def _send(channel: Channel, answer: Answer, payload: bytes | memoryview = b"") -> None:
+    channel.send(answers.encode(answer), payload)
 
 
 class _Allocator:
@@ -223,7 +181,8 @@ class _Allocator:
         self.shared = False
 
     def __call__(self, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-        self._channel.send(ClipsWanted(shape=shape))
+        num_clips, length, height, width, channels = shape
+        _send(self._channel, ClipsWanted((num_clips, length, height, width, channels)))
         _, _, given = self._channel.receive_with_descriptor()
         with memory.closing(given) as descriptor:
             if descriptor is None:

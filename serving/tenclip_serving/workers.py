@@ -13,22 +13,26 @@ import contextlib
 import logging
 import math
 import os
+import pickle
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
+import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
-from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable, TenclipError
-from tenclip_serving import memory
+from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable
+from tenclip_serving import answers, memory
+from tenclip_serving.answers import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_serving.confine import Confinement
-from tenclip_serving.decode_worker import READY, Channel, ChannelClosed, ClipsWanted, DecodeRequest, WorkerFault
+from tenclip_serving.decode_worker import Channel, ChannelClosed, DecodeRequest
 from tenclip_serving.logs import log
 from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips, crop_side
+from tenclip_video.salience import SalienceTimeline
 
 START_SECONDS = 60.0
 # A request that is given up while its video decodes leaves the worker this long to finish: that is mostly cheaper
@@ -38,6 +42,12 @@ DRAIN_SECONDS = 2.0
 _WORTH_SHARING_BYTES = 64 << 10
 # Of a worker that is told to go, before it is killed: it owns nothing that needs cleaning up.
 _STOP_SECONDS = 5.0
+# Of an error or a traceback, besides the name of the video that it repeats.
+_MAX_TEXT_BYTES = 1 << 20
+# Of a message, at most: an index of a frame, a clip besides its frames, a window of a timeline.
+_INDEX_BYTES, _CLIP_BYTES, _WINDOW_BYTES = 9, 64, 24
+# A day at 60 frames a second, the longest there is where the limits name no number of frames.
+_MAX_FRAMES = 60 * 86_400
 
 
 class _Nonsense(Exception):
@@ -90,11 +100,11 @@ class DecodeWorker:
         """Raises DecodeWorkerDied when it does not come up."""
         self._sock.settimeout(START_SECONDS)
         try:
-            message, _ = self._channel.receive()
-        except ChannelClosed as err:
+            if not isinstance(self._receive(_MAX_TEXT_BYTES)[0], Ready):
+                raise _Nonsense("something else than that it is ready")
+        except (ChannelClosed, _Nonsense) as err:
             self.kill()
             raise DecodeWorkerDied("a decode worker did not start; the server's log has its error") from err
-        assert message == READY
         self._sock.settimeout(None)
 
     def decode(self, request: DecodeRequest) -> VideoClips:
@@ -115,43 +125,65 @@ class DecodeWorker:
             ) from err
 
     def _send(self, request: DecodeRequest) -> None:
-        data = b""
+        data, descriptor = b"", None
         if isinstance(request.source, int):
-            self._channel.send(replace(request, source=b""), descriptor=request.source)
-            return
-        if isinstance(request.source, bytes):
+            descriptor, request = request.source, replace(request, source=b"")
+        elif isinstance(request.source, bytes):
             data, request = request.source, replace(request, source=b"")
         shared = memory.create_from(data) if len(data) >= _WORTH_SHARING_BYTES else None
-        with memory.closing(shared) as descriptor:
-            self._channel.send(request, data if descriptor is None else b"", descriptor=descriptor)
+        with memory.closing(shared):
+            given = descriptor if shared is None else shared
+            message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)
+            self._channel.send(message, data if given is None else b"", descriptor=given)
 
     def _receive_clips(self, request: DecodeRequest) -> VideoClips:
-        message, _ = self._receive(request)
-        wanted = _clips_wanted(message, request)
-        segment = self._memory.take(math.prod(wanted))
-        self._channel.send(READY, descriptor=None if segment is None else segment.descriptor)
-        message, payload = self._receive(request)
-        if not (isinstance(message, tuple) and len(message) == 2 and isinstance(message[0], VideoClips)):
-            raise _Nonsense(f"{type(message).__name__} instead of clips")
-        if message[1] != wanted or (segment is None and len(payload) != math.prod(wanted)):
-            raise _Nonsense("other clips than it had announced")
+        text = _MAX_TEXT_BYTES + 32 * len(request.name)
+        answer, _ = self._receive_no_error(request, text)
+        wanted = _clips_wanted(answer, request)
+        size = math.prod(wanted)
+        segment = self._memory.take(size)
+        self._channel.send(b"", descriptor=None if segment is None else segment.descriptor)
+        most = text + _most_bytes(wanted, request)
+        answer, payload = self._receive_no_error(request, most, size if segment is None else 0)
+        decoded = _decoded(answer, wanted, request)
+        if segment is None and len(payload) != size:
+            raise _Nonsense(f"{len(payload)} bytes of clips instead of {size}")
+        timeline = _timeline(decoded, request)
         if segment is None:
-            return replace(message[0], clips=np.frombuffer(payload, np.uint8).reshape(wanted))
-        return replace(message[0], clips=self._memory.lend(segment, wanted))
+            clips: NDArray[np.uint8] = np.frombuffer(payload, np.uint8).reshape(wanted)
+        else:
+            clips = self._memory.lend(segment, wanted)
+        return VideoClips(
+            clips=clips,
+            plan=decoded.plan,
+            seconds=decoded.seconds,
+            views=decoded.views,
+            info=decoded.info,
+            report=decoded.report,
+            timeline=timeline,
+        )
 
-    def _receive(self, request: DecodeRequest) -> tuple[Any, bytearray]:
-        """A message that is no error. Raises the worker's TenclipError, DecodeFault, _Nonsense or ChannelClosed."""
+    def _receive_no_error(
+        self, request: DecodeRequest, max_message: int, max_payload: int = 0
+    ) -> tuple[Answer, bytearray]:
+        """Raises the worker's TenclipError, DecodeFault, _Nonsense or ChannelClosed."""
+        answer, payload = self._receive(max_message, max_payload)
+        if isinstance(answer, Failure):
+            try:
+                error = answer.error()
+            except ValueError as err:
+                raise _Nonsense(str(err)) from err
+            raise error
+        if isinstance(answer, Fault):
+            raise DecodeFault(f"{request.name}: decoding failed in the worker:\n{answer.trace}")
+        return answer, payload
+
+    def _receive(self, max_message: int, max_payload: int = 0) -> tuple[Answer, bytearray]:
         try:
-            message, payload = self._channel.receive()
-        except ChannelClosed:
-            raise
-        except Exception as err:  # unpickling what a hostile worker made up can raise anything
+            message, payload = self._channel.receive(max_message=max_message, max_payload=max_payload)
+            return answers.decode(message), payload
+        except (ValueError, msgspec.MsgspecError, RecursionError) as err:  # ValueError: of lengths, and of no UTF-8
             raise _Nonsense(f"what is no message ({err})") from err
-        if isinstance(message, TenclipError):
-            raise message
-        if isinstance(message, WorkerFault):
-            raise DecodeFault(f"{request.name}: decoding failed in the worker:\n{message.trace}")
-        return message, payload
 
     def _end(self) -> str:
         """How the process ended."""
@@ -179,16 +211,63 @@ class DecodeWorker:
         self._memory.close()
 
 
-def _clips_wanted(message: object, request: DecodeRequest) -> tuple[int, ...]:
+def _clips_wanted(answer: Answer, request: DecodeRequest) -> tuple[int, int, int, int, int]:
     """The shape of the clips that a worker asks memory for. Raises _Nonsense where the request asked for no such."""
-    if not isinstance(message, ClipsWanted) or not isinstance(message.shape, tuple):
-        raise _Nonsense(f"{type(message).__name__} instead of the shape of its clips")
-    shape = message.shape
+    if not isinstance(answer, ClipsWanted):
+        raise _Nonsense(f"{type(answer).__name__} instead of the shape of its clips")
+    shape = answer.shape
     side = crop_side(request.spec, fully_convolutional=request.fully_convolutional)
-    fits = shape[1:] == (request.spec.num_frames, side, side, 3) and isinstance(shape[0], int) and shape[0] > 0
+    fits = shape[1:] == (request.spec.num_frames, side, side, 3) and 0 < shape[0] <= _most_clips(request)
     if not fits or math.prod(shape) > MAX_CLIP_BYTES:
         raise _Nonsense(f"clips of the shape {shape!r:.100}")
     return shape
+
+
+def _most_clips(request: DecodeRequest) -> float:
+    """With their views, as the request was charged for them; infinite where only the video tells."""
+    selection = request.selection
+    views = 1 if request.crop == "center" else 3
+    if selection.mode == "center":
+        return views
+    if selection.mode == "windows" or selection.rule == "3d-resnets":  # that rule takes every window in any mode
+        return math.inf if selection.max_clips is None else selection.max_clips * views
+    return selection.num_clips * views
+
+
+def _most_bytes(wanted: tuple[int, ...], request: DecodeRequest) -> int:
+    """Of the message that comes with clips: their plan, and a timeline of every window where one is due."""
+    size = wanted[0] * (_CLIP_BYTES + _INDEX_BYTES * request.spec.num_frames)
+    if not _has_timeline(request):
+        return size
+    frames = _MAX_FRAMES if request.spec.target_fps else (request.limits.max_frames or _MAX_FRAMES)
+    step = request.selection.window_step or request.spec.span
+    return size + _WINDOW_BYTES * (frames // step + 2)
+
+
+def _decoded(answer: Answer, wanted: tuple[int, ...], request: DecodeRequest) -> Decoded:
+    """Raises _Nonsense for anything but a description of the clips that were announced."""
+    if not isinstance(answer, Decoded):
+        raise _Nonsense(f"{type(answer).__name__} instead of clips")
+    num_clips = len(answer.plan)
+    if answer.shape != wanted or answer.views < 1 or num_clips * answer.views != wanted[0]:
+        raise _Nonsense("other clips than it had announced")
+    if len(answer.seconds) != num_clips or any(len(c.frames) != request.spec.num_frames for c in answer.plan):
+        raise _Nonsense("a plan that does not fit its clips")
+    return answer
+
+
+def _timeline(decoded: Decoded, request: DecodeRequest) -> SalienceTimeline | None:
+    """Raises _Nonsense for one that nobody asked for, or that does not hold together."""
+    if (decoded.timeline is not None) != _has_timeline(request):
+        raise _Nonsense("a timeline that is not due, or none where one is")
+    try:
+        return None if decoded.timeline is None else decoded.timeline.timeline()
+    except ValueError as err:
+        raise _Nonsense(str(err)) from err
+
+
+def _has_timeline(request: DecodeRequest) -> bool:
+    return request.timeline or request.selection.mode == "salient"
 
 
 class DecodePool:

@@ -344,38 +344,53 @@ def test_a_video_beyond_the_memory_of_a_worker_is_refused_and_the_worker_lives(v
 
 # -- workers that a file has taken over -------------------------------------------------------------------------------
 
-# What a worker does instead of decoding. `wanted` is an honest shape, `honest()` an honest decode.
+# What a worker does instead of decoding. `wanted`: an honest shape; `honest`: an honest decode; `ask()`: for memory.
 HOSTILE = {
     "garbage": "sock.sendall(os.urandom(7) + b'x' * 100)",
     "endless message": "sock.sendall(b'\\x7f' + b'\\xff' * 15)",
-    "code": "channel.send(Attack())",
-    "an object": "channel.send(request)",
-    "too many clips": "channel.send(ClipsWanted(shape=(2**40, *wanted[1:])))",
-    "negative": "channel.send(ClipsWanted(shape=(-1, *wanted[1:])))",
-    "large pictures": "channel.send(ClipsWanted(shape=(1, 4, 3200, 3200, 3)))",
-    "no shape": "channel.send(ClipsWanted(shape='abc'))",
-    "other clips": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send((result, (9, 9)))",
-    "no result": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send(('clips', wanted))",
-    "asks twice": "channel.send(ClipsWanted(shape=wanted)); channel.receive(); channel.send(ClipsWanted(shape=()))",
+    "code": "channel.send(pickle.dumps(Attack()))",
+    "code in the end": "ask(); channel.send(pickle.dumps(Attack()))",
+    "pixels unasked": "channel.send(encode(ClipsWanted(wanted)), bytes(1000))",
+    "pixels beside the memory": "ask(); channel.send(encode(Decoded.of(honest)), honest.clips.tobytes())",
+    "too many clips": "channel.send(encode(ClipsWanted((2**40, *wanted[1:]))))",
+    "more clips than asked for": "channel.send(encode(ClipsWanted((11, *wanted[1:]))))",
+    "negative": "channel.send(encode(ClipsWanted((-1, *wanted[1:]))))",
+    "large pictures": "channel.send(encode(ClipsWanted((1, 4, 3200, 3200, 3))))",
+    "no shape": "channel.send(encode(ClipsWanted('abc')))",
+    "no such error": "channel.send(encode(Failure('NO_SUCH', 'x')))",
+    "other clips": "ask(); channel.send(encode(replace(Decoded.of(honest), shape=(9, *wanted[1:]))))",
+    "no result": "ask(); channel.send(encode(Ready()))",
+    "asks twice": "ask(); channel.send(encode(ClipsWanted(wanted)))",
+    "a short plan": "ask(); channel.send(encode(replace(Decoded.of(honest), plan=honest.plan[1:])))",
+    "short clips": "ask(); channel.send(encode(replace(Decoded.of(honest), plan=(Clip((1,)),) * 10)))",
+    "no seconds": "ask(); channel.send(encode(replace(Decoded.of(honest), seconds=())))",
+    "views that are none": "ask(); channel.send(encode(replace(Decoded.of(honest), views=-1)))",
+    "a timeline unasked": "ask(); channel.send(encode(replace(Decoded.of(honest), timeline=EMPTY)))",
+    "a long story": "ask(); channel.send(encode(replace(Decoded.of(honest), plan=honest.plan * 100_000)))",
 }
 HOSTILE_PROGRAM = """#!{python}
-import os, socket, sys, time
-import numpy as np
-from dataclasses import replace
-from tenclip_serving.decode_worker import *
-from tenclip_serving.decode_worker import decode
+import os, pickle, socket, sys, time
+from msgspec.structs import replace
+from tenclip_serving import memory
+from tenclip_serving.answers import *
+from tenclip_serving.decode_worker import Channel, decode
+from tenclip_video.sampling import Clip
 
 class Attack:
     def __reduce__(self):
         return os.system, ("touch {mark}",)
 
+def ask():
+    channel.send(encode(ClipsWanted(wanted)))
+    return channel.receive_with_descriptor()[2]
+
 sock = socket.socket(fileno=int(sys.argv[4]))
 channel = Channel(sock)
-channel.send(READY)
-request, data = channel.receive()
+channel.send(encode(Ready()))
+request = pickle.loads(channel.receive_with_descriptor()[0])
 honest = decode(request)
 wanted = honest.clips.shape
-result = replace(honest, clips=honest.clips[:0])
+EMPTY = Timeline('', b'', b'', b'')
 {action}
 time.sleep(60)
 """
@@ -415,8 +430,7 @@ def test_a_worker_cannot_pull_the_memory_away_nor_push_descriptors(
 ) -> None:
     """A mapping whose file shrinks ends the process that reads it; descriptors that no one asked for fill a table."""
     action = """
-channel.send(ClipsWanted(shape=wanted))
-_, _, fd = channel.receive_with_descriptor()
+fd = ask()
 mapped = memory.map_writable(fd, wanted)
 refused = 0
 for size in (0, 1, 10**9):
@@ -430,7 +444,7 @@ import ctypes
 ctypes.CDLL(None).fallocate(fd, 3, ctypes.c_long(4096), ctypes.c_long(mapped.size))
 for _ in range(20):
     socket.send_fds(sock, [b""], [fd])
-channel.send((result, wanted), descriptor=fd)
+channel.send(encode(Decoded.of(honest)), descriptor=fd)
 """
     monkeypatch.setattr(sys, "executable", hostile_worker(tmp_path, action))
 
