@@ -254,11 +254,19 @@ class ModelInfo(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class FailedModel(_Result):
-    """A directory that looks like a bundle and could not be loaded."""
+    """A directory that looks like a bundle and could not be loaded.
+
+    version: "" where the server cannot even list the versions.
+    """
 
     name: str
     version: str
     error: str
+
+    @property
+    def ref(self) -> str:
+        """`name:version`, or `name`."""
+        return f"{self.name}:{self.version}" if self.version else self.name
 
 
 @dataclass(frozen=True, kw_only=True)

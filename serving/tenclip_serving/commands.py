@@ -102,6 +102,7 @@ def _check(config: ServerConfig) -> None:
         form = f"{model.runtime.name} {model.variant}"
         print(f"ok      {model.name}/{model.version}: {form}, {model.runtime_reason}")
     for failure in repository.failed:
-        print(f"failed  {failure.name}/{failure.version}: {failure.error}")
+        which = f"{failure.name}/{failure.version}" if failure.version else failure.name
+        print(f"failed  {which}: {failure.error}")
     if repository.failed or not len(repository):
         raise typer.Exit(1)

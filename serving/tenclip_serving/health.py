@@ -38,7 +38,9 @@ def statuses(repository: Repository, services: Sequence[str]) -> dict[str, int]:
     """By service name. A model serves when its default version does; a failed one is known and does not serve."""
     found: dict[str, int] = {}
     for failure in repository.failed:
-        found |= {failure.name: NOT_SERVING, f"{failure.name}/{failure.version}": NOT_SERVING}
+        found[failure.name] = NOT_SERVING
+        if failure.version:
+            found[f"{failure.name}/{failure.version}"] = NOT_SERVING
     for name, versions in repository.models.items():
         found[name] = SERVING if repository.default_version(name) in versions else NOT_SERVING
         found |= {f"{name}/{version}": SERVING for version in versions}

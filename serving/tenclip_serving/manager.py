@@ -24,7 +24,9 @@ from tenclip_serving.repository import (
     ServedModel,
     find_bundles,
     fingerprint,
+    fingerprint_of_error,
     load_bundle,
+    unreadable_name,
     version_key,
 )
 
@@ -131,7 +133,7 @@ class ModelManager:
 
     async def _load(self, name: str, version: str) -> Changes:
         found = await self._scan()
-        keys = [key for key in found if key[0] == name and version in ("", key[1])]
+        keys = [key for key in found if key[0] == name and (version in ("", key[1]) or not key[1])]
         if not keys:
             raise _not_on_disk(name, version, found, self._config.directory)
         changes = await self._load_all(keys)
@@ -200,11 +202,13 @@ class ModelManager:
             for key, print_ in found.items()
             if key not in repository.unloaded and (known.get(key) != print_ or key in failed)
         ]
-        gone = [key for key in known if key not in found]
+        # Where a directory can no longer be listed, its models are still there for all that can be told.
+        gone = [key for key in known if key not in found and (key[0], "") not in found]
         if gone:
             await self._swap(without(repository, gone))
-            for name, version in gone:
-                log(logging.INFO, "model gone from the directory", model=name, version=version)
+        gone = [key for key in gone if key[1]]
+        for name, version in gone:
+            log(logging.INFO, "model gone from the directory", model=name, version=version)
         return replace(await self._load_all(stale), unloaded=tuple(gone))
 
     async def _load_all(self, keys: Iterable[Key]) -> Changes:
@@ -220,17 +224,30 @@ class ModelManager:
 
     async def _load_one(self, key: Key) -> ServedModel | FailedBundle:
         loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._thread, self._load_bundle, self._config.directory / key[0] / key[1])
+        result = await loop.run_in_executor(self._thread, self._read, key)
         metrics = self._engine.metrics
         if isinstance(result, FailedBundle):
             metrics.model_load_failures.labels(result.name).inc()
             await self._swap(with_failure(self._engine.repository, result))
-            if key[1] in self._engine.repository.models.get(key[0], {}):
+            if self._is_served(key):
                 log(logging.WARNING, "the copy loaded before is still served", model=key[0], version=key[1])
         else:
             metrics.model_load_seconds.labels(result.name).observe(result.load_seconds)
             await self._swap(with_model(self._engine.repository, result))
         return result
+
+    def _read(self, key: Key) -> ServedModel | FailedBundle:
+        name, version = key
+        if version:
+            return self._load_bundle(self._config.directory / name / version)
+        error = find_bundles(self._config.directory).unreadable.get(
+            name, "could not be read, and now it can: try again"
+        )
+        return unreadable_name(name, error)
+
+    def _is_served(self, key: Key) -> bool:
+        versions = self._engine.repository.models.get(key[0], {})
+        return key[1] in versions or (not key[1] and bool(versions))
 
     async def _swap(self, repository: Repository) -> None:
         old, self._engine.repository = self._engine.repository, repository
@@ -248,9 +265,9 @@ class ModelManager:
         metrics.models_failed.set(len(new.failed))
 
     def _explain(self, failure: FailedBundle) -> str:
-        stays = failure.version in self._engine.repository.models.get(failure.name, {})
-        kept = "; the copy loaded before is still served" if stays else ""
-        return f"model {failure.name!r} version {failure.version!r} could not be loaded: {failure.error}{kept}"
+        kept = "; the copy loaded before is still served" if self._is_served((failure.name, failure.version)) else ""
+        which = f" version {failure.version!r}" if failure.version else ""
+        return f"model {failure.name!r}{which} could not be loaded: {failure.error}{kept}"
 
 
 def bundle_loader(config: ServerConfig) -> BundleLoader:
@@ -265,11 +282,16 @@ def bundle_loader(config: ServerConfig) -> BundleLoader:
 
 
 def scan(directory: Path) -> dict[Key, Fingerprint]:
-    """Every bundle below `directory` with what its files look like now. Raises BundleError."""
+    """Every bundle below `directory` with what its files look like now; (NAME, "") for what cannot be listed.
+
+    Raises BundleError where `directory` itself cannot be read.
+    """
     try:
-        return {(path.parent.name, path.name): fingerprint(path) for path in find_bundles(directory)}
+        found = find_bundles(directory)
     except OSError as err:
         raise BundleError(f"{directory}: cannot be read: {err.strerror or err}") from err
+    bundles = {(path.parent.name, path.name): fingerprint(path) for path in found.bundles}
+    return bundles | {(name, ""): fingerprint_of_error(error) for name, error in found.unreadable.items()}
 
 
 def with_model(repository: Repository, model: ServedModel) -> Repository:

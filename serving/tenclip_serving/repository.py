@@ -40,6 +40,7 @@ from tenclip_video.bundle import NAME_PATTERN, Bundle, Tolerance, Variant, read_
 
 RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
 Key = tuple[str, str]  # NAME, VERSION
+_EFFECTIVE_IDS = os.access in os.supports_effective_ids  # on Unix
 # (path below the bundle, inode, bytes, nanoseconds of its last change) of every file of a bundle.
 Fingerprint = tuple[tuple[str, int, int, int], ...]
 
@@ -78,6 +79,7 @@ class FailedBundle:
     """A directory that looks like a bundle and cannot be served. `error` says why.
 
     An older state of it that was loaded before goes on being served.
+    version: "" is the whole directory of a name, whose versions cannot be listed.
     """
 
     name: str
@@ -163,8 +165,9 @@ class Repository:
 
     def _raise_if_failed(self, name: str, version: str) -> None:
         for failure in self.failed:
-            if failure.name == name and version in ("", failure.version):
-                raise ModelError(f"model {name!r} version {failure.version!r} could not be loaded: {failure.error}")
+            if failure.name == name and (version in ("", failure.version) or not failure.version):
+                which = f" version {failure.version!r}" if failure.version else ""
+                raise ModelError(f"model {name!r}{which} could not be loaded: {failure.error}")
 
 
 def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
@@ -177,15 +180,46 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
-def find_bundles(root: Path) -> list[Path]:
-    """Every directory NAME/VERSION below `root` whose two names can be a bundle's, sorted."""
-    return sorted(
-        version
-        for name in root.iterdir()
-        if name.is_dir() and NAME_PATTERN.fullmatch(name.name)
-        for version in name.iterdir()
-        if version.is_dir() and NAME_PATTERN.fullmatch(version.name)
-    )
+@dataclass(frozen=True, kw_only=True)
+class FoundBundles:
+    """bundles: directories NAME/VERSION. unreadable: by NAME, why its versions cannot be listed."""
+
+    bundles: tuple[Path, ...]
+    unreadable: Mapping[str, str]
+
+
+def find_bundles(root: Path) -> FoundBundles:
+    """Every directory NAME/VERSION below `root` whose two names can be a bundle's, sorted.
+
+    Others (`lost+found` and `.snapshot` of a mounted volume) are passed over unread. Raises OSError for `root` alone.
+    """
+    bundles: list[Path] = []
+    unreadable: dict[str, str] = {}
+    for name in sorted(root.iterdir()):
+        if not NAME_PATTERN.fullmatch(name.name):
+            continue
+        try:
+            bundles += _versions(name)
+        except OSError as err:
+            unreadable[name.name] = f"{name}: cannot be read: {err.strerror or err}"
+    return FoundBundles(bundles=tuple(bundles), unreadable=unreadable)
+
+
+def _versions(name: Path) -> list[Path]:
+    if not name.is_dir():
+        return []
+    return sorted(v for v in name.iterdir() if NAME_PATTERN.fullmatch(v.name) and v.is_dir())
+
+
+def unreadable_name(name: str, error: str) -> FailedBundle:
+    """What stands for the bundles of a directory that cannot be listed; says so in the log."""
+    log(logging.ERROR, f"bundle not served: {error}", model=name)
+    return FailedBundle(name=name, version="", error=error, fingerprint=fingerprint_of_error(error))
+
+
+def fingerprint_of_error(error: str) -> Fingerprint:
+    """Stands for a directory that cannot be read, as long as the reason is the same."""
+    return ((error, 0, 0, 0),)
 
 
 def load_repository(
@@ -199,8 +233,9 @@ def load_repository(
 ) -> Repository:
     """Load every bundle below `root`. One that fails is kept in `failed` and the others are served."""
     models: dict[str, dict[str, ServedModel]] = {}
-    failed: list[FailedBundle] = []
-    for path in find_bundles(root):
+    found = find_bundles(root)
+    failed = [unreadable_name(name, error) for name, error in found.unreadable.items()]
+    for path in found.bundles:
         loaded = load_bundle(
             path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create
         )
@@ -251,6 +286,8 @@ def _why(err: Exception, path: Path) -> str:
         return err.message
     if isinstance(err, MemoryError):
         return f"{path}: no memory left to load it"
+    if isinstance(err, OSError):
+        return f"{err.filename or path}: cannot be read: {err.strerror or err}"
     return f"{path}: {type(err).__name__}: {err}"  # of the file system, or a runtime's own
 
 
@@ -260,9 +297,11 @@ def fingerprint(path: Path) -> Fingerprint:
     for folder, _, files in os.walk(path):
         for file in files:
             with contextlib.suppress(OSError):
-                stat = os.stat(os.path.join(folder, file))
-                relative = os.path.relpath(os.path.join(folder, file), path)
-                found.append((relative, stat.st_ino, stat.st_size, stat.st_mtime_ns))
+                whole = os.path.join(folder, file)
+                stat = os.stat(whole)
+                # One that may be read now, and could not be before, is as good as changed.
+                changed = stat.st_mtime_ns if os.access(whole, os.R_OK, effective_ids=_EFFECTIVE_IDS) else 0
+                found.append((os.path.relpath(whole, path), stat.st_ino, stat.st_size, changed))
     return tuple(sorted(found))
 
 

@@ -198,7 +198,9 @@ def _read_info(path: Path) -> BundleInfo:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BundleError(f"{path.parent}: no bundle.json, so this is not a bundle") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as err:
+    except OSError as err:
+        raise BundleError(f"{path}: cannot be read: {err.strerror or err}") from err
+    except (UnicodeDecodeError, json.JSONDecodeError) as err:
         raise BundleError(f"{path}: cannot be read as JSON: {err}") from err
     try:
         return BundleInfo.from_dict(values)

@@ -158,7 +158,7 @@ def test_in_place_the_folder_serves_both(copied: Bundle) -> None:
     assert export_triton(copied, root) == copied.path.parent
     assert {p.name for p in copied.path.parent.iterdir()} == {"1", "config.pbtxt", "labels.txt"}
     assert {p: p.read_bytes() for p in copied.path.iterdir()} == before
-    assert find_bundles(root) == [copied.path]
+    assert list(find_bundles(root).bundles) == [copied.path]
     export_triton(copied, root)  # again: only the config is written
 
 

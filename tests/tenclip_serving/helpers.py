@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import os
 import re
@@ -30,6 +31,8 @@ from tenclip_video.bundle import BundleInfo, Golden, Parity, Speed, Variant, rea
 from tenclip_video.spec import ClipSpec, Resize
 
 SPEC = ClipSpec(num_frames=4, resize=Resize(height=40, width=52), crop=32, fully_convolutional_crop=40)
+# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, see capabilities(7).
+_PASS_PERMISSIONS, _CAPABILITY_VERSION_3 = 1 << 1 | 1 << 2, 0x20080522
 STRIDE = 8  # of the pool: 40 x 40 pixels give 2 x 2 positions
 LABELS = ("red", "green", "blue", "moving")
 
@@ -135,6 +138,33 @@ def make_bundle(
     (path / "bundle.json").write_text(json.dumps(info.to_dict()), encoding="utf-8")
     read_bundle(path)
     return path
+
+
+@contextlib.contextmanager
+def stopped_by_permissions() -> Iterator[None]:
+    """Permissions count for this thread and those it starts, even if they are root's, whom they stop nowhere else."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, before = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, before) == 0
+    # (effective, permitted, inheritable) of capabilities 0-31, then of the others.
+    assert libc.capset(header, (ctypes.c_uint32 * 6)(before[0] & ~_PASS_PERMISSIONS, *before[1:])) == 0
+    try:
+        yield
+    finally:
+        assert libc.capset(header, before) == 0
+
+
+@contextlib.contextmanager
+def denied(*paths: Path) -> Iterator[None]:
+    """No permissions on `paths` meanwhile."""
+    modes = [path.stat().st_mode for path in paths]
+    for path in paths:
+        path.chmod(0)
+    try:
+        yield
+    finally:
+        for path, mode in reversed(list(zip(paths, modes, strict=True))):
+            path.chmod(mode)
 
 
 def make_video(

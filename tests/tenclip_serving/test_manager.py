@@ -34,7 +34,7 @@ from tenclip_serving.repository import (
     load_repository,
 )
 
-from .helpers import make_bundle, make_video
+from .helpers import denied, make_bundle, make_video, stopped_by_permissions
 
 Scenario = Callable[[ModelManager, Engine], Awaitable[None]]
 
@@ -344,6 +344,37 @@ def test_the_watch_survives_a_directory_that_goes_and_comes(tmp_path: Path, capl
         await until(lambda: served(engine) == ["tiny/2", "tiny/1"])
 
     managed(root, scenario, watch_seconds=0.02)
+
+
+def test_permissions_that_go_and_come_while_the_directory_is_watched(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario(manager: ModelManager, engine: Engine) -> None:
+        root = tmp_path
+
+        def failures() -> set[Key]:
+            return {(f.name, f.version) for f in engine.repository.failed}
+
+        assert served(engine) == ["tiny/1"]
+        with denied(root / "tiny"):
+            make_bundle(root, "other", "1")
+            await until(lambda: served(engine) == ["other/1", "tiny/1"])  # what was read before is served on
+            await until(lambda: failures() == {("tiny", "")})
+            with pytest.raises(ModelError, match=r"model 'tiny' could not be loaded: .*the copy loaded before"):
+                await manager.load("tiny", "1")
+            changes = await manager.reload()
+            assert [(f.name, f.version) for f in changes.failed] == [("tiny", "")]
+            assert served(engine) == ["other/1", "tiny/1"]
+        await until(lambda: failures() == set())
+        with denied(root / "other" / "1" / "bundle.json"):
+            await until(lambda: failures() == {("other", "1")})
+        await until(lambda: failures() == set())
+        assert served(engine) == ["other/1", "tiny/1"]
+
+    make_bundle(tmp_path, "tiny", "1")
+    with stopped_by_permissions(), caplog.at_level(logging.INFO):
+        managed(tmp_path, scenario, watch_seconds=0.02)
+    assert "model gone" not in caplog.text
 
 
 # -- requests that run ------------------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_api.errors import BundleError, InvalidRequest, ModelError, ModelNotFound, ParityError, VersionNotFound
+from tenclip_serving.health import NOT_SERVING, SERVING, statuses
 from tenclip_serving.repository import (
+    FoundBundles,
     Repository,
     find_bundles,
     load_model,
@@ -23,7 +25,7 @@ from tenclip_serving.repository import (
 from tenclip_serving.runtimes import Runtime, create_runtime
 from tenclip_video.bundle import Parity, Speed, Variant, read_bundle
 
-from .helpers import make_bundle
+from .helpers import denied, make_bundle, stopped_by_permissions
 from .test_parity import Spoiled
 
 
@@ -93,13 +95,47 @@ def test_an_empty_repository(tmp_path: Path) -> None:
 
 
 def test_only_directories_with_a_bundles_names_are_looked_at(tmp_path: Path) -> None:
-    for path in ("a/1", "a/.tmp-2", ".hidden/1", "b"):
+    for path in ("a/1", "a/.tmp-2", ".hidden/1", "b", "lost+found/1"):
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "a" / "notes.txt").touch()
     (tmp_path / "README.md").touch()
-    assert find_bundles(tmp_path) == [tmp_path / "a" / "1"]
+    assert find_bundles(tmp_path) == FoundBundles(bundles=(tmp_path / "a" / "1",), unreadable={})
     (failure,) = load_repository(tmp_path).failed
     assert "no bundle.json" in failure.error
+
+
+def test_directories_that_nobody_lets_us_read_leave_the_others_served(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = tmp_path
+    with stopped_by_permissions():
+        for name in ("good", "closed", "spool", "half"):
+            make_bundle(root, name)
+        for name in (".snapshot", "lost+found"):
+            (root / name).mkdir()
+        closed = ("closed/1", "spool", ".snapshot", "lost+found", "half/1/golden.npz", "half/1/bundle.json")
+        with denied(*(root / path for path in closed)):
+            repository = load_repository(root, runtime="onnxruntime", threads=1)
+    assert [m.name for m in repository] == ["good"]
+    assert {(f.name, f.version): f.error for f in repository.failed} == {
+        ("closed", "1"): f"{root / 'closed' / '1' / 'bundle.json'}: cannot be read: Permission denied",
+        ("half", "1"): f"{root / 'half' / '1' / 'bundle.json'}: cannot be read: Permission denied",
+        ("spool", ""): f"{root / 'spool'}: cannot be read: Permission denied",
+    }
+    said = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+    assert said == [f"bundle not served: {f.error}" for f in repository.failed]
+    for version in ("", "7"):
+        with pytest.raises(ModelError, match=r"model 'spool' could not be loaded: .*Permission denied"):
+            repository.get("spool", version)
+    health = statuses(repository, ())
+    assert health["good"] == SERVING
+    assert health["spool"] == health["closed/1"] == NOT_SERVING
+    assert "spool/" not in health
+
+
+def test_a_models_folder_that_cannot_be_read_is_an_error_of_its_own(tmp_path: Path) -> None:
+    with stopped_by_permissions(), denied(tmp_path), pytest.raises(PermissionError):
+        load_repository(tmp_path)
 
 
 def test_a_renamed_directory_is_refused(tmp_path: Path) -> None:

@@ -218,7 +218,7 @@ def print_models(console: Console, models: ModelList) -> None:
     else:
         console.print("The server holds no models.")
     for failed in models.failed:
-        console.print(Text(f"not loaded: {failed.name}:{failed.version}: {failed.error}", style="red"))
+        console.print(Text(f"not loaded: {failed.ref}: {failed.error}", style="red"))
 
 
 def print_changes(console: Console, changes: ModelChanges, default: str | None = None) -> None:
@@ -228,7 +228,7 @@ def print_changes(console: Console, changes: ModelChanges, default: str | None =
     for ref in changes.unloaded:
         console.print(Text(f"unloaded {ref}"))
     for failed in changes.failed:
-        console.print(Text(f"not loaded: {failed.name}:{failed.version}: {failed.error}", style="red"))
+        console.print(Text(f"not loaded: {failed.ref}: {failed.error}", style="red"))
     if default:
         what = default if ":" in default else f"{default}'s highest version"
         console.print(Text(f"the default is {what}"))
