@@ -2,8 +2,9 @@
 
 That makes the server a proxy, so all of it is off until it is allowed, and every hop of a redirect is judged anew: its
 scheme, its host, and the address that the host resolves to. That very address is then connected to, so that a name
-which resolves to another one a moment later gains nothing. Private, loopback, link-local and other addresses that are
-not of the public Internet are refused, unless the server's operator allows their network.
+which resolves to another one a moment later gains nothing; and it is judged once more by the socket that connects, so
+that no address gets there another way. Private, loopback, link-local and other addresses that are not of the public
+Internet are refused, unless the server's operator allows their network.
 
 http and https go through aiohttp itself: fsspec's file system would resolve names, and follow redirects, by its own
 rules. s3 goes through s3fs, whose endpoint and credentials are the operator's (as of any AWS tool: AWS_ENDPOINT_URL,
@@ -20,6 +21,7 @@ import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -52,6 +54,8 @@ _MODULES = {"http": ("aiohttp",), "https": ("aiohttp",), "s3": ("s3fs",)}
 # 64:ff9b::/96 is IPv4 behind a translator, 64:ff9b:1::/48 is for local use.
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _TRANSLATED_LOCALLY = ipaddress.IPv6Network("64:ff9b:1::/48")
+# What ends so is an IPv4 address to browsers and to C libraries, which read 2130706433, 127.1 and 0x7f.1 as 127.0.0.1.
+_ENDS_IN_NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9a-fA-F]*)\.?", re.DOTALL)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -190,9 +194,16 @@ def _checked_url(uri: str, name: str, policy: UriPolicy) -> URL:
     try:
         ipaddress.ip_address(host)
     except ValueError:
+        if looks_numeric(host) or looks_numeric(url.raw_host or ""):
+            raise UriNotAllowed(f"{name}: {host} is no name, and no address as 192.0.2.1 is one") from None
         return url  # a name, which is judged where it is resolved
     check_address(host, host, policy)
     return url
+
+
+def looks_numeric(host: str) -> bool:
+    """Whether something may take a host for an IPv4 address, whatever way it is written."""
+    return _ENDS_IN_NUMBER.fullmatch(host) is not None
 
 
 # -- http, https ------------------------------------------------------------------------------------------------------
@@ -203,7 +214,9 @@ async def _http(uri: str, name: str, policy: UriPolicy) -> AsyncIterator[Upload]
     import aiohttp
 
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=_resolver(policy), use_dns_cache=False, force_close=True),
+        connector=aiohttp.TCPConnector(
+            resolver=_resolver(policy), socket_factory=partial(_socket, policy), use_dns_cache=False, force_close=True
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
             total=None, sock_connect=min(_CONNECT_SECONDS, policy.idle_seconds), sock_read=policy.idle_seconds
@@ -220,6 +233,17 @@ async def _http(uri: str, name: str, policy: UriPolicy) -> AsyncIterator[Upload]
             yield Upload(chunks=_body(response, name), num_bytes=response.content_length or 0)
         finally:
             response.close()
+
+
+def _socket(policy: UriPolicy, target: Sequence[Any]) -> socket.socket:
+    """For a connection to `target`, as of getaddrinfo. Raises UriNotAllowed, also for what is still to be resolved."""
+    family, kind, protocol, _, (address, *_) = target
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise UriNotAllowed(f"{address}: is no address as 192.0.2.1 is one") from None
+    check_address(address, address, policy)
+    return socket.socket(family, kind, protocol)
 
 
 async def _follow(session: Any, uri: str, name: str, policy: UriPolicy) -> Any:
