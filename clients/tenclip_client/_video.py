@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
 from tenclip_api.errors import EmptyVideo, InvalidRequest, NotAFile, VideoNotFound, VideoNotReadable
+from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
 
 VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath | ServerUri"
@@ -92,13 +93,14 @@ def _server_path(video: ServerPath, name: str | None) -> VideoPayload:
 
 
 def _server_uri(video: ServerUri, name: str | None) -> VideoPayload:
+    shown = without_secrets(video.uri)
     if "://" not in video.uri and not video.uri.startswith("file:"):
-        raise InvalidRequest(f"ServerUri {video.uri!r} is no URI; write https://..., s3://... or file:/...")
+        raise InvalidRequest(f"ServerUri {shown!r} is no URI; write https://..., s3://... or file:/...")
     try:
         video.uri.encode()
     except UnicodeEncodeError:
-        raise InvalidRequest(f"ServerUri {video.uri!r} is no valid UTF-8, so it cannot be sent") from None
-    return VideoPayload(name=name or video.uri.partition("?")[0], uri=video.uri)
+        raise InvalidRequest(f"ServerUri {shown!r} is no valid UTF-8, so it cannot be sent") from None
+    return VideoPayload(name=name or shown, uri=video.uri)
 
 
 def _from_file(path: str | os.PathLike[str], name: str | None) -> VideoPayload:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import ipaddress
+import os
 import re
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -34,7 +35,8 @@ from tenclip_api.errors import (
     VideoNotFound,
     VideoNotReadable,
 )
-from tenclip_serving.recognition import Upload, without_secrets
+from tenclip_api.uris import without_secrets
+from tenclip_serving.recognition import Upload
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -110,8 +112,8 @@ async def fetch(uri: str, policy: UriPolicy) -> AsyncIterator[Upload]:
     name = without_secrets(uri)
     try:
         scheme = urlsplit(uri).scheme
-    except ValueError as err:
-        raise InvalidRequest(f"{name}: is no URI: {err}") from None
+    except ValueError:
+        raise InvalidRequest(f"{name}: is no URI that can be read") from None
     if scheme not in policy.schemes:
         allowed = ", ".join(f"{s}:" for s in ("file", *policy.schemes))
         raise UriNotAllowed(
@@ -179,8 +181,8 @@ def _checked_url(uri: str, name: str, policy: UriPolicy) -> URL:
     try:
         url = URL(uri)
         host, port = url.host, url.port
-    except ValueError as err:
-        raise InvalidRequest(f"{name}: is no URI: {err}") from None
+    except ValueError:
+        raise InvalidRequest(f"{name}: is no URI with a host and a port that can be read") from None
     if url.scheme not in policy.schemes or url.scheme not in _PORTS:
         raise UriNotAllowed(f"{name}: {url.scheme}: is none of the schemes that this server fetches (allow_schemes)")
     if not host or port is None:
@@ -284,16 +286,36 @@ async def _body(response: Any, name: str) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def _failures(name: str, host: str | None) -> AsyncIterator[None]:
+    # Neither in messages nor as the cause of an error, which a trace would show: aiohttp's own texts quote the whole
+    # URI, and its query may be a signature.
     import aiohttp
 
     try:
         yield
-    except aiohttp.ServerTimeoutError as err:
-        raise DeadlineExceeded(f"{name}: {host} does not answer in time, or sends nothing") from err
-    except aiohttp.ClientPayloadError as err:
-        raise FetchFailed(f"{name}: {host} ended before all of it had come", source=name) from err
+    except aiohttp.ServerTimeoutError:
+        raise DeadlineExceeded(f"{name}: {host} does not answer in time, or sends nothing") from None
+    except aiohttp.ClientPayloadError:
+        raise FetchFailed(f"{name}: {host} ended before all of it had come", source=name) from None
     except (aiohttp.ClientError, OSError, ValueError) as err:
-        raise FetchFailed(f"{name}: cannot be fetched from {host}: {err}", source=name) from err
+        raise FetchFailed(f"{name}: cannot be fetched from {host}: {_what_failed(err)}", source=name) from None
+
+
+def _what_failed(err: Exception) -> str:
+    """In words of our own."""
+    import aiohttp
+
+    # (a kind of error, what it means): the first that fits counts.
+    meanings: tuple[tuple[type[Exception], str], ...] = (
+        (aiohttp.ClientConnectorDNSError, "its name cannot be resolved"),
+        (aiohttp.ClientConnectorCertificateError, "its TLS certificate is not one to trust"),
+        (aiohttp.ClientSSLError, "it does not speak TLS as we do"),
+        (aiohttp.ServerDisconnectedError, "it hung up"),
+        (aiohttp.ClientResponseError, "its answer is not HTTP"),
+    )
+    meaning = next((text for kind, text in meanings if isinstance(err, kind)), None)
+    if meaning is None and isinstance(err, OSError) and err.errno:
+        meaning = os.strerror(err.errno)
+    return meaning or type(err).__name__
 
 
 def _resolver(policy: UriPolicy) -> Any:
@@ -367,13 +389,27 @@ async def _parts(files: Any, path: str, name: str, size: int) -> AsyncIterator[b
 
 @asynccontextmanager
 async def _s3_failures(name: str, bucket: str) -> AsyncIterator[None]:
+    # As of `_failures`: texts of botocore name endpoints, files and profiles of the operator's.
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
-    except FileNotFoundError as err:
-        raise VideoNotFound(f"{name}: the bucket {bucket} has no such object", source=name) from err
-    except PermissionError as err:
-        raise VideoNotReadable(f"{name}: the bucket {bucket} does not let us read it", source=name) from err
+    except FileNotFoundError:
+        raise VideoNotFound(f"{name}: the bucket {bucket} has no such object", source=name) from None
+    except PermissionError:
+        raise VideoNotReadable(f"{name}: the bucket {bucket} does not let us read it", source=name) from None
     except (BotoCoreError, ClientError, OSError) as err:
-        raise FetchFailed(f"{name}: cannot be fetched from the bucket {bucket}: {err}", source=name) from err
+        raise FetchFailed(
+            f"{name}: cannot be fetched from the bucket {bucket}: {_s3_reason(err)}", source=name
+        ) from None
+
+
+def _s3_reason(err: BaseException) -> str:
+    """S3's own code, or the kind of error, by which the operator finds what it means."""
+    from botocore.exceptions import ClientError
+
+    # s3fs raises an OSError of its own in place of what S3 answered.
+    told = err.__cause__ if isinstance(err, OSError) else err
+    if isinstance(told, ClientError):
+        return str(told.response.get("Error", {}).get("Code", "an error"))[:100]
+    return os.strerror(err.errno) if isinstance(err, OSError) and err.errno else type(err).__name__

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
-from urllib.parse import urlsplit
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_api.uris import without_secrets
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -72,15 +72,6 @@ class RecognitionRequest:
         if self.file is not None:
             return self.file.name
         return self.name or ("<bytes>" if self.upload is None else "<upload>")
-
-
-def without_secrets(uri: str) -> str:
-    """A URI for messages and logs: its user, password, query and fragment may hold secrets."""
-    try:
-        parts = urlsplit(uri)
-    except ValueError:
-        return "<uri>"
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 @dataclass(frozen=True, kw_only=True)

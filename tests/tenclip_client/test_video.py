@@ -197,6 +197,7 @@ def test_a_file_beyond_memory_is_not_read(tmp_path: Path) -> None:
 def test_server_uri() -> None:
     uri = "https://media.example/a.mp4?token=secret"
     assert load_video(ServerUri(uri)) == VideoPayload(name="https://media.example/a.mp4", uri=uri)
+    assert load_video(ServerUri("https://me:secret@media.example/a.mp4#t")).name == "https://media.example/a.mp4"
     assert load_video(ServerUri("file:/videos/a.mp4"), name="a").name == "a"
     assert str(ServerUri(uri)) == uri
     for bad in ("", "a.mp4", "https://a/\udcff.mp4"):

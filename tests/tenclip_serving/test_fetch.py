@@ -7,6 +7,7 @@ import contextlib
 import ipaddress
 import socket
 import threading
+import traceback
 from collections.abc import Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,6 +42,7 @@ from tenclip_serving.fetch import (
     is_public,
     looks_numeric,
 )
+from tenclip_serving.recognition import RecognitionRequest
 
 from .helpers import ServerProcess, running_server
 from .test_server import metric, status_of, wait_until
@@ -131,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         kind, _, argument = self.path[1:].partition("/")
         self.close_connection = True
         with contextlib.suppress(ConnectionError):
-            getattr(self, f"_{kind.partition('?')[0]}")(argument)
+            getattr(self, f"_{kind.partition('?')[0]}")(argument.partition("?")[0])
 
     def _head(self, status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -151,6 +153,9 @@ class Handler(BaseHTTPRequestHandler):
         # What headers hold beyond ASCII is UTF-8 in practice, and http.server writes Latin-1.
         self._head(302, Location=unquote(location).encode().decode("latin-1"), Content_Length="0")
 
+    def _hidden(self, index: str) -> None:
+        self._to(quote(HIDDEN[int(index)]))
+
     def _loop(self, _: str) -> None:
         self._head(301, Location="/loop", Content_Length="0")
 
@@ -161,6 +166,19 @@ class Handler(BaseHTTPRequestHandler):
     def _gzip(self, _: str) -> None:
         self._head(Content_Length="3", Content_Encoding="gzip")
         self.wfile.write(b"abc")
+
+    def _garbage(self, _: str) -> None:
+        self.wfile.write(b"HTTP/1.1 abc garbage\r\nx\r\n\r\n")
+
+    def _binary(self, _: str) -> None:
+        self.wfile.write(bytes(range(256)) * 10)
+
+    def _hangup(self, _: str) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def _lying(self, _: str) -> None:
+        self._head(Transfer_Encoding="chunked")
+        self.wfile.write(b"no number\r\n")
 
     def _chunked(self, _: str) -> None:
         self._head(Transfer_Encoding="chunked")
@@ -363,6 +381,56 @@ def test_uris_that_are_not_fetched(uri: str, error: type[TenclipError], message:
     assert "secret" not in caught.value.message
 
 
+SECRET = "TOPSECRET"
+# Where `/hidden/0` and so on lead to.
+HIDDEN = (
+    f"http://user:{SECRET}@127.0.0.1/", f"http://user:{SECRET}@ex\u2100mple.com/", f"http:user:{SECRET}@127.0.0.1/",
+    f"https://127.0.0.1/?{SECRET}", f"http://[{SECRET}/", f"http:\\\\user:{SECRET}@127.0.0.1/",
+    f"http://127.0.0.1:{SECRET}/", f"/garbage?{SECRET}", f"http://nobody.invalid/?{SECRET}",
+)  # fmt: skip
+SECRETS = (
+    f"/garbage?X-Amz-Signature={SECRET}", f"/binary?X-Amz-Signature={SECRET}", f"/hangup?X-Amz-Signature={SECRET}",
+    f"/lying?X-Amz-Signature={SECRET}", f"/status/403?{SECRET}", f"/shorter?{SECRET}", f"/gzip?{SECRET}",
+    f"/loop?{SECRET}", *(f"/hidden/{i}" for i in range(len(HIDDEN))),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SECRETS)
+def test_no_secret_of_a_uri_is_in_an_error(path: str) -> None:
+    """Neither in its message, nor in what a log or a trace shows of it."""
+    with serving() as (host, _), pytest.raises(TenclipError) as caught:
+        get(f"http://{host}{path}", policy(host, "nobody.invalid"))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"http://user:{SECRET}@ex\u2100mple.com/",
+        f"http://user:{SECRET}@example.com/",
+        f"https://user:{SECRET}@example.com/?{SECRET}#{SECRET}",
+        f"http:user:{SECRET}@example.com/",
+        f"http:/user:{SECRET}@example.com/",
+        f"http:\\\\user:{SECRET}@example.com/",
+        f"user:{SECRET}@example.com/",
+        f"http://[{SECRET}/",
+        f"s3://user:{SECRET}@bucket/key?{SECRET}",
+        f"file://user:{SECRET}@elsewhere/a.mp4",
+    ],
+)
+def test_no_secret_of_a_uri_that_cannot_be_used_is_in_an_error(uri: str) -> None:
+    def use() -> None:
+        assert file_path(uri) is None
+        get(uri, policy("*", schemes=("http", "s3")))
+
+    with pytest.raises(TenclipError) as caught:
+        use()
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+    assert SECRET not in caught.value.message
+    assert SECRET not in RecognitionRequest(uri=uri).source
+
+
 def test_nothing_is_fetched_unless_it_is_allowed() -> None:
     with serving() as (host, seen):
         for refusing in (UriPolicy(), UriPolicy(schemes=("http",)), policy(host, networks=())):
@@ -400,6 +468,9 @@ class S3(Handler):
             status = 206 if "Range" in self.headers else 200
             headers = {"ETag": '"e"', "Last_Modified": "Sat, 21 Nov 2026 07:00:00 GMT"}
             self._head(status, Content_Length=str(len(body)), **headers)
+        elif self.path.startswith("/videos/odd"):
+            body = b"<Error><Code>InvalidArgument</Code><Message>TOPSECRET</Message></Error>"
+            self._head(400, Content_Length=str(len(body)))
         elif self.path.startswith("/forbidden/"):
             body = b"<Error><Code>AccessDenied</Code><Message>no</Message></Error>"
             self._head(403, Content_Length=str(len(body)))
@@ -425,6 +496,9 @@ def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
             get("s3://videos/gone.mp4", allowed)
         with pytest.raises(VideoNotReadable, match="bucket forbidden"):
             get("s3://forbidden/a.mp4", allowed)
+        with pytest.raises(FetchFailed, match="bucket videos: ") as caught:
+            get(f"s3://videos/odd.mp4?{SECRET}", allowed)
+        assert SECRET not in "".join(traceback.format_exception(caught.value))
         asked = len(seen)
         with pytest.raises(UriNotAllowed, match="bucket others"):
             get("s3://others/a.mp4", allowed)
@@ -432,6 +506,9 @@ def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(InvalidRequest, match="BUCKET/KEY"):
                 get(bad, allowed)
         assert len(seen) == asked
+    with pytest.raises(FetchFailed, match=r"bucket videos: EndpointConnectionError$") as caught:
+        get("s3://videos/a.mp4", allowed)
+    assert host not in "".join(traceback.format_exception(caught.value))
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------------
