@@ -133,7 +133,10 @@ def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelec
         raise InvalidRequest(f"window_step_frames {asked.window_step} has no meaning for {mode.upper()}; leave it out")
     num_clips = asked.num_clips or chosen.num_clips
     if mode in _COUNTED and num_clips > limit:
-        raise InvalidRequest(f"num_clips {num_clips} is more than the {limit} that this server takes for this model")
+        raise InvalidRequest(
+            f"num_clips {num_clips} is more than the {limit} that this server takes for this model (max_clips, "
+            f"max_clip_mb)"
+        )
     start, end = _part(asked)
     try:
         return replace(

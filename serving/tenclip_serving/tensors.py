@@ -64,7 +64,8 @@ def read_clips(
     limit = max(1, min(max_clips, max_clip_bytes // math.prod(shape[1:])))
     if shape[0] > limit:
         raise InvalidRequest(
-            f"input '{CLIPS}' has {shape[0]} clips, more than the {limit} that this server takes for this model"
+            f"input '{CLIPS}' has {shape[0]} clips, more than the {limit} that this server takes for this model "
+            f"(max_clips, max_clip_mb)"
         )
     if raw is None:
         return _from_numbers(tensor.contents.uint_contents, num_bytes).reshape(shape)

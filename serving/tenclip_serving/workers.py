@@ -334,7 +334,8 @@ class DecodePool:
         except TimeoutError:
             self._replace_later(worker, "timeout", job)
             raise DecodeWorkerDied(
-                f"{request.name}: decoding took longer than the {timeout:g} seconds that this server allows"
+                f"{request.name}: decoding took longer than the {timeout:g} seconds that this server allows "
+                f"(max_decode_seconds), and was stopped"
             ) from None
         except asyncio.CancelledError:
             self._run_in_background(self._drain(worker, job))

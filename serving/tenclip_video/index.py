@@ -145,7 +145,7 @@ def _scan(
             packets.add(packet)
             if limits.max_frames is not None and packets.count > limits.max_frames:
                 raise VideoTooLarge(
-                    f"{source.name}: more than {limits.max_frames} frames, which is as many as are allowed",
+                    f"{source.name}: more than {limits.max_frames} frames, as many as are allowed (max_frames)",
                     source=source.name,
                 )
         if first is None:

@@ -27,6 +27,7 @@ from tenclip_api.errors import (
     NoVideoStream,
     TruncatedVideo,
     UndecodableVideo,
+    VideoError,
     VideoNotFound,
     VideoNotReadable,
     VideoTooLarge,
@@ -49,12 +50,15 @@ _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
 # streams before they can be counted. It may go this far beyond the limits for both, so that what is a little too large
 # can be told by its size.
 _PROBE_HEADROOM = 4
+# Where even that hides the size, a second look goes as far as the limit that there is by default would let it.
+_SECOND_LOOK_PIXELS = 160_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """Ceilings that are checked before any clip is decoded; None lifts one.
 
+    Messages call them as a server does: max_video_mb, max_pixels, max_frames, max_video_seconds, max_streams.
     max_pixels: of one picture. max_frames, max_seconds: of what is there, not of what a header says. max_streams: of
     video, sound, subtitles and data together.
     The defaults admit 8K and a day of video at 24 frames a second, and keep a hostile header from allocating memory.
@@ -152,7 +156,7 @@ def open_container(source: Source, limits: Limits) -> InputContainer:
         # FFmpeg's word for too many streams as well, and for sizes that a damaged header makes up.
         raise VideoTooLarge(
             f"{source.name}: opening it takes more memory than {_memory_there_is()}: its header is damaged, or it has "
-            f"far more than the {limits.max_streams} streams that are allowed",
+            f"far more than the {limits.max_streams} streams that are allowed (max_streams)",
             source=source.name,
         ) from err
     except (av.FFmpegError, ValueError, OSError) as err:
@@ -186,9 +190,31 @@ def video_stream(container: InputContainer, source: Source, limits: Limits) -> V
     stream = next((s for s in decodable if best is not None and s.index == best.index), decodable[0])
     codec = stream.codec_context
     check_pixels(codec.width, codec.height, source.name, limits)
+    if limits.max_pixels is not None and not codec.width * codec.height:
+        check_pixels(*_size_at_second_look(source, stream.index, limits.max_pixels), source.name, limits)
     if limits.max_pixels is not None:
         codec.options = {"max_pixels": str(limits.max_pixels)}  # for pictures that grow on the way
     return stream
+
+
+def _size_at_second_look(source: Source, index: int, max_pixels: int) -> tuple[int, int]:
+    """(width, height) of a stream that FFmpeg opened without: for their size, or because nobody knows it (0, 0).
+
+    FFmpeg says the same of pictures that are larger than its own option max_pixels and of damaged ones.
+    """
+    pixels = max(_SECOND_LOOK_PIXELS, _PROBE_HEADROOM * max_pixels)
+    # The first container stands somewhere in the same file object.
+    position = None if source.file is None else source.file.tell()
+    try:
+        with open_container(source, Limits(max_pixels=pixels // _PROBE_HEADROOM)) as container:
+            stream = next((s for s in container.streams.video if s.index == index), None)
+            codec = getattr(stream, "codec_context", None)
+            return (0, 0) if codec is None else (codec.width, codec.height)
+    except VideoError:
+        return 0, 0  # it opened before: what is wrong with it comes out when it is decoded
+    finally:
+        if source.file is not None and position is not None:
+            source.file.seek(position)
 
 
 def _no_stream_error(container: InputContainer, source: Source) -> NoVideoStream | TruncatedVideo:
@@ -218,20 +244,24 @@ def check_seconds(seconds: float, name: str, limits: Limits) -> None:
     """Raises VideoTooLarge when a video of this duration is beyond the limit."""
     if limits.max_seconds is not None and seconds > limits.max_seconds:
         raise VideoTooLarge(
-            f"{name}: {seconds:.2f} seconds of video; at most {limits.max_seconds:g} are allowed", source=name
+            f"{name}: {seconds:.2f} seconds of video; at most {limits.max_seconds:g} are allowed (max_video_seconds)",
+            source=name,
         )
 
 
 def _check_streams(count: int, name: str, limits: Limits) -> None:
     if limits.max_streams is not None and count > limits.max_streams:
-        raise VideoTooLarge(f"{name}: {count} streams; at most {limits.max_streams} are allowed", source=name)
+        raise VideoTooLarge(
+            f"{name}: {count} streams; at most {limits.max_streams} are allowed (max_streams)", source=name
+        )
 
 
 def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
     """Raises VideoTooLarge when a picture of this size is beyond the limit."""
     if limits.max_pixels is not None and width * height > limits.max_pixels:
         raise VideoTooLarge(
-            f"{name}: pictures of {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are allowed",
+            f"{name}: pictures of {width}x{height} = {width * height} pixels; at most {limits.max_pixels} are allowed "
+            f"(max_pixels)",
             source=name,
         )
 
@@ -244,7 +274,7 @@ def _check_size(size: int, name: str, limits: Limits) -> None:
     if size == 0:
         raise EmptyVideo(f"{name}: is empty (0 bytes)", source=name)
     if limits.max_bytes is not None and size > limits.max_bytes:
-        raise VideoTooLarge(f"{name}: {size} bytes; at most {limits.max_bytes} are allowed", source=name)
+        raise VideoTooLarge(f"{name}: {size} bytes; at most {limits.max_bytes} are allowed (max_video_mb)", source=name)
 
 
 def _size_of_file(path: Path, name: str) -> int:

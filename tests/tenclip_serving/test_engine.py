@@ -482,10 +482,10 @@ def test_errors_come_out_of_a_stream(open_engine: OpenEngine) -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("max_video_mb", 1, r": 1100000 bytes; at most 1048576 are allowed"),
-        ("max_pixels", 3000, r": pictures of 64x48 = 3072 pixels; at most 3000 are allowed"),
-        ("max_frames", 39, r": more than 39 frames, which is as many as are allowed"),
-        ("max_video_seconds", 1.5, r": 2\.00 seconds of video; at most 1\.5 are allowed"),
+        ("max_video_mb", 1, r": 1100000 bytes; at most 1048576 are allowed \(max_video_mb\)"),
+        ("max_pixels", 3000, r": pictures of 64x48 = 3072 pixels; at most 3000 are allowed \(max_pixels\)"),
+        ("max_frames", 39, r": more than 39 frames, as many as are allowed \(max_frames\)"),
+        ("max_video_seconds", 1.5, r": 2\.00 seconds of video; at most 1\.5 are allowed \(max_video_seconds\)"),
     ],
 )
 def test_ceilings_on_a_video_hold_however_it_comes(

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tenclip_api.errors import TenclipError, VideoTooLarge
+from tenclip_api.errors import TenclipError, VideoError, VideoTooLarge
 from tenclip_video.resize import FrameScaler
 from tenclip_video.source import Limits
 from tenclip_video.spec import Resize
@@ -490,10 +490,10 @@ def test_messages_name_the_source_as_the_caller_did(mp4_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limits", "message"),
     [
-        (Limits(max_bytes=1000), r"bytes; at most 1000 are allowed"),
-        (Limits(max_pixels=3071), r"pictures of 64x48 = 3072 pixels; at most 3071 are allowed"),
-        (Limits(max_frames=39), r"more than 39 frames, which is as many as are allowed"),
-        (Limits(max_seconds=1.59), r"1\.60 seconds of video; at most 1\.59 are allowed"),
+        (Limits(max_bytes=1000), r"bytes; at most 1000 are allowed \(max_video_mb\)"),
+        (Limits(max_pixels=3071), r"pictures of 64x48 = 3072 pixels; at most 3071 are allowed \(max_pixels\)"),
+        (Limits(max_frames=39), r"more than 39 frames, as many as are allowed \(max_frames\)"),
+        (Limits(max_seconds=1.59), r"1\.60 seconds of video; at most 1\.59 are allowed \(max_video_seconds\)"),
     ],
 )
 def test_limits(mp4: bytes, mp4_path: Path, limits: Limits, message: str) -> None:
@@ -517,7 +517,7 @@ def test_streams_are_counted_or_not_even_set_up(container: str) -> None:
     data = remux_with_sounds(make_video(), 20, container)
     with open_video(data, limits=Limits(max_streams=21)) as video:
         assert video.info.has_audio
-    with pytest.raises(VideoTooLarge, match=r": 21 streams; at most 20 are allowed"):
+    with pytest.raises(VideoTooLarge, match=r": 21 streams; at most 20 are allowed \(max_streams\)"):
         open_video(data, limits=Limits(max_streams=20))
     with pytest.raises(VideoTooLarge, match=r": 12 streams; at most 3|far more than the 3 streams that are allowed"):
         open_video(data, limits=Limits(max_streams=3))
@@ -574,6 +574,38 @@ def test_a_stream_without_an_end_is_not_read_to_it() -> None:
 def test_pictures_are_limited_where_headers_do_not_tell_their_size(recipe: Recipe) -> None:
     with pytest.raises(VideoTooLarge, match="64x48"):
         open_video(make_video(recipe), limits=Limits(max_pixels=3000))
+
+
+@pytest.mark.parametrize("max_pixels", [1, 700])
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        Recipe(container="avi", codec="mpeg4"),
+        Recipe(codec="gif", container="gif"),
+        Recipe(container="mpegts"),
+        other("libvpx", "webm"),
+        other("libvpx-vp9", "webm"),
+    ],
+)
+def test_pictures_far_beyond_the_limit_are_refused_for_their_size(recipe: Recipe, max_pixels: int) -> None:
+    """FFmpeg, told of the limit, refuses to say how large they are."""
+    video = make_video(recipe)
+    for source in (video, io.BytesIO(video)):
+        with pytest.raises(VideoTooLarge, match=rf"64x48 = 3072 pixels; at most {max_pixels} are allowed"):
+            open_video(source, limits=Limits(max_pixels=max_pixels))
+
+
+@pytest.mark.parametrize("max_pixels", [1, 70_000])
+def test_no_real_file_is_called_broken_for_its_size(data_dir: Path, max_pixels: int) -> None:
+    for file in sorted(p for folder in ("odd", "clips") for p in (data_dir / folder).iterdir()):
+        try:
+            with open_video(file) as video:
+                pixels = video.info.width * video.info.height
+        except VideoError:
+            continue
+        if pixels > max_pixels:
+            with pytest.raises(VideoTooLarge, match=rf" = {pixels} pixels; at most {max_pixels} are allowed"):
+                open_video(file, limits=Limits(max_pixels=max_pixels))
 
 
 def test_pictures_that_outgrow_the_limit_on_the_way_are_not_decoded() -> None:
