@@ -18,6 +18,9 @@ REASON_KEY = "tenclip-reason"
 REQUEST_ID_KEY = "tenclip-request-id"
 RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
 
+# What gRPC says of a call whose connection ended before its answer came.
+_BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "oing away", "ping timeout")
+
 _BY_CODE: dict[str, type[TenclipError]] = {
     "CANCELLED": errors.Cancelled,
     "INVALID_ARGUMENT": errors.InvalidRequest,
@@ -58,12 +61,25 @@ def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> 
         return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"
     if code == "UNAVAILABLE" and (why := _why_no_tls(details)):
         return errors.ServerUnavailable, f"{target}: {why} ({details})"
+    if code == "UNAVAILABLE" and _broke(details):
+        # Every call is a question or says how things shall be: a second time does no harm.
+        return errors.ServerUnavailable, (
+            f"{target}: the connection broke while the request ran: the server was ended or crashed (its log may say "
+            f"why), or something between hung up; it is safe to send the request again ({details})"
+        )
     if code == "UNAVAILABLE":
         return errors.ServerUnavailable, f"{target}: no server answers there; `tenclip serve` starts one ({details})"
     if code == "UNIMPLEMENTED":
         return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
     cls = _BY_CODE.get(code, errors.ServerError)
     return cls, f"{target}: {details or code}"
+
+
+def _broke(details: str) -> bool:
+    """Whether the server had been reached. What comes before that is told of as the "last error" of connecting."""
+    if "last error" in details or "ailed to connect" in details:
+        return False
+    return any(word in details for word in _BROKEN)
 
 
 def _why_no_tls(details: str) -> str:

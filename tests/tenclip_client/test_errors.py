@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import grpc
@@ -10,7 +12,7 @@ import pytest
 
 from tenclip_api import errors
 from tenclip_api.errors import TenclipError, VideoError, error_classes
-from tenclip_client import Client, ServerError
+from tenclip_client import Client, ServerError, ServerUnavailable
 from tenclip_client._errors import from_rpc_error
 
 from .servicer import FakeRecognition, serving
@@ -66,6 +68,37 @@ def test_bare_statuses(client: Client, code: str) -> None:
         client.predict(f"status {code}".encode())
     assert type(caught.value) is BY_CODE[code]
     assert client.target in caught.value.message
+
+
+_DIES = """
+import os
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+class Handler(grpc.GenericRpcHandler):
+    def service(self, details):
+        if "Stream" in details.method:
+            return grpc.unary_stream_rpc_method_handler(lambda request, context: os._exit(1))
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: os._exit(1))
+server = grpc.server(ThreadPoolExecutor(1), handlers=[Handler()])
+print(server.add_insecure_port("127.0.0.1:0"), flush=True)
+server.start()
+server.wait_for_termination()
+"""
+
+
+@pytest.mark.parametrize("ask", [lambda c: c.predict(b"video"), lambda c: list(c.predict_stream(b"video"))])
+def test_a_server_that_dies_while_it_works_is_not_one_that_nobody_started(ask: Callable[[Client], Any]) -> None:
+    with subprocess.Popen([sys.executable, "-c", _DIES], stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            with Client(f"127.0.0.1:{int(server.stdout.readline())}", timeout=60, retries=0) as client:
+                with pytest.raises(ServerUnavailable, match="the connection broke while the request ran.*safe to send"):
+                    ask(client)
+                server.wait()
+                with pytest.raises(ServerUnavailable, match="no server answers there"):
+                    ask(client)
+        finally:
+            server.kill()
 
 
 class _Failed(grpc.RpcError):
