@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from tenclip_serving.scheduler import ClipScheduler
 from tenclip_serving.sources import resolve_path
 from tenclip_serving.spool import Spool, SpoolFile
 from tenclip_serving.statistics import Statistics
+from tenclip_serving.threads import Threads
 from tenclip_serving.tracing import stage
 from tenclip_serving.workers import DecodePool
 from tenclip_video.clips import VideoClips
@@ -70,18 +72,20 @@ class Engine:
         self._uri_policy.check_installed()
         self.statistics = Statistics()
         self._cache = AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set)
+        self.threads = Threads()
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
 
     async def start(self) -> None:
         """Returns when the decode workers are ready. Raises DecodeWorkerDied when one does not start."""
         await self.pool.start()
 
-    async def close(self) -> None:
-        """Ends the decode workers and the runtime's thread."""
+    async def close(self) -> bool:
+        """Ends the decode workers and the threads. False when one is left: a name or a file that hangs."""
         await self.pool.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._scheduler.close)
         await loop.run_in_executor(None, self.spool.close)
+        return await loop.run_in_executor(None, self.threads.close)
 
     async def recognize(
         self,
@@ -210,7 +214,9 @@ class Engine:
                 upload = request.upload
                 if upload is None:
                     assert request.uri is not None
-                    upload = await connection.enter_async_context(fetch(request.uri, self._uri_policy))
+                    upload = await connection.enter_async_context(
+                        fetch(request.uri, self._uri_policy, names=self.threads.names)
+                    )
                 file = held.enter_context(self.spool.file(request.source, num_bytes=upload.num_bytes))
                 await file.fill(upload, charge=ticket.grow)
             yield replace(request, uri=None, upload=None, file=file)
@@ -247,13 +253,15 @@ class Engine:
     async def _look_up(self, work: _Work) -> Recognition:
         """The answer that was given before to the same question, or a new one."""
         source = work.decode.source
-        stamp = file_stamp(source)
-        key = await asyncio.to_thread(cache_key, work.decode, work.model, work.protocol)
+        # A path of a caller's may hang; what came with a request is only work.
+        threads = self.threads.files if isinstance(source, str) else self.threads.hashes
+        stamp = await self._stamp(source)
+        key = await threads.run(cache_key, work.decode, work.model, work.protocol)
         answer = self._cache.get(key)
         self.metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
         if answer is None:
             answer = await self._run(work)
-            if stamp == file_stamp(source):  # else what was decoded may not be what was hashed
+            if stamp == await self._stamp(source):  # else what was decoded may not be what was hashed
                 self._cache.put(key, answer)
             return answer
         if work.on_clip is not None:
@@ -261,6 +269,9 @@ class Engine:
             for index in range(len(answer.clips)):
                 tell(index, answer.clip_probabilities[index], answer.clip_features[index])
         return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
+
+    async def _stamp(self, source: str | bytes | int) -> tuple[int, int, int] | None:
+        return await self.threads.files.run(file_stamp, source) if isinstance(source, str) else None
 
     async def _run(self, work: _Work) -> Recognition:
         """Wait, decode, run, average."""
@@ -289,7 +300,8 @@ class Engine:
         ticket.ran()
         averaged = time.perf_counter()
         with stage("aggregate"):
-            answer = await asyncio.to_thread(aggregate, inference.outputs, protocol.averaging, views=video.views)
+            average = partial(aggregate, inference.outputs, protocol.averaging, views=video.views)
+            answer = await self.threads.answers.run(average)
         timings = {
             "decode": decoded,
             "queue": started - arrived + inference.queue_seconds,
@@ -318,8 +330,8 @@ class Engine:
         if request.file is not None:
             source = request.file.descriptor
         elif request.path is not None:
-            # A thread, because the file system may be a slow network.
-            source = os.fspath(await asyncio.to_thread(resolve_path, request.path, self.config.allow_roots))
+            # The file system may be a slow network.
+            source = os.fspath(await self.threads.files.run(resolve_path, request.path, self.config.allow_roots))
         elif request.data is not None:
             source = request.data
             if not source:

@@ -41,6 +41,8 @@ from tenclip_serving.recognition import Upload
 if TYPE_CHECKING:
     from yarl import URL
 
+    from tenclip_serving.threads import Pool
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -103,9 +105,10 @@ def file_path(uri: str) -> str | None:
 
 
 @asynccontextmanager
-async def fetch(uri: str, policy: UriPolicy) -> AsyncIterator[Upload]:
+async def fetch(uri: str, policy: UriPolicy, *, names: Pool | None = None) -> AsyncIterator[Upload]:
     """What is there, to be read within.
 
+    names: threads that ask DNS; asyncio's own by default. (For s3 these in any case: its name is the operator's.)
     Raises UriNotAllowed, InvalidRequest, VideoNotFound, VideoNotReadable, FetchFailed and DeadlineExceeded, reading the
     pieces as well.
     """
@@ -121,7 +124,7 @@ async def fetch(uri: str, policy: UriPolicy) -> AsyncIterator[Upload]:
         )
     try:
         async with asyncio.timeout(policy.max_seconds):
-            async with _s3(uri, name, policy) if scheme == "s3" else _http(uri, name, policy) as upload:
+            async with _s3(uri, name, policy) if scheme == "s3" else _http(uri, name, policy, names) as upload:
                 yield upload
     except TimeoutError as err:
         raise DeadlineExceeded(f"{name}: not fetched in {policy.max_seconds:g} seconds (max_fetch_seconds)") from err
@@ -212,12 +215,15 @@ def looks_numeric(host: str) -> bool:
 
 
 @asynccontextmanager
-async def _http(uri: str, name: str, policy: UriPolicy) -> AsyncIterator[Upload]:
+async def _http(uri: str, name: str, policy: UriPolicy, names: Pool | None) -> AsyncIterator[Upload]:
     import aiohttp
 
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=_resolver(policy), socket_factory=partial(_socket, policy), use_dns_cache=False, force_close=True
+            resolver=_resolver(policy, names),
+            socket_factory=partial(_socket, policy),
+            use_dns_cache=False,
+            force_close=True,
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
@@ -318,7 +324,7 @@ def _what_failed(err: Exception) -> str:
     return meaning or type(err).__name__
 
 
-def _resolver(policy: UriPolicy) -> Any:
+def _resolver(policy: UriPolicy, names: Pool | None) -> Any:
     from aiohttp.abc import AbstractResolver, ResolveResult
 
     class Resolver(AbstractResolver):
@@ -327,8 +333,8 @@ def _resolver(policy: UriPolicy) -> Any:
         async def resolve(
             self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
         ) -> list[ResolveResult]:
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
+            ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
+            found = await (asyncio.to_thread(ask) if names is None else names.run(ask))
             addresses = [str(address[0]) for *_, address in found]
             for address in addresses:
                 check_address(host, address, policy)

@@ -91,7 +91,8 @@ class Server:
         """Not serving -> `delay` seconds in which it still answers -> no new requests, `grace` seconds for those that
         run -> nothing left running.
 
-        False when something is: a model that is being loaded, which only the end of the process interrupts.
+        False when something is, which only the end of the process interrupts: a model that is being loaded, a name or
+        a file of a caller's that hangs.
         """
         self._stopping = True
         await self._health.stop()
@@ -99,7 +100,7 @@ class Server:
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
         ended = await self.manager.close()
-        await self.engine.close()
+        ended = await self.engine.close() and ended
         if self._tracing is not None:
             await self._tracing.close()
         if self._metrics is not None:
@@ -218,7 +219,7 @@ async def run_server(
     ended = await server.stop(grace=config.shutdown_grace_seconds, delay=config.shutdown_delay_seconds)
     log(logging.INFO, "stopped")
     if not ended:
-        # Python would wait for the thread that loads.
+        # Python would wait for the thread.
         logging.shutdown()
         os._exit(0)
 

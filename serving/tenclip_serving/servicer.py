@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
 import itertools
 import json
@@ -67,13 +66,13 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:  # noqa: N802
         asked = recognition_request(request, timeline=request.include_timeline)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await _response(request, result)
+        return await self._predicted(request, result)
 
     async def ExtractFeatures(  # noqa: N802
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> pb.ExtractFeaturesResponse:
         result = await self._engine.recognize(recognition_request(request), seconds_left=context.time_remaining())
-        return await _build(result, lambda: features_response(result))
+        return await self._build(result, lambda: features_response(result))
 
     async def PredictStream(  # noqa: N802
         self, request: pb.PredictRequest, context: Context
@@ -103,7 +102,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
                 if isinstance(result, ClipResult):
                     yield pb.PredictUpdate(clip=clip_update(request, result))
                 else:
-                    yield pb.PredictUpdate(result=await _response(request, result))
+                    yield pb.PredictUpdate(result=await self._predicted(request, result))
 
     async def PredictUpload(  # noqa: N802
         self, requests: AsyncIterator[pb.PredictUploadRequest], context: Context
@@ -112,7 +111,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         request, upload = await _upload(requests)
         asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await _response(request, result)
+        return await self._predicted(request, result)
 
     async def ExtractFeaturesUpload(  # noqa: N802
         self, requests: AsyncIterator[pb.ExtractFeaturesUploadRequest], context: Context
@@ -121,7 +120,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         request, upload = await _upload(requests)
         asked = recognition_request(request, upload=upload)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await _build(result, lambda: features_response(result))
+        return await self._build(result, lambda: features_response(result))
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         repository = self._engine.repository
@@ -135,6 +134,15 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         model.labels.extend(served.bundle.labels)
         model.bundle_json = json.dumps(served.bundle.info.to_dict())
         return pb.GetModelResponse(model=model)
+
+    async def _predicted(self, request: pb.PredictRequest, result: Recognition) -> pb.PredictResponse:
+        return await self._build(result, lambda: predict_response(request, result))
+
+    async def _build(self, result: Recognition, build: Callable[[], T]) -> T:
+        """The response; off the event loop where it is large, for building it would hold up everyone."""
+        if len(result.clips) <= _FEW_CLIPS:
+            return build()
+        return await self._engine.threads.answers.run(build)
 
 
 async def _upload(requests: AsyncIterator[Any]) -> tuple[Any, Upload]:
@@ -212,21 +220,10 @@ def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate
     )
 
 
-async def _response(request: pb.PredictRequest, result: Recognition) -> pb.PredictResponse:
-    return await _build(result, lambda: predict_response(request, result))
-
-
 def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
     return pb.ExtractFeaturesResponse(
         features=_features(result), video=_video(result), report=_report(result), provenance=_provenance(result)
     )
-
-
-async def _build(result: Recognition, build: Callable[[], T]) -> T:
-    """The response; off the event loop where it is large, for building it would hold up everyone."""
-    if len(result.clips) <= _FEW_CLIPS:
-        return build()
-    return await asyncio.to_thread(build)
 
 
 def _known(values: dict[int, T], value: int, field: str, names: Sequence[str]) -> T:

@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from tenclip_serving.metrics import STAGES, Metrics
 from tenclip_serving.recognition import ClipRequest, ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
+from tenclip_serving.sources import resolve_path
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
@@ -538,3 +540,98 @@ def test_without_a_cache_every_video_is_run(open_engine: OpenEngine, runtime: Fa
             assert sum(runtime.batches) == 20
 
     run(test)
+
+
+# -- threads ----------------------------------------------------------------------------------------------------------
+
+
+class Hanging:
+    """Stands for what does not return: `wait` does not before `released` is set. `begun` counts."""
+
+    def __init__(self) -> None:
+        self.released = threading.Event()
+        self.begun = 0
+
+    def wait(self) -> None:
+        self.begun += 1
+        assert self.released.wait(60)
+
+
+@pytest.fixture
+def hanging() -> Iterator[Hanging]:
+    made = Hanging()
+    yield made
+    made.released.set()
+
+
+async def end_all(tasks: Sequence[asyncio.Task[Recognition]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.wait(tasks)
+
+
+def test_names_that_hang_hold_up_only_those_who_ask_for_them(
+    open_engine: OpenEngine, hanging: Hanging, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if str(host).endswith(".attacker.example"):
+            hanging.wait()
+            raise socket.gaierror(socket.EAI_AGAIN, "try again")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    data = (videos / "colors.mp4").read_bytes()
+
+    async def test() -> None:
+        allowed = {"allow_schemes": ("http",), "allow_hosts": ("*",), "cache_mb": 1, "max_queue": 128}
+        async with open_engine(**allowed) as engine:
+            uris = [RecognitionRequest(uri=f"http://h{i}.attacker.example/v") for i in range(60)]
+            waiting = [asyncio.create_task(engine.recognize(r)) for r in uris]
+            while hanging.begun < 16:
+                await asyncio.sleep(0)
+            assert (await engine.recognize(RecognitionRequest(data=data))).clips
+            assert (await engine.recognize(path("bar.mp4"))).clips
+            await end_all(waiting)
+            assert hanging.begun == 16  # nobody asks for a name that nobody waits for any more
+            assert not await engine.close()
+            hanging.released.set()
+
+    run(test)
+
+
+def test_files_that_hang_hold_up_only_those_who_ask_for_them(
+    open_engine: OpenEngine, hanging: Hanging, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def resolve(path: str, roots: Sequence[Path]) -> Path:
+        if path == "hangs":
+            hanging.wait()
+        return resolve_path(path, roots)
+
+    monkeypatch.setattr("tenclip_serving.engine.resolve_path", resolve)
+
+    async def test() -> None:
+        async with open_engine(cache_mb=1, max_queue=128) as engine:
+            waiting = [asyncio.create_task(engine.recognize(path("hangs"))) for _ in range(60)]
+            while hanging.begun < 8:
+                await asyncio.sleep(0)
+            inline = RecognitionRequest(data=(videos / "colors.mp4").read_bytes())
+            assert (await engine.recognize(inline)).clips
+            await end_all(waiting)
+            assert not await engine.close()
+            hanging.released.set()
+            assert await engine.close()
+
+    run(test)
+
+
+def test_threads_of_an_engine_have_ended_with_it(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine(cache_mb=1) as engine:
+            await engine.recognize(path())
+        assert await engine.close()
+
+    before = set(threading.enumerate())
+    run(test)
+    assert [t.name for t in threading.enumerate() if t not in before and t.is_alive()] == []
