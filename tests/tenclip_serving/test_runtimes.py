@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_earlier_results_survive_later_calls(graph: Path, name: str) -> None:
     runtime.run(random_clips(5))
     assert_allclose(first.logits, kept[0], rtol=0)
     assert_allclose(first.features, kept[1], rtol=0)
+
+
+@pytest.mark.parametrize("name", CPU_RUNTIMES)
+def test_nothing_of_the_clips_is_held_afterwards(graph: Path, name: str) -> None:
+    """They are a view of memory that is charged until here."""
+    runtime = create_runtime(name, graph)
+    clips = random_clips(2)
+    gone = weakref.ref(clips)
+    runtime.run(clips)
+    del clips
+    assert gone() is None
 
 
 @pytest.mark.parametrize("name", CPU_RUNTIMES)

@@ -84,7 +84,9 @@ class OpenVinoRuntime:
         request = self._request_for(clips.shape[1:4])
         logits, features = [], []
         for clip in clips:
-            request.infer({self._input: np.ascontiguousarray(clip)[np.newaxis]}, share_inputs=True)
+            # Copied: an input that is shared stays the request's until its next one, and with it all the clips of
+            # its video, which nobody is charged for any more. The copy is 0.6 MB.
+            request.infer({self._input: clip[np.newaxis]}, share_inputs=False)
             # The tensors belong to the request and are overwritten by its next inference.
             logits.append(request.get_tensor("logits").data.copy())
             features.append(request.get_tensor("features").data.copy())
