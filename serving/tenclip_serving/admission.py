@@ -175,6 +175,10 @@ class Admission:
                 "no_time", f"it would be done in about {seconds:.1f} s, later than in {seconds_left:.1f} s"
             )
 
+    def _charge(self, kind: Kind, num_bytes: int) -> None:
+        self._held[kind] += num_bytes
+        self._on_bytes(kind, self._held[kind])
+
     def _refuse(self, reason: str, why: str) -> Overloaded:
         self._on_refusal(reason)
         seconds = self._service.seconds_for(self.num_waiting + 1)
@@ -253,6 +257,18 @@ class Ticket:
         self._set("decoded", 0)
         self._admission._let_in()
 
+    def keep_until(self, done: asyncio.Future[None]) -> None:
+        """All of it stays charged until then, beyond this request: a worker that nobody waits for still holds it."""
+        admission = self._admission
+        kept, self._held = self._held, dict.fromkeys(KINDS, 0)
+
+        def release(_: object) -> None:
+            for kind, num_bytes in kept.items():
+                admission._charge(kind, -num_bytes)
+            admission._let_in()
+
+        done.add_done_callback(release)
+
     def _start(self) -> None:
         assert self._turn is not None
         self._active = True
@@ -273,10 +289,8 @@ class Ticket:
             self._admission._service.finished(given_up=self._given_up)
 
     def _set(self, kind: Kind, num_bytes: int) -> None:
-        admission = self._admission
-        admission._held[kind] += num_bytes - self._held[kind]
+        self._admission._charge(kind, num_bytes - self._held[kind])
         self._held[kind] = num_bytes
-        admission._on_bytes(kind, admission._held[kind])
 
 
 class _ServiceTime:

@@ -280,7 +280,7 @@ class Engine:
         try:
             with stage("queue"):
                 await ticket.begin(most_clip_bytes(protocol, work.decode.spec))
-            video, started, decoded = await self._decode(work.decode)
+            video, started, decoded = await self._decode(work)
         except asyncio.CancelledError:
             self.metrics.count_saved(model.name, num_planned(protocol) or 0)
             raise
@@ -351,13 +351,15 @@ class Engine:
             limits=self.config.video_limits,
         )
 
-    async def _decode(self, request: DecodeRequest) -> tuple[VideoClips, float, float]:
+    async def _decode(self, work: _Work) -> tuple[VideoClips, float, float]:
         """(clips, when a worker was there, seconds of decoding)."""
         with stage("queue"):
             worker = await self.pool.acquire()
         started = time.perf_counter()
         with stage("decode"):
-            video = await self.pool.decode(worker, request, timeout=self.config.max_decode_seconds)
+            video = await self.pool.decode(
+                worker, work.decode, timeout=self.config.max_decode_seconds, on_leave=work.ticket.keep_until
+            )
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
         return video, started, time.perf_counter() - started
 

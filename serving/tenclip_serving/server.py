@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -44,6 +45,8 @@ _WITH_VIDEO = frozenset(
 # A thread that wants the interpreter gets it after so long. With Python's own 5 ms a rush of requests to refuse could
 # keep the thread that runs clips waiting between one clip and the next. No benchmark has shown a difference yet.
 _SWITCH_SECONDS = 0.0005
+# Of descriptors. Where the system sets no limit, there are programs that look at every number up to it.
+_MOST_FILES = 1 << 20
 
 
 class Server:
@@ -190,6 +193,7 @@ async def run_server(
     origins: where settings came from, for the log.
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
+    raise_file_limit()
     loop = asyncio.get_running_loop()
     log(logging.INFO, f"configuration: {config.describe(origins)}")
     load = partial(
@@ -222,6 +226,21 @@ async def run_server(
         # Python would wait for the thread.
         logging.shutdown()
         os._exit(0)
+
+
+def raise_file_limit() -> None:
+    """As many descriptors as the system lets this process have: each request and each connection takes some.
+
+    The usual soft limit of 1,024 is for programs that call select(), which nothing here does.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    except (OSError, ValueError) as err:
+        log(logging.WARNING, f"file descriptors stay limited to {soft}, cannot raise that to {wanted}: {err}")
 
 
 def _tls(config: ServerConfig, metrics: Metrics) -> ServerTls | None:

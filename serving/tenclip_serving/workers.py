@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import math
 import os
@@ -17,6 +18,7 @@ import pickle
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,7 +27,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable
+from tenclip_api.errors import DecodeWorkerDied, Overloaded, ServerUnavailable, TenclipError
 from tenclip_serving import answers, memory
 from tenclip_serving.answers import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_serving.confine import Confinement
@@ -42,6 +44,8 @@ DRAIN_SECONDS = 2.0
 _WORTH_SHARING_BYTES = 64 << 10
 # Of a worker that is told to go, before it is killed: it owns nothing that needs cleaning up.
 _STOP_SECONDS = 5.0
+# Between two looks at a process that only the kernel can end.
+_LOOK_SECONDS = 1.0
 # Of an error or a traceback, besides the name of the video that it repeats.
 _MAX_TEXT_BYTES = 1 << 20
 # Of a message, at most: an index of a frame, a clip besides its frames, a window of a timeline.
@@ -86,6 +90,7 @@ class DecodeWorker:
         self._sock = ours
         self._channel = Channel(ours)
         self._memory = memory.Segments()
+        self._killed = False
         self.num_requests = 0
 
     @property
@@ -94,7 +99,12 @@ class DecodeWorker:
 
     @property
     def alive(self) -> bool:
-        return self._process.poll() is None
+        """It is there and was not told to end."""
+        return not self._killed and not self.ended
+
+    @property
+    def ended(self) -> bool:
+        return self._process.poll() is not None
 
     def wait_ready(self) -> None:
         """Raises DecodeWorkerDied when it does not come up."""
@@ -123,6 +133,11 @@ class DecodeWorker:
             raise DecodeWorkerDied(
                 f"{request.name}: the process that decoded this video was ended, for it answered with {err}"
             ) from err
+        except (TenclipError, DecodeFault):
+            raise  # its answer: it waits for the next request
+        except BaseException:
+            self.kill()  # who knows what it waits for
+            raise
 
     def _send(self, request: DecodeRequest) -> None:
         data, descriptor = b"", None
@@ -195,20 +210,33 @@ class DecodeWorker:
         return f"signal {-code}" if code < 0 else f"exit code {code}"
 
     def kill(self) -> None:
-        """End the process now; a `decode` under way raises DecodeWorkerDied."""
+        """Tell the process to end now, and wait for nothing; a `decode` under way raises DecodeWorkerDied."""
+        self._killed = True
         self._process.kill()
-        self._process.wait()
-
-    def close(self) -> None:
-        """Let go of the process, which ends by itself when its socket closes, and make sure that it does."""
+        # A process that hangs in the kernel (a network file system that is gone) dies when that lets go of it.
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> bool:
+        """Let go of the process, which ends by itself when its socket closes, and make sure that it does.
+
+        False when it still has not ended: only the kernel can end it then. Takes at most twice `_STOP_SECONDS`.
+        """
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+        if not self._wait():
+            self.kill()
+            self._wait()
+        self._sock.close()
+        self._memory.close()
+        return self.ended
+
+    def _wait(self) -> bool:
         try:
             self._process.wait(_STOP_SECONDS)
         except subprocess.TimeoutExpired:
-            self.kill()
-        self._sock.close()
-        self._memory.close()
+            return False
+        return True
 
 
 def _clips_wanted(answer: Answer, request: DecodeRequest) -> tuple[int, int, int, int, int]:
@@ -289,7 +317,9 @@ class DecodePool:
         self._confinement = confinement
         self._max_requests = max_requests
         self._on_restart = on_restart or (lambda reason: None)
-        self._threads = ThreadPoolExecutor(2 * size, thread_name_prefix="decode")
+        # For each worker one that decodes and one that ends or starts it.
+        self._num_threads = 2 * size
+        self._threads = ThreadPoolExecutor(self._num_threads, thread_name_prefix="decode")
         self._idle: asyncio.Queue[DecodeWorker] = asyncio.Queue()
         self._workers: set[DecodeWorker] = set()
         self._background: set[asyncio.Task[None]] = set()
@@ -302,8 +332,23 @@ class DecodePool:
 
     async def start(self) -> None:
         """Returns when every worker is ready. Raises DecodeWorkerDied when one does not come up."""
+        self._start_threads()
         for worker in await asyncio.gather(*(self._spawn() for _ in range(self._size))):
             self._idle.put_nowait(worker)
+
+    def _start_threads(self) -> None:
+        """All of them, for good.
+
+        Later there may be none to have, and an executor that cannot start one raises but keeps the work: it would
+        run some time, on a worker that another request has by then.
+        """
+        all_there = threading.Barrier(self._num_threads)
+        try:
+            for _ in range(self._num_threads):
+                self._threads.submit(all_there.wait)
+        except RuntimeError as err:
+            all_there.abort()
+            raise DecodeWorkerDied(f"cannot start {self._num_threads} threads for the decode workers: {err}") from err
 
     async def acquire(self) -> DecodeWorker:
         """A worker for `decode`, which gives it back."""
@@ -315,48 +360,78 @@ class DecodePool:
                 return worker
             self._replace_later(worker, "died")  # killed while it was idle: no one needs to know
 
-    async def decode(self, worker: DecodeWorker, request: DecodeRequest, *, timeout: float) -> VideoClips:
+    async def decode(
+        self,
+        worker: DecodeWorker,
+        request: DecodeRequest,
+        *,
+        timeout: float,
+        on_leave: Callable[[asyncio.Task[None]], None] | None = None,
+    ) -> VideoClips:
         """Decode on a worker from `acquire`.
 
-        Raises what `DecodeWorker.decode` does; DecodeWorkerDied also after `timeout` seconds. When the caller is
-        cancelled the worker goes on for a moment before it is replaced. A descriptor in the request stays the caller's.
+        Raises what `DecodeWorker.decode` does; DecodeWorkerDied also after `timeout` seconds; Overloaded when the
+        server is out of descriptors. When the caller is cancelled the worker goes on for a moment before it is
+        replaced. A descriptor in the request stays the caller's.
+        on_leave: called when this raises while the worker has not ended what it does, with a task that ends when the
+        worker holds nothing of it any more.
         """
-        own = None
-        if isinstance(request.source, int):
-            # The caller may give up and close its own while a thread here is about to send it.
-            own = os.dup(request.source)
-            request = replace(request, source=own)
-        job = asyncio.get_running_loop().run_in_executor(self._threads, worker.decode, request)
-        if own is not None:
-            job.add_done_callback(lambda done: os.close(own))
+        job = self._submit(worker, request)
+        leaving = None
         try:
             result = await asyncio.wait_for(asyncio.shield(job), timeout)
         except TimeoutError:
-            self._replace_later(worker, "timeout", job)
+            self._condemn(worker, "timeout")
+            leaving = self._run_in_background(self._bury(worker, job))
             raise DecodeWorkerDied(
                 f"{request.name}: decoding took longer than the {timeout:g} seconds that this server allows "
                 f"(max_decode_seconds), and was stopped"
             ) from None
         except asyncio.CancelledError:
-            self._run_in_background(self._drain(worker, job))
+            leaving = self._run_in_background(self._drain(worker, job))
             raise
         except BaseException:
             self._give_back(worker)
             raise
+        finally:
+            if leaving is not None and on_leave is not None:
+                on_leave(leaving)
         self._give_back(worker)
         return result
 
+    def _submit(self, worker: DecodeWorker, request: DecodeRequest) -> asyncio.Future[VideoClips]:
+        """The worker goes back when this raises: it has heard nothing."""
+        own = None
+        try:
+            if isinstance(request.source, int):
+                # The caller may give up and close its own while a thread here is about to send it.
+                own = os.dup(request.source)
+                request = replace(request, source=own)
+            job = asyncio.get_running_loop().run_in_executor(self._threads, worker.decode, request)
+        except BaseException as err:
+            if own is not None:
+                os.close(own)
+            self._give_back(worker)
+            if isinstance(err, OSError) and err.errno in (errno.EMFILE, errno.ENFILE):
+                raise Overloaded(f"{request.name}: the server is out of file descriptors; try again") from err
+            raise
+        if own is not None:
+            job.add_done_callback(lambda done: os.close(own))
+        return job
+
     async def close(self) -> None:
-        """End every worker and what it does; none is left when this returns."""
+        """End every worker and what it does; none is left when this returns, but for those that the kernel holds."""
         self._closed = True
         for worker in tuple(self._workers):
             worker.kill()
         while self._background:
             await asyncio.gather(*self._background, return_exceptions=True)
         loop = asyncio.get_running_loop()
-        await asyncio.gather(*(loop.run_in_executor(self._threads, w.close) for w in self._workers))
+        ended = await asyncio.gather(*(loop.run_in_executor(self._threads, w.close) for w in self._workers))
+        if not all(ended):
+            log(logging.ERROR, f"decode workers that do not end, killed: {ended.count(False)}")
         self._workers.clear()
-        self._threads.shutdown()
+        self._threads.shutdown(wait=False)  # they have nothing left to do
 
     def _give_back(self, worker: DecodeWorker) -> None:
         if not worker.alive:
@@ -367,32 +442,51 @@ class DecodePool:
             self._idle.put_nowait(worker)
 
     async def _drain(self, worker: DecodeWorker, job: asyncio.Future[VideoClips]) -> None:
+        """Nobody waits for `job` any more; the worker has a moment to finish it."""
         done, _ = await asyncio.wait([job], timeout=0 if self._closed else DRAIN_SECONDS)
         if done:
             job.exception()  # no one is left to be told
             self._give_back(worker)
         else:
-            self._replace_later(worker, "cancelled", job)
+            self._condemn(worker, "cancelled")
+            await self._bury(worker, job)
 
-    def _replace_later(self, worker: DecodeWorker, reason: str, job: asyncio.Future[VideoClips] | None = None) -> None:
-        """A new worker for one that is dead, stuck in `job` (it is killed) or has served its time."""
+    def _condemn(self, worker: DecodeWorker, reason: str) -> None:
+        self._tell(worker, reason)
+        worker.kill()
+
+    async def _bury(self, worker: DecodeWorker, job: asyncio.Future[VideoClips]) -> None:
+        await asyncio.wait([job])  # not for long: its socket is shut down
+        job.exception()
+        await self._retire(worker)
+
+    def _replace_later(self, worker: DecodeWorker, reason: str) -> None:
+        """A new worker for one that is dead or has served its time."""
+        self._tell(worker, reason)
+        self._run_in_background(self._retire(worker))
+
+    def _tell(self, worker: DecodeWorker, reason: str) -> None:
         self._on_restart(reason)
         log(logging.WARNING, "decode worker replaced", reason=reason, pid=worker.pid, requests=worker.num_requests)
-        self._run_in_background(self._replace(worker, job))
 
-    async def _replace(self, worker: DecodeWorker, job: asyncio.Future[VideoClips] | None) -> None:
-        loop = asyncio.get_running_loop()
-        if job is not None:
-            await loop.run_in_executor(self._threads, worker.kill)
-            await asyncio.wait([job])
-            job.exception()
-        await loop.run_in_executor(self._threads, worker.close)
-        self._workers.discard(worker)
+    async def _retire(self, worker: DecodeWorker) -> None:
+        """A new worker for this one, which is at work on nothing. Ends when its process has."""
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._threads, worker.close)
+        finally:
+            self._workers.discard(worker)
+            self._run_in_background(self._fill_place())
+        if not worker.ended:
+            log(logging.ERROR, "a decode worker that was killed does not end: a disk may hang", pid=worker.pid)
+        while not worker.ended and not self._closed:
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def _fill_place(self) -> None:
         while not self._closed:
             try:
                 self._idle.put_nowait(await self._spawn())
                 return
-            except (DecodeWorkerDied, OSError) as err:  # out of memory or processes, most likely: it may pass
+            except Exception as err:  # out of memory, processes or descriptors, most likely: it may pass
                 log(logging.ERROR, f"cannot start a decode worker, trying again in a second: {err}")
                 await asyncio.sleep(1)
 
@@ -402,6 +496,8 @@ class DecodePool:
     def _start_worker(self) -> DecodeWorker:
         worker = DecodeWorker(self._confinement)
         self._workers.add(worker)
+        if self._closed:  # `close` may not have seen it
+            worker.kill()
         try:
             worker.wait_ready()
         except BaseException:
@@ -410,10 +506,11 @@ class DecodePool:
             raise
         return worker
 
-    def _run_in_background(self, work: Coroutine[None, None, None]) -> None:
+    def _run_in_background(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
 
 def _environment() -> dict[str, str]:

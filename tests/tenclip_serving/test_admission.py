@@ -81,6 +81,27 @@ def test_bytes_are_charged_and_given_back_stage_by_stage() -> None:
     assert [v for k, v in seen if k == "encoded"][-1] == [v for k, v in seen if k == "decoded"][-1] == 0
 
 
+def test_what_a_worker_still_holds_stays_charged_when_the_request_has_gone() -> None:
+    async def test() -> None:
+        gate = admission()
+        worker_is_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        async with gate.admit(10 * MIB) as ticket:
+            await ticket.begin(60 * MIB)
+            ticket.keep_until(worker_is_done)
+        assert gate.num_active == 0
+        assert (gate.held("encoded"), gate.held("decoded")) == (10 * MIB, 60 * MIB)
+        waits = Request(gate, decoded=50 * MIB)
+        await settle()
+        assert not waits.began.is_set()
+        worker_is_done.set_result(None)
+        await waits.began.wait()
+        assert (gate.held("encoded"), gate.held("decoded")) == (0, 50 * MIB)
+        waits.end.set()
+        await waits.task
+
+    run(test)
+
+
 def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     reasons: list[str] = []
 

@@ -635,3 +635,29 @@ def test_threads_of_an_engine_have_ended_with_it(open_engine: OpenEngine) -> Non
     before = set(threading.enumerate())
     run(test)
     assert [t.name for t in threading.enumerate() if t not in before and t.is_alive()] == []
+
+
+def test_what_a_given_up_decode_holds_stays_charged_until_its_worker_is_free(
+    open_engine: OpenEngine, videos: Path
+) -> None:
+    data = (videos / "colors.mp4").read_bytes()
+
+    async def test() -> None:
+        async with open_engine() as engine:
+            (pid,) = engine.pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            task = asyncio.create_task(engine.recognize(RecognitionRequest(data=data)))
+            while not engine.admission.held("decoded"):
+                await asyncio.sleep(0.005)
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert engine.admission.num_active == 0
+            assert engine.admission.held("decoded") > 0
+            assert engine.admission.held("encoded") == len(data)
+            os.kill(pid, signal.SIGCONT)
+            while engine.admission.held("decoded"):
+                await asyncio.sleep(0.005)
+            assert engine.admission.held("encoded") == 0
+
+    run(test)

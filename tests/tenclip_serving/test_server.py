@@ -564,3 +564,14 @@ def test_importing_the_server_imports_no_torch() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
+
+
+def test_a_server_takes_all_the_descriptors_it_may_have() -> None:
+    code = (
+        "import resource; from tenclip_serving.server import raise_file_limit; "
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE); "
+        "hard = 4000 if hard == resource.RLIM_INFINITY else min(hard, 4000); "
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard)); "
+        "raise_file_limit(); assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,15 @@ from typing import Any
 import psutil
 import pytest
 
-from tenclip_api.errors import DecodeWorkerDied, EmptyVideo, NotAVideo, ServerUnavailable, VideoError, VideoTooLarge
+from tenclip_api.errors import (
+    DecodeWorkerDied,
+    EmptyVideo,
+    NotAVideo,
+    Overloaded,
+    ServerUnavailable,
+    VideoError,
+    VideoTooLarge,
+)
 from tenclip_serving import memory, workers
 from tenclip_serving.confine import Confinement
 from tenclip_serving.decode_worker import DecodeRequest
@@ -224,6 +234,166 @@ def test_a_worker_ends_when_its_server_is_killed(videos: Path) -> None:
         parent.kill()
     psutil.wait_procs([worker], timeout=10)
     assert not worker.is_running()
+
+
+# -- a worker is never lost, and never waited for without an end ------------------------------------------------------
+
+
+def test_without_descriptors_requests_are_refused_and_no_worker_is_lost(videos: Path) -> None:
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            with open(videos / "colors.mp4", "rb") as file, no_descriptors():
+                for _ in range(3):
+                    with pytest.raises(Overloaded, match=r"colors\.mp4: the server is out of file descriptors"):
+                        await decode(pool, request(videos / "colors.mp4", source=file.fileno()))
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+            assert reasons == []
+
+    run(test)
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """None is left to this process."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 10, limits[1]))
+        with contextlib.suppress(OSError):
+            while True:
+                held.append(os.dup(0))
+        yield
+    finally:
+        for descriptor in held:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_all_threads_are_there_from_the_start(videos: Path) -> None:
+    """An executor that cannot start a thread raises and keeps the work, for a worker that has been given back."""
+
+    async def test() -> None:
+        async with open_pool(3):
+            assert sum(t.name.startswith("decode_") for t in threading.enumerate()) == 6
+
+    run(test)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("can't start new thread"), OSError("no"), MemoryError()], ids=repr)
+def test_a_worker_that_cannot_be_started_is_tried_again(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    real, errors = workers.DecodeWorker, [error]
+
+    def start(confinement: Confinement | None) -> workers.DecodeWorker:
+        if errors:
+            raise errors.pop()
+        return real(confinement)
+
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            monkeypatch.setattr(workers, "DecodeWorker", start)
+            os.kill(pool.pids[0], signal.SIGKILL)
+            os.waitid(os.P_PID, pool.pids[0], os.WEXITED | os.WNOWAIT)
+            assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+            assert errors == []
+            assert reasons == ["died"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("where", ["take", "lend"])
+def test_a_worker_that_may_be_out_of_step_is_replaced(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """It waits for memory, or has answered already: the next request must not get this one's clips."""
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            with monkeypatch.context() as patched:
+                patched.setattr(memory.Segments, where, fail)
+                with pytest.raises(RuntimeError, match="in the middle"):
+                    await decode(pool, request(videos / "long.mp4"))
+            assert (await decode(pool, request(videos / "colors.mp4"))).info.num_frames == 40
+            assert reasons == ["died"]
+
+    run(test)
+
+
+@contextlib.contextmanager
+def in_the_kernels_hands(worker: workers.DecodeWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that no signal ends, as one that reads from a network file system which is gone."""
+    monkeypatch.setattr(workers, "_STOP_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.01)
+    os.kill(worker.pid, signal.SIGSTOP)
+    monkeypatch.setattr(worker._process, "kill", lambda: None)
+    try:
+        yield
+    finally:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker._process.wait()
+
+
+def test_a_worker_that_nothing_ends_is_replaced_and_its_memory_counted_until_it_is_gone(
+    videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with open_pool() as (pool, reasons):
+            worker = await pool.acquire()
+            left: list[asyncio.Task[None]] = []
+            with in_the_kernels_hands(worker, monkeypatch):
+                with pytest.raises(DecodeWorkerDied, match="took longer"):
+                    await pool.decode(worker, request(videos / "colors.mp4"), timeout=0.1, on_leave=left.append)
+                assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
+                assert not left[0].done()
+            await left[0]
+            assert reasons == ["timeout"]
+
+    run(test)
+
+
+def test_closing_waits_for_no_worker_that_nothing_ends(videos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        pool = DecodePool(2)
+        await pool.start()
+        worker = await pool.acquire()
+        with in_the_kernels_hands(worker, monkeypatch):
+            task = asyncio.create_task(pool.decode(worker, request(videos / "colors.mp4"), timeout=30))
+            await asyncio.sleep(0.05)
+            await pool.close()
+            with pytest.raises(DecodeWorkerDied):
+                await task
+            assert not worker.ended
+
+    run(test)
+
+
+@pytest.mark.parametrize("end", ["drained", "killed"])
+def test_whoever_leaves_is_told_when_the_worker_holds_nothing_any_more(
+    videos: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(workers, "DRAIN_SECONDS", 30 if end == "drained" else 0.1)
+
+    async def test() -> None:
+        async with open_pool() as (pool, _):
+            worker = await pool.acquire()
+            os.kill(worker.pid, signal.SIGSTOP)
+            left: list[asyncio.Task[None]] = []
+            asked = request(videos / "colors.mp4")
+            task = asyncio.create_task(pool.decode(worker, asked, timeout=30, on_leave=left.append))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert not left[0].done()
+            if end == "drained":
+                os.kill(worker.pid, signal.SIGCONT)
+            await left[0]
+            assert worker.ended == (end == "killed")
+
+    run(test)
 
 
 # -- memory and limits ------------------------------------------------------------------------------------------------
