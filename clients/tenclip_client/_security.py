@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import ssl
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -29,18 +31,55 @@ def channel_credentials(
         return None
     if (certificate is None) != (key is None):
         raise InvalidRequest("a client's certificate needs its key and the key its certificate: give both, or neither")
-    return grpc.ssl_channel_credentials(
-        root_certificates=None if ca is None else _read(ca, "ca"),
-        private_key=None if key is None else _read(key, "key"),
-        certificate_chain=None if certificate is None else _read(certificate, "certificate"),
-    )
+    roots = None if ca is None else _read(ca, "ca")
+    if ca is not None and roots is not None:
+        _check_authorities(ca, roots)
+    chain, private = (None, None) if certificate is None or key is None else _read_pair(certificate, key)
+    return grpc.ssl_channel_credentials(root_certificates=roots, private_key=private, certificate_chain=chain)
+
+
+def _check_authorities(ca: Pem, roots: bytes) -> None:
+    """gRPC would take it, and then say of every server that the handshake failed."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=roots.decode("ascii", "replace"))
+    except ssl.SSLError:
+        raise InvalidRequest(f"ca {_name(ca)}: holds no certificate") from None
+
+
+def _read_pair(certificate: Pem, key: Pem) -> tuple[bytes, bytes]:
+    """Both, when the key is the certificate's own."""
+    chain, private = _read(certificate, "certificate"), _read(key, "key")
+    names = f"certificate {_name(certificate)}", f"key {_name(key)}"
+    if b"-----BEGIN CERTIFICATE-----" not in chain:
+        raise InvalidRequest(f"{names[0]}: holds no certificate")
+    if b"ENCRYPTED" in private:
+        raise InvalidRequest(f"{names[1]}: is encrypted, and gRPC cannot be told its passphrase; decrypt it")
+    if b"PRIVATE KEY-----" not in private:
+        raise InvalidRequest(f"{names[1]}: holds no private key")
+    # The standard library reads pairs from files only.
+    with tempfile.TemporaryDirectory() as folder:
+        paths = Path(folder, "certificate"), Path(folder, "key")
+        for path, pem in zip(paths, (chain, private), strict=True):
+            path.touch(mode=0o600)
+            path.write_bytes(pem)
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*paths)
+        except ssl.SSLError as err:
+            if err.reason == "KEY_VALUES_MISMATCH":
+                raise InvalidRequest(f"{names[1]}: is not the key of {names[0]}") from None
+            raise InvalidRequest(f"{names[0]}, {names[1]}: are no certificate and key ({err.reason or err})") from None
+    return chain, private
+
+
+def _name(pem: Pem) -> str:
+    return "<bytes>" if isinstance(pem, bytes) else os.fspath(pem)
 
 
 def _read(pem: Pem, what: str) -> bytes:
+    name = _name(pem)
     if isinstance(pem, bytes):
-        data, name = pem, "<bytes>"
+        data = pem
     else:
-        name = os.fspath(pem)
         try:
             data = Path(pem).read_bytes()
         except OSError as err:

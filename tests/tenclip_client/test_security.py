@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,6 +103,36 @@ def test_settings_that_cannot_be_used(settings: dict[str, Any], says: str) -> No
     with pytest.raises(InvalidRequest, match=says) as caught:
         Client(**settings)
     assert "secret" not in caught.value.message
+
+
+@pytest.mark.parametrize("in_memory", [False, True])
+def test_files_of_another_kind_than_named(secured: Secured, tmp_path: Path, in_memory: bool) -> None:
+    ca, certificate, key = secured.ca, secured.ours.certificate, secured.ours.key
+    other = Authority(tmp_path, "other").issue("other", "me@example.org")
+    locked, damaged, half = (tmp_path / name for name in ("locked.key", "damaged.pem", "half.key"))
+    locked.write_text("-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n")
+    damaged.write_text("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+    half.write_bytes(key.read_bytes()[:60])
+
+    def said(path: Path) -> str:
+        return "<bytes>" if in_memory else re.escape(str(path))
+
+    for settings, says in (
+        ({"ca": key}, rf"ca {said(key)}: holds no certificate"),
+        ({"ca": damaged}, rf"ca {said(damaged)}: holds no certificate"),
+        (
+            {"certificate": certificate, "key": other.key},
+            rf"key {said(other.key)}: is not the key of certificate {said(certificate)}",
+        ),
+        ({"certificate": certificate, "key": ca}, rf"key {said(ca)}: holds no private key"),
+        ({"certificate": key, "key": key}, rf"certificate {said(key)}: holds no certificate"),
+        ({"certificate": certificate, "key": locked}, rf"key {said(locked)}: is encrypted"),
+        ({"certificate": damaged, "key": key}, rf"certificate {said(damaged)}, .*: are no certificate and key"),
+        ({"certificate": certificate, "key": half}, rf"key {said(half)}: are no certificate and key"),
+    ):
+        given = {n: p.read_bytes() if in_memory else p for n, p in settings.items()}
+        with pytest.raises(InvalidRequest, match=says):
+            Client("127.0.0.1:1", **given)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
