@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -30,6 +31,7 @@ def parse_target(target: str) -> str:
         return target
     if not target or "/" in target or any(c.isspace() for c in target):
         raise InvalidRequest(f"server address {target!r}: write HOST:PORT, e.g. {DEFAULT_TARGET}")
+    _refuse_ambiguous(target)
     host, port = _split(target)
     if (
         not host
@@ -38,6 +40,24 @@ def parse_target(target: str) -> str:
     ):
         raise InvalidRequest(f"server address {target!r}: write HOST:PORT with a port from 1 to 65535")
     return f"{host}:{port}"
+
+
+def _refuse_ambiguous(target: str) -> None:
+    """An IPv6 address that ends in what looks like a port may be either."""
+    host, _, port = target.rpartition(":")
+    if ":" in host and "[" not in target and _is_ipv6(host) and port.isascii() and port.isdigit() and len(port) > 3:
+        address = f"; if it is all address, [{target}]" if _is_ipv6(target) else ""
+        raise InvalidRequest(
+            f"server address {target!r}: an IPv6 address stands in brackets before HOST:PORT's port, [{host}]:{port}"
+            f"{address}"
+        )
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).version == 6
+    except ValueError:
+        return False
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -81,10 +81,12 @@ def _whose_variables() -> str:
 
 
 def _announce(server: Server) -> None:
+    from tenclip_serving.addresses import with_port
+
     host = server.config.host
-    metrics = "off" if server.metrics_port is None else f"on {host}:{server.metrics_port}"
+    metrics = "off" if server.metrics_port is None else f"on {with_port(host, server.metrics_port)}"
     count = len(server.engine.repository)
-    print(f"tenclip serving {count} models on {host}:{server.port}, metrics {metrics}", flush=True)
+    print(f"tenclip serving {count} models on {with_port(host, server.port)}, metrics {metrics}", flush=True)
 
 
 def _check(config: ServerConfig) -> None:

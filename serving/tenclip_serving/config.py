@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from tenclip_serving.addresses import plain_host
 from tenclip_serving.cpus import usable_cpus
 from tenclip_serving.settings import Setting, check, describe, fields_of
 
@@ -267,8 +268,8 @@ class ServerConfig:
                 f"decode_worker_memory_mb must be 0 (no limit) or at least {LEAST_WORKER_MB}, for its libraries alone "
                 f"take most of that; got {self.decode_worker_memory_mb}"
             )
-        if not self.host:
-            raise ValueError("host must not be empty; 0.0.0.0 listens on every interface")
+        # Everything else sees it without brackets.
+        object.__setattr__(self, "host", plain_host(self.host))
         if not self.directory.is_dir():
             raise ValueError(f"{self.directory} is not a directory; it must hold bundles as NAME/VERSION/bundle.json")
         for default in self.default_versions:
@@ -406,6 +407,6 @@ class ServerConfig:
 
 def _is_loopback(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"

@@ -261,6 +261,7 @@ def load_bundle(
     name, version = path.parent.name, path.name
     started = time.perf_counter()
     print_ = fingerprint(path)
+    log(logging.INFO, "loading model", model=name, version=version)
     try:
         model = load_model(path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create)
     except Exception as err:

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -18,7 +19,8 @@ from grpc_reflection.v1alpha import reflection
 from tenclip_api.errors import ServerUnavailable
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
-from tenclip_serving.auth import AuthInterceptor, Tokens
+from tenclip_serving.addresses import check_can_listen, explain, why_not_listen, with_port
+from tenclip_serving.auth import AuthInterceptor, Tokens, read_tokens
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.connections import channel_options
 from tenclip_serving.engine import Engine
@@ -32,7 +34,7 @@ from tenclip_serving.metrics_server import MetricsServer
 from tenclip_serving.open_inference import INFERENCE, OpenInference
 from tenclip_serving.repository import Repository, load_repository
 from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
-from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry
+from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
 from tenclip_serving.tracing import Tracing
 
 _HAND_OVER_SECONDS = 0.1
@@ -156,17 +158,15 @@ class Server:
         return tuple(guards)
 
     def _listen(self, server: grpc.aio.Server) -> int:
-        host = f"[{self.config.host}]" if ":" in self.config.host else self.config.host
+        host, port = self.config.host, self.config.port
+        address = with_port(host, port)
         try:
-            address = f"{host}:{self.config.port}"
             if self._tls is None:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, self._tls.server_credentials())
         except RuntimeError as err:
-            raise ServerUnavailable(
-                f"cannot listen on {host}:{self.config.port}: the port is taken, or the host is not this machine's; "
-                f"--port 0 takes a free one"
-            ) from err
+            why = why_not_listen(host, port, option="--port") or f"gRPC says {err}"
+            raise ServerUnavailable(f"cannot listen on {address}: {why}") from err
 
     def _serve_metrics(self) -> MetricsServer:
         config = self.config
@@ -180,8 +180,8 @@ class Server:
             )
         except OSError as err:
             raise ServerUnavailable(
-                f"cannot serve metrics on {config.host}:{config.metrics_port}: {err.strerror or err}; "
-                f"--metrics-port 0 takes a free port, -1 serves none"
+                f"cannot serve metrics on {with_port(config.host, config.metrics_port)}: "
+                f"{explain(err, option='--metrics-port')}, -1 serves none"
             ) from err
 
 
@@ -204,8 +204,6 @@ async def run_server(
         threads=config.threads,
         instances=config.instance_counts,
     )
-    repository = await loop.run_in_executor(None, load)
-    server = Server(config, repository)
     stopping = asyncio.Event()
 
     def on_signal(name: str) -> None:
@@ -217,15 +215,49 @@ async def run_server(
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number.name)
+    check_before_loading(config)
+    loading = asyncio.ensure_future(loop.run_in_executor(None, load))
+    stopped = asyncio.create_task(stopping.wait())
+    futures: list[asyncio.Future[Any]] = [loading, stopped]
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+    if stopping.is_set():
+        log(logging.INFO, "stopped before the models were loaded")
+        _exit_now()
+    stopped.cancel()
+    server = Server(config, await loading)
     await server.start()
     on_ready(server)
     await stopping.wait()
     ended = await server.stop(grace=config.shutdown_grace_seconds, delay=config.shutdown_delay_seconds)
     log(logging.INFO, "stopped")
     if not ended:
-        # Python would wait for the thread.
-        logging.shutdown()
-        os._exit(0)
+        _exit_now()
+
+
+def _exit_now() -> NoReturn:
+    """Without waiting for threads, as Python would: of a model that is being loaded, say."""
+    logging.shutdown()
+    os._exit(0)
+
+
+def check_before_loading(config: ServerConfig) -> None:
+    """What would stop the start is found before models are loaded, which may take minutes.
+
+    Raises ServerUnavailable for a port that cannot be had now, InvalidRequest for files of TLS and tokens.
+    """
+    if (files := _tls_files(config)) is not None:
+        read_tls(files)
+    if config.tokens_file is not None:
+        read_tokens(config.tokens_file)
+    check_can_listen(config.host, config.port, option="--port")
+    if config.metrics_port >= 0:
+        check_can_listen(config.host, config.metrics_port, option="--metrics-port")
+
+
+def _tls_files(config: ServerConfig) -> TlsFiles | None:
+    if config.tls_certificate is None or config.tls_key is None:
+        return None
+    return TlsFiles(certificate=config.tls_certificate, key=config.tls_key, client_ca=config.tls_client_ca)
 
 
 def raise_file_limit() -> None:
@@ -245,7 +277,8 @@ def raise_file_limit() -> None:
 
 def _tls(config: ServerConfig, metrics: Metrics) -> ServerTls | None:
     """Raises InvalidRequest for files that cannot be used."""
-    if config.tls_certificate is None or config.tls_key is None:
+    files = _tls_files(config)
+    if files is None:
         return None
 
     def on_load(material: TlsMaterial | None) -> None:
@@ -254,5 +287,4 @@ def _tls(config: ServerConfig, metrics: Metrics) -> ServerTls | None:
             metrics.tls_expiry.set(material.not_after)
             describe_expiry(material)
 
-    files = TlsFiles(certificate=config.tls_certificate, key=config.tls_key, client_ca=config.tls_client_ca)
     return ServerTls(files, on_load=on_load)

@@ -21,6 +21,8 @@ from tenclip_client._channel import channel_options, parse_target
         ("[::1]:80", "[::1]:80"),
         ("[::1]", "[::1]:7411"),
         ("::1", "[::1]:7411"),
+        ("fe80::1:2", "[fe80::1:2]:7411"),
+        ("2001:db8:0:0:0:0:0:7511", "[2001:db8:0:0:0:0:0:7511]:7411"),
         ("unix:///run/tenclip.sock", "unix:///run/tenclip.sock"),
         ("dns:///tenclip.svc:7411", "dns:///tenclip.svc:7411"),
     ],
@@ -35,6 +37,19 @@ def test_targets(target: str, dialled: str) -> None:
 )
 def test_targets_that_are_none(target: str) -> None:
     with pytest.raises(InvalidRequest, match="HOST:PORT"):
+        parse_target(target)
+
+
+@pytest.mark.parametrize(
+    ("target", "instead"),
+    [
+        ("::1:7511", r"\[::1\]:7511; if it is all address, \[::1:7511\]"),
+        ("::1:50051", r"\[::1\]:50051$"),
+        ("2001:db8:1:2:3:4:5:6:7411", r"\[2001:db8:1:2:3:4:5:6\]:7411$"),
+    ],
+)
+def test_ipv6_with_a_port_and_no_brackets(target: str, instead: str) -> None:
+    with pytest.raises(InvalidRequest, match=instead):
         parse_target(target)
 
 

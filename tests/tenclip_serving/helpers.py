@@ -31,8 +31,8 @@ from tenclip_video.bundle import BundleInfo, Golden, Parity, Speed, Variant, rea
 from tenclip_video.spec import ClipSpec, Resize
 
 SPEC = ClipSpec(num_frames=4, resize=Resize(height=40, width=52), crop=32, fully_convolutional_crop=40)
-# CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, see capabilities(7).
-_PASS_PERMISSIONS, _CAPABILITY_VERSION_3 = 1 << 1 | 1 << 2, 0x20080522
+# CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH and CAP_NET_BIND_SERVICE, see capabilities(7).
+_PASS_PERMISSIONS, _CAPABILITY_VERSION_3 = 1 << 1 | 1 << 2 | 1 << 10, 0x20080522
 STRIDE = 8  # of the pool: 40 x 40 pixels give 2 x 2 positions
 LABELS = ("red", "green", "blue", "moving")
 

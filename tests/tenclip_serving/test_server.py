@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -25,6 +27,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
+from tenclip_client import Client
+from tenclip_serving.addresses import why_not_listen
 from tenclip_serving.management import MANAGEMENT
 from tenclip_serving.open_inference import INFERENCE
 from tenclip_serving.servicer import SERVICE
@@ -540,6 +544,64 @@ def test_a_port_that_is_taken(one_model: Path, flag: str) -> None:
         error = start_and_fail(str(one_model), *(part for pair in ports.items() for part in pair))
     assert f"127.0.0.1:{taken}" in error
     assert f"{flag} 0 takes a" in error
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("192.0.2.1", "cannot listen on 192.0.2.1:7511: the host is not this machine's"),
+        ("nosuch.invalid", "cannot listen on nosuch.invalid:7511: the host's name cannot be resolved"),
+        ("unix:/tmp/s.sock", "this server listens on TCP only"),
+    ],
+)
+def test_a_host_to_listen_on_that_there_is_not(tmp_path: Path, host: str, says: str) -> None:
+    make_bundle(tmp_path)
+    error = start_and_fail(str(tmp_path), "--host", host, "--port", "7511")
+    assert says in error
+    assert "loading model" not in error
+
+
+def test_what_is_wrong_is_said_before_models_are_loaded(tmp_path: Path) -> None:
+    make_bundle(tmp_path / "models")
+    tokens, pem = tmp_path / "tokens.toml", tmp_path / "no.pem"
+    tokens.write_text("nonsense")
+    pem.write_text("nonsense")
+    for flags in (["--tokens-file", str(tokens)], ["--tls-certificate", str(pem), "--tls-key", str(pem)]):
+        error = start_and_fail(str(tmp_path / "models"), "--port", "0", *flags)
+        assert flags[1] in error
+        assert "loading model" not in error
+
+
+def test_ipv6(tmp_path: Path, videos: Path) -> None:
+    if not socket.has_ipv6 or why_not_listen("::1", 0, option="--port"):
+        pytest.skip("no IPv6 here")
+    make_bundle(tmp_path)
+    with running_server(tmp_path, "--host", "[::1]", "--runtime", "onnxruntime") as server:
+        assert re.fullmatch(r"\[::1\]:\d+", server.address)
+        assert re.fullmatch(r"\[::1\]:\d+", server.metrics_address or "")
+        with Client(server.address) as client:
+            assert [m.ref for m in client.list_models()] == ["tiny:1"]
+
+
+def test_a_signal_while_models_are_loaded(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path)
+    (bundle / "labels.txt").unlink()
+    os.mkfifo(bundle / "labels.txt")  # whoever reads it waits
+    command = [sys.executable, "-m", "tenclip_serving", str(tmp_path), "--port", "0", "--metrics-port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None and process.stdout is not None  # noqa: PT018
+        try:
+            for line in process.stderr:
+                if "loading model" in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            rest = process.stderr.read()
+            assert process.wait(10) == 0
+            assert process.stdout.read() == ""
+        finally:
+            process.kill()
+    assert "SIGTERM: stopping" in rest
+    assert "stopped before the models were loaded" in rest
 
 
 def test_what_cannot_start_says_so(one_model: Path, tmp_path: Path) -> None:
