@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Literal
 
 from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
-# Why a request is refused: so many are in already; no room for its bytes now; no room for its bytes ever; its deadline
-# would come before its turn.
-REFUSALS = ("queue_full", "no_bytes", "too_large", "no_time")
+# Why a request is refused: so many are in already; so many of those still come in pieces; no room for its bytes now; no
+# room for its bytes ever; its deadline would come before its turn.
+REFUSALS = ("queue_full", "uploads_full", "no_bytes", "too_large", "no_time")
 # A request whose clips do not fit yet may be passed by smaller ones so often; then they wait behind it.
 MAX_PASSED = 16
 # Of retry advice, in seconds: what a client is told before anything was measured, and the range of what it is told.
@@ -47,7 +47,7 @@ class Admission:
     max_bytes: of everything, encoded and decoded. max_queue_bytes: of what is encoded, so that the rest is left for
     clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
     max_arrivals: messages that are read at once, whose bytes nobody knows before they are there; each within
-    max_arrival_seconds.
+    max_arrival_seconds. Requests whose videos still come in pieces have at most half of the places.
     on_bytes(kind, bytes) is told of every change, on_refusal(reason) of every refusal (one of `REFUSALS`).
     """
 
@@ -74,6 +74,7 @@ class Admission:
         self._service = _ServiceTime(clock)
         self._held: dict[Kind, int] = dict.fromkeys(KINDS, 0)
         self._admitted = 0
+        self._num_in_pieces = 0
         self._active = 0
         self._waiting: list[Ticket] = []  # in `begin`, in the order of their calls
 
@@ -113,16 +114,18 @@ class Admission:
         self._check_time(coming, seconds_left)
 
     @asynccontextmanager
-    async def arriving(self, seconds_left: float | None = None) -> AsyncIterator[None]:
-        """The one message of a request is read within; it has a place meanwhile. Raises Overloaded, DeadlineExceeded.
+    async def arriving(self, seconds_left: float | None = None, *, upload: bool = False) -> AsyncIterator[None]:
+        """The first message of a request is read within; it has a place meanwhile. Raises Overloaded, DeadlineExceeded.
 
         Only so many are read at once: what gRPC has read is in memory before anybody has let it in.
+        upload: others follow, see `Ticket.filling`.
         """
         self.check_arrival(seconds_left)
         self._arriving += 1
         try:
-            async with asyncio.timeout(self.max_arrival_seconds), self._readers:
-                yield
+            with self._in_pieces() if upload else nullcontext():
+                async with asyncio.timeout(self.max_arrival_seconds), self._readers:
+                    yield
         except TimeoutError as err:
             raise DeadlineExceeded(f"the request was not here after {self.max_arrival_seconds:g} seconds") from err
         finally:
@@ -150,6 +153,17 @@ class Admission:
             ticket._leave()
             self._admitted -= 1
             self._let_in()
+
+    @contextmanager
+    def _in_pieces(self) -> Iterator[None]:
+        most = max(1, (self.max_active + self.max_queue) // 2)
+        if self._num_in_pieces >= most:
+            raise self._refuse("uploads_full", f"{self._num_in_pieces} videos are being uploaded or fetched")
+        self._num_in_pieces += 1
+        try:
+            yield
+        finally:
+            self._num_in_pieces -= 1
 
     def _check_places(self, taken: int) -> None:
         if taken >= self.max_active + self.max_queue:
@@ -223,6 +237,15 @@ class Ticket:
             admission.check(total, name=self._name)
         admission._check_room(num_bytes)
         self._set("encoded", total)
+
+    @contextmanager
+    def filling(self) -> Iterator[None]:
+        """Its video comes within, piece by piece. Raises Overloaded when so many others do that already.
+
+        However slowly they come, requests that have their videos with them find places.
+        """
+        with self._admission._in_pieces():
+            yield
 
     async def begin(self, decoded_bytes: int) -> None:
         """Wait until the clips of this request may be decoded, and charge them.

@@ -53,12 +53,15 @@ class ServerConfig:
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
     max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
     its clips are decoded.
+    max_arrival_seconds: for the message of a request to come in, or the first of an upload. Messages that come in are
+    not in max_in_flight_mb, for nobody knows their size; at most max_in_flight_mb // max_message_mb come in at once.
     max_decode_seconds: then the process that decodes is killed. max_request_seconds: for all of a request; a client's
     own shorter deadline goes first.
     max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.
     cache_mb: answers kept by the hash of the video, the model and the protocol; 0 keeps none.
     max_upload_mb: MiB of one video that comes in pieces or from a URI. It waits on disk, in spool_dir, where all of
-    them take at most max_spool_mb. upload_idle_seconds: the longest that one may send nothing.
+    them take at most max_spool_mb. upload_idle_seconds: the longest that one may send nothing (less than
+    64 KiB), or that a caller may leave answers of a stream unread.
     max_active: requests that decode or run at once, 0 derives it from decode_workers. max_queue: others that may wait;
     who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
@@ -153,7 +156,10 @@ class ServerConfig:
         int, Setting("MiB on disk that all uploads take together.", lowest=1, highest=2**24, group=_LIMITS)
     ] = 8192
     upload_idle_seconds: Annotated[
-        float, Setting("Longest that an upload may send nothing.", above=0, highest=_DAY, group=_LIMITS)
+        float,
+        Setting(
+            "Longest that an upload may send nothing, or answers stay unread.", above=0, highest=_DAY, group=_LIMITS
+        ),
     ] = 30.0
     max_fetch_seconds: Annotated[
         float, Setting("Longest that fetching a URI may take.", above=0, highest=_DAY, group=_LIMITS)
@@ -186,6 +192,10 @@ class ServerConfig:
     max_decode_seconds: Annotated[
         float, Setting("Longest that one video may decode.", above=0, highest=_DAY, group=_LIMITS)
     ] = 120.0
+    max_arrival_seconds: Annotated[
+        float,
+        Setting("Longest that the message of a request may be on its way.", above=0, highest=_DAY, group=_LIMITS),
+    ] = 60.0
     max_request_seconds: Annotated[
         float, Setting("Longest that one request may take in all.", above=0, highest=_DAY, group=_LIMITS)
     ] = 600.0

@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
+from tenclip_serving import memory
 from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
 from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.fetch import fetch, file_path
+from tenclip_serving.memory import MemoryFile
 from tenclip_serving.metrics import Metrics
 from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
 from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequest, RecognizedClip
@@ -44,7 +46,7 @@ class _Work:
     model: ServedModel
     protocol: Protocol
     decode: DecodeRequest
-    file: SpoolFile | None
+    file: SpoolFile | MemoryFile | None
     ticket: Ticket
     deadline: float
     on_clip: Callable[[ClipResult], None] | None
@@ -110,9 +112,11 @@ class Engine:
             raise DeadlineExceeded(f"{request.source}: {whose} has passed already")
         try:
             async with asyncio.timeout(seconds):
-                deadline = time.monotonic() + seconds
-                async with self._admitted(request, ticket, seconds) as own_ticket:
-                    return await self._counted(request, own_ticket, deadline, on_clip)
+                deadline, size = time.monotonic() + seconds, len(request.data or b"")
+                async with self._admitted(size, request.source, ticket, seconds) as own_ticket:
+                    with ExitStack() as held:
+                        request = await self._out_of_python(request, held)
+                        return await self._counted(request, own_ticket, deadline, on_clip)
         except TimeoutError as err:
             raise DeadlineExceeded(f"{request.source}: not done in {seconds:.3g} seconds, {whose}") from err
 
@@ -129,6 +133,7 @@ class Engine:
             self.recognize(request, seconds_left=seconds_left, ticket=ticket, on_clip=finished.put_nowait)
         )
         task.add_done_callback(lambda _: finished.put_nowait(None))
+        del request  # its video is the task's to let go
         try:
             while (clip := await finished.get()) is not None:
                 yield clip
@@ -191,14 +196,26 @@ class Engine:
 
     @asynccontextmanager
     async def _admitted(
-        self, request: RecognitionRequest, ticket: Ticket | None, seconds_left: float
+        self, size: int, name: str, ticket: Ticket | None, seconds_left: float
     ) -> AsyncIterator[Ticket]:
         if ticket is not None:
             yield ticket
             return
-        size = len(request.data or b"")
-        async with self.admission.admit(size, name=request.source, seconds_left=seconds_left) as own_ticket:
+        async with self.admission.admit(size, name=name, seconds_left=seconds_left) as own_ticket:
             yield own_ticket
+
+    async def _out_of_python(self, request: RecognitionRequest, held: ExitStack) -> RecognitionRequest:
+        """A large inline video in memory that is given back when it has been decoded.
+
+        As bytes it would stay until the last of the functions that were given it returns, with the answer.
+        """
+        if request.data is None or len(request.data) < memory.WORTH_SHARING_BYTES:
+            return request
+        file = await self.threads.hashes.run(memory.MemoryFile.of, request.source, request.data)
+        if file is None:
+            return request
+        held.callback(file.close)
+        return replace(request, data=None, file=file)
 
     @asynccontextmanager
     async def _fetched(self, request: RecognitionRequest, ticket: Ticket) -> AsyncIterator[RecognitionRequest]:
@@ -218,7 +235,8 @@ class Engine:
                         fetch(request.uri, self._uri_policy, names=self.threads.names)
                     )
                 file = held.enter_context(self.spool.file(request.source, num_bytes=upload.num_bytes))
-                await file.fill(upload, charge=ticket.grow)
+                with ticket.filling():
+                    await file.fill(upload, charge=ticket.grow)
             yield replace(request, uri=None, upload=None, file=file)
 
     async def _recognize(
@@ -245,7 +263,7 @@ class Engine:
                 on_clip=on_clip,
             )
             answer = await (self._look_up(work) if self.config.cache_mb else self._run(work))
-        if request.file is None:
+        if request.file is None or request.file.seconds is None:
             return answer
         self.metrics.stage_seconds.labels("fetch").observe(request.file.seconds)
         return replace(answer, timings={"fetch": request.file.seconds, **answer.timings})
@@ -381,8 +399,8 @@ def _admission(config: ServerConfig, metrics: Metrics) -> Admission:
         max_queue_bytes=config.max_queue_mb << 20,
         max_queue=config.max_queue,
         max_active=config.num_active,
-        max_arrivals=max(1, config.max_queue_mb // config.max_message_mb),
-        max_arrival_seconds=config.max_request_seconds,
+        max_arrivals=config.max_in_flight_mb // config.max_message_mb,
+        max_arrival_seconds=config.max_arrival_seconds,
         on_bytes=lambda kind, num_bytes: metrics.in_flight_bytes.labels(kind).set(num_bytes),
         on_refusal=lambda reason: metrics.refusals.labels(reason).inc(),
     )

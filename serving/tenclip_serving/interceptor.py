@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
 import grpc
+from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
-from tenclip_api.errors import DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
+from tenclip_api.errors import DeadlineExceeded, DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
 from tenclip_serving.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.metrics import Metrics
+from tenclip_serving.wire import check_parts, request_type
 
 REASON_KEY = "tenclip-reason"
 REQUEST_ID_KEY = "tenclip-request-id"
@@ -26,6 +28,8 @@ _MAX_MESSAGE = 4000
 _LARGE_REQUEST = 256 << 10
 # Seconds. A server that stops waits no longer for the message of an RPC that it has accepted.
 _LONGEST_ARRIVAL = 5.0
+# Seconds. To say how an RPC ended takes as long as the caller reads what came before.
+_LONGEST_ABORT = 5.0
 # Seconds. When a caller hangs up, its request ends first, and the call is cancelled a moment later.
 _HANG_UP_SECONDS = 0.1
 
@@ -47,11 +51,8 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
 class Gate(Protocol):
     """Who is asked before a large request is taken; `Admission` is one. Each raises what refuses the request."""
 
-    def check_arrival(self, seconds_left: float | None) -> None:
-        """Before any of it is read. seconds_left: till the caller's deadline, where it has one."""
-
-    def arriving(self, seconds_left: float | None) -> AbstractAsyncContextManager[None]:
-        """The same, and its one message is read within."""
+    def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
+        """Its first message is read within. seconds_left: till the caller's deadline, if any. upload: others follow."""
 
     def check(self, num_bytes: int) -> None:
         """Before so many bytes are parsed."""
@@ -64,6 +65,17 @@ class _Seen:
     num_bytes: int = 0
 
 
+class _Held:
+    """The message of a request, until it is parsed: nothing else must keep a video in memory twice."""
+
+    def __init__(self, raw: bytes | AsyncIterator[bytes]) -> None:
+        self._raw = [raw]
+
+    def take(self) -> bytes | AsyncIterator[bytes]:
+        """Once."""
+        return self._raw.pop()
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Rpc:
     """What is known of an RPC before its request. arrival: its key among those whose message is on its way."""
@@ -71,6 +83,7 @@ class _Rpc:
     method: str
     handler: Any
     parse: Parse
+    kind: Descriptor | None  # of its messages
     one_message: bool
     open_ended: bool
     gate: Gate | None
@@ -86,10 +99,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
     with a stream are asynchronous generators.
     gate: asked by the methods `gated` (their paths) before the request is read, and again before a large one is parsed.
     To read a video is most of what it costs to refuse it, and to parse it copies it and holds up everyone.
+    write_seconds: the longest that a caller may leave an answer of a stream unread.
     """
 
-    def __init__(self, metrics: Metrics, *, gate: Gate | None = None, gated: Collection[str] = ()) -> None:
+    def __init__(
+        self, metrics: Metrics, *, gate: Gate | None = None, gated: Collection[str] = (), write_seconds: float = 30.0
+    ) -> None:
         self._metrics = metrics
+        self._write_seconds = write_seconds
         self._gate = gate
         self._gated = frozenset(gated)
         self._in_flight = 0
@@ -152,6 +169,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             method=path.rpartition("/")[2],
             handler=handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
             parse=handler.request_deserializer,
+            kind=request_type(path),
             one_message=not handler.request_streaming,
             # Ours end by themselves: an upload, and the clips of it.
             open_ended=handler.request_streaming and handler.response_streaming and not path.startswith("/tenclip."),
@@ -167,9 +185,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _wrap(self, rpc: _Rpc) -> Handler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
             async with self._observed(context, rpc.method) as seen:
-                raw = await self._arrived(raw, rpc, context)
+                arrived = _Held(await self._arrived(raw, rpc, context))
                 with self.in_flight():
-                    return await rpc.handler(self._parsed(raw, rpc, seen), context)
+                    return await rpc.handler(self._parsed(arrived, rpc, seen), context)
 
         return call
 
@@ -178,11 +196,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
         # with all that it holds, until it is collected. This one is closed here and now.
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
             async with self._observed(context, rpc.method) as seen:
-                raw = await self._arrived(raw, rpc, context)
+                arrived = _Held(await self._arrived(raw, rpc, context))
                 with nullcontext() if rpc.open_ended else self.in_flight():
-                    async with aclosing(rpc.handler(self._parsed(raw, rpc, seen), context)) as answers:
+                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, seen), context)) as answers:
                         async for answer in answers:
-                            await context.write(answer)
+                            await self._write(answer, context)
 
         return call
 
@@ -193,15 +211,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         try:
             if rpc.gate is None:
                 return raw
-            if not rpc.one_message:
-                rpc.gate.check_arrival(context.time_remaining())
-                return raw
-            async with rpc.gate.arriving(context.time_remaining()):
+            async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
                 message = await context.read()
             if not isinstance(message, bytes):
                 await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
-                raise InvalidRequest("the call has no message")
-            return message
+                raise InvalidRequest("the call ended without its first message")
+            return message if rpc.one_message else _all(message, cast(AsyncIterator[bytes], raw))
         finally:
             self._arriving.pop(rpc.arrival, None)
 
@@ -231,16 +246,29 @@ class Interceptor(grpc.aio.ServerInterceptor):
         message = f"internal error, request id {request_id}" if error is None else error.message
         reason = "SERVER_ERROR" if error is None else error.reason
         metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
-        await context.abort(code, _shorten(message), metadata)
+        try:
+            async with asyncio.timeout(_LONGEST_ABORT):
+                await context.abort(code, _shorten(message), metadata)
+        except TimeoutError:
+            raise asyncio.CancelledError from None  # behind an answer that the caller does not read; gRPC ends the call
 
-    def _parsed(self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> Any:
+    async def _write(self, answer: Any, context: Context) -> None:
+        """Raises DeadlineExceeded when the caller does not read: what it asked for is held meanwhile."""
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await context.write(answer)
+        except TimeoutError as err:
+            raise DeadlineExceeded(f"the caller has not read its answers for {self._write_seconds:g} seconds") from err
+
+    def _parsed(self, arrived: _Held, rpc: _Rpc, seen: _Seen) -> Any:
         """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
+        raw = arrived.take()
         if not isinstance(raw, bytes):
-            return _parsed_stream(raw, rpc.parse, seen)
+            return _parsed_stream(raw, rpc, seen)
         seen.num_bytes = len(raw)
         if rpc.gate is not None and len(raw) >= _LARGE_REQUEST:
             rpc.gate.check(len(raw))
-        return _parse(raw, rpc.parse)
+        return _parse(raw, rpc)
 
     def _record(
         self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int
@@ -263,15 +291,23 @@ def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-async def _parsed_stream(raw: AsyncIterator[bytes], parse: Parse, seen: _Seen) -> AsyncIterator[Any]:
+async def _all(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for message in others:
+        yield message
+
+
+async def _parsed_stream(raw: AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> AsyncIterator[Any]:
     async for message in raw:
         seen.num_bytes += len(message)
-        yield _parse(message, parse)
+        yield _parse(message, rpc)
 
 
-def _parse(raw: bytes, parse: Parse) -> Any:
+def _parse(raw: bytes, rpc: _Rpc) -> Any:
+    if rpc.kind is not None and len(raw) >= _LARGE_REQUEST:
+        check_parts(raw, rpc.kind)
     try:
-        return parse(raw)
+        return rpc.parse(raw)
     except DecodeError as err:
         raise InvalidRequest(f"the request is not a valid protobuf message: {err}") from err
 

@@ -33,6 +33,8 @@ except (ImportError, AttributeError):  # not Linux
     AVAILABLE = False
 
 _MIB = 1 << 20
+# Of an encoded video, from which on memory that is handed over costs less than the socket.
+WORTH_SHARING_BYTES = 64 << 10
 # Of memory that waits for its next use, for each worker: ten clips of 16x112x112 are 6 MiB, of 32x128x128 15 MiB.
 _KEPT_BYTES = 32 * _MIB
 # More than one, for clips wait for the runtime while the worker decodes the next video. Each has two descriptors.
@@ -87,6 +89,38 @@ def map_writable(descriptor: int, shape: Sequence[int]) -> NDArray[np.uint8]:
         flags |= mmap.MAP_POPULATE
     mapped = mmap.mmap(descriptor, size, flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     return np.frombuffer(mapped, np.uint8).reshape(shape)
+
+
+class MemoryFile:
+    """An encoded video that came with its request, where its bytes can be given back as soon as it is decoded.
+
+    As `SpoolFile`, without a disk. `seconds`: None, it was not fetched.
+    """
+
+    seconds: float | None = None
+
+    def __init__(self, name: str, descriptor: int) -> None:
+        self.name = name
+        self._descriptor = descriptor
+        # Also where nobody is left to call `close`: who waited for it may have been cancelled.
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> MemoryFile | None:
+        """None where there is no such memory."""
+        descriptor = create_from(data)
+        return None if descriptor is None else cls(name, descriptor)
+
+    @property
+    def descriptor(self) -> int:
+        """Of the memory, which stays this object's. Raises ValueError after `close`."""
+        if not self._close.alive:
+            raise ValueError(f"{self.name}: its memory has been given back")
+        return self._descriptor
+
+    def close(self) -> None:
+        """Give the memory back. May be called again."""
+        self._close()
 
 
 class Segment:

@@ -130,7 +130,9 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     # -- inference ----------------------------------------------------------------------------------------------------
 
     async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
-        return await self._infer(request, context.time_remaining())
+        answer = self._infer(request, context.time_remaining())
+        del request  # and its tensors with it
+        return await answer
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
@@ -146,6 +148,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             try:
                 async for request in request_iterator:
                     task = asyncio.create_task(self._answer(request, context))
+                    del request
                     tasks.add(task)
                     task.add_done_callback(tasks.discard)
                     await answers.put(task)
@@ -166,17 +169,19 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _answer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
         """One answer of a stream; a failure is one, too."""
+        failed = pb.ModelInferResponse(
+            model_name=request.model_name, model_version=request.model_version, id=request.id
+        )
+        answer = self._infer(request, context.time_remaining())
+        del request  # and its tensors with it
         try:
             with self._working():
-                return pb.ModelStreamInferResponse(infer_response=await self._infer(request, context.time_remaining()))
+                return pb.ModelStreamInferResponse(infer_response=await answer)
         except TenclipError as err:
             message = err.message
         except Exception:
             log(logging.ERROR, "internal error", exc_info=True, method="ModelStreamInfer")
             message = f"internal error, request id {REQUEST_ID.get()}"
-        failed = pb.ModelInferResponse(
-            model_name=request.model_name, model_version=request.model_version, id=request.id
-        )
         return pb.ModelStreamInferResponse(error_message=message, infer_response=failed)
 
     async def _infer(self, request: pb.ModelInferRequest, seconds_left: float | None) -> pb.ModelInferResponse:
@@ -190,23 +195,30 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         response.parameters["request_id"].string_param = REQUEST_ID.get()
         response.parameters["runtime"].string_param = model.runtime.name
         outputs: dict[str, Output]
+        # Each keeps its own copy of the video or the clips alone: what they came in is let go.
+        del request
         if tensor.name == CLIPS:
             config = self._engine.config
             clips = read_clips(
                 tensor, raw, model.bundle.info, max_clips=config.max_clips, max_clip_bytes=config.max_clip_mb << 20
             )
+            del tensor, raw
             answer = await self._engine.infer_clips(model, clips, seconds_left=seconds)
             outputs = {"logits": answer.logits, "features": answer.features}
         else:
-            recognition = RecognitionRequest(
-                data=read_video(tensor, raw),
-                name=asked.name,
-                model=model.name,
-                version=model.version,
-                clips=asked.clips,
-                protocol=asked.protocol,
+            recognizing = self._engine.recognize(
+                RecognitionRequest(
+                    data=read_video(tensor, raw),
+                    name=asked.name,
+                    model=model.name,
+                    version=model.version,
+                    clips=asked.clips,
+                    protocol=asked.protocol,
+                ),
+                seconds_left=seconds,
             )
-            result = await self._engine.recognize(recognition, seconds_left=seconds)
+            del tensor, raw
+            result = await recognizing
             response.parameters["protocol"].string_param = result.protocol
             outputs = video_outputs(result, asked.top_k)
         for name in wanted:

@@ -18,6 +18,7 @@ from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
 
 if TYPE_CHECKING:
+    from tenclip_serving.memory import MemoryFile
     from tenclip_serving.spool import SpoolFile
 
 SpatialMode = Literal["pooled", "fully_convolutional"]
@@ -46,14 +47,14 @@ class Upload:
 class RecognitionRequest:
     """One video to recognise: `data`, the encoded file itself; or `path`, `uri` or `upload`.
 
-    `file`: what came of a URI or an upload, when all of it is there.
+    `file`: what came of a URI, an upload or large `data`, when all of it is there.
     """
 
     data: bytes | None = None
     path: str | None = None
     uri: str | None = None
     upload: Upload | None = None
-    file: SpoolFile | None = None
+    file: SpoolFile | MemoryFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""

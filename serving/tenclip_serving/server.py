@@ -63,7 +63,12 @@ class Server:
         self.port = 0
         self._stopping = False
         self._metrics: MetricsServer | None = None
-        self._interceptor = Interceptor(self.engine.metrics, gate=self.engine.admission, gated=_WITH_VIDEO)
+        self._interceptor = Interceptor(
+            self.engine.metrics,
+            gate=self.engine.admission,
+            gated=_WITH_VIDEO,
+            write_seconds=min(config.upload_idle_seconds, config.max_request_seconds),
+        )
         # Read here: what is wrong with them is said before anything starts.
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)

@@ -64,21 +64,28 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         self._engine = engine
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:  # noqa: N802
-        asked = recognition_request(request, timeline=request.include_timeline)
-        result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
-        return await self._predicted(request, result)
+        answer = self._engine.recognize(
+            recognition_request(request, timeline=request.include_timeline), seconds_left=context.time_remaining()
+        )
+        request = _without_video(request)
+        return await self._predicted(request, await answer)
 
     async def ExtractFeatures(  # noqa: N802
         self, request: pb.ExtractFeaturesRequest, context: Context
     ) -> pb.ExtractFeaturesResponse:
-        result = await self._engine.recognize(recognition_request(request), seconds_left=context.time_remaining())
+        answer = self._engine.recognize(recognition_request(request), seconds_left=context.time_remaining())
+        del request
+        result = await answer
         return await self._build(result, lambda: features_response(result))
 
     async def PredictStream(  # noqa: N802
         self, request: pb.PredictRequest, context: Context
     ) -> AsyncGenerator[pb.PredictUpdate, None]:
-        asked = recognition_request(request, timeline=request.include_timeline)
-        async with aclosing(self._updates(request, asked, context)) as updates:
+        results = self._engine.recognize_stream(
+            recognition_request(request, timeline=request.include_timeline), seconds_left=context.time_remaining()
+        )
+        request = _without_video(request)
+        async with aclosing(self._updates(request, results)) as updates:
             async for update in updates:
                 yield update
 
@@ -88,15 +95,15 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         request: pb.PredictRequest
         request, upload = await _upload(requests)
         asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
-        async with aclosing(self._updates(request, asked, context)) as updates:
+        results = self._engine.recognize_stream(asked, seconds_left=context.time_remaining())
+        async with aclosing(self._updates(request, results)) as updates:
             async for update in updates:
                 yield update
 
     async def _updates(
-        self, request: pb.PredictRequest, asked: RecognitionRequest, context: Context
+        self, request: pb.PredictRequest, results: AsyncGenerator[ClipResult | Recognition, None]
     ) -> AsyncGenerator[pb.PredictUpdate, None]:
         """When it is closed, by a caller who has seen enough, the clips that are left are not run."""
-        results = self._engine.recognize_stream(asked, seconds_left=context.time_remaining())
         async with aclosing(results):
             async for result in results:
                 if isinstance(result, ClipResult):
@@ -160,6 +167,12 @@ async def _chunks(requests: AsyncIterator[Any]) -> AsyncIterator[bytes]:
         if message.WhichOneof("part") != "chunk":
             raise InvalidRequest("after its request an upload has pieces of the file only (chunk)")
         yield message.chunk
+
+
+def _without_video(request: pb.PredictRequest) -> pb.PredictRequest:
+    """What the answer needs of the request, so that nothing keeps the video in memory till then."""
+    fields = {field.name: value for field, value in request.ListFields() if field.name != "video"}
+    return pb.PredictRequest(**fields)
 
 
 def recognition_request(

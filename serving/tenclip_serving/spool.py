@@ -26,14 +26,16 @@ from tenclip_serving.recognition import Upload
 RETRY_AFTER: Final = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRITERS = 4
+# Bytes. A source that sends less in `idle_seconds` stands still: it would hold its place and its room for nothing.
+_LEAST_PROGRESS = 64 << 10
 
 
 class Spool:
     """All spooled videos of one server.
 
     directory: where their disk is; None: that of temporary files. max_bytes: of all together; max_file_bytes: of one.
-    idle_seconds: the longest that a source may send nothing. on_bytes is told of every change of the bytes held,
-    on_refusal of every upload that is refused for want of room.
+    idle_seconds: the longest that a source may send nothing, or next to nothing. on_bytes is told of every change of
+    the bytes held, on_refusal of every upload that is refused for want of room.
     """
 
     def __init__(
@@ -127,7 +129,8 @@ class SpoolFile:
         """
         started = time.perf_counter()
         most_in_hand = 0
-        while (chunk := await self._next(upload.chunks)) is not None:
+        progress = _Progress(self._spool.idle_seconds)
+        while (chunk := await self._next(upload.chunks, progress)) is not None:
             if len(chunk) > most_in_hand:
                 if charge is not None:
                     charge(len(chunk) - most_in_hand)
@@ -171,14 +174,18 @@ class SpoolFile:
         self._spool._take(-self._reserved)
         self._reserved = 0
 
-    async def _next(self, chunks: AsyncIterator[bytes]) -> bytes | None:
+    async def _next(self, chunks: AsyncIterator[bytes], progress: _Progress) -> bytes | None:
         """None at the end."""
-        idle = self._spool.idle_seconds
+        started = time.perf_counter()
         try:
-            async with asyncio.timeout(idle):
-                return await anext(chunks, None)
+            async with asyncio.timeout(progress.seconds_left):
+                chunk = await anext(chunks, None)
         except TimeoutError as err:
-            raise DeadlineExceeded(f"{self.name}: nothing of it came for {idle:g} seconds") from err
+            raise DeadlineExceeded(
+                f"{self.name}: only {progress.num_bytes} bytes of it came in {self._spool.idle_seconds:g} seconds"
+            ) from err
+        progress.add(len(chunk or b""), time.perf_counter() - started)
+        return chunk
 
     def _reserve(self, num_bytes: int) -> None:
         self._spool._check_size(num_bytes, self.name)
@@ -200,6 +207,20 @@ class SpoolFile:
     def _raise_if_full(self, err: OSError) -> None:
         if err.errno in _FULL:
             raise self._spool._full("its disk is full") from err
+
+
+class _Progress:
+    """What came since there was enough of it last, and how long was waited for it, not counting time to write it."""
+
+    def __init__(self, idle_seconds: float) -> None:
+        self._idle_seconds = self.seconds_left = idle_seconds
+        self.num_bytes = 0
+
+    def add(self, num_bytes: int, seconds: float) -> None:
+        self.num_bytes += num_bytes
+        self.seconds_left = max(self.seconds_left - seconds, 0.0)
+        if self.num_bytes >= _LEAST_PROGRESS:
+            self.num_bytes, self.seconds_left = 0, self._idle_seconds
 
 
 def _ignore_outcome(writing: asyncio.Future[None]) -> None:

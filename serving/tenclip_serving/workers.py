@@ -40,8 +40,6 @@ START_SECONDS = 60.0
 # A request that is given up while its video decodes leaves the worker this long to finish: that is mostly cheaper
 # than a new process, which has all its libraries to import.
 DRAIN_SECONDS = 2.0
-# Of an encoded video, from which on memory that is handed over costs less than the socket.
-_WORTH_SHARING_BYTES = 64 << 10
 # Of a worker that is told to go, before it is killed: it owns nothing that needs cleaning up.
 _STOP_SECONDS = 5.0
 # Between two looks at a process that only the kernel can end.
@@ -145,7 +143,7 @@ class DecodeWorker:
             descriptor, request = request.source, replace(request, source=b"")
         elif isinstance(request.source, bytes):
             data, request = request.source, replace(request, source=b"")
-        shared = memory.create_from(data) if len(data) >= _WORTH_SHARING_BYTES else None
+        shared = memory.create_from(data) if len(data) >= memory.WORTH_SHARING_BYTES else None
         with memory.closing(shared):
             given = descriptor if shared is None else shared
             message = pickle.dumps(request, protocol=pickle.HIGHEST_PROTOCOL)

@@ -5,7 +5,6 @@ Every message that arrives is kept for ever, as a cache without an end would.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from tenclip_serving import interceptor
@@ -17,9 +16,9 @@ KEPT: list[bytes] = []
 def leak() -> None:
     original = interceptor._parse
 
-    def keep(raw: bytes, parse: Callable[[bytes], Any]) -> Any:
+    def keep(raw: bytes, rpc: interceptor._Rpc) -> Any:
         KEPT.append(bytes(bytearray(raw)))  # a copy of its own, as parsing makes one
-        return original(raw, parse)
+        return original(raw, rpc)
 
     interceptor._parse = keep
 

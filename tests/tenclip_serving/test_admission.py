@@ -457,3 +457,34 @@ def test_a_message_that_does_not_come_gives_up_its_place() -> None:
         gate.check_arrival()
 
     run(test)
+
+
+def test_videos_that_come_in_pieces_have_half_of_the_places() -> None:
+    reasons: list[str] = []
+
+    async def fill(gate: Admission, done: asyncio.Event) -> None:
+        async with gate.admit() as ticket:
+            with ticket.filling():
+                await done.wait()
+
+    async def test() -> None:
+        gate, done = admission(on_refusal=reasons.append), asyncio.Event()
+        uploads = [asyncio.create_task(fill(gate, done)) for _ in range(2)]
+        await settle()
+        with pytest.raises(Overloaded, match="2 videos are being uploaded or fetched"):
+            await fill(gate, done)
+        with pytest.raises(Overloaded, match="2 videos are being uploaded or fetched"):
+            async with gate.arriving(upload=True):
+                pass
+        whole = [Request(gate) for _ in range(2)]
+        await settle()
+        assert [r.began.is_set() for r in whole] == [True, True]
+        done.set()
+        await asyncio.gather(*uploads)
+        for request in whole:
+            request.end.set()
+        await asyncio.gather(*(request.task for request in whole))
+        await fill(gate, done)
+
+    run(test)
+    assert reasons == ["uploads_full", "uploads_full"]

@@ -27,6 +27,7 @@ from tenclip_api.errors import (
     VideoNotFound,
     VideoTooLarge,
 )
+from tenclip_serving import memory
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.metrics import STAGES, Metrics
@@ -350,6 +351,34 @@ def test_more_than_the_queue_is_refused_at_once(open_engine: OpenEngine, runtime
             for kind in ("encoded", "decoded"):
                 assert value(engine.metrics, "tenclip_in_flight_bytes", kind=kind) == 0
             assert len((await engine.recognize(path())).clips) == 10
+
+    run(test)
+
+
+@pytest.mark.skipif(not memory.AVAILABLE, reason="there is no nameless memory here: videos stay in Python's")
+def test_a_large_inline_video_is_let_go_when_it_is_decoded(
+    open_engine: OpenEngine, runtime: FakeRuntime, videos: Path
+) -> None:
+    hold = Hold(runtime)
+
+    gone = threading.Event()
+
+    class Data(bytes):
+        def __del__(self) -> None:
+            gone.set()
+
+    async def test() -> None:
+        async with open_engine() as engine:
+            open_files = len(os.listdir("/proc/self/fd"))
+            data = Data((videos / "colors.mp4").read_bytes() + bytes(memory.WORTH_SHARING_BYTES))
+            task = asyncio.create_task(engine.recognize(RecognitionRequest(data=data)))
+            del data
+            await hold.until_reached()
+            assert gone.is_set()
+            hold.release()
+            assert len((await task).clips) == 10
+            assert "fetch" not in (await task).timings
+            assert len(os.listdir("/proc/self/fd")) <= open_files + memory.KEPT_SEGMENTS
 
     run(test)
 

@@ -192,12 +192,9 @@ class Recorder:
         self.refused = refused
         self.asked: list[str] = []
 
-    def check_arrival(self, seconds_left: float | None) -> None:
-        self._ask(f"arrival {'never' if seconds_left is None else 'in time'}")
-
     @contextlib.asynccontextmanager
-    async def arriving(self, seconds_left: float | None) -> AsyncIterator[None]:
-        self.check_arrival(seconds_left)
+    async def arriving(self, seconds_left: float | None, *, upload: bool) -> AsyncIterator[None]:
+        self._ask(f"arrival {'never' if seconds_left is None else 'in time'}")
         yield
         self.asked.append("read")
 
@@ -256,7 +253,7 @@ def test_a_call_that_ends_without_its_message_is_the_callers_fault() -> None:
     async def test() -> None:
         async with serving(good, gate=Recorder()) as (channel, metrics):
             empty: Any = channel.stream_unary(LIST_MODELS)(iter(()))
-            with pytest.raises(grpc.aio.AioRpcError, match="has no message"):
+            with pytest.raises(grpc.aio.AioRpcError, match="without its first message"):
                 await empty
             assert await empty.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert requests(metrics, "INVALID_ARGUMENT") == 1
@@ -372,6 +369,50 @@ def test_streams_have_ids_status_and_metrics(
             assert (code, metadata["tenclip-reason"]) == ("INTERNAL", "SERVER_ERROR")
             assert "nobody expected this" in caplog.text
             await asyncio.wait_for(interceptor.quiet(0), 10)
+
+    asyncio.run(test())
+
+
+def test_a_caller_who_does_not_read_is_given_up() -> None:
+    """Its answers are more than gRPC keeps of a stream that nobody reads."""
+
+    async def endless(request: Any, context: Any) -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(1 << 20)
+
+    async def test() -> None:
+        metrics = Metrics()
+        interceptor = Interceptor(metrics, write_seconds=0.2)
+        server = grpc.aio.server(interceptors=[interceptor])
+        handlers: dict[str, Any] = {
+            "Endless": grpc.unary_stream_rpc_method_handler(endless, request_deserializer=bytes)
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("tenclip.v1.Echo", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                method: Any = channel.unary_stream("/tenclip.v1.Echo/Endless")
+                rpc = method(b"")
+                assert len(await rpc.read()) == 1 << 20
+                labels = {"method": "Endless", "code": "DEADLINE_EXCEEDED"}
+                async with asyncio.timeout(20):
+                    while metrics.registry.get_sample_value("tenclip_requests_total", labels) != 1:
+                        await asyncio.sleep(0.05)
+                await asyncio.wait_for(interceptor.quiet(0), 10)
+                rpc.cancel()
+        finally:
+            await server.stop(None)
+
+    asyncio.run(test())
+
+
+def test_many_parts_in_few_bytes_are_refused_before_they_are_parsed() -> None:
+    async def test() -> None:
+        async with serving(good) as (channel, _):
+            with pytest.raises(grpc.aio.AioRpcError, match="more than 10000 parts") as caught:
+                await raw(channel, b"\x12\x00" * (1 << 20))
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
     asyncio.run(test())
 

@@ -151,3 +151,18 @@ def test_a_system_that_refuses_gets_none(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory.Segments().take(10) is None
     with memory.closing(None) as descriptor:
         assert descriptor is None
+
+
+def test_a_file_in_memory_is_gone_when_it_is_closed_or_forgotten() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    file = memory.MemoryFile.of("v.mp4", b"the whole file")
+    assert file is not None
+    assert os.pread(file.descriptor, 100, 0) == b"the whole file"
+    file.close()
+    file.close()
+    with pytest.raises(ValueError, match=r"v\.mp4: its memory has been given back"):
+        file.descriptor  # noqa: B018
+    forgotten = memory.MemoryFile.of("v.mp4", b"x")
+    assert len(os.listdir("/proc/self/fd")) == before + 1
+    del forgotten
+    assert len(os.listdir("/proc/self/fd")) == before

@@ -127,15 +127,35 @@ def test_memory_is_charged_for_the_largest_piece_only() -> None:
     on.close()
 
 
-def test_a_source_that_stands_still_is_given_up() -> None:
-    on = spool(idle_seconds=0.02)
+def test_a_slow_source_that_goes_on_is_waited_for() -> None:
+    """Ten times as long as it may stand still, all in all."""
+    on = spool(idle_seconds=0.1, max_bytes=10 << 20, max_file_bytes=10 << 20)
 
-    async def stands_still() -> AsyncIterator[bytes]:
-        yield b"x"
-        await asyncio.Event().wait()
+    async def slow() -> AsyncIterator[bytes]:
+        for _ in range(40):
+            await asyncio.sleep(0.025)
+            yield bytes(40 << 10)
 
     async def run() -> None:
-        with pytest.raises(DeadlineExceeded, match="nothing of it came for"), on.file("v") as file:
+        with on.file("v") as file:
+            await file.fill(Upload(chunks=slow()))
+            assert file.size == 40 * (40 << 10)
+
+    asyncio.run(run())
+    on.close()
+
+
+@pytest.mark.parametrize("pause", [None, 0.002], ids=["nothing", "a byte now and then"])
+def test_a_source_that_stands_still_is_given_up(pause: float | None) -> None:
+    on = spool(idle_seconds=0.05)
+
+    async def stands_still() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await (asyncio.Event().wait() if pause is None else asyncio.sleep(pause))
+
+    async def run() -> None:
+        with pytest.raises(DeadlineExceeded, match=r"only \d+ bytes of it came in 0\.05 seconds"), on.file("v") as file:
             await file.fill(Upload(chunks=stands_still()))
 
     asyncio.run(run())

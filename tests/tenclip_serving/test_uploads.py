@@ -28,7 +28,8 @@ def uploads(one_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     spool = tmp_path_factory.mktemp("spool")
     arguments = (
         "--spool-dir", str(spool), "--max-message-mb", "1", "--max-upload-mb", str(MAX_UPLOAD_MB),
-        "--max-spool-mb", "150", "--upload-idle-seconds", "0.5", "--decode-workers", "1",
+        "--max-spool-mb", "150", "--max-arrival-seconds", "0.7",
+        "--upload-idle-seconds", "0.5", "--decode-workers", "1",
     )  # fmt: skip
     with running_server(one_model, *arguments) as running:
         yield running
@@ -179,7 +180,21 @@ def endless(*, announced: int = 0, stop_after: int | None = None) -> Iterator[An
 def test_an_upload_that_falls_silent_is_given_up(uploads: ServerProcess) -> None:
     status, reason, details = refused(uploads, endless(stop_after=2))
     assert (status, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
-    assert "nothing of it came for 0.5 seconds" in details
+    assert "of it came in 0.5 seconds" in details
+    wait_until(lambda: nothing_held(uploads))
+
+
+def test_an_upload_without_its_first_message_is_given_up(uploads: ServerProcess) -> None:
+    silent = threading.Event()
+
+    def nothing() -> Iterator[Any]:
+        silent.wait(20)
+        yield from ()
+
+    status, reason, details = refused(uploads, nothing())
+    silent.set()
+    assert (status, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
+    assert "the request was not here after 0.7 seconds" in details
     wait_until(lambda: nothing_held(uploads))
 
 
