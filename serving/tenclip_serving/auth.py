@@ -37,6 +37,8 @@ _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _HOW = "send the metadata `authorization: Bearer TOKEN`, in Python Client(token=...), on the command line --token-file"
 
 # Of the Open Inference Protocol: what asks and infers. The rest loads, unloads and sets, or is new to us.
+# What a change is looked at with, before and after; clients of models look there, too.
+_LISTS, _LOOK = {"ListModels", "GetModel"}, "predict or manage"
 _V2_OPEN = {"ServerLive", "ServerReady", "ModelReady"}
 _V2_PREDICT = {"ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer", "ModelStreamInfer"}
 
@@ -80,8 +82,25 @@ def _caller(path: Path, name: str, table: Any) -> Caller:
     permissions = table.get("permissions")
     known = get_args(Permission)
     if not isinstance(permissions, list) or not permissions or not all(p in known for p in permissions):
-        raise InvalidRequest(f"{where}: permissions must be a list of one or more of {', '.join(known)}")
+        raise InvalidRequest(
+            f"{where}: permissions must be a list of one or more of {', '.join(known)}; {_got(permissions)}"
+        )
     return Caller(name=name, digest=_digest(where, table), permissions=frozenset(permissions))
+
+
+def _got(permissions: object) -> str:
+    """What stands there; not what is as long as a token, and may be one at the wrong place."""
+    if permissions is None:
+        return "there is none"
+    if isinstance(permissions, list):
+        unknown = [p for p in permissions if p not in get_args(Permission)]
+        shown = ", ".join(_short(p) for p in unknown)
+        return f"{shown} is no permission" if unknown else "the list is empty"
+    return f"got {_short(permissions)}"
+
+
+def _short(value: object) -> str:
+    return repr(value) if len(str(value)) < MIN_TOKEN_LENGTH else f"a {type(value).__name__} too long to be one"
 
 
 def _digest(where: str, table: Mapping[str, Any]) -> bytes:
@@ -103,13 +122,13 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self._callers = Watched((path,), partial(read_tokens, path), what="tokens")
 
-    def caller(self, authorization: str | None) -> Caller:
+    def caller(self, authorization: str | None, *, how: str = _HOW) -> Caller:
         """Whose token it is. Raises Unauthenticated."""
         if not authorization:
-            raise Unauthenticated(f"this server wants a token: {_HOW}")
+            raise Unauthenticated(f"this server wants a token: {how}")
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
-            raise Unauthenticated(f"the authorization is of another kind: {_HOW}")
+            raise Unauthenticated(f"the authorization is of another kind: {how}")
         digest = hashlib.sha256(token.strip().encode("utf-8", "replace")).digest()
         found = None
         for caller in self._callers.get():
@@ -120,24 +139,27 @@ class Tokens:
             raise Unauthenticated("the token is none that this server knows; it may have been replaced")
         return found
 
-    def check(self, authorization: str | None, permission: str, what: str) -> Caller:
-        """The caller, if it may. `permission` "": any caller. Raises Unauthenticated, PermissionDenied."""
-        caller = self.caller(authorization)
-        if permission and permission not in caller.permissions:
+    def check(self, authorization: str | None, permission: str, what: str, *, how: str = _HOW) -> Caller:
+        """The caller, if it may. Raises Unauthenticated, PermissionDenied.
+
+        permission: "" is any caller, "a or b" one that has either. how: a token is sent, for those who sent none.
+        """
+        caller = self.caller(authorization, how=how)
+        if permission and caller.permissions.isdisjoint(permission.split(" or ")):
             held = ", ".join(sorted(caller.permissions))
             raise PermissionDenied(f"{what} needs the permission {permission}; the token of {caller.name} has {held}")
         return caller
 
 
 def permission_of(path: str, reflection: ReflectionAccess = "open") -> str | None:
-    """What `/package.Service/Method` needs: a permission, "" for any token, None for none at all."""
+    """What `/package.Service/Method` needs: a permission (or one of two), "" for any token, None for none at all."""
     service, _, method = path.removeprefix("/").partition("/")
     if service == "grpc.health.v1.Health":
         return None
     if service.startswith("grpc.reflection."):
         return None if reflection == "open" else ""
     if service == "tenclip.v1.VideoRecognition":
-        return "predict"
+        return _LOOK if method in _LISTS else "predict"
     if service == "inference.GRPCInferenceService":
         if method in _V2_OPEN:
             return None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,26 +53,59 @@ def serve(
     import asyncio
 
     from tenclip_serving.log_capture import log_everything
-    from tenclip_serving.logs import configure_logs
+    from tenclip_serving.logs import configure_logs, log
     from tenclip_serving.server import run_server
 
-    loaded = _load(config, settings)
     if print_config:
+        loaded = _load(config, settings, stand_ins={"directory": Path()})
         print(to_toml(loaded), end="")
         return
-    configure_logs(loaded.settings.log_format)
-    log_everything(loaded.settings.log_format)
-    if check_only:
-        _check(loaded.settings)
-        return
-    asyncio.run(run_server(loaded.settings, origins=loaded.origins, on_ready=_announce))
+    with _errors_logged(settings["log_format"] or os.environ.get("TENCLIP_LOG_FORMAT", "")):
+        loaded = _load(config, settings)
+    log_format = loaded.settings.log_format
+    configure_logs(log_format)
+    log_everything(log_format)
+    with _errors_logged(log_format):
+        for variable in loaded.empty:
+            log(logging.WARNING, f"{variable} is set to nothing: that counts as not set")
+        if check_only:
+            _check(loaded.settings)
+            return
+        asyncio.run(run_server(loaded.settings, origins=loaded.origins, on_ready=_announce))
 
 
-def _load(file: Path | None, flags: dict[str, Any]) -> Loaded[ServerConfig]:
+@contextlib.contextmanager
+def _errors_logged(log_format: str) -> Iterator[None]:
+    """Where the log is JSON, what ends the server is a line of it, too; else it is said as by all commands."""
+    from tenclip_api.errors import TenclipError
+    from tenclip_serving.logs import LOGGER, configure_logs, log
+
+    try:
+        yield
+    except (TenclipError, OSError) as err:
+        if log_format != "json":
+            raise
+        if not LOGGER.handlers:
+            configure_logs("json")
+        message = err.message if isinstance(err, TenclipError) else str(err)
+        log(logging.ERROR, f"not started: {message}", error=type(err).__name__)
+        raise typer.Exit(1) from err
+
+
+def _load(
+    file: Path | None, flags: dict[str, Any], stand_ins: Mapping[str, Any] = MappingProxyType({})
+) -> Loaded[ServerConfig]:
     from tenclip_api.errors import InvalidRequest
 
     try:
-        return load_settings(ServerConfig, file=file, environment=os.environ, others=OTHER_VARIABLES, flags=flags)
+        return load_settings(
+            ServerConfig,
+            file=file,
+            environment=os.environ,
+            others=OTHER_VARIABLES,
+            flags=flags,
+            stand_ins=stand_ins,
+        )
     except ValueError as err:
         raise InvalidRequest(f"{err}{_whose_variables()}") from err
 

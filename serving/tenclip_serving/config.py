@@ -295,7 +295,8 @@ class ServerConfig:
 
     def _check_security(self) -> None:
         if (self.tls_certificate is None) != (self.tls_key is None):
-            raise ValueError("TLS needs both: tls_certificate and tls_key")
+            there, lacking = ("certificate", "key") if self.tls_key is None else ("key", "certificate")
+            raise ValueError(f"TLS needs both: tls_{there} is set, and tls_{lacking} is not")
         for name in ("tls_client_ca", "metrics_tls"):
             if getattr(self, name) and self.tls_certificate is None:
                 raise ValueError(f"{name} is set, and tls_certificate and tls_key are not")
@@ -325,6 +326,11 @@ class ServerConfig:
                 ipaddress.ip_network(network)
             except ValueError as err:
                 raise ValueError(f"allow_networks: {err}; write e.g. 10.1.0.0/16") from None
+        for name in ("allow_hosts", "allow_networks"):
+            if getattr(self, name) and not self.allow_schemes:
+                raise ValueError(
+                    f"{name} without allow_schemes would allow nothing: name schemes, of {', '.join(URI_SCHEMES)}"
+                )
 
     def _check_budget(self) -> None:
         """What one request may need must fit, or the server would wait for bytes that can never become free."""

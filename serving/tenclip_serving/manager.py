@@ -67,6 +67,10 @@ class ModelManager:
         for name, version in engine.repository.pins.items():
             if version not in engine.repository.models.get(name, {}):
                 log(logging.WARNING, f"the default version of {name} is pinned to {version}, which is not served")
+        known = {*engine.repository.models, *(f.name for f in engine.repository.failed), ""}
+        for name, count in self._config.instance_counts.items():
+            if name not in known:
+                log(logging.WARNING, f"instances says {count} of {name}, and there is no model of that name")
         self._describe(Repository(), engine.repository)
         for model in engine.repository:
             engine.metrics.model_load_seconds.labels(model.name).observe(model.load_seconds)

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # Of a caller that says nothing, or takes its handshake's time.
 _IDLE_SECONDS = 10.0
+_HOW = 'send the header "Authorization: Bearer TOKEN"'
+_INDEX = b"tenclip: the metrics are at /metrics\n"
 
 
 class MetricsServer:
@@ -43,7 +45,7 @@ class MetricsServer:
     ) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self._server = _HttpServer(family, (str(address[0]), port), tls)
-        app = make_wsgi_app(metrics.registry)
+        app = _at_paths(make_wsgi_app(metrics.registry))
         self._server.set_app(app if tokens is None else _guarded(app, tokens))
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
@@ -55,10 +57,23 @@ class MetricsServer:
         self._thread.join()
 
 
+def _at_paths(metrics: WSGIApplication) -> WSGIApplication:
+    """The metrics at /metrics; / says so, and there is nothing else."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        path = environ.get("PATH_INFO", "")
+        if path == "/metrics":
+            return metrics(environ, start_response)
+        start_response("200 OK" if path in ("", "/") else "404 Not Found", [("Content-Type", "text/plain")])
+        return [_INDEX]
+
+    return app
+
+
 def _guarded(app: WSGIApplication, tokens: Tokens) -> WSGIApplication:
     def guarded(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         try:
-            tokens.check(environ.get("HTTP_AUTHORIZATION"), "metrics", "metrics")
+            tokens.check(environ.get("HTTP_AUTHORIZATION"), "metrics", "metrics", how=_HOW)
         except TenclipError as err:
             denied = err.grpc_status == "PERMISSION_DENIED"
             headers = [("Content-Type", "text/plain; charset=utf-8")]

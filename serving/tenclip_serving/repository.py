@@ -125,7 +125,7 @@ class Repository:
 
     def failure(self, name: str, version: str) -> FailedBundle | None:
         """Why what is on disk now could not be loaded; None where it could."""
-        return next((f for f in self.failed if (f.name, f.version) == (name, version)), None)
+        return next((f for f in self.failed if f.name == name and f.version in (version, "")), None)
 
     def get(self, name: str = "", version: str = "") -> ServedModel:
         """An empty name means the only model, an empty version the default one.

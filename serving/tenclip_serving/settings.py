@@ -80,10 +80,15 @@ class Field:
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded(Generic[T]):
-    """Settings, and where each value came from that is not the default: a flag, a variable, a key of a file."""
+    """Settings, and where each value came from that is not the default: a flag, a variable, a key of a file.
+
+    unset: fields without a default that nobody set. empty: variables that are set to "", which says nothing.
+    """
 
     settings: T
     origins: Mapping[str, str]
+    unset: frozenset[str] = frozenset()
+    empty: tuple[str, ...] = ()
 
 
 # -- fields -----------------------------------------------------------------------------------------------------------
@@ -153,11 +158,13 @@ def load_settings(
     environment: Mapping[str, str] = types.MappingProxyType({}),
     others: Sequence[str] = (),
     flags: Mapping[str, Any] = types.MappingProxyType({}),
+    stand_ins: Mapping[str, Any] = types.MappingProxyType({}),
 ) -> Loaded[T]:
     """`cls` from its defaults, `file`, `environment` and `flags`, each winning over those before it.
 
     others: variables with our prefix that are nobody's mistake; one that ends in `_` stands for all that begin so.
     flags: as typer gives them, None for the ones that were not there.
+    stand_ins: for fields without a default, where an answer is wanted though nobody set them.
     Raises ValueError, with the file or the variable in its message, for unknown names, wrong types and bad values.
     """
     fields = fields_of(cls)
@@ -173,11 +180,14 @@ def load_settings(
         except ValueError as err:
             raise ValueError(f"{origin}: {err}") from None
         values[name], origins[name] = value, origin
-    for field in fields.values():
-        if field.default is dataclasses.MISSING and field.name not in values:
+    unset = [f for f in fields.values() if f.default is dataclasses.MISSING and f.name not in values]
+    for field in unset:
+        if field.name not in stand_ins:
             raise ValueError(f"{field.name} is not set: use {field.option}, {field.variable} or a file")
     kept = {n: o for n, o in origins.items() if values[n] != fields[n].default}
-    return Loaded(settings=cls(**values), origins=kept)
+    empty = tuple(f.variable for f in fields.values() if environment.get(f.variable) == "")
+    settings = cls(**{**stand_ins, **values})
+    return Loaded(settings=settings, origins=kept, unset=frozenset(f.name for f in unset), empty=empty)
 
 
 def _from_file(fields: Mapping[str, Field], file: Path | None) -> Iterator[tuple[str, Any, str]]:
@@ -293,7 +303,7 @@ def to_toml(loaded: Loaded[Any]) -> str:
         value = getattr(loaded.settings, field.name)
         origin = loaded.origins.get(field.name)
         comment = f"  # {origin}" if origin else ""
-        if value is None:
+        if value is None or field.name in loaded.unset:
             lines.append(f"# {field.name} is not set")
         elif field.setting.secret and value:
             lines.append(f"# {field.name} = {MASK}{comment}")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_client import EmptyVideo, ModelList, ServerError, TimelinePoint
+from tenclip_client import EmptyVideo, FailedModel, ModelList, ServerError, TimelinePoint
 from tenclip_client import _calls as calls
 from tenclip_client._ledger import Failure
 from tenclip_client.cli import render
@@ -86,6 +86,21 @@ def test_error_in_the_place_of_a_prediction() -> None:
         "b.mp4",
         "  ServerError: a fault (request r-9 in the server's log)",
         "",
+    ]
+
+
+def test_a_failure_that_a_models_state_tells_is_not_told_again() -> None:
+    old, good = model("1", full=False), model("2", full=False)
+    old.state = "READY (an older copy; what is on disk now failed to load: SHA-256)"
+    failed = tuple(
+        FailedModel(name=name, version=version, error=f"why {name}{version}")
+        for name, version in (("actions", "1"), ("actions", "3"), ("other", ""), ("actions", ""))
+    )
+    out = console()
+    render.print_models(out, ModelList(models=(calls.model_info(old), calls.model_info(good)), failed=failed))
+    assert [line for line in text(out).splitlines() if line.startswith("not loaded")] == [
+        "not loaded: actions:3: why actions3",
+        "not loaded: other: why other",
     ]
 
 

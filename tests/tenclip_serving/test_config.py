@@ -103,6 +103,11 @@ def test_limits_of_videos_and_of_workers(tmp_path: Path) -> None:
     [
         ({"allow_schemes": ("ftp",), "allow_hosts": ("*",)}, "'ftp' is not one of http, https, s3"),
         ({"allow_schemes": ("http",)}, "without allow_hosts"),
+        (
+            {"allow_hosts": ("media.example",)},
+            "allow_hosts without allow_schemes would allow nothing: name schemes, of",
+        ),
+        ({"allow_networks": ("10.0.0.0/8",)}, "allow_networks without allow_schemes"),
         ({"allow_networks": ("10.1.2.3/8",)}, "has host bits set"),
         ({"allow_networks": ("intranet",)}, "write e.g. 10.1.0.0/16"),
         ({"max_upload_mb": 9000}, "max_spool_mb 8192 is less than max_upload_mb 9000"),

@@ -377,6 +377,18 @@ def test_permissions_that_go_and_come_while_the_directory_is_watched(
     assert "model gone" not in caplog.text
 
 
+def test_instances_of_a_model_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_bundle(tmp_path, "tiny", "1")
+    corrupt(make_bundle(tmp_path, "bad", "1"))
+
+    async def scenario(manager: ModelManager, engine: Engine) -> None:
+        pass
+
+    managed(tmp_path, scenario, instances=("nope:2", "tiny:1", "bad:1", "1"))
+    said = [r.getMessage() for r in caplog.records if r.getMessage().startswith("instances")]
+    assert said == ["instances says 2 of nope, and there is no model of that name"]
+
+
 # -- requests that run ------------------------------------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -324,6 +325,16 @@ def test_metrics(server: ServerProcess) -> None:
     assert metric(server, "tenclip_model_info", name="tiny", version="10", runtime="openvino") == 1
     assert metric(server, "tenclip_models_failed") == 3
     assert metric(server, "process_resident_memory_bytes") > 0
+
+
+def test_metrics_have_one_path(server: ServerProcess) -> None:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/", timeout=10) as answer:
+        assert answer.read() == b"tenclip: the metrics are at /metrics\n"
+    for path in ("/metrics/", "/metric", "/healthz"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://{server.metrics_address}{path}", timeout=10)
+        with caught.value as refused_:
+            assert refused_.code == 404
 
 
 def test_request_ids_go_through(server: ServerProcess) -> None:

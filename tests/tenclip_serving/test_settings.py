@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -235,6 +236,36 @@ def test_serve_prints_its_settings_and_where_they_come_from(tmp_path: Path) -> N
     assert load_settings(ServerConfig, file=printed).settings == ServerConfig(
         directory=tmp_path, port=4, metrics_port=5, max_clips=7
     )
+
+
+def test_serve_prints_every_setting_without_a_directory(tmp_path: Path) -> None:
+    done = serve("--print-config")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "# directory is not set\n" in done.stdout
+    assert {line.removeprefix("# ").split()[0] for line in done.stdout.splitlines()} == set(fields_of(ServerConfig))
+    assert f'directory = "{tmp_path}"  # DIR\n' in serve(str(tmp_path), "--print-config").stdout
+
+
+def test_variables_that_are_empty_are_said_to_say_nothing(tmp_path: Path) -> None:
+    done = serve(str(tmp_path), "--check-only", TENCLIP_PORT="", TENCLIP_THREADS="2")
+    assert "WARNING TENCLIP_PORT is set to nothing: that counts as not set\n" in done.stderr
+    assert done.stderr.count("is set to nothing") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["{here}/absent", "--log-format", "json"], "not started: DIR: {here}/absent is not a directory"),
+        (["{here}", "--log-format", "json", "--host", "192.0.2.1"], "not started: cannot listen on 192.0.2.1:7411: "),
+    ],
+)
+def test_what_ends_the_start_is_an_error_in_a_json_log(tmp_path: Path, arguments: list[str], says: str) -> None:
+    done = serve(*(a.format(here=tmp_path) for a in arguments))
+    assert (done.returncode, done.stdout) == (1, "")
+    *_, last = (json.loads(line) for line in done.stderr.splitlines())
+    assert last["level"] == "ERROR"
+    assert last["message"].startswith(says.format(here=tmp_path).replace("DIR: ", ""))
+    assert "source" not in last
 
 
 @pytest.mark.parametrize(

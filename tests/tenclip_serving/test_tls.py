@@ -134,8 +134,8 @@ def test_what_changes_is_read_again_and_what_is_bad_is_not_used(authority: Autho
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"tls_certificate": "c"}, "TLS needs both"),
-        ({"tls_key": "k"}, "TLS needs both"),
+        ({"tls_certificate": "c"}, "TLS needs both: tls_certificate is set, and tls_key is not"),
+        ({"tls_key": "k"}, "TLS needs both: tls_key is set, and tls_certificate is not"),
         ({"tls_client_ca": "c"}, "tls_client_ca is set, and tls_certificate and tls_key are not"),
         ({"metrics_tls": True}, "metrics_tls is set, and"),
         ({"metrics_tokens": True}, "metrics_tokens asks for tokens, and tokens_file is not set"),
@@ -266,6 +266,17 @@ def scrape(server: ServerProcess, ca: Path, token: str = "") -> tuple[int, str]:
     except urllib.error.HTTPError as err:
         with err:
             return err.code, err.read().decode()
+
+
+def test_who_scrapes_without_a_token_is_told_of_the_header(tmp_path: Path, one_model: Path) -> None:
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text('[m]\ntoken = "a-token-for-metrics"\npermissions = ["metrics"]')
+    with running_server(one_model, "--tokens-file", str(tokens), "--metrics-tokens") as server:
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=20)
+        with caught.value as answer:
+            assert answer.code == 401
+            assert 'send the header "Authorization: Bearer TOKEN"' in answer.read().decode()
 
 
 def test_a_health_check_by_another_name(one_model: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch) -> None:

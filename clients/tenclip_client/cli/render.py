@@ -217,7 +217,10 @@ def print_models(console: Console, models: ModelList) -> None:
         console.print(table)
     else:
         console.print("The server holds no models.")
+    told = {m.ref for m in models if m.state != "READY"} | {m.name for m in models if m.state != "READY"}
     for failed in models.failed:
+        if failed.ref in told:
+            continue  # an older copy is served, and its state says why
         console.print(Text(f"not loaded: {failed.ref}: {failed.error}", style="red"))
 
 
