@@ -49,15 +49,13 @@ def _digest_of_descriptor(descriptor: int) -> bytes:
     return digest.digest()
 
 
-def file_stamp(source: str | bytes | int) -> tuple[int, int, int] | None:
-    """Differs when a file has been changed or replaced. None for what nobody can change, and for what is gone."""
-    if isinstance(source, bytes | int):
-        return None
+def file_stamp(descriptor: int) -> tuple[int, int] | None:
+    """Differs when the open file has been written to. None when a network file system has lost it."""
     try:
-        stat = os.stat(source)
+        stat = os.fstat(descriptor)
     except OSError:
         return None
-    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+    return stat.st_size, stat.st_mtime_ns
 
 
 class AnswerCache:

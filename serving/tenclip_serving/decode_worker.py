@@ -46,7 +46,8 @@ _HEADER = struct.Struct("!QQ")
 class DecodeRequest:
     """What `read_clips` needs.
 
-    source: a path, the encoded file itself, or, in the server only, the descriptor of one that has no path.
+    source: the encoded file itself, or, in the server only, the descriptor of one; or a path, for those who trust the
+    directory it is in.
     """
 
     source: str | bytes | int

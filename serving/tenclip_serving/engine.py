@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
@@ -29,7 +28,7 @@ from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequ
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.scheduler import ClipScheduler
-from tenclip_serving.sources import resolve_path
+from tenclip_serving.sources import OpenFile, open_path
 from tenclip_serving.spool import Spool, SpoolFile
 from tenclip_serving.statistics import Statistics
 from tenclip_serving.threads import Threads
@@ -41,12 +40,16 @@ from tenclip_video.protocols import Protocol
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Work:
-    """One request that was understood. file: that `decode` reads, where spooled. deadline: on the monotonic clock."""
+    """One request that was understood. deadline: on the monotonic clock.
+
+    file: that `decode` reads, where spooled. named: that it reads, where the caller named a path; others may write it.
+    """
 
     model: ServedModel
     protocol: Protocol
     decode: DecodeRequest
     file: SpoolFile | MemoryFile | None
+    named: OpenFile | None
     ticket: Ticket
     deadline: float
     on_clip: Callable[[ClipResult], None] | None
@@ -252,12 +255,16 @@ class Engine:
         async with AsyncExitStack() as held:
             with stage("fetch"):
                 request = await held.enter_async_context(self._fetched(request, ticket))
-                decode_request = await self._decode_request(request, model, protocol)
+                named = await self._open_path(request)
+                if named is not None:
+                    held.callback(named.close)
+                decode_request = self._decode_request(request, named, model, protocol)
             work = _Work(
                 model=model,
                 protocol=protocol,
                 decode=decode_request,
                 file=request.file,
+                named=named,
                 ticket=ticket,
                 deadline=deadline,
                 on_clip=on_clip,
@@ -270,16 +277,15 @@ class Engine:
 
     async def _look_up(self, work: _Work) -> Recognition:
         """The answer that was given before to the same question, or a new one."""
-        source = work.decode.source
         # A path of a caller's may hang; what came with a request is only work.
-        threads = self.threads.files if isinstance(source, str) else self.threads.hashes
-        stamp = await self._stamp(source)
+        threads = self.threads.hashes if work.named is None else self.threads.files
+        stamp = await self._stamp(work)
         key = await threads.run(cache_key, work.decode, work.model, work.protocol)
         answer = self._cache.get(key)
         self.metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
         if answer is None:
             answer = await self._run(work)
-            if stamp == await self._stamp(source):  # else what was decoded may not be what was hashed
+            if stamp == await self._stamp(work):  # else what was decoded may not be what was hashed
                 self._cache.put(key, answer)
             return answer
         if work.on_clip is not None:
@@ -288,8 +294,8 @@ class Engine:
                 tell(index, answer.clip_probabilities[index], answer.clip_features[index])
         return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
 
-    async def _stamp(self, source: str | bytes | int) -> tuple[int, int, int] | None:
-        return await self.threads.files.run(file_stamp, source) if isinstance(source, str) else None
+    async def _stamp(self, work: _Work) -> tuple[int, int] | None:
+        return None if work.named is None else await self.threads.files.run(file_stamp, work.named.descriptor)
 
     async def _run(self, work: _Work) -> Recognition:
         """Wait, decode, run, average."""
@@ -340,16 +346,22 @@ class Engine:
             max_clip_bytes=config.max_clip_mb << 20,
         )
 
-    async def _decode_request(
-        self, request: RecognitionRequest, model: ServedModel, protocol: Protocol
+    async def _open_path(self, request: RecognitionRequest) -> OpenFile | None:
+        """Raises what `open_path` does."""
+        if request.file is not None or request.path is None:
+            return None
+        # The file system may be a slow network.
+        return await self.threads.files.run(open_path, request.path, self.config.allow_roots)
+
+    def _decode_request(
+        self, request: RecognitionRequest, named: OpenFile | None, model: ServedModel, protocol: Protocol
     ) -> DecodeRequest:
-        """Raises InvalidRequest, EmptyVideo, PathNotAllowed, VideoNotFound, NotAFile or VideoNotReadable."""
-        source: str | bytes | int
+        """Raises InvalidRequest or EmptyVideo."""
+        source: bytes | int
         if request.file is not None:
             source = request.file.descriptor
-        elif request.path is not None:
-            # The file system may be a slow network.
-            source = os.fspath(await self.threads.files.run(resolve_path, request.path, self.config.allow_roots))
+        elif named is not None:
+            source = named.descriptor
         elif request.data is not None:
             source = request.data
             if not source:

@@ -2,12 +2,71 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenclip_api.errors import InvalidRequest, NotAFile, PathNotAllowed, VideoNotFound, VideoNotReadable
+from tenclip_api.errors import InvalidRequest, NotAFile, Overloaded, PathNotAllowed, VideoNotFound, VideoNotReadable
+
+# O_PATH is Linux's: a directory that may be passed through need not be readable.
+_FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
+# O_NONBLOCK: a pipe that has taken the file's place must not make this wait for someone to write.
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY
+
+
+class OpenFile:
+    """A file that stays the same, whatever becomes of its name. Closed by `close`, or when nobody refers to it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self._close = weakref.finalize(self, os.close, descriptor)
+
+    def close(self) -> None:
+        """May be called again."""
+        self._close()
+
+
+def open_path(path: str, roots: Sequence[Path]) -> OpenFile:
+    """The file of `resolve_path`, open for reading.
+
+    It is judged and opened once. Who may write below a root could otherwise put a link to any file in its place while
+    the request waits; on the way from the root to the file no link is followed, for `resolve_path` has left none.
+    Raises what `resolve_path` does, and Overloaded without a descriptor.
+    """
+    root, found = _resolve(path, roots)
+    try:
+        opened = OpenFile(_open_below(root, found.relative_to(root)))
+        mode = os.fstat(opened.descriptor).st_mode
+    except FileNotFoundError:
+        raise VideoNotFound(f"{path}: no such file", source=path) from None
+    except PermissionError:
+        raise VideoNotReadable(f"{path}: permission denied", source=path) from None
+    except OSError as err:
+        if err.errno in (errno.EMFILE, errno.ENFILE):
+            raise Overloaded(f"{path}: the server is out of file descriptors; try again") from err
+        if err.errno in (errno.ELOOP, errno.ENOTDIR):  # a link in the place of a file or of a directory
+            raise VideoNotReadable(f"{path}: was replaced while it was opened; try again", source=path) from err
+        raise VideoNotReadable(f"{path}: {err.strerror}", source=path) from err
+    _check_regular(mode, path)
+    return opened
+
+
+def _open_below(root: Path, relative: Path) -> int:
+    if not relative.parts:  # a file as a root
+        return os.open(root, _FILE)
+    *folders, name = relative.parts
+    folder = os.open(root, _FOLDER)
+    try:
+        for part in folders:
+            inner = os.open(part, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        return os.open(name, _FILE, dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def resolve_path(path: str, roots: Sequence[Path]) -> Path:
@@ -19,6 +78,11 @@ def resolve_path(path: str, roots: Sequence[Path]) -> Path:
 
     Raises PathNotAllowed, VideoNotFound, NotAFile, VideoNotReadable, or InvalidRequest for what cannot be a path.
     """
+    return _resolve(path, roots)[1]
+
+
+def _resolve(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
+    """(A root of the file, the file), without symlinks."""
     if not path or "\0" in path:
         raise InvalidRequest(f"video path {path!r} is no path")
     if not roots:
@@ -34,11 +98,15 @@ def resolve_path(path: str, roots: Sequence[Path]) -> Path:
         mode = _mode(candidate, path)
         if mode is None:
             continue
-        if not stat.S_ISREG(mode):
-            kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
-            raise NotAFile(f"{path}: {kind}; a video must be a regular file", source=path)
-        return candidate
+        _check_regular(mode, path)
+        return next(root for root in resolved_roots if candidate.is_relative_to(root)), candidate
     raise VideoNotFound(f"{path}: no such file", source=path)
+
+
+def _check_regular(mode: int, asked: str) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no regular file"
+        raise NotAFile(f"{asked}: {kind}; a video must be a regular file", source=asked)
 
 
 def _mode(file: Path, asked: str) -> int | None:

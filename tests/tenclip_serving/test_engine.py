@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import threading
@@ -34,7 +35,7 @@ from tenclip_serving.metrics import STAGES, Metrics
 from tenclip_serving.recognition import ClipRequest, ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
-from tenclip_serving.sources import resolve_path
+from tenclip_serving.sources import OpenFile, open_path
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
@@ -633,12 +634,12 @@ def test_names_that_hang_hold_up_only_those_who_ask_for_them(
 def test_files_that_hang_hold_up_only_those_who_ask_for_them(
     open_engine: OpenEngine, hanging: Hanging, videos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def resolve(path: str, roots: Sequence[Path]) -> Path:
+    def open_(path: str, roots: Sequence[Path]) -> OpenFile:
         if path == "hangs":
             hanging.wait()
-        return resolve_path(path, roots)
+        return open_path(path, roots)
 
-    monkeypatch.setattr("tenclip_serving.engine.resolve_path", resolve)
+    monkeypatch.setattr("tenclip_serving.engine.open_path", open_)
 
     async def test() -> None:
         async with open_engine(cache_mb=1, max_queue=128) as engine:
@@ -688,5 +689,38 @@ def test_what_a_given_up_decode_holds_stays_charged_until_its_worker_is_free(
             while engine.admission.held("decoded"):
                 await asyncio.sleep(0.005)
             assert engine.admission.held("encoded") == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("swap", ["file", "folder"])
+def test_a_path_is_judged_and_opened_once(
+    open_engine: OpenEngine, bundle_path: Path, videos: Path, tmp_path: Path, swap: str
+) -> None:
+    """Who writes below a root cannot put a link to another file in the place of one that waits to be decoded."""
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    (root / "folder").mkdir(parents=True)
+    outside.mkdir()
+    shutil.copy(videos / "colors.mp4", root / "folder" / "a.mp4")
+    shutil.copy(videos / "long.mp4", outside / "a.mp4")
+
+    async def test() -> None:
+        async with open_engine(allow_roots=(root,)) as engine:
+            worker = await engine.pool.acquire()
+            task = asyncio.create_task(engine.recognize(path("folder/a.mp4")))
+            while not engine.admission.num_active:
+                await asyncio.sleep(0.005)
+            if swap == "file":
+                (root / "folder" / "a.mp4").unlink()
+                (root / "folder" / "a.mp4").symlink_to(outside / "a.mp4")
+            else:
+                (root / "folder").rename(root / "moved")
+                (root / "folder").symlink_to(outside)
+            engine.pool._give_back(worker)
+            assert (await task).info.num_frames == 40
+            before = len(os.listdir("/proc/self/fd"))
+            with pytest.raises(PathNotAllowed):
+                await engine.recognize(path("folder/a.mp4"))
+            assert len(os.listdir("/proc/self/fd")) == before
 
     run(test)

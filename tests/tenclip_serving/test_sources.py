@@ -1,15 +1,18 @@
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_api.errors import InvalidRequest, NotAFile, PathNotAllowed, TenclipError, VideoNotFound
-from tenclip_serving.sources import resolve_path
+from tenclip_api.errors import InvalidRequest, NotAFile, PathNotAllowed, TenclipError, VideoNotFound, VideoNotReadable
+from tenclip_serving import sources
+from tenclip_serving.sources import OpenFile, open_path, resolve_path
 
 
 def test_absolute_and_relative(videos: Path) -> None:
@@ -106,3 +109,66 @@ def test_whatever_the_path_the_answer_is_inside_or_typed(videos: Path, path: str
     except TenclipError:
         return
     assert found.is_relative_to(videos.resolve())
+
+
+# -- opening ----------------------------------------------------------------------------------------------------------
+
+
+def content(opened: OpenFile) -> bytes:
+    try:
+        return os.pread(opened.descriptor, 1 << 20, 0)
+    finally:
+        opened.close()
+
+
+def test_opens_what_it_resolves(videos: Path) -> None:
+    expected = (videos / "colors.mp4").read_bytes()
+    for path in ("colors.mp4", "alias.mp4", str(videos / "colors.mp4"), "./folder.mp4/../colors.mp4"):
+        assert content(open_path(path, [videos])) == expected
+    assert content(open_path(str(videos / "colors.mp4"), [videos / "colors.mp4"])) == expected
+
+
+def test_a_file_that_is_open_is_closed_by_itself(videos: Path) -> None:
+    opened = open_path("colors.mp4", [videos])
+    descriptor = opened.descriptor
+    del opened
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+@pytest.mark.parametrize("swap", ["a/b/c.mp4", "a/b", "a"])
+def test_a_link_that_takes_the_place_of_what_was_judged_is_not_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, swap: str
+) -> None:
+    for folder in ("root/a/b", "outside/b"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "c.mp4").write_bytes(folder.encode())
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    judge = sources._resolve
+
+    def judge_then_swap(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
+        found = judge(path, roots)
+        (root / swap).rename(root / "moved")
+        (root / swap).symlink_to({"a/b/c.mp4": outside / "b/c.mp4", "a/b": outside / "b", "a": outside}[swap])
+        return found
+
+    monkeypatch.setattr(sources, "_resolve", judge_then_swap)
+    with pytest.raises(VideoNotReadable, match=r"a/b/c\.mp4: was replaced while it was opened"):
+        open_path("a/b/c.mp4", [root])
+
+
+def test_a_pipe_that_takes_the_place_of_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.mkfifo(tmp_path / "a.mp4")
+    monkeypatch.setattr(sources, "_resolve", lambda path, roots: (tmp_path, tmp_path / path))
+    with pytest.raises(NotAFile, match="no regular file"):
+        open_path("a.mp4", [tmp_path])
+    with pytest.raises(VideoNotFound, match=r"gone\.mp4: no such file"):
+        open_path("gone.mp4", [tmp_path])
+
+
+@given(path=st.text(max_size=60) | st.lists(st.sampled_from(["..", ".", "leak", "a", "", "~"])).map("/".join))
+def test_whatever_the_path_it_is_opened_or_a_typed_error(videos: Path, path: str) -> None:
+    with contextlib.suppress(TenclipError):
+        open_path(path, [videos]).close()
