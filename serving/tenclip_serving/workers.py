@@ -429,7 +429,8 @@ class DecodePool:
         if not all(ended):
             log(logging.ERROR, f"decode workers that do not end, killed: {ended.count(False)}")
         self._workers.clear()
-        self._threads.shutdown(wait=False)  # they have nothing left to do
+        # Not on the loop: a decode that its caller still waits for may take `_STOP_SECONDS` to see that it has ended.
+        await loop.run_in_executor(None, self._threads.shutdown)
 
     def _give_back(self, worker: DecodeWorker) -> None:
         if not worker.alive:
