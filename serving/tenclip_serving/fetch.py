@@ -238,7 +238,7 @@ async def _http(uri: str, name: str, policy: UriPolicy, names: Pool | None) -> A
         response = await _follow(session, uri, name, policy)
         try:
             _check_status(response, name)
-            yield Upload(chunks=_body(response, name), num_bytes=response.content_length or 0)
+            yield Upload(chunks=_body(response, name, policy), num_bytes=response.content_length or 0)
         finally:
             response.close()
 
@@ -284,9 +284,15 @@ def _check_status(response: Any, name: str) -> None:
         raise FetchFailed(f"{name}: {host} sends it compressed, though we asked it not to", source=name)
 
 
-async def _body(response: Any, name: str) -> AsyncIterator[bytes]:
+async def _body(response: Any, name: str, policy: UriPolicy) -> AsyncIterator[bytes]:
+    pieces = response.content.iter_chunked(_PIECE_BYTES)
     async with _failures(name, response.url.host):
-        async for piece in response.content.iter_chunked(_PIECE_BYTES):
+        while True:
+            # aiohttp 3.14's own timeout ends with the connection, and some malformed chunks end that without a word.
+            async with asyncio.timeout(policy.idle_seconds):
+                piece = await anext(pieces, None)
+            if piece is None:
+                return
             yield piece
 
 
@@ -298,7 +304,7 @@ async def _failures(name: str, host: str | None) -> AsyncIterator[None]:
 
     try:
         yield
-    except aiohttp.ServerTimeoutError:
+    except TimeoutError:
         raise DeadlineExceeded(f"{name}: {host} does not answer in time, or sends nothing") from None
     except aiohttp.ClientPayloadError:
         raise FetchFailed(f"{name}: {host} ended before all of it had come", source=name) from None

@@ -399,7 +399,7 @@ SECRETS = (
 def test_no_secret_of_a_uri_is_in_an_error(path: str) -> None:
     """Neither in its message, nor in what a log or a trace shows of it."""
     with serving() as (host, _), pytest.raises(TenclipError) as caught:
-        get(f"http://{host}{path}", policy(host, "nobody.invalid"))
+        get(f"http://{host}{path}", policy(host, "nobody.invalid", idle_seconds=1))
     assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert SECRET not in caught.value.message
 
@@ -506,6 +506,7 @@ def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
             with pytest.raises(InvalidRequest, match="BUCKET/KEY"):
                 get(bad, allowed)
         assert len(seen) == asked
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
     with pytest.raises(FetchFailed, match=r"bucket videos: EndpointConnectionError$") as caught:
         get("s3://videos/a.mp4", allowed)
     assert host not in "".join(traceback.format_exception(caught.value))
