@@ -248,9 +248,16 @@ class ServerConfig:
     keepalive_timeout_seconds: Annotated[
         float, Setting("A connection whose ping is not answered so long is dead.", above=0, highest=_DAY, group=_NET)
     ] = 20.0
+    # Clients of gRPC in Go and Java ping every ten seconds at most: that must be within it, however uneven the network.
     client_ping_seconds: Annotated[
-        float, Setting("Clients may ping this often without sending anything.", lowest=0, highest=_DAY, group=_NET)
-    ] = 10.0
+        float,
+        Setting(
+            "Clients that ping more often, while nothing is sent to them, are disconnected; 0: never.",
+            lowest=0,
+            highest=_DAY,
+            group=_NET,
+        ),
+    ] = 5.0
     max_connection_idle_seconds: Annotated[
         float,
         Setting("Connections without calls are closed after this; 0: never.", lowest=0, highest=_DAY, group=_NET),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from tenclip_serving.config import ServerConfig
 
+# 0 would be no limit at all.
+_PING_STRIKES = 2
+
 
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
     """What `grpc.aio.server(options=...)` takes; durations there are whole milliseconds."""
@@ -12,9 +15,10 @@ def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
         ("grpc.max_send_message_length", -1),
         # On Linux two servers could share a port and each get half of the requests.
         ("grpc.so_reuseport", 0),
-        # Clients ping while they wait for a long decode; gRPC's default would take that for abuse.
+        # Clients ping while they wait for a long decode; with gRPC's default of five minutes that would be abuse.
+        # Whoever pings more often than this is disconnected at the third time: two may have been held up on their way.
         ("grpc.http2.min_ping_interval_without_data_ms", _ms(config.client_ping_seconds)),
-        ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.http2.max_ping_strikes", _PING_STRIKES),
         # Also where no call runs, as with those who keep a connection: who has vanished should not stay open for hours.
         ("grpc.keepalive_time_ms", _ms(config.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _ms(config.keepalive_timeout_seconds)),

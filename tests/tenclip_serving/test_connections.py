@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_client import Client
+from tenclip_client._channel import DEFAULT_KEEPALIVE_SECONDS
+from tenclip_client._channel import channel_options as client_options
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.connections import channel_options
 
 from .helpers import ServerProcess, running_server
 from .proxy import counting_proxy
+from .test_server import wait_until
+
+# A frame of HTTP/2: nine bytes of header, eight of the ping.
+PING_BYTES = 17
+# Of acknowledgements that may still be on their way when the first answer is here.
+FIRST_BYTES = 2 * PING_BYTES + 13
 
 
 def test_options_of_the_defaults(tmp_path: Path) -> None:
     options = dict(channel_options(ServerConfig(directory=tmp_path)))
     assert options["grpc.keepalive_time_ms"] == 120_000
     assert options["grpc.keepalive_timeout_ms"] == 20_000
-    assert options["grpc.http2.min_ping_interval_without_data_ms"] == 10_000
+    assert options["grpc.http2.min_ping_interval_without_data_ms"] == 5_000
     assert not {"grpc.max_connection_age_ms", "grpc.max_connection_idle_ms"} & options.keys()
 
 
@@ -122,3 +133,47 @@ def test_a_client_that_vanished_is_let_go(one_model: Path) -> None:
             while data := silent.recv(4096):  # ends when the server hangs up
                 received += data
         assert received
+
+
+def test_our_own_client_pings_less_often_than_servers_allow(tmp_path: Path) -> None:
+    assert 2 * ServerConfig(directory=tmp_path).client_ping_seconds < DEFAULT_KEEPALIVE_SECONDS
+
+
+# As our client has it, but as often as gRPC pings at all, and without its own limit where nothing comes back.
+PINGING = [
+    *client_options(retries=0, keepalive_seconds=1, extra=()),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+def watch(channel: grpc.Channel) -> Any:
+    """A call that stays open, and on which nothing is sent after the first answer."""
+    stub: Any = HealthStub(channel)
+    return stub.Watch(HealthCheckRequest(), timeout=60)
+
+
+def test_a_client_that_pings_too_often_is_disconnected(one_model: Path) -> None:
+    with running_server(one_model, "--client-ping-seconds", "60", "--metrics-port", "-1") as server:
+        with grpc.insecure_channel(server.address, PINGING) as channel:
+            watching = watch(channel)
+            assert next(watching).status == HealthCheckResponse.SERVING
+            with pytest.raises(grpc.RpcError, match=r"(?i)too many pings") as caught:
+                next(watching)
+        assert isinstance(caught.value, grpc.Call)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert get_model(server.address).model.name == "tiny"
+
+
+def test_a_client_that_pings_as_often_as_it_may_stays_connected(one_model: Path) -> None:
+    options = ["--client-ping-seconds", "0.5", "--metrics-port", "-1"]
+    with (
+        running_server(one_model, *options) as server,
+        counting_proxy(server.address) as counts,
+        grpc.insecure_channel(counts.address, PINGING) as channel,
+    ):
+        watching = watch(channel)
+        assert next(watching).status == HealthCheckResponse.SERVING
+        before = counts.sent + FIRST_BYTES
+        wait_until(lambda: counts.sent >= before + 4 * PING_BYTES)
+        assert watching.is_active()
+        assert counts.connections == 1
