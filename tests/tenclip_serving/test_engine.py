@@ -664,7 +664,10 @@ def test_threads_of_an_engine_have_ended_with_it(open_engine: OpenEngine) -> Non
 
     before = set(threading.enumerate())
     run(test)
-    assert [t.name for t in threading.enumerate() if t not in before and t.is_alive()] == []
+    added = [t for t in threading.enumerate() if t not in before]
+    for thread in added:
+        thread.join(10)
+    assert [t.name for t in added if t.is_alive()] == []
 
 
 def test_what_a_given_up_decode_holds_stays_charged_until_its_worker_is_free(
