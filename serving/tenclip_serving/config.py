@@ -221,7 +221,8 @@ class ServerConfig:
     ] = None
     tls_key: Annotated[Path | None, Setting("The certificate's key, PEM, not encrypted.", group=_TLS)] = None
     tls_client_ca: Annotated[
-        Path | None, Setting("Authorities of clients, PEM; every client must show a certificate.", group=_TLS)
+        Path | None,
+        Setting("Authorities of clients, PEM; clients must show a certificate, scrapers by HTTPS, too.", group=_TLS),
     ] = None
     tokens_file: Annotated[
         Path | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import ssl
 import threading
 from collections.abc import Iterable
 from socketserver import ThreadingMixIn
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
     from tenclip_serving.auth import Tokens
-    from tenclip_serving.tls import ServerTls, TlsMaterial
+    from tenclip_serving.tls import ServerTls
 
 # Of a caller that says nothing, or takes its handshake's time.
 _IDLE_SECONDS = 10.0
@@ -31,7 +30,8 @@ _INDEX = b"tenclip: the metrics are at /metrics\n"
 class MetricsServer:
     """Until `close`. `port` 0 takes a free one, `.port` says which. Raises OSError.
 
-    tokens: then callers need one with the permission metrics. tls: then over HTTPS.
+    tokens: then callers need one with the permission metrics. tls: then over HTTPS, with a certificate of the caller's
+    where clients must show one.
     """
 
     def __init__(
@@ -106,8 +106,6 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
     def __init__(self, family: int, address: tuple[str, int], tls: ServerTls | None) -> None:
         self.address_family = family
         self._tls = tls
-        self._context: ssl.SSLContext | None = None
-        self._material: TlsMaterial | None = None
         super().__init__(address, _Handler)
 
     def server_bind(self) -> None:
@@ -122,9 +120,8 @@ class _HttpServer(ThreadingMixIn, WSGIServer):
         connection, peer = super().get_request()
         if self._tls is None:
             return connection, peer
-        self._context, self._material = self._tls.refresh(self._context, self._material)
         connection.settimeout(_IDLE_SECONDS)
-        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), peer
+        return self._tls.context().wrap_socket(connection, server_side=True, do_handshake_on_connect=False), peer
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Callers that hang up are no errors of ours."""

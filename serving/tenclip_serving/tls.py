@@ -7,9 +7,12 @@ whatever OpenSSL has against it (expired, not yet valid, not for servers) is fou
 from __future__ import annotations
 
 import logging
+import os
 import ssl
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,7 +32,7 @@ _FLIGHTS = 10  # of a handshake: TLS 1.3 takes three
 class TlsFiles:
     """Paths of PEM files. `certificate`: the server's own first, then those between it and its authority.
 
-    client_ca: authorities of clients; where there is one, every client must show a certificate (mTLS).
+    client_ca: authorities of clients; where there is one, every client must show a certificate (mTLS), on any port.
     """
 
     certificate: Path
@@ -43,12 +46,16 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsMaterial:
-    """What the files hold, checked. not_after: seconds since the epoch at which the certificate expires."""
+    """What the files held when they were checked, whatever they hold by now.
+
+    not_after: seconds since the epoch at which the certificate expires. context: made of it, for servers over HTTP.
+    """
 
     certificate: bytes
     key: bytes
     client_ca: bytes | None
     not_after: float
+    context: ssl.SSLContext
 
 
 def read_tls(files: TlsFiles, *, now: float | None = None) -> TlsMaterial:
@@ -59,16 +66,37 @@ def read_tls(files: TlsFiles, *, now: float | None = None) -> TlsMaterial:
             f"{files.key}: the key is encrypted, and nobody is there to type its passphrase; decrypt it"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(files.certificate, files.key, password=_no_password)
-    except ssl.SSLError as err:
-        raise InvalidRequest(_explain_pair(files, err)) from None
-    not_after = _check_certificate(files.certificate, context)
+    with _as_path(certificate) as certificate_path, _as_path(key) as key_path:
+        try:
+            context.load_cert_chain(certificate_path, key_path, password=_no_password)
+        except ssl.SSLError as err:
+            raise InvalidRequest(_explain_pair(files, err)) from None
+        not_after = _check_certificate(files.certificate, certificate_path, context)
     client_ca = None
     if files.client_ca is not None:
         client_ca = _read(files.client_ca, "client CA")
-        _check_authorities(files.client_ca, time.time() if now is None else now)
-    return TlsMaterial(certificate=certificate, key=key, client_ca=client_ca, not_after=not_after)
+        with _as_path(client_ca) as path:
+            _check_authorities(files.client_ca, path, time.time() if now is None else now)
+            # Not earlier: the handshake that checked the certificate shows none of a client's.
+            context.load_verify_locations(path)
+        context.verify_mode = ssl.CERT_REQUIRED
+    return TlsMaterial(certificate=certificate, key=key, client_ca=client_ca, not_after=not_after, context=context)
+
+
+@contextmanager
+def _as_path(pem: bytes) -> Iterator[str]:
+    """A path for OpenSSL, which reads nothing but files, to what was read: the file itself may change at any time."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        descriptor = os.memfd_create("pem")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(pem)
+            file.flush()
+            yield f"/proc/self/fd/{descriptor}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:  # readable by its owner alone
+            file.write(pem)
+            file.flush()
+            yield file.name
 
 
 def _no_password() -> bytes:
@@ -92,7 +120,7 @@ def _explain_pair(files: TlsFiles, err: ssl.SSLError) -> str:
     return f"{files.certificate} and {files.key} are no certificate (first of its chain) and key: {err.reason or err}"
 
 
-def _check_certificate(path: Path, server: ssl.SSLContext) -> float:
+def _check_certificate(name: Path, path: str, server: ssl.SSLContext) -> float:
     """When the certificate expires; InvalidRequest where no client would accept it."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False  # under what name clients call is theirs to know
@@ -101,7 +129,7 @@ def _check_certificate(path: Path, server: ssl.SSLContext) -> float:
     try:
         shown = _handshake(server, client)
     except ssl.SSLCertVerificationError as err:
-        raise InvalidRequest(f"{path}: clients would refuse this certificate: {err.verify_message}") from None
+        raise InvalidRequest(f"{name}: clients would refuse this certificate: {err.verify_message}") from None
     return ssl.cert_time_to_seconds(str(shown["notAfter"]))
 
 
@@ -124,18 +152,18 @@ def _handshake(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, obje
     return dict(ends[0].getpeercert() or {})
 
 
-def _check_authorities(path: Path, now: float) -> None:
+def _check_authorities(name: Path, path: str, now: float) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_verify_locations(path)
     except ssl.SSLError as err:
-        raise InvalidRequest(f"{path}: holds no certificates of client authorities: {err.reason or err}") from None
+        raise InvalidRequest(f"{name}: holds no certificates of client authorities: {err.reason or err}") from None
     authorities = context.get_ca_certs()
     if not authorities:
-        raise InvalidRequest(f"{path}: holds certificates, and none is an authority's, which could sign clients'")
+        raise InvalidRequest(f"{name}: holds certificates, and none is an authority's, which could sign clients'")
     ends = [ssl.cert_time_to_seconds(str(a["notAfter"])) for a in authorities]
     if max(ends) <= now:
-        raise InvalidRequest(f"{path}: every authority of clients in it has expired")
+        raise InvalidRequest(f"{name}: every authority of clients in it has expired")
 
 
 class ServerTls:
@@ -171,14 +199,9 @@ class ServerTls:
         self._given = material
         return _configuration(material)
 
-    def refresh(self, context: ssl.SSLContext | None, known: TlsMaterial | None) -> tuple[ssl.SSLContext, TlsMaterial]:
-        """The same for HTTP: (context, what it was made of), a new one where the files have changed since `known`."""
-        material = self._watched.get()
-        if context is not None and known is material:
-            return context, material
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self.files.certificate, self.files.key, password=_no_password)
-        return context, material
+    def context(self) -> ssl.SSLContext:
+        """The same for HTTP, for one connection."""
+        return self._watched.get().context
 
 
 def _configuration(material: TlsMaterial) -> grpc.ServerCertificateConfiguration:

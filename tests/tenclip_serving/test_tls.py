@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import http.client
 import json
 import re
 import shutil
@@ -117,13 +118,14 @@ def test_an_encrypted_key_is_not_asked_about(authority: Authority, tmp_path: Pat
 def test_what_changes_is_read_again_and_what_is_bad_is_not_used(authority: Authority) -> None:
     pair, loaded = authority.issue("server"), list[TlsMaterial | None]()
     tls = ServerTls(files(pair), on_load=loaded.append)
-    context, first = tls.refresh(None, None)
-    assert tls.refresh(context, first) == (context, first)
+    context, first = tls.context(), loaded[0]
+    assert first is not None
+    assert tls.context() is context
     newer = authority.issue("newer")
     shutil.copy(newer.certificate, pair.certificate)  # and not yet the key
-    assert tls.refresh(context, first) == (context, first)
+    assert tls.context() is context
     shutil.copy(newer.key, pair.key)
-    assert tls.refresh(context, first)[1].certificate == newer.certificate.read_bytes()
+    assert tls.context() is not context
     assert [None if m is None else m.certificate for m in loaded] == [
         first.certificate,
         None,
@@ -255,13 +257,16 @@ def test_clients_must_show_a_certificate(one_model: Path, authority: Authority, 
         assert healthcheck([*asked, "--certificate", str(good.certificate), "--key", str(good.key)]) == 0
 
 
-def scrape(server: ServerProcess, ca: Path, token: str = "") -> tuple[int, str]:
+def scrape(server: ServerProcess, ca: Path, token: str = "", shown: Pair | None = None) -> tuple[int, str]:
     """(status, text) of the metrics over HTTPS."""
+    context = ssl.create_default_context(cafile=ca)
+    if shown is not None:
+        context.load_cert_chain(shown.certificate, shown.key)
     request = urllib.request.Request(f"https://{server.metrics_address}/metrics")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=20, context=ssl.create_default_context(cafile=ca)) as answer:
+        with urllib.request.urlopen(request, timeout=20, context=context) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as err:
         with err:
@@ -321,6 +326,37 @@ def test_one_who_says_nothing_keeps_no_one_from_the_metrics(one_model: Path, aut
         assert ssl.get_server_certificate((host, int(port))).strip() in newer.certificate.read_text()
         log = server.log
     assert "Traceback" not in log
+
+
+def test_who_scrapes_must_show_a_certificate_where_clients_must(
+    one_model: Path, authority: Authority, tmp_path: Path
+) -> None:
+    pair, clients = authority.issue("server"), Authority(tmp_path, "clients")
+    good, bad = clients.issue("good", "me@example.org"), authority.issue("bad", "you@example.org")
+    options = [*tls_options(pair), "--tls-client-ca", str(clients.ca), "--metrics-tls"]
+    with running_server(one_model, *options) as server:
+        for wrong in (None, bad):
+            with pytest.raises((OSError, http.client.HTTPException)):
+                scrape(server, authority.ca, shown=wrong)
+        status, text = scrape(server, authority.ca, shown=good)
+        assert status == 200
+        assert "tenclip_requests" in text
+
+
+def test_files_that_go_bad_before_the_first_scrape(one_model: Path, authority: Authority, tmp_path: Path) -> None:
+    """What was checked is what is served, whatever the files hold by now."""
+    pair, clients = authority.issue("server"), Authority(tmp_path, "clients")
+    good, ca = clients.issue("good", "me@example.org"), tmp_path / "copy-of-ca.pem"
+    shutil.copy(clients.ca, ca)
+    with running_server(one_model, *tls_options(pair), "--tls-client-ca", str(ca), "--metrics-tls") as server:
+        for path in (pair.certificate, pair.key, ca):
+            path.write_text("nothing")
+        for _ in range(2):
+            status, text = scrape(server, authority.ca, shown=good)
+            assert status == 200
+        assert 'tenclip_tls_loads_total{result="failed"} ' in text
+        ca.unlink()
+        assert scrape(server, authority.ca, shown=good)[0] == 200
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
