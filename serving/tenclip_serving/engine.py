@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest
+from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, VideoTooLarge
 from tenclip_serving import memory
 from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
@@ -387,9 +387,13 @@ class Engine:
             worker = await self.pool.acquire()
         started = time.perf_counter()
         with stage("decode"):
-            video = await self.pool.decode(
-                worker, work.decode, timeout=self.config.max_decode_seconds, on_leave=work.ticket.keep_until
-            )
+            try:
+                video = await self.pool.decode(
+                    worker, work.decode, timeout=self.config.max_decode_seconds, on_leave=work.ticket.keep_until
+                )
+            except VideoTooLarge:
+                self.metrics.refusals.labels("video_too_large").inc()
+                raise
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
         return video, started, time.perf_counter() - started
 
@@ -402,6 +406,7 @@ def _spool(config: ServerConfig, metrics: Metrics) -> Spool:
         idle_seconds=config.upload_idle_seconds,
         on_bytes=metrics.spool_bytes.set,
         on_refusal=metrics.refusals.labels("spool_full").inc,
+        on_too_large=metrics.refusals.labels("video_too_large").inc,
     )
 
 

@@ -58,8 +58,10 @@ class Metrics:
         )
         self.refusals = Counter(
             "tenclip_refusals",
-            "Requests refused at once: queue_full, no_bytes (no room in the byte budget), too_large (never any room), "
-            "spool_full (no room on disk for an upload).",
+            "Requests refused: queue_full, no_bytes (no room in the byte budget), too_large (never any room there), "
+            "no_time (its turn would come too late), spool_full (no room on disk for an upload), video_too_large "
+            "(beyond a ceiling of one video: max_upload_mb, max_video_mb, max_pixels, max_frames, max_video_seconds, "
+            "max_streams, or memory).",
             ["reason"],
             registry=self.registry,
         )
@@ -136,7 +138,7 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in KINDS:
             self.in_flight_bytes.labels(kind)
-        for reason in (*REFUSALS, "spool_full"):
+        for reason in (*REFUSALS, "spool_full", "video_too_large"):
             self.refusals.labels(reason)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)

@@ -35,7 +35,8 @@ class Spool:
 
     directory: where their disk is; None: that of temporary files. max_bytes: of all together; max_file_bytes: of one.
     idle_seconds: the longest that a source may send nothing, or next to nothing. on_bytes is told of every change of
-    the bytes held, on_refusal of every upload that is refused for want of room.
+    the bytes held, on_refusal of every upload that is refused for want of room, on_too_large of every one that is
+    larger than any may be.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class Spool:
         idle_seconds: float = 30.0,
         on_bytes: Callable[[int], None] | None = None,
         on_refusal: Callable[[], None] | None = None,
+        on_too_large: Callable[[], None] | None = None,
     ) -> None:
         self.directory = Path(tempfile.gettempdir()) if directory is None else directory
         self.max_bytes, self.max_file_bytes = max_bytes, max_file_bytes
         self.idle_seconds = idle_seconds
         self._on_bytes = on_bytes or (lambda num_bytes: None)
         self._on_refusal = on_refusal or (lambda: None)
+        self._on_too_large = on_too_large or (lambda: None)
         # Its own: a disk that hangs must not hold up what else the server does in threads.
         self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="spool")
         self._held = 0
@@ -82,6 +85,7 @@ class Spool:
 
     def _check_size(self, num_bytes: int, name: str) -> None:
         if num_bytes > self.max_file_bytes:
+            self._on_too_large()
             raise VideoTooLarge(
                 f"{name}: {_mib(num_bytes)} or more; this server takes at most {_mib(self.max_file_bytes)} "
                 "(max_upload_mb)",

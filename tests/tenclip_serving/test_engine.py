@@ -533,6 +533,9 @@ def test_ceilings_on_a_video_hold_however_it_comes(
                 with pytest.raises(VideoTooLarge, match=r"large\.mp4" + message):
                     await engine.recognize(asked)
             assert runtime.batches == []
+            refused = engine.metrics.registry.get_sample_value
+            assert refused("tenclip_refusals_total", {"reason": "video_too_large"}) == 2
+            assert refused("tenclip_refusals_total", {"reason": "too_large"}) == 0
 
     run(test)
 

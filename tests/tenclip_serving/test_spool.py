@@ -89,6 +89,23 @@ def test_refused(chunks: list[bytes], announced: int, error: type[TenclipError],
     on.close()
 
 
+def test_each_that_is_too_large_is_counted() -> None:
+    counted: list[None] = []
+    on = Spool(max_bytes=100, max_file_bytes=10, on_too_large=lambda: counted.append(None))
+
+    async def run() -> None:
+        with pytest.raises(VideoTooLarge), on.file("announced", num_bytes=11):
+            pass
+        with on.file("grows") as file:
+            await file.write(b"x" * 10)
+            with pytest.raises(VideoTooLarge):
+                await file.write(b"x")
+
+    asyncio.run(run())
+    assert len(counted) == 2
+    on.close()
+
+
 def test_all_files_share_one_bound() -> None:
     refusals: list[None] = []
     seen: list[int] = []
