@@ -91,7 +91,7 @@ class UriPolicy:
 def file_path(uri: str) -> str | None:
     """The path of a `file:` URI, which is then judged like any other path; None for another scheme.
 
-    Raises InvalidRequest for one of another machine.
+    Raises InvalidRequest for one of another machine, and for one with a query or fragment: no file has those.
     """
     try:
         parts = urlsplit(uri)
@@ -101,6 +101,10 @@ def file_path(uri: str) -> str | None:
         return None
     if parts.netloc not in ("", "localhost") or not parts.path:
         raise InvalidRequest(f"{without_secrets(uri)}: write file:/PATH, of a file on the server's machine")
+    if parts.query or parts.fragment:
+        raise InvalidRequest(
+            f"{without_secrets(uri)}: a file: URI has no query or fragment; in a file's name ? is %3F, and # is %23"
+        )
     return unquote(parts.path)
 
 

@@ -106,6 +106,10 @@ def test_paths_of_file_uris() -> None:
     assert file_path("file:/videos/a%20b.mp4") == file_path("file:///videos/a%20b.mp4") == "/videos/a b.mp4"
     assert file_path("file://localhost/a.mp4") == "/a.mp4"
     assert file_path("https://localhost/a.mp4") is None
+    assert file_path("file:///what%3F.mp4") == "/what?.mp4"
+    for uri in ("file:///a.mp4?x=1", "file:///a.mp4#t=10"):
+        with pytest.raises(InvalidRequest, match=r"file:///a\.mp4: a file: URI has no query or fragment"):
+            file_path(uri)
     for bad in ("file://elsewhere/a.mp4", "file:"):
         with pytest.raises(InvalidRequest, match="file:/PATH"):
             file_path(bad)
