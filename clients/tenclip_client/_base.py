@@ -41,7 +41,7 @@ class BaseClient:
     insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
     metadata: pairs sent with every call.
     wait_for_ready: wait for the server to come up, until the deadline, instead of raising ServerUnavailable.
-    retries: more attempts after UNAVAILABLE (0 to 4), with exponential backoff.
+    retries: more attempts after UNAVAILABLE, or CANCELLED by the server (0 to 4), with exponential backoff.
     keepalive_seconds: ping the server this often while a call waits, so that a dead one is noticed; None: never.
     options: further gRPC channel options, which win over the ones set here.
 

@@ -109,15 +109,16 @@ def channel_options(*, retries: int, keepalive_seconds: float | None, extra: Cha
 
 
 def _service_config(retries: int) -> str:
-    # UNAVAILABLE only: nobody answered, or the server refused before it began. All calls are reads, so one that was
-    # cut off in the middle may be repeated too. Where a repeat would do harm (the video killed its decoder) the server
-    # answers UNAVAILABLE with `grpc-retry-pushback-ms: -1`, and gRPC does not retry.
+    # UNAVAILABLE: nobody answered, or the server refused before it began. CANCELLED, when the caller has not cancelled:
+    # gRPC's own answer to calls that it has taken and not yet handed to a server which is told to stop. All calls are
+    # reads, so one that was cut off in the middle may be repeated too. Where a repeat would do harm (the video killed
+    # its decoder) the server answers UNAVAILABLE with `grpc-retry-pushback-ms: -1`, and gRPC does not retry.
     policy = {
         "maxAttempts": retries + 1,
         "initialBackoff": "0.1s",
         "maxBackoff": "2s",
         "backoffMultiplier": 3,
-        "retryableStatusCodes": ["UNAVAILABLE"],
+        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
     }
     method: dict[str, Any] = {"name": [{"service": "tenclip.v1.VideoRecognition"}]}
     if retries:

@@ -7,7 +7,7 @@ Clients ask without a pause, each request under an id of its own. Somewhere in t
 - each request that was sent `CERTAINLY_ACCEPTED` seconds before the signal or earlier was answered OK;
 - others were refused with UNAVAILABLE, so that a client's retry goes to another server; or gRPC cancelled them, which
   it does to those that it has taken from the network and not yet handed to us when it is told to stop (they are
-  counted apart: nothing was done for them, but a client that retries UNAVAILABLE only does not retry these);
+  counted apart: nothing was done for them, and our clients send them again);
 - the server ends with exit code 0, and no process of it lives on.
 """
 

@@ -6,6 +6,7 @@ What it does instead is written in the video itself:
     status CODE      a bare status, as a proxy would answer
     sleep SECONDS    answers late
     flaky N          UNAVAILABLE for the first N times this video arrives, as from a server that is coming up
+    stopping N       CANCELLED for the first N times, as gRPC says for a server that is told to stop
     busy N           OVERLOADED for the first N times, with a retry hint
     crash N          DECODE_WORKER_DIED, with `grpc-retry-pushback-ms: -1`
     empty            an answer with nothing in it
@@ -156,6 +157,8 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
             context.abort(grpc.StatusCode[text], f"a proxy says {text}")
         if order == b"sleep":
             time.sleep(float(text))
+        if order == b"stopping" and times <= int(text):
+            context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
         if order == b"flaky" and times <= int(text):
             context.abort(grpc.StatusCode.UNAVAILABLE, "coming up")
         if order == b"busy" and times <= int(text):

@@ -70,7 +70,7 @@ def test_options() -> None:
     assert options["grpc.keepalive_time_ms"] == 7
     (config,) = json.loads(options["grpc.service_config"])["methodConfig"]
     assert config["retryPolicy"]["maxAttempts"] == 3
-    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE", "CANCELLED"]
 
 
 def test_options_that_are_switched_off() -> None:

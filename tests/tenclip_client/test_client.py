@@ -179,6 +179,11 @@ def test_unavailable_is_retried_for_videos_of_any_size(call: Call, servicer: Fak
     assert servicer.seen[video] == 3
 
 
+def test_what_a_stopping_server_cancels_is_sent_again(call: Call, servicer: FakeRecognition) -> None:
+    assert call("predict", b"stopping 2").top
+    assert servicer.seen[b"stopping 2"] == 3
+
+
 def test_no_retries(call: Call, servicer: FakeRecognition) -> None:
     with pytest.raises(ServerUnavailable, match="coming up"):
         call("predict", b"flaky 2", client={"retries": 0})
