@@ -91,7 +91,10 @@ def _why_no_tls(details: str) -> str:
     if "not in peer certificate" in details or "Hostname Verification" in details:
         return "the server's TLS certificate is for another name; name that with server_name (--server-name)"
     if "last error" in details and ("Socket closed" in details or "reset by peer" in details):
-        return "what answers there hangs up; it may want TLS (--tls), or a client's certificate (--certificate)"
+        return (
+            "what answers there hangs up; it may want TLS (--tls), or a client's certificate (--certificate), or it is "
+            "going down"
+        )
     return "the TLS handshake failed" if "handshake" in details.lower() else ""
 
 

@@ -50,8 +50,8 @@ _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
 # streams before they can be counted. It may go this far beyond the limits for both, so that what is a little too large
 # can be told by its size.
 _PROBE_HEADROOM = 4
-# Where even that hides the size, a second look goes as far as the limit that there is by default would let it.
-_SECOND_LOOK_PIXELS = 160_000_000
+# Where even that hides the size, a second look goes as far as the limit that there is by default lets it.
+_SECOND_LOOK_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,22 +191,22 @@ def video_stream(container: InputContainer, source: Source, limits: Limits) -> V
     codec = stream.codec_context
     check_pixels(codec.width, codec.height, source.name, limits)
     if limits.max_pixels is not None and not codec.width * codec.height:
-        check_pixels(*_size_at_second_look(source, stream.index, limits.max_pixels), source.name, limits)
+        further = replace(limits, max_pixels=max(limits.max_pixels, _SECOND_LOOK_PIXELS))
+        check_pixels(*_size_at_second_look(source, stream.index, further), source.name, limits)
     if limits.max_pixels is not None:
         codec.options = {"max_pixels": str(limits.max_pixels)}  # for pictures that grow on the way
     return stream
 
 
-def _size_at_second_look(source: Source, index: int, max_pixels: int) -> tuple[int, int]:
+def _size_at_second_look(source: Source, index: int, limits: Limits) -> tuple[int, int]:
     """(width, height) of a stream that FFmpeg opened without: for their size, or because nobody knows it (0, 0).
 
     FFmpeg says the same of pictures that are larger than its own option max_pixels and of damaged ones.
     """
-    pixels = max(_SECOND_LOOK_PIXELS, _PROBE_HEADROOM * max_pixels)
     # The first container stands somewhere in the same file object.
     position = None if source.file is None else source.file.tell()
     try:
-        with open_container(source, Limits(max_pixels=pixels // _PROBE_HEADROOM)) as container:
+        with open_container(source, limits) as container:
             stream = next((s for s in container.streams.video if s.index == index), None)
             codec = getattr(stream, "codec_context", None)
             return (0, 0) if codec is None else (codec.width, codec.height)
