@@ -99,6 +99,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     info: VideoInfo
     report: DecodeReport
     timeline: Timeline | None
+    preprocess_seconds: float
 
     @classmethod
     def of(cls, video: VideoClips) -> Decoded:
@@ -111,6 +112,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
             info=video.info,
             report=video.report,
             timeline=None if video.timeline is None else Timeline.of(video.timeline),
+            preprocess_seconds=video.preprocess_seconds,
         )
 
 

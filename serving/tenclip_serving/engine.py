@@ -326,8 +326,11 @@ class Engine:
         with stage("aggregate"):
             average = partial(aggregate, inference.outputs, protocol.averaging, views=video.views)
             answer = await self.threads.answers.run(average)
+        # A worker says so, and may say anything: never more than it had.
+        preprocess = min(max(0.0, video.preprocess_seconds), decoded)
         timings = {
-            "decode": decoded,
+            "decode": decoded - preprocess,
+            "preprocess": preprocess,
             "queue": started - arrived + inference.queue_seconds,
             "infer": inference.infer_seconds,
             "aggregate": time.perf_counter() - averaged,
@@ -395,6 +398,7 @@ class Engine:
                 self.metrics.refusals.labels("video_too_large").inc()
                 raise
         self.metrics.frames_decoded.inc(video.report.frames_decoded)
+        self.metrics.frames_used.inc(len({frame for clip in video.plan for frame in clip.frames}))
         return video, started, time.perf_counter() - started
 
 

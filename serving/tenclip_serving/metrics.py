@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 from tenclip_serving.admission import KINDS, REFUSALS
 from tenclip_serving.logs import LineHandler
 
-# Stages of a request, in their order. "fetch" is an upload or a download; "queue" is all of its waiting: for a
-# decode worker and for the runtime.
-STAGES = ("fetch", "decode", "queue", "infer", "aggregate")
+# Stages of a request, in their order. "fetch" is an upload or a download; "preprocess" is scaling and cropping, between
+# the frames that are decoded and not counted in "decode"; "queue" is all of its waiting: for a decode worker and for
+# the runtime.
+STAGES = ("fetch", "decode", "preprocess", "queue", "infer", "aggregate")
 _CLIPS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -91,7 +92,14 @@ class Metrics:
             buckets=_CLIPS,
             registry=self.registry,
         )
-        self.frames_decoded = Counter("tenclip_frames_decoded", "Video frames decoded.", registry=self.registry)
+        self.frames_decoded = Counter(
+            "tenclip_frames_decoded",
+            "Video frames decoded, those included that lie on the way to others.",
+            registry=self.registry,
+        )
+        self.frames_used = Counter(
+            "tenclip_frames_used", "Video frames that are in a clip, each once for a video.", registry=self.registry
+        )
         self.worker_restarts = Counter(
             "tenclip_decode_worker_restarts",
             "Decode processes replaced, by reason: died, timeout, cancelled, recycled.",

@@ -242,8 +242,9 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     def _statistics(self, model: ServedModel) -> pb.ModelStatistics:
         counted = self._engine.statistics.of(model.name, model.version)
 
-        def stage(name: str) -> pb.StatisticDuration:
-            return _duration(counted.stages.get(name, Duration()))
+        def stage(*names: str) -> pb.StatisticDuration:
+            parts = [counted.stages.get(name, Duration()) for name in names]
+            return _duration(Duration(parts[0].count, sum(part.seconds for part in parts)))
 
         return pb.ModelStatistics(
             name=model.name,
@@ -255,7 +256,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                 success=_duration(counted.success),
                 fail=_duration(counted.failure),
                 queue=stage("queue"),
-                compute_input=stage("decode"),
+                compute_input=stage("decode", "preprocess"),
                 compute_infer=stage("infer"),
                 compute_output=stage("aggregate"),
             ),

@@ -174,6 +174,7 @@ class DecodeWorker:
             info=decoded.info,
             report=decoded.report,
             timeline=timeline,
+            preprocess_seconds=decoded.preprocess_seconds,
         )
 
     def _receive_no_error(

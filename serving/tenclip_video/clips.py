@@ -7,6 +7,7 @@ open -> plan -> (score) -> decode -> crop -> clips
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -41,6 +42,8 @@ class VideoClips:
 
     clips: uint8 [K*V,T,H,W,3] in `ClipSpec.color_order`; the V views of a clip follow each other.
     plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
+    preprocess_seconds: what scaling (also of frames that are only scored), cropping and putting frames into clips took,
+    of all the time of decoding.
     """
 
     clips: NDArray[np.uint8]
@@ -50,6 +53,7 @@ class VideoClips:
     info: VideoInfo
     report: DecodeReport
     timeline: SalienceTimeline | None = None
+    preprocess_seconds: float = 0.0
 
 
 def read_clips(
@@ -78,10 +82,11 @@ def read_clips(
     side = crop_side(spec, fully_convolutional=fully_convolutional)
     with open_video(source, name=name, limits=limits) as video:
         plan, salience = plan_video(video, spec, selection, rng=rng, scorer=scorer, timeline=timeline)
-        clips = _decode(video, spec, plan, side, crop, allocate)
+        clips, cropping_seconds = _decode(video, spec, plan, side, crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         views = len(clips) // len(plan)
-        return VideoClips(clips, tuple(plan), seconds, views, video.info, video.report, salience)
+        preprocess = video.scaling_seconds + cropping_seconds
+        return VideoClips(clips, tuple(plan), seconds, views, video.info, video.report, salience, preprocess)
 
 
 def crop_side(spec: ClipSpec, *, fully_convolutional: bool) -> int:
@@ -134,8 +139,8 @@ def _decode(
     side: int,
     crop: CropMode | Literal["none"],
     allocate: ClipAllocator,
-) -> NDArray[np.uint8]:
-    """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
+) -> tuple[NDArray[np.uint8], float]:
+    """([K*V,T,H,W,3], seconds of cropping). Every frame is decoded once, however many clips it is in."""
     height, width = video.frame_size(spec.resize)
     needed = frames_needed(plan)
     _check_bytes(video.name, f"{len(needed)} frames of {height}x{width}", len(needed) * height * width * 3)
@@ -152,12 +157,13 @@ def _decode(
     except ValueError as err:
         raise InvalidRequest(f"{video.name}: {err}") from err
     clips = allocate(shape)
+    started = time.perf_counter()
     out = clips.reshape(len(plan), views, *shape[1:])
     for i, clip in enumerate(plan):
         slots = np.searchsorted(needed, clip.frames)
         for j, view in enumerate(cropped):
             out[i, j] = view[slots]
-    return clips
+    return clips, time.perf_counter() - started
 
 
 def _check_bytes(name: str, what: str, size: int) -> None:

@@ -22,6 +22,7 @@ decoder is emptied once the last packet that matters is in, rather than fed unti
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -129,6 +130,7 @@ class Video:
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
+        self._scaling_seconds = 0.0
         self._unknown_colorspace: int | None = None
         # Damaged packets may ask for absurd amounts, so this tells what went wrong only when no frame is had at all.
         self._out_of_memory = False
@@ -174,6 +176,11 @@ class Video:
             warnings=tuple(warnings),
         )
 
+    @property
+    def scaling_seconds(self) -> float:
+        """What scaling the frames of all `read_frames` so far has taken, their conversion to RGB included."""
+        return self._scaling_seconds
+
     def frame_size(self, resize: Resize) -> tuple[int, int]:
         """(height, width) of what `read_frames` returns."""
         scaler = FrameScaler(resize, self._first)
@@ -197,6 +204,7 @@ class Video:
             self._read_from_start(request)
         if request.scaler.unknown_colorspace is not None:
             self._unknown_colorspace = request.scaler.unknown_colorspace
+        self._scaling_seconds += request.scaling_seconds
         self._frames_substituted += self._substitute(request)
         return request.out
 
@@ -384,17 +392,21 @@ class _Request:
     out: NDArray[np.uint8] = field(init=False)
     found: NDArray[np.bool_] = field(init=False)
     out_of_memory: bool = False
+    scaling_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.out = np.empty((len(self.wanted), self.scaler.height, self.scaler.width, 3), np.uint8)
         self.found = np.zeros(len(self.wanted), bool)
 
     def put(self, slot: int, frame: VideoFrame) -> None:
+        started = time.perf_counter()
         try:
             self.scaler(frame, self.out[slot])
         except av.FFmpegError as err:
             self.out_of_memory |= isinstance(err, MemoryError)
             return  # damage beyond what can be scaled: as good as not there
+        finally:
+            self.scaling_seconds += time.perf_counter() - started
         self.found[slot] = True
 
 

@@ -173,7 +173,7 @@ def test_a_real_server(bench: Bench, server: ServerProcess, tmp_path: Path) -> N
     assert found["requests"]["ok"] > 3
     assert found["requests"]["failed"] == 0
     assert found["clips_per_second"] == pytest.approx(10 * found["requests_per_second"])
-    assert {"decode", "queue", "infer", "aggregate"} <= set(found["stage_seconds"])
+    assert {"decode", "preprocess", "queue", "infer", "aggregate"} <= set(found["stage_seconds"])
     stages = sum(stage["mean"] for stage in found["stage_seconds"].values())
     assert stages + found["elsewhere_seconds"]["mean"] == pytest.approx(found["latency_seconds"]["mean"], rel=0.05)
 

@@ -61,7 +61,7 @@ def test_everything_of_a_result_comes_through(videos: Path) -> None:
     answer = answers.decode(answers.encode(Decoded.of(video)))
     assert isinstance(answer, Decoded)
     assert answer.shape == video.clips.shape
-    for name in ("plan", "seconds", "views", "info", "report"):
+    for name in ("plan", "seconds", "views", "info", "report", "preprocess_seconds"):
         assert getattr(answer, name) == getattr(video, name)
     assert video.timeline is not None
     assert answer.timeline is not None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,7 +129,10 @@ def test_answers_one_request_after_the_other(videos: Path, shared: bool) -> None
     for answer in (from_path, from_bytes):
         assert isinstance(answer, tuple)
         decoded, pixels = answer
-        assert decoded == Decoded.of(expected)
+        assert isinstance(decoded, Decoded)
+        assert decoded.preprocess_seconds > 0
+        # Nothing else of it depends on the moment.
+        assert decoded == Decoded.of(replace(expected, preprocess_seconds=decoded.preprocess_seconds))
         assert pixels == expected.clips.tobytes()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -37,7 +38,7 @@ from tenclip_serving.repository import Repository, ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.sources import OpenFile, open_path
 from tenclip_video.bundle import read_bundle
-from tenclip_video.clips import read_clips
+from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 
@@ -571,6 +572,38 @@ def test_without_a_cache_every_video_is_run(open_engine: OpenEngine, runtime: Fa
             for _ in range(2):
                 await engine.recognize(path())
             assert sum(runtime.batches) == 20
+
+    run(test)
+
+
+def test_frames_that_are_used_are_counted_once(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            result = await engine.recognize(path("long.mp4"))
+            used = {frame for clip in result.clips for frame in clip.frames}
+            assert value(engine.metrics, "tenclip_frames_used_total") == len(used) == result.report.frames_requested
+            assert value(engine.metrics, "tenclip_frames_decoded_total") == result.report.frames_decoded > len(used)
+
+    run(test)
+
+
+@pytest.mark.parametrize("told", [math.nan, math.inf, -math.inf, -1.0, 1e9, 0.0])
+def test_a_worker_cannot_say_that_preprocessing_took_longer_than_all_of_it(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch, told: float
+) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            decode = engine.pool.decode
+
+            async def lie(*args: Any, **kwargs: Any) -> VideoClips:
+                return replace(await decode(*args, **kwargs), preprocess_seconds=told)
+
+            monkeypatch.setattr(engine.pool, "decode", lie)
+            timings = (await engine.recognize(path())).timings
+            assert 0 <= timings["preprocess"] < 60
+            assert 0 <= timings["decode"] < 60
+            assert (timings["decode"] == 0) == (told > 60)
+            assert (timings["preprocess"] == 0) == (not told > 60)
 
     run(test)
 

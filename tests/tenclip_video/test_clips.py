@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from av.video.frame import VideoFrame
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, NotAVideo, VideoTooLarge
 from tenclip_video import clips as clips_module
 from tenclip_video.clips import crop_side, read_clips
+from tenclip_video.resize import FrameScaler
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.source import Limits
 from tenclip_video.spec import ClipSpec, Resize
@@ -40,6 +42,29 @@ def test_clips_hold_the_frames_of_their_plan(long_mp4: bytes) -> None:
     assert result.info.num_frames == 250
     assert result.report.frames_requested == 80
     assert result.timeline is None
+
+
+def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that moves only while frames are scaled: a second for each."""
+    now = [0.0]
+    scale = FrameScaler.__call__
+
+    def slow(scaler: FrameScaler, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
+        scale(scaler, frame, out)
+        now[0] += 1
+
+    monkeypatch.setattr(FrameScaler, "__call__", slow)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    three = ClipSelection(num_clips=3)
+    assert read_clips(long_mp4, SPEC, three).preprocess_seconds == 3 * 8
+    # Every frame is scaled once more to be scored.
+    assert read_clips(long_mp4, SPEC, three, timeline=True).preprocess_seconds == 250 + 3 * 8
+    monkeypatch.undo()
+    assert read_clips(long_mp4, SPEC).preprocess_seconds > 0
+    with open_video(long_mp4) as video:
+        assert video.scaling_seconds == 0
+        video.read_frames([1], SPEC.resize)
+        assert video.scaling_seconds > 0
 
 
 def test_strides_and_rates(long_mp4: bytes) -> None:
