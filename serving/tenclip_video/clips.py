@@ -2,12 +2,14 @@
 extraction all come through here, so they see the same pixels.
 
 open -> plan -> (score) -> decode -> crop -> clips
+
+Each frame is cropped and written to its places in the clips as it is decoded: beside the clips, memory is that of one
+frame.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
@@ -21,7 +23,7 @@ from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimel
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
 from tenclip_video.spec import ClipSpec
-from tenclip_video.transforms import crop_views
+from tenclip_video.transforms import crop_offsets
 from tenclip_video.video import DecodeReport, Video, VideoInfo, open_video
 
 # The clips of one request, in memory at once. 2 GiB: 3,500 clips of 16x112x112, or an hour and a half of video.
@@ -75,18 +77,19 @@ def read_clips(
     crop: "none" keeps the whole scaled frame. fully_convolutional: crop to `spec.fully_convolutional_crop`.
     rng: for random selections. scorer: for salient ones and the timeline (motion energy by default).
     timeline: score every window even where the selection does not need it.
-    allocate: gives the memory that the clips are written into, once all of their frames are decoded.
+    allocate: gives the memory that the clips are written into, before the first of their frames is decoded.
     Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it.
     """
     selection = selection or ClipSelection()
     side = crop_side(spec, fully_convolutional=fully_convolutional)
     with open_video(source, name=name, limits=limits) as video:
         plan, salience = plan_video(video, spec, selection, rng=rng, scorer=scorer, timeline=timeline)
-        clips, cropping_seconds = _decode(video, spec, plan, side, crop, allocate)
+        clips = _decode(video, spec, plan, side, crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         views = len(clips) // len(plan)
-        preprocess = video.scaling_seconds + cropping_seconds
-        return VideoClips(clips, tuple(plan), seconds, views, video.info, video.report, salience, preprocess)
+        return VideoClips(
+            clips, tuple(plan), seconds, views, video.info, video.report, salience, video.preprocess_seconds
+        )
 
 
 def crop_side(spec: ClipSpec, *, fully_convolutional: bool) -> int:
@@ -139,31 +142,67 @@ def _decode(
     side: int,
     crop: CropMode | Literal["none"],
     allocate: ClipAllocator,
-) -> tuple[NDArray[np.uint8], float]:
-    """([K*V,T,H,W,3], seconds of cropping). Every frame is decoded once, however many clips it is in."""
+) -> NDArray[np.uint8]:
+    """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
     height, width = video.frame_size(spec.resize)
-    needed = frames_needed(plan)
-    _check_bytes(video.name, f"{len(needed)} frames of {height}x{width}", len(needed) * height * width * 3)
+    offsets = [(0, 0)]
     if crop != "none":
+        try:
+            offsets = crop_offsets(height, width, side, crop)
+        except ValueError as err:
+            raise InvalidRequest(f"{video.name}: {err}") from err
         height = width = side
-    views = 1 if crop in ("none", "center") else 3
-    shape = (len(plan) * views, spec.num_frames, height, width, 3)
+    shape = (len(plan) * len(offsets), spec.num_frames, height, width, 3)
     _check_bytes(video.name, f"{shape[0]} clips of {spec.num_frames}x{height}x{width}", math.prod(shape))
-    frames = video.read_frames(needed, spec.resize)
-    if spec.color_order == "bgr":
-        frames = frames[..., ::-1]
-    try:
-        cropped = [frames] if crop == "none" else crop_views(frames, side, crop)
-    except ValueError as err:
-        raise InvalidRequest(f"{video.name}: {err}") from err
+    needed = frames_needed(plan)
     clips = allocate(shape)
-    started = time.perf_counter()
-    out = clips.reshape(len(plan), views, *shape[1:])
-    for i, clip in enumerate(plan):
-        slots = np.searchsorted(needed, clip.frames)
-        for j, view in enumerate(cropped):
-            out[i, j] = view[slots]
-    return clips, time.perf_counter() - started
+    out = clips.reshape(len(plan), len(offsets), *shape[1:])
+    video.read_into(_ClipWriter(plan, needed, offsets, out, bgr=spec.color_order == "bgr"), needed, spec.resize)
+    return clips
+
+
+class _ClipWriter:
+    """Crops each frame and writes it to every place that it has in the clips: out [K,V,T,H,W,3].
+
+    needed: indices of the frames, ascending. offsets: (top, left) of the V views.
+    """
+
+    def __init__(
+        self,
+        plan: Sequence[Clip],
+        needed: NDArray[np.int64],
+        offsets: Sequence[tuple[int, int]],
+        out: NDArray[np.uint8],
+        *,
+        bgr: bool,
+    ) -> None:
+        self._offsets, self._out, self._bgr = offsets, out, bgr
+        slots = np.searchsorted(needed, np.array([clip.frames for clip in plan])).ravel()  # [K*T]
+        # Places, as k * T + t, with those of a frame side by side: those of the i-th from ends[i] to ends[i + 1].
+        self._places = np.argsort(slots, kind="stable")
+        self._ends = np.searchsorted(slots[self._places], np.arange(len(needed) + 1))
+
+    def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
+        height, width = self._out.shape[3:5]
+        clip, time = self._first(slot)
+        for view, (top, left) in enumerate(self._offsets):
+            cropped = frame[top : top + height, left : left + width]
+            self._out[clip, view, time] = cropped[..., ::-1] if self._bgr else cropped
+        self._spread(slot, clip, time)
+
+    def repeat(self, slot: int, of: int) -> None:
+        self._spread(slot, *self._first(of))
+
+    def _first(self, slot: int) -> tuple[int, int]:
+        clip, time = divmod(int(self._places[self._ends[slot]]), int(self._out.shape[2]))
+        return clip, time
+
+    def _spread(self, slot: int, clip: int, time: int) -> None:
+        """Copy to all places of a frame from one that is written."""
+        for place in self._places[self._ends[slot] : self._ends[slot + 1]].tolist():
+            to_clip, to_time = divmod(place, self._out.shape[2])
+            if (to_clip, to_time) != (clip, time):
+                self._out[to_clip, :, to_time] = self._out[clip, :, time]
 
 
 def _check_bytes(name: str, what: str, size: int) -> None:

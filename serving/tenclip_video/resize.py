@@ -50,10 +50,6 @@ class FrameScaler:
         self._coded = (self.width, self.height) if turned else (self.height, self.width)
         self._planes, self._rgb = VideoReformatter(), VideoReformatter()
 
-    def __call__(self, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
-        """Write `frame` into `out`, uint8 [height, width, 3] RGB."""
-        np.copyto(out, self.scaled(frame))
-
     def scaled(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """`frame` as uint8 [height, width, 3] RGB, a view of memory of its own."""
         height, width = self._coded

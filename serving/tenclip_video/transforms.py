@@ -40,17 +40,21 @@ def pyslowfast_offsets(height: int, width: int, crop: int) -> list[tuple[int, in
 
 
 def crop_views(frames: NDArray[np.uint8], crop: int, mode: CropMode) -> list[NDArray[np.uint8]]:
-    """Square views of frames [..., H, W, 3], without copies: one for "center", three for the others.
+    """Square views of frames [..., H, W, 3], without copies; see `crop_offsets`."""
+    height, width = frames.shape[-3:-1]
+    offsets = crop_offsets(height, width, crop, mode)
+    return [frames[..., top : top + crop, left : left + crop, :] for top, left in offsets]
+
+
+def crop_offsets(height: int, width: int, crop: int, mode: CropMode) -> list[tuple[int, int]]:
+    """(top, left) of square views: one for "center", three for the others.
 
     Raises ValueError when the frames are smaller than the crop: the spec's resize and crop contradict each other.
     """
-    height, width = frames.shape[-3:-1]
     if min(height, width) < crop:
         raise ValueError(f"a crop of {crop} does not fit into frames of {height}x{width}")
     if mode == "center":
-        offsets = [(center_offset(height, crop), center_offset(width, crop))]
-    elif mode == "three":
-        offsets = three_crop_offsets(height, width, crop, crop)
-    else:
-        offsets = pyslowfast_offsets(height, width, crop)
-    return [frames[..., top : top + crop, left : left + crop, :] for top, left in offsets]
+        return [(center_offset(height, crop), center_offset(width, crop))]
+    if mode == "three":
+        return three_crop_offsets(height, width, crop, crop)
+    return pyslowfast_offsets(height, width, crop)

@@ -7,7 +7,7 @@
 Only what the asked-for frames need is decoded: the reader jumps to the keyframe before the next frame whenever that
 saves decoding, and on its way drops frames that no other frame refers to. Frames are recognised by presentation time,
 so variable frame rates, edit lists and reordering need no care. Memory is that of the frames asked for, however long
-the video is.
+the video is, or of one frame (`read_into`).
 
 A plan costs what its frames are decoded from (`make bench ARGS=decode`). Ten clips of 8 frames from a minute are 7.0
 and 4.7 times faster than all of it with a keyframe every 30 and 60 frames, and 2.3 to 2.6 times with one every 250,
@@ -27,7 +27,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import av
 import numpy as np
@@ -107,6 +107,18 @@ class DecodeReport:
     warnings: tuple[str, ...] = ()
 
 
+class FrameSink(Protocol):
+    """Where frames go as they are decoded. They come in any order; each of them is put or repeated once."""
+
+    def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
+        """frame: uint8 RGB [H,W,3], the slot-th of those asked for. The sink copies what it keeps."""
+        ...
+
+    def repeat(self, slot: int, of: int) -> None:
+        """The slot-th cannot be had: another one, which was put, stands in for it."""
+        ...
+
+
 def open_video(
     source: VideoSource, *, name: str | None = None, limits: Limits | None = None, threads: int = 1
 ) -> Video:
@@ -130,7 +142,7 @@ class Video:
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
-        self._scaling_seconds = 0.0
+        self._preprocess_seconds = 0.0
         self._unknown_colorspace: int | None = None
         # Damaged packets may ask for absurd amounts, so this tells what went wrong only when no frame is had at all.
         self._out_of_memory = False
@@ -177,9 +189,9 @@ class Video:
         )
 
     @property
-    def scaling_seconds(self) -> float:
-        """What scaling the frames of all `read_frames` so far has taken, their conversion to RGB included."""
-        return self._scaling_seconds
+    def preprocess_seconds(self) -> float:
+        """What scaling the frames of all reads so far has taken, with converting them to RGB and what sinks do."""
+        return self._preprocess_seconds
 
     def frame_size(self, resize: Resize) -> tuple[int, int]:
         """(height, width) of what `read_frames` returns."""
@@ -193,7 +205,14 @@ class Video:
         replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when none can be had,
         VideoTooLarge when that is for lack of memory.
         """
-        request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first))
+        wanted = _checked(indices, len(self.index.pts))
+        out = np.empty((len(wanted), *self.frame_size(resize), 3), np.uint8)
+        self.read_into(_Stack(out), wanted, resize)
+        return out
+
+    def read_into(self, sink: FrameSink, indices: ArrayLike, resize: Resize) -> None:
+        """As `read_frames`, handing over each frame as it comes."""
+        request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
         self._frames_requested += len(request.wanted)
         if self.index.timed:
             self._read_by_seeking(request, keyframes_back=0)
@@ -204,9 +223,8 @@ class Video:
             self._read_from_start(request)
         if request.scaler.unknown_colorspace is not None:
             self._unknown_colorspace = request.scaler.unknown_colorspace
-        self._scaling_seconds += request.scaling_seconds
+        self._preprocess_seconds += request.preprocess_seconds
         self._frames_substituted += self._substitute(request)
-        return request.out
 
     def iter_frames(self, resize: Resize) -> Iterator[NDArray[np.uint8]]:
         """Every frame that decodes, in order, one at a time: uint8 RGB [H,W,3], upright, scaled by `resize`.
@@ -286,7 +304,8 @@ class Video:
                 f"{self.name}: none of the {len(missing)} frames asked for can be decoded", source=self.name
             )
         for slot in missing:
-            request.out[slot] = request.out[have[np.argmin(np.abs(request.wanted[have] - request.wanted[slot]))]]
+            nearest = have[np.argmin(np.abs(request.wanted[have] - request.wanted[slot]))]
+            request.sink.repeat(int(slot), int(nearest))
         return len(missing)
 
     # -- decoding -----------------------------------------------------------------------------------------------------
@@ -385,29 +404,41 @@ class Video:
 
 @dataclass
 class _Request:
-    """One read: `out` [M,H,W,3] holds frame `wanted[i]` at i once `found[i]`."""
+    """One read: `sink` has frame `wanted[i]` as its i-th once `found[i]`."""
 
     wanted: NDArray[np.int64]
     scaler: FrameScaler
-    out: NDArray[np.uint8] = field(init=False)
+    sink: FrameSink
     found: NDArray[np.bool_] = field(init=False)
     out_of_memory: bool = False
-    scaling_seconds: float = 0.0
+    preprocess_seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        self.out = np.empty((len(self.wanted), self.scaler.height, self.scaler.width, 3), np.uint8)
         self.found = np.zeros(len(self.wanted), bool)
 
     def put(self, slot: int, frame: VideoFrame) -> None:
         started = time.perf_counter()
         try:
-            self.scaler(frame, self.out[slot])
+            self.sink.put(int(slot), self.scaler.scaled(frame))
         except av.FFmpegError as err:
             self.out_of_memory |= isinstance(err, MemoryError)
             return  # damage beyond what can be scaled: as good as not there
         finally:
-            self.scaling_seconds += time.perf_counter() - started
+            self.preprocess_seconds += time.perf_counter() - started
         self.found[slot] = True
+
+
+class _Stack:
+    """Frames side by side: [M,H,W,3]."""
+
+    def __init__(self, out: NDArray[np.uint8]) -> None:
+        self._out = out
+
+    def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
+        np.copyto(self._out[slot], frame)
+
+    def repeat(self, slot: int, of: int) -> None:
+        self._out[slot] = self._out[of]
 
 
 def _checked(indices: ArrayLike, num_frames: int) -> NDArray[np.int64]:

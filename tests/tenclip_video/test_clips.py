@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, NotAVideo, VideoTooLarge
 from tenclip_video import clips as clips_module
 from tenclip_video.clips import crop_side, read_clips
+from tenclip_video.protocols import CropMode
 from tenclip_video.resize import FrameScaler
-from tenclip_video.sampling import ClipSelection
+from tenclip_video.rules import SamplingRule
+from tenclip_video.sampling import Clip, ClipSelection, frames_needed
 from tenclip_video.source import Limits
 from tenclip_video.spec import ClipSpec, Resize
 from tenclip_video.transforms import crop_views
@@ -24,6 +30,10 @@ from tests.videos import Recipe, frame_number, make_video
 
 # The whole of a 64x48 frame fits into no crop, so the frames are kept whole where their numbers are read.
 SPEC = ClipSpec(num_frames=8, resize=Resize(height=48, width=64), crop=40, fully_convolutional_crop=48)
+
+WHOLE = make_video(Recipe(num_frames=40, gop=10))
+# Its container is whole: some packets in the middle are not.
+DAMAGED = WHOLE[: len(WHOLE) // 3] + bytes(len(WHOLE) // 3) + WHOLE[2 * len(WHOLE) // 3 :]
 
 
 def numbers(clips: NDArray[np.uint8]) -> list[list[int]]:
@@ -47,13 +57,13 @@ def test_clips_hold_the_frames_of_their_plan(long_mp4: bytes) -> None:
 def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that moves only while frames are scaled: a second for each."""
     now = [0.0]
-    scale = FrameScaler.__call__
+    scale = FrameScaler.scaled
 
-    def slow(scaler: FrameScaler, frame: VideoFrame, out: NDArray[np.uint8]) -> None:
-        scale(scaler, frame, out)
+    def slow(scaler: FrameScaler, frame: VideoFrame) -> NDArray[np.uint8]:
         now[0] += 1
+        return scale(scaler, frame)
 
-    monkeypatch.setattr(FrameScaler, "__call__", slow)
+    monkeypatch.setattr(FrameScaler, "scaled", slow)
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
     three = ClipSelection(num_clips=3)
     assert read_clips(long_mp4, SPEC, three).preprocess_seconds == 3 * 8
@@ -62,9 +72,9 @@ def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: py
     monkeypatch.undo()
     assert read_clips(long_mp4, SPEC).preprocess_seconds > 0
     with open_video(long_mp4) as video:
-        assert video.scaling_seconds == 0
+        assert video.preprocess_seconds == 0
         video.read_frames([1], SPEC.resize)
-        assert video.scaling_seconds > 0
+        assert video.preprocess_seconds > 0
 
 
 def test_strides_and_rates(long_mp4: bytes) -> None:
@@ -191,8 +201,65 @@ def test_clips_that_would_fill_the_memory(long_mp4: bytes, monkeypatch: pytest.M
     overlapping = ClipSelection(mode="windows", window_step=1, end_seconds=0.72)
     with pytest.raises(VideoTooLarge, match=r"11 clips of 8x40x40 are .* ask for fewer clips or a part"):
         read_clips(long_mp4, spec, overlapping)
-    with pytest.raises(VideoTooLarge, match="80 frames of 48x64 are"):
-        read_clips(long_mp4, SPEC)
+    # Frames that are larger than the clips are never in memory together.
+    assert len(read_clips(long_mp4, replace(spec, resize=Resize(height=200, width=300))).clips) == 10
+
+
+def frames_by_frames(
+    data: bytes, spec: ClipSpec, plan: Sequence[Clip], crop: CropMode | Literal["none"]
+) -> NDArray[np.uint8]:
+    """[K*V,T,H,W,3], the long way: all frames, then all of their crops, then the clips."""
+    needed = frames_needed(plan)
+    with open_video(data) as video:
+        frames = video.read_frames(needed, spec.resize)
+    if spec.color_order == "bgr":
+        frames = frames[..., ::-1]
+    views = [frames] if crop == "none" else crop_views(frames, spec.crop, crop)
+    return np.concatenate([[view[np.searchsorted(needed, clip.frames)] for view in views] for clip in plan])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    selection=st.one_of(
+        st.builds(ClipSelection, mode=st.sampled_from(["uniform", "random", "salient"]), num_clips=st.integers(1, 12)),
+        st.builds(ClipSelection, mode=st.just("windows"), window_step=st.integers(1, 20)),
+        st.builds(ClipSelection, rule=st.sampled_from(get_args(SamplingRule)), num_clips=st.integers(1, 12)),
+    ),
+    crop=st.sampled_from([*get_args(CropMode), "none"]),
+    size=st.tuples(st.integers(16, 60), st.integers(16, 60)),
+    num_frames=st.integers(1, 12),
+    stride=st.integers(1, 9),
+    bgr=st.booleans(),
+    damaged=st.booleans(),
+)
+def test_clips_are_those_of_whole_frames_cropped(
+    selection: ClipSelection,
+    crop: CropMode | Literal["none"],
+    size: tuple[int, int],
+    num_frames: int,
+    stride: int,
+    bgr: bool,
+    damaged: bool,
+) -> None:
+    """Also where a frame is in many clips, or twice in one that loops, or cannot be decoded."""
+    data = DAMAGED if damaged else WHOLE
+    spec = ClipSpec(
+        num_frames=num_frames,
+        frame_stride=stride,
+        resize=Resize(height=size[0], width=size[1]),
+        crop=16,
+        fully_convolutional_crop=None,
+        color_order="bgr" if bgr else "rgb",
+    )
+    result = read_clips(data, spec, selection, crop=crop, rng=np.random.default_rng(0))
+    np.testing.assert_array_equal(result.clips, frames_by_frames(data, spec, result.plan, crop))
+
+
+def test_a_frame_that_cannot_be_decoded_is_stood_in_for_in_every_clip() -> None:
+    spec = replace(SPEC, num_frames=4)
+    result = read_clips(DAMAGED, spec, ClipSelection(mode="windows", window_step=1), crop="three")
+    assert result.report.frames_substituted > 0
+    np.testing.assert_array_equal(result.clips, frames_by_frames(DAMAGED, spec, result.plan, "three"))
 
 
 def test_bad_videos_and_limits(long_mp4: bytes, tmp_path: Path) -> None:

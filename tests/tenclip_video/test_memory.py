@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
-from tenclip_video.spec import ClipSpec
+from tenclip_video.spec import ClipSpec, Resize
 
 def peak():
     # Not ru_maxrss: a process begins with that of the one that started it.
@@ -29,7 +29,10 @@ def peak():
 
 read_clips(sys.argv[1], ClipSpec())
 before = peak()
-result = read_clips(sys.argv[2], ClipSpec(), ClipSelection(mode=sys.argv[3]))
+resize = Resize(mode="short_edge", short_edge=384)
+large = ClipSpec(num_frames=24, resize=resize, crop=256, fully_convolutional_crop=None)
+spec = large if sys.argv[3] == "large" else ClipSpec()
+result = read_clips(sys.argv[2], spec, ClipSelection(mode="salient" if sys.argv[3] == "salient" else "uniform"))
 print(result.info.num_frames, round(result.info.duration_seconds), peak() - before)
 """
 
@@ -83,3 +86,10 @@ def test_looking_for_salient_clips_is_bounded_too(folder: Path, ten_seconds: Pat
     frames, seconds, long = measure(ten_seconds, hour, "salient")
     assert (frames, seconds) == (7200, 3600)
     assert long - short < MAX_GROWTH_MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
+def test_large_clips_cost_little_more_than_themselves(ten_seconds: Path) -> None:
+    """10 clips of 24x256x256 are 45 MiB; the 240 frames that they are cut from, 384x512, would be 135."""
+    _, _, growth = measure(ten_seconds, ten_seconds, "large")
+    assert growth < 45 + MAX_GROWTH_MIB

@@ -33,7 +33,7 @@ def picture(height: int = 240, width: int = 320, *, seed: int = 0) -> av.VideoFr
 def scale(frame: av.VideoFrame, kernel: ResizeKernel, height: int, width: int) -> NDArray[np.uint8]:
     scaler = FrameScaler(Resize(height=height, width=width, kernel=kernel), frame)
     out = np.zeros((scaler.height, scaler.width, 3), np.uint8)
-    scaler(frame, out)
+    out[:] = scaler.scaled(frame)
     return out
 
 
@@ -208,5 +208,5 @@ def test_the_first_frame_fixes_the_size(kernel: ResizeKernel) -> None:
     scaler = FrameScaler(Resize(mode="none", kernel=kernel), picture(48, 64))
     for frame in (picture(48, 64), picture(96, 64), picture(30, 500).reformat(format="yuv444p", threads=1)):
         out = np.zeros((48, 64, 3), np.uint8)
-        scaler(frame, out)
+        out[:] = scaler.scaled(frame)
         assert out.std() > 10

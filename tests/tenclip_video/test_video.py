@@ -102,7 +102,7 @@ def reference(data: bytes | Path, resize: Resize, limit: int | None = None) -> N
     for frame in itertools.islice(decode_all(data), limit):
         scaler = scaler or FrameScaler(resize, frame)
         out = np.empty((scaler.height, scaler.width, 3), np.uint8)
-        scaler(frame, out)
+        out[:] = scaler.scaled(frame)
         scaled.append(out)
     return np.stack(scaled)
 
