@@ -11,11 +11,11 @@ from typing import Literal, get_args
 import numpy as np
 import pytest
 from av.video.frame import VideoFrame
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tenclip_api.errors import InvalidRequest, NotAVideo, VideoTooLarge
+from tenclip_api.errors import InvalidRequest, NotAVideo, UndecodableVideo, VideoTooLarge
 from tenclip_video import clips as clips_module
 from tenclip_video.clips import crop_side, read_clips
 from tenclip_video.protocols import CropMode
@@ -251,7 +251,11 @@ def test_clips_are_those_of_whole_frames_cropped(
         fully_convolutional_crop=None,
         color_order="bgr" if bgr else "rgb",
     )
-    result = read_clips(data, spec, selection, crop=crop, rng=np.random.default_rng(0))
+    try:
+        result = read_clips(data, spec, selection, crop=crop, rng=np.random.default_rng(0))
+    except UndecodableVideo:
+        assert damaged
+        assume(False)  # a plan of damaged frames and no others, as one of a single frame can be
     np.testing.assert_array_equal(result.clips, frames_by_frames(data, spec, result.plan, crop))
 
 
