@@ -6,14 +6,17 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import Any
+
+from numpy.typing import NDArray
 
 from tenclip_serving.decode_worker import DecodeRequest
 from tenclip_serving.recognition import Recognition
 from tenclip_serving.repository import ServedModel
 from tenclip_video.protocols import Protocol
 
-# Of Python's objects, about: one clip with its entry, one index of a frame.
-_CLIP_BYTES, _FRAME_BYTES = 600, 40
+# Of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
+_ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES = 6000, 600, 40, 128
 _PIECE_BYTES = 1 << 20
 
 CacheKey = Hashable
@@ -92,8 +95,12 @@ class AnswerCache:
 
 def answer_bytes(answer: Recognition) -> int:
     """What an answer takes in memory, about. Labels are the model's own."""
-    arrays = [answer.probabilities, answer.clip_probabilities, answer.clip_features, answer.features]
+    arrays: list[NDArray[Any]] = [answer.probabilities, answer.features]
+    arrays += [answer.clip_probabilities, answer.clip_features]
+    windows = 0
     if answer.timeline is not None:
-        arrays += [answer.timeline.scores]
+        arrays += [answer.timeline.scores, answer.timeline.selected]
+        windows = len(answer.timeline.seconds)
     frames = sum(len(clip.frames) for clip in answer.clips)
-    return sum(a.nbytes for a in arrays) + _CLIP_BYTES * (1 + len(answer.clips)) + _FRAME_BYTES * frames
+    objects = _ANSWER_BYTES + _CLIP_BYTES * len(answer.clips) + _FRAME_BYTES * frames + _WINDOW_BYTES * windows
+    return sum(a.nbytes for a in arrays) + objects

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +12,12 @@ from hypothesis import strategies as st
 
 from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key, file_stamp
 from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.recognition import Recognition
+from tenclip_serving.recognition import Recognition, RecognizedClip
 from tenclip_serving.repository import ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
 from tenclip_video.protocols import PROTOCOLS
+from tenclip_video.salience import SalienceTimeline
 
 from .helpers import SPEC, make_bundle
 from .test_servicer import recognition
@@ -71,6 +74,36 @@ def test_its_size_is_about_what_it_takes() -> None:
     large = replace(answer(), clip_features=np.zeros((1000, 512), np.float32))
     assert answer_bytes(large) > 1000 * 512 * 4
     assert answer_bytes(replace(large, clips=large.clips * 100)) > answer_bytes(large) + 100 * 600
+
+
+@pytest.mark.parametrize(("num_clips", "num_windows"), [(1, 0), (10, 0), (10, 10_000), (300, 0), (300, 3_000)])
+def test_answers_take_no_more_than_is_counted(num_clips: int, num_windows: int) -> None:
+    rng = np.random.default_rng(0)
+    times = rng.random((num_windows, 2)).tolist()
+    timeline = SalienceTimeline(
+        "s", tuple((a, b) for a, b in times), np.zeros(num_windows, np.float32), np.zeros(num_windows, np.bool_)
+    )
+    clip = RecognizedClip(start_seconds=1.5, end_seconds=2.5, frames=tuple(range(1000, 1016)), looped=False)
+    made = replace(
+        answer(),
+        clips=(clip,) * num_clips,
+        clip_features=np.zeros((num_clips, 512), np.float32),
+        timeline=timeline if num_windows else None,
+    )
+    pickled = pickle.dumps(replace(made, labels=()))  # which are the model's
+    # Pickling keeps what is the same the same, which no two clips or numbers of a real answer are.
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        kept = [pickle.loads(pickled) for _ in range(5)]
+        for one in kept:
+            clips = tuple(replace(clip, frames=tuple(int(str(i)) for i in clip.frames)) for clip in one.clips)
+            object.__setattr__(one, "clips", clips)
+        del one, clips
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.4 * answer_bytes(made) < (after - before) / 5 < answer_bytes(made)
 
 
 @pytest.fixture
