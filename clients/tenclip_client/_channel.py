@@ -104,6 +104,8 @@ def channel_options(*, retries: int, keepalive_seconds: float | None, extra: Cha
         options += [
             ("grpc.keepalive_time_ms", int(keepalive_seconds * 1000)),
             ("grpc.keepalive_timeout_ms", 10_000),
+            # As long as it takes: gRPC would stop after two pings in which nothing else was sent.
+            ("grpc.http2.max_pings_without_data", 0),
         ]
     return [*options, *extra]
 

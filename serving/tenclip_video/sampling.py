@@ -24,6 +24,8 @@ SelectionMode = Literal["uniform", "center", "windows", "random", "salient"]
 MAX_CLIPS = 10_000
 # Frames of a resampled timeline: a day at 60 a second. A damaged file may claim to last for years.
 _MAX_TIMELINE = 60 * 86_400
+# Windows that are scored for salience: a day of video by windows of a second. Each is kept till the answer.
+_MAX_CANDIDATES = 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -227,6 +229,11 @@ def _authors_clips(times: NDArray[np.float64], duration: float, spec: ClipSpec, 
 
 
 def _check_count(count: int, spec: ClipSpec, selection: ClipSelection) -> None:
+    if selection.mode == "salient" and count > _MAX_CANDIDATES:
+        raise ValueError(
+            f"{count} windows of {spec.span} frames to score, more than {_MAX_CANDIDATES}; ask for a part of the "
+            "video, or a larger window step"
+        )
     if selection.mode == "windows" and selection.max_clips is not None and count > selection.max_clips:
         raise ValueError(
             f"{count} windows of {spec.span} frames, more than the {selection.max_clips} allowed; "

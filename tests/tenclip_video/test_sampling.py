@@ -248,6 +248,12 @@ def test_too_many_windows_are_refused_rather_than_cut() -> None:
     assert len(plan_clips(times, duration, ClipSpec(), ClipSelection(mode="windows", max_clips=7))) == 7
 
 
+def test_more_windows_than_anyone_scores_are_refused_before_they_are_made() -> None:
+    times = np.arange(200_000) / 25
+    with pytest.raises(ValueError, match=r"windows of .* to score, more than 100000; ask for a part"):
+        plan_clips(times, 8000.0, ClipSpec(), ClipSelection(mode="salient", num_clips=10, window_step=1))
+
+
 SELECTIONS = st.builds(
     ClipSelection,
     mode=st.sampled_from(["uniform", "center", "windows", "random", "salient"]),
