@@ -68,7 +68,8 @@ def test_the_table_keeps_rows_of_proofs_that_did_not_run(tmp_path: Path) -> None
 
 def test_the_judge_of_an_overload_sees_each_fault() -> None:
     run = overload_deadlines.Run(
-        alone=_report(num_ok=100),
+        alone=_report(num_ok=110),
+        afterwards=_report(num_ok=90),
         overloaded=_report(num_ok=50, refused_seconds=0.2, refused="INTERNAL"),
         bytes_before=0,
         most_bytes=10**9,
@@ -85,7 +86,8 @@ def test_the_judge_of_an_overload_sees_each_fault() -> None:
     ):
         assert any(fault in line for line in found), (fault, found)
     sound = overload_deadlines.Run(
-        alone=_report(num_ok=100),
+        alone=_report(num_ok=110),
+        afterwards=_report(num_ok=90),
         overloaded=_report(num_ok=95, refused_seconds=0.01),
         bytes_before=0,
         most_bytes=10**8,
