@@ -38,6 +38,9 @@ MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
+# Lines a second about requests that were refused before they were read; metrics count all.
+_LOGGED_REFUSALS = 10
+
 _OURS = ("/tenclip.", "/inference.")
 # (the request is a stream, the response is one) -> what makes such a method.
 _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
@@ -51,8 +54,11 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
 class Gate(Protocol):
     """Who is asked before a large request is taken; `Admission` is one. Each raises what refuses the request."""
 
+    def check_arrival(self, seconds_left: float | None) -> None:
+        """Before any of it is read. seconds_left: till the caller's deadline, if any."""
+
     def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
-        """Its first message is read within. seconds_left: till the caller's deadline, if any. upload: others follow."""
+        """The same, and its first message is read within. upload: others follow."""
 
     def check(self, num_bytes: int) -> None:
         """Before so many bytes are parsed."""
@@ -78,7 +84,7 @@ class _Held:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rpc:
-    """What is known of an RPC before its request. arrival: its key among those whose message is on its way."""
+    """What is known of a method."""
 
     method: str
     handler: Any
@@ -87,7 +93,27 @@ class _Rpc:
     one_message: bool
     open_ended: bool
     gate: Gate | None
-    arrival: object
+
+
+class _Sampled:
+    """At most so many lines a second; the next one says how many were left out."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._second = 0
+        self._logged = self._left_out = 0
+
+    def log(self, **fields: Any) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._logged = second, 0
+        if self._logged == self._per_second:
+            self._left_out += 1
+            return
+        if self._left_out:
+            fields["not_logged_before"] = self._left_out
+        self._logged, self._left_out = self._logged + 1, 0
+        log(logging.INFO, "rpc", **fields)
 
 
 class Interceptor(grpc.aio.ServerInterceptor):
@@ -112,7 +138,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        # RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
+        # By path: the handler and what it is wrapped in.
+        self._wrapped: dict[str, tuple[Any, MethodHandler]] = {}
+        self._refusals = _Sampled(_LOGGED_REFUSALS)
+        # Tasks of RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
         self._arriving: dict[object, float] = {}
 
     async def quiet(self, seconds: float) -> None:
@@ -127,11 +156,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
             if self._in_flight == 0 and not self._arriving:
                 return
 
-    def _arrives(self) -> object:
+    def _arrives(self) -> None:
         self._forget_arrivals()
-        arrival = object()
-        self._arriving[arrival] = time.monotonic()
-        return arrival
+        self._arriving[asyncio.current_task()] = time.monotonic()
+
+    def _has_arrived(self) -> None:
+        self._arriving.pop(asyncio.current_task(), None)
 
     def _forget_arrivals(self) -> None:
         """Those whose callers hung up before their message was here: nobody tells."""
@@ -162,6 +192,13 @@ class Interceptor(grpc.aio.ServerInterceptor):
         path = handler_call_details.method
         if handler is None or not path.startswith(_OURS):
             return cast(MethodHandler, handler)
+        self._arrives()
+        known = self._wrapped.get(path)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[path] = handler, self._wrap_handler(handler, path)
+        return known[1]
+
+    def _wrap_handler(self, handler: Any, path: str) -> MethodHandler:
         # gRPC reads the message of a unary request before it calls anything, that of a stream when it is asked for.
         gate = self._gate if path in self._gated else None
         streaming = handler.request_streaming or gate is not None
@@ -174,7 +211,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
             # Ours end by themselves: an upload, and the clips of it.
             open_ended=handler.request_streaming and handler.response_streaming and not path.startswith("/tenclip."),
             gate=gate,
-            arrival=self._arrives(),
         )
         call = self._wrap_stream(rpc) if handler.response_streaming else self._wrap(rpc)
         # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
@@ -184,6 +220,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _wrap(self, rpc: _Rpc) -> Handler:
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+            await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
                 with self.in_flight():
@@ -195,6 +232,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         # Not a generator: when the caller goes while an answer is written, gRPC leaves a generator where it stands,
         # with all that it holds, until it is collected. This one is closed here and now.
         async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
+            await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
                 with nullcontext() if rpc.open_ended else self.in_flight():
@@ -218,15 +256,30 @@ class Interceptor(grpc.aio.ServerInterceptor):
                 raise InvalidRequest("the call ended without its first message")
             return message if rpc.one_message else _all(message, cast(AsyncIterator[bytes], raw))
         finally:
-            self._arriving.pop(rpc.arrival, None)
+            self._has_arrived()
+
+    async def _refuse_early(self, rpc: _Rpc, context: Context) -> None:
+        """What the gate refuses ends here. A rush is mostly this, so it is kept short, and not all of it is logged."""
+        if rpc.gate is None:
+            return
+        try:
+            rpc.gate.check_arrival(context.time_remaining())
+            return
+        except TenclipError as err:
+            error = err
+        self._has_arrived()
+        request_id = _start(context)
+        code = grpc.StatusCode[error.grpc_status]
+        self._metrics.requests.labels(rpc.method, code.name).inc()
+        self._metrics.request_seconds.labels(rpc.method).observe(0.0)
+        self._refusals.log(method=rpc.method, code=code.name, reason=error.reason, error=error.message)
+        metadata = ((REASON_KEY, error.reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
+        await context.abort(code, error.message, metadata)
 
     @asynccontextmanager
     async def _observed(self, context: Context, method: str) -> AsyncIterator[_Seen]:
         """Id, status, log line and metrics of the RPC that is answered within."""
-        sent = _metadata(context)
-        request_id = new_request_id(sent.get(REQUEST_ID_KEY))
-        REQUEST_ID.set(request_id)
-        TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
+        request_id = _start(context)
         context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
         started = time.perf_counter()
         code, error, seen = grpc.StatusCode.OK, None, _Seen()
@@ -279,6 +332,15 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if error is not None:
             fields |= {"reason": error.reason, "error": error.message}
         log(logging.INFO, "rpc", **fields)
+
+
+def _start(context: Context) -> str:
+    """The id of the RPC, which its log lines have from now on, with that of its trace."""
+    sent = _metadata(context)
+    request_id = new_request_id(sent.get(REQUEST_ID_KEY))
+    REQUEST_ID.set(request_id)
+    TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
+    return request_id
 
 
 def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:

@@ -192,9 +192,11 @@ class Recorder:
         self.refused = refused
         self.asked: list[str] = []
 
+    def check_arrival(self, seconds_left: float | None) -> None:
+        self._ask(f"arrival {'never' if seconds_left is None else 'in time'}")
+
     @contextlib.asynccontextmanager
     async def arriving(self, seconds_left: float | None, *, upload: bool) -> AsyncIterator[None]:
-        self._ask(f"arrival {'never' if seconds_left is None else 'in time'}")
         yield
         self.asked.append("read")
 
@@ -247,6 +249,27 @@ def test_a_request_is_judged_before_it_is_read() -> None:
 
     asyncio.run(test())
     assert gate.asked == ["arrival in time", "arrival never", "read"]
+
+
+def test_a_rush_of_refusals_is_counted_and_not_all_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        async with serving(good, gate=Recorder("arrival in time")) as (channel, metrics):
+            refusals = [call(channel, timeout=30, metadata=(("tenclip-request-id", f"r-{i}"),)) for i in range(100)]
+            answers = await asyncio.gather(*refusals)
+            assert {(code, message) for code, message, _ in answers} == {("RESOURCE_EXHAUSTED", "full")}
+            assert {metadata["tenclip-request-id"] for _, _, metadata in answers} == {f"r-{i}" for i in range(100)}
+            assert requests(metrics, "RESOURCE_EXHAUSTED") == 100
+            await asyncio.sleep(1.1)
+            await call(channel, timeout=30)
+            # Nobody waits for those that were refused.
+            assert (await call(channel))[0] == "OK"
+
+    with caplog.at_level(logging.INFO):
+        asyncio.run(test())
+    lines: list[dict[str, Any]] = [getattr(r, "fields", {}) for r in caplog.records]
+    fields = [f for f in lines if f.get("code") == "RESOURCE_EXHAUSTED"]
+    assert 10 <= len(fields) < 100
+    assert sum(1 + f.get("not_logged_before", 0) for f in fields) == 101
 
 
 def test_a_call_that_ends_without_its_message_is_the_callers_fault() -> None:
