@@ -16,6 +16,7 @@ import asyncio
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from rich.console import Console
 
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
-from tests.benchmarks.bench_scheduler import SHORT_CLIPS, closed_loop, open_loop, write_model
+from tests.benchmarks.bench_scheduler import SHORT_CLIPS, Calls, closed_loop, open_loop, write_model
 from tests.soak._cores import beside, cores_of_its_own
 from tests.tenclip_serving.helpers import make_video, running_server
 
@@ -79,25 +80,28 @@ async def run(seconds: float) -> Report:
             async with grpc.aio.insecure_channel(server.address) as channel:
                 stub = VideoRecognitionStub(channel)
                 await closed_loop(stub, seconds / 6, clients=4, request=request)
-                before = await closed_loop(stub, seconds / 3, clients=4, request=request)
-                report.capacity_per_second = before.counts.get("OK", 0) / (seconds / 3)
+                _, report.capacity_per_second = await _rate(closed_loop(stub, seconds / 3, clients=4, request=request))
                 memory = process.memory_info().rss
                 watching = asyncio.create_task(_most_memory(process))
                 rate = OVERLOAD * report.capacity_per_second
-                started = time.perf_counter()
-                calls = await open_loop(stub, seconds, per_second=rate, request=request)
-                taken = time.perf_counter() - started  # till the last answer
+                calls, in_rush = await _rate(open_loop(stub, seconds, per_second=rate, request=request))
                 watching.cancel()
                 report.memory_growth_mb = (await watching - memory) / 1e6
                 # Afterwards again: the machine is not equally fast all the time.
-                after = await closed_loop(stub, seconds / 3, clients=4, request=request)
-                unloaded = (before.counts.get("OK", 0) + after.counts.get("OK", 0)) / (2 * seconds / 3)
+                _, afterwards = await _rate(closed_loop(stub, seconds / 3, clients=4, request=request))
     report.answers = calls.counts
-    report.accepted_share = calls.counts.get("OK", 0) / taken / unloaded
+    report.accepted_share = in_rush / ((report.capacity_per_second + afterwards) / 2)
     report.refusal_p50_seconds = calls.percentile("RESOURCE_EXHAUSTED", 50)
     report.refusal_p99_seconds = calls.percentile("RESOURCE_EXHAUSTED", 99)
     report.judge()
     return report
+
+
+async def _rate(load: Awaitable[Calls]) -> tuple[Calls, float]:
+    """With good answers a second, till the last one."""
+    started = time.perf_counter()
+    calls = await load
+    return calls, calls.counts.get("OK", 0) / (time.perf_counter() - started)
 
 
 async def _most_memory(process: psutil.Process) -> int:
