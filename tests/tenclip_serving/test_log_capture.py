@@ -20,7 +20,7 @@ from tenclip_serving.logs import trace_id_of
 
 from ..certificates import Authority
 from .helpers import make_video, running_server, stop
-from .test_server import metric
+from .test_server import metric, wait_until
 
 PROGRAM = """
 import faulthandler, logging, os, subprocess, sys, threading, warnings
@@ -214,6 +214,7 @@ def test_a_server_serves_on_without_its_log(one_model: Path, tmp_path: Path, log
         (worker,) = server.decode_workers()
         with Client(server.address) as client:
             worker.kill()  # which is worth a line
+            wait_until(lambda: not server.decode_workers())
             for _ in range(3):
                 assert client.predict(video).top
                 with pytest.raises(TenclipError):
