@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,6 +30,7 @@ from tenclip_client._types import (
 )
 from tenclip_client._uploads import Upload, UploadStream
 from tenclip_client._video import VideoSource, load_video
+from tenclip_client._waits import answer_of, hang_up
 
 
 class AsyncClient(BaseClient):
@@ -219,7 +221,8 @@ class AsyncClient(BaseClient):
         try:
             # A stub only names the methods of its channel; making one costs microseconds.
             if call.pieces is None:
-                response = await getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
+                rpc = getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
+                response = await answer_of(rpc, rpc)
             else:
                 response = await Upload(self._upload_method(call.method), call, settings).wait_async()
         except grpc.RpcError as err:
@@ -246,22 +249,28 @@ class AsyncClient(BaseClient):
         stub = getattr(tenclip_pb2_grpc, f"{call.service}Stub")
         rpc: Any
         if call.pieces is None:
-            rpc = responses = getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
+            rpc = getattr(stub(self._aio_channel()), call.method)(call.request, **settings)
+            responses, end = _read(rpc), partial(hang_up, rpc)
         else:
             rpc = UploadStream(self._upload_method(call.method), call, settings)
-            responses = _in_threads(rpc)
+            responses, end = _in_threads(rpc), rpc.cancel
         try:
             async for response in responses:
                 yield call.parse(response)
         except grpc.RpcError as err:
             raise self._error(err, call.source, deadline) from err
         finally:
-            rpc.cancel()  # of no effect on one that is done
+            end()  # of no effect on one that is done
 
     def _aio_channel(self) -> aio.Channel:
         if self._channel is None:
             self._channel = self._open_channel()
         return self._channel
+
+
+async def _read(rpc: Any) -> AsyncIterator[Any]:
+    while (item := await answer_of(rpc, rpc.read())) is not aio.EOF:
+        yield item
 
 
 async def _in_threads(items: Iterator[Any]) -> AsyncIterator[Any]:

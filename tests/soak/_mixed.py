@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,7 @@ async def send_mixed(
     seed: int = 0,
     every: int = 50,
     settle: bool = False,
+    shares: Mapping[Kind, int] = SHARES,
     keep: Callable[[Any], None] = lambda result: None,
 ) -> AsyncIterator[int]:
     """Gives how many were sent, every so many; `settle`: when all of them are done.
@@ -88,7 +89,7 @@ async def send_mixed(
     keep: gets every result; what it does with them is how a client could leak.
     """
     rng = random.Random(seed)
-    kinds: list[Kind] = [kind for kind, share in SHARES.items() for _ in range(share)]
+    kinds: list[Kind] = [kind for kind, share in shares.items() for _ in range(share)]
     async with AsyncClient(target, retries=0) as client:
         pending: set[asyncio.Task[None]] = set()
         for number in range(num_requests):

@@ -12,7 +12,9 @@ import pytest
 
 from tenclip_client._load import Failures, LoadPlan, LoadReport, LoadVideo
 from tests.soak import client_memory, memory, overload_deadlines, sigterm
+from tests.soak._mixed import FLAGS
 from tests.soak._table import Row, read_table, write_table
+from tests.tenclip_serving.helpers import make_bundle, running_server
 
 LIMIT_BYTES = 100e6
 
@@ -30,6 +32,18 @@ def test_the_clients_memory_and_one_that_leaks() -> None:
     sound, leaking = client_memory.measure_both(200)
     assert sound.unexpected == []
     assert sound.allocated <= 1e6 < leaking.allocated
+
+
+def test_calls_that_are_cancelled_leave_nothing_on_the_clients_heap(tmp_path: Path) -> None:
+    if not client_memory.SEES_THE_HEAP:
+        pytest.skip("needs mallinfo2 (glibc 2.33)")
+    make_bundle(tmp_path)
+    with running_server(tmp_path, *FLAGS) as server:
+        run = client_memory.measure(server.address, 400, kind="cancelled")
+    cancelled = run.answers["cancelled CANCELLED"]
+    assert cancelled > 50
+    # grpc.aio would leave some 800 bytes of each, if its own tasks were cancelled.
+    assert run.heap / cancelled < 300
 
 
 def test_sigterm_loses_nothing() -> None:
