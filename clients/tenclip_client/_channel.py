@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
 
+from tenclip_api.addresses import is_ipv6
 from tenclip_api.errors import InvalidRequest
 
 ChannelOptions: TypeAlias = "Sequence[tuple[str, Any]]"
@@ -45,19 +45,12 @@ def parse_target(target: str) -> str:
 def _refuse_ambiguous(target: str) -> None:
     """An IPv6 address that ends in what looks like a port may be either."""
     host, _, port = target.rpartition(":")
-    if ":" in host and "[" not in target and _is_ipv6(host) and port.isascii() and port.isdigit() and len(port) > 3:
-        address = f"; if it is all address, [{target}]" if _is_ipv6(target) else ""
+    if ":" in host and "[" not in target and is_ipv6(host) and port.isascii() and port.isdigit() and len(port) > 3:
+        address = f"; if it is all address, [{target}]" if is_ipv6(target) else ""
         raise InvalidRequest(
             f"server address {target!r}: an IPv6 address stands in brackets before HOST:PORT's port, [{host}]:{port}"
             f"{address}"
         )
-
-
-def _is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == 6
-    except ValueError:
-        return False
 
 
 def _split(target: str) -> tuple[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import os
 import ssl
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -13,6 +12,7 @@ from typing import TypeAlias
 import grpc
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.pems import as_path
 
 # A file's path, or what is in it.
 Pem: TypeAlias = "str | os.PathLike[str] | bytes"
@@ -56,14 +56,9 @@ def _read_pair(certificate: Pem, key: Pem) -> tuple[bytes, bytes]:
         raise InvalidRequest(f"{names[1]}: is encrypted, and gRPC cannot be told its passphrase; decrypt it")
     if b"PRIVATE KEY-----" not in private:
         raise InvalidRequest(f"{names[1]}: holds no private key")
-    # The standard library reads pairs from files only.
-    with tempfile.TemporaryDirectory() as folder:
-        paths = Path(folder, "certificate"), Path(folder, "key")
-        for path, pem in zip(paths, (chain, private), strict=True):
-            path.touch(mode=0o600)
-            path.write_bytes(pem)
+    with as_path(chain) as chain_path, as_path(private) as private_path:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(*paths)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_cert_chain(chain_path, private_path)
         except ssl.SSLError as err:
             if err.reason == "KEY_VALUES_MISMATCH":
                 raise InvalidRequest(f"{names[1]}: is not the key of {names[0]}") from None

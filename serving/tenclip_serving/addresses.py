@@ -6,10 +6,10 @@ gRPC only says that it could not bind. So the operating system is asked again, w
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
 import socket
 
+from tenclip_api.addresses import is_ipv6
 from tenclip_api.errors import ServerUnavailable
 
 
@@ -29,13 +29,6 @@ def plain_host(host: str) -> str:
     if not plain or any(c in "/[]" or c.isspace() for c in plain):
         raise ValueError(f"host {host!r} is neither an address nor a name")
     return plain
-
-
-def is_ipv6(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).version == 6
-    except ValueError:
-        return False
 
 
 def with_port(host: str, port: int) -> str:

@@ -7,12 +7,9 @@ whatever OpenSSL has against it (expired, not yet valid, not for servers) is fou
 from __future__ import annotations
 
 import logging
-import os
 import ssl
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,6 +17,7 @@ from pathlib import Path
 import grpc
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.pems import as_path
 from tenclip_serving.logs import log
 from tenclip_serving.watched import Watched
 
@@ -66,7 +64,7 @@ def read_tls(files: TlsFiles, *, now: float | None = None) -> TlsMaterial:
             f"{files.key}: the key is encrypted, and nobody is there to type its passphrase; decrypt it"
         )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with _as_path(certificate) as certificate_path, _as_path(key) as key_path:
+    with as_path(certificate) as certificate_path, as_path(key) as key_path:
         try:
             context.load_cert_chain(certificate_path, key_path, password=_no_password)
         except ssl.SSLError as err:
@@ -75,28 +73,12 @@ def read_tls(files: TlsFiles, *, now: float | None = None) -> TlsMaterial:
     client_ca = None
     if files.client_ca is not None:
         client_ca = _read(files.client_ca, "client CA")
-        with _as_path(client_ca) as path:
+        with as_path(client_ca) as path:
             _check_authorities(files.client_ca, path, time.time() if now is None else now)
             # Not earlier: the handshake that checked the certificate shows none of a client's.
             context.load_verify_locations(path)
         context.verify_mode = ssl.CERT_REQUIRED
     return TlsMaterial(certificate=certificate, key=key, client_ca=client_ca, not_after=not_after, context=context)
-
-
-@contextmanager
-def _as_path(pem: bytes) -> Iterator[str]:
-    """A path for OpenSSL, which reads nothing but files, to what was read: the file itself may change at any time."""
-    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
-        descriptor = os.memfd_create("pem")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            yield f"/proc/self/fd/{descriptor}"
-    else:
-        with tempfile.NamedTemporaryFile() as file:  # readable by its owner alone
-            file.write(pem)
-            file.flush()
-            yield file.name
 
 
 def _no_password() -> bytes:
