@@ -57,6 +57,14 @@ class Request:
             await self.end.wait()
 
 
+async def one_takes_three_seconds(admission: Admission, clock: Clock, *, seconds_left: float | None = None) -> None:
+    request = Request(admission, seconds_left=seconds_left)
+    await settle()
+    clock.now += 3.0
+    request.end.set()
+    await request.task
+
+
 def test_bytes_are_charged_and_given_back_stage_by_stage() -> None:
     seen: list[tuple[Kind, int]] = []
 
@@ -108,11 +116,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     async def test() -> None:
         clock = Clock()
         gate = admission(clock=clock, on_refusal=reasons.append)
-        first = Request(gate)
-        await settle()
-        clock.now += 3.0
-        first.end.set()
-        await first.task  # one request takes three seconds
+        await one_takes_three_seconds(gate, clock)
         requests = [Request(gate) for _ in range(4)]
         await settle()
         assert [r.began.is_set() for r in requests] == [True, True, False, False]
@@ -139,11 +143,7 @@ def test_who_cannot_be_done_in_time_is_not_let_in_to_wait() -> None:
     async def test() -> None:
         clock = Clock()
         gate = admission(clock=clock, max_queue=10, on_refusal=reasons.append)
-        first = Request(gate, seconds_left=0.1)  # nothing is known yet
-        await settle()
-        clock.now += 3.0
-        first.end.set()
-        await first.task  # one request takes three seconds
+        await one_takes_three_seconds(gate, clock, seconds_left=0.1)  # nothing is known before
         working = [Request(gate, seconds_left=0.1) for _ in range(2)]
         await settle()
         assert all(r.began.is_set() for r in working)  # who need not wait is always let in
@@ -427,11 +427,7 @@ def test_who_would_not_be_done_in_time_is_refused_before_it_is_read() -> None:
     async def test() -> None:
         clock = Clock()
         gate = admission(clock=clock, on_refusal=reasons.append)
-        first = Request(gate)
-        await settle()
-        clock.now += 3.0
-        first.end.set()
-        await first.task  # one request takes three seconds
+        await one_takes_three_seconds(gate, clock)
         others = [Request(gate) for _ in range(2)]
         await settle()
         with pytest.raises(Overloaded, match="later than in 5"):

@@ -60,8 +60,7 @@ class OpenVinoRuntime:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": "1",
             # A thread that is pinned to a core waits for that one, however busy, while another may be idle. Where other
-            # processes have the cores, decode workers among them, loading a model then stood still for seconds. On an
-            # idle machine it makes no difference.
+            # processes have the cores, decode workers among them, loading a model could then stand still.
             "ENABLE_CPU_PINNING": "NO",
             # Its own default is bfloat16 on CPUs that have it (AVX512_BF16, AMX): other numbers than the reference's.
             "INFERENCE_PRECISION_HINT": "f32",

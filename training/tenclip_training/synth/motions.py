@@ -32,8 +32,8 @@ MIDDLE_RADIUS: Final = (SMALLEST_RADIUS * LARGEST_RADIUS) ** 0.5  # 0.208
 LOG_RADIUS_RANGE: Final = float(np.log(LARGEST_RADIUS / SMALLEST_RADIUS))  # 1.0986
 
 # Short sides travelled per second. The bands do not touch, so that "speed" is a label of its own. Shrunk to 64 rows and
-# seen at 15 frames/s: 1.8-2.3 and 3.2-4.2 pixels a frame. Slower
-# actions under more camera shake are hard to learn from scratch.
+# seen at 15 frames/s: 1.8-2.3 and 3.2-4.2 pixels a frame. Slower actions under more camera
+# shake are hard to learn from scratch.
 SPEEDS: Final[dict[str, tuple[float, float]]] = {"slow": (0.42, 0.55), "fast": (0.75, 0.98)}
 
 SWAY: Final = 0.1  # amplitude of oscillating and circling, short sides
