@@ -3,8 +3,8 @@
     python -m tests.soak.client_memory [--requests 10000] [--limit-mb 1]
 
 The client is a process of its own. After the first tenth of the requests, and again after the last, it lets go of
-garbage and says what Python has allocated (tracemalloc), what is in use on C's heap (gRPC's core is there; glibc
-only) and what is resident. Each may grow by `--limit-mb`.
+garbage and says what is in use on C's heap (gRPC's core is there; glibc only) and what is resident. A second one says
+what Python has allocated (tracemalloc, whose own tables grow what is resident). Each may grow by `--limit-mb`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import tracemalloc
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ SEES_THE_HEAP = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallinfo
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Bytes from the first tenth to the end."""
+    """Bytes from the first tenth to the end. `allocated`: 0 where it was not traced."""
 
     allocated: int
     heap: int
@@ -47,7 +47,9 @@ class Run:
     unexpected: list[str]
 
 
-def measure(target: str, num_requests: int, *, kind: Kind | None = None, leaking: bool = False) -> Run:
+def measure(
+    target: str, num_requests: int, *, kind: Kind | None = None, trace: bool = False, leaking: bool = False
+) -> Run:
     """A client process of its own against the server at `target`. Raises CalledProcessError when it fails.
 
     kind: of all its requests; None for the mixture.
@@ -57,7 +59,12 @@ def measure(target: str, num_requests: int, *, kind: Kind | None = None, leaking
     # One heap for all threads: which one frees what is not what is asked here.
     environment = {**os.environ, "MALLOC_ARENA_MAX": "1"}
     done = subprocess.run(
-        [*command, *(["--kind", kind] if kind else []), *(["--leak"] if leaking else [])],
+        [
+            *command,
+            *(["--kind", kind] if kind else []),
+            *(["--trace"] if trace else []),
+            *(["--leak"] if leaking else []),
+        ],
         cwd=project,
         env=environment,
         check=True,
@@ -67,10 +74,11 @@ def measure(target: str, num_requests: int, *, kind: Kind | None = None, leaking
     return Run(**json.loads(done.stdout.splitlines()[-1]))
 
 
-async def be_the_client(target: str, num_requests: int, *, kind: Kind | None, leaking: bool) -> Run:
+async def be_the_client(target: str, num_requests: int, *, kind: Kind | None, trace: bool, leaking: bool) -> Run:
     """In this process. `leaking`: keeps every answer."""
     kept: list[Any] = []
-    tracemalloc.start()
+    if trace:
+        tracemalloc.start()
     with tempfile.TemporaryDirectory() as folder:
         traffic = make_traffic(Path(folder), padding=_PADDING)
         first, before = max(num_requests // 10, 1), (0, 0, 0)
@@ -128,11 +136,13 @@ class _Mallinfo2(ctypes.Structure):
 
 
 def measure_both(num_requests: int) -> tuple[Run, Run]:
-    """(sound, leaking) against one server."""
+    """(sound, leaking) against one server; the sound one in two processes, of which one is traced."""
     with tempfile.TemporaryDirectory() as folder:
         make_bundle(Path(folder))
         with running_server(Path(folder), *FLAGS) as server:
-            return measure(server.address, num_requests), measure(server.address, num_requests, leaking=True)
+            sound, traced = measure(server.address, num_requests), measure(server.address, num_requests, trace=True)
+            sound = replace(sound, allocated=traced.allocated, unexpected=sound.unexpected + traced.unexpected)
+            return sound, measure(server.address, num_requests, trace=True, leaking=True)
 
 
 def main(argv: list[str]) -> dict[str, Any]:
@@ -141,10 +151,13 @@ def main(argv: list[str]) -> dict[str, Any]:
     parser.add_argument("--limit-mb", type=float, default=1.0)
     parser.add_argument("--child", metavar="HOST:PORT", help="be the client itself, and print what it measured")
     parser.add_argument("--kind", choices=list(SHARES), help="of --child: of all requests")
+    parser.add_argument("--trace", action="store_true", help="of --child: what Python allocates")
     parser.add_argument("--leak", action="store_true", help="of --child: keep every answer")
     options = parser.parse_args(argv)
     if options.child:
-        run = asyncio.run(be_the_client(options.child, options.requests, kind=options.kind, leaking=options.leak))
+        run = asyncio.run(
+            be_the_client(options.child, options.requests, kind=options.kind, trace=options.trace, leaking=options.leak)
+        )
         print(json.dumps(vars(run)))
         return {"passed": True}
     limit = options.limit_mb * 1e6
