@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,12 @@ import pytest
 PROJECT = Path(__file__).resolve().parent.parent
 # The one setting that says where real clips, odd files and class lists are.
 DATA_DIR = Path(os.environ.get("TENCLIP_TEST_DATA", PROJECT.parent / "shared" / "data"))
+
+
+def pytest_configure() -> None:
+    """Tests send Ctrl-C; a shell that runs pytest in its background has it ignored, here and in every child."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
