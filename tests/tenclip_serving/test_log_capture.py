@@ -19,7 +19,7 @@ import pytest
 from tenclip_serving.logs import trace_id_of
 
 from ..certificates import Authority
-from .helpers import make_video, running_server, stop
+from .helpers import has_ended, make_video, running_server, stop
 from .test_server import metric, wait_until
 
 PROGRAM = """
@@ -214,7 +214,7 @@ def test_a_server_serves_on_without_its_log(one_model: Path, tmp_path: Path, log
         (worker,) = server.decode_workers()
         with Client(server.address) as client:
             worker.kill()  # which is worth a line
-            wait_until(lambda: not server.decode_workers())
+            wait_until(lambda: has_ended(worker))
             for _ in range(3):
                 assert client.predict(video).top
                 with pytest.raises(TenclipError):
