@@ -216,14 +216,6 @@ class ServerProcess:
         return [c for c in children if "tenclip_serving.decode_worker" in _command_line(c)]
 
 
-def has_ended(process: psutil.Process) -> bool:
-    """So that its parent can know it: one that is killed has no command line a moment before."""
-    try:
-        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
-
-
 def _command_line(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
