@@ -1,7 +1,7 @@
 """Waiting for grpc.aio so that nothing is left over where the wait is given up.
 
 grpc.aio frees what a batch of operations holds when the coroutine that awaits it goes on, and never when that one is
-cancelled (grpc/grpc#43360, open as of 1.85): 0.9 kB for each unary call. So its own tasks are not cancelled here. The
+cancelled (grpc/grpc#43360, open as of 1.85). So its own tasks are not cancelled here. The
 call is cancelled below them, in gRPC's core, and they end by themselves a moment later.
 """
 
