@@ -17,6 +17,7 @@ from tests.conftest import PROJECT
 PACKAGES = (
     "tenclip_api",
     "tenclip_client",
+    "tenclip_demo",
     "tenclip_export",
     "tenclip_serving",
     "tenclip_training",

@@ -30,8 +30,8 @@ from tenclip_export.onnx_graph import export_onnx
 from tenclip_export.parity import Reference, Row, compare, make_reference, summarise, tolerance_for
 from tenclip_export.variants import Refused, Source, Wanted, check_calibration, make_variant, settle, wanted_variants
 from tenclip_serving.runtimes import available_runtimes, create_runtime, reads
-from tenclip_training.checkpoint import weights_sha256
 from tenclip_training.models import VideoModel
+from tenclip_training.runs.checkpoint import weights_sha256
 from tenclip_video.bundle import (
     NAME_PATTERN,
     Bundle,

@@ -1,7 +1,8 @@
-"""The gRPC server: a directory of bundles in, predictions and features of videos out. No torch.
+"""The gRPC server over bundles.
 
-A request's path, in reading order: servicer (protobuf ends here), engine (the core), plans (which clips and crops),
-sources (which file), workers, decode_worker and answers (decoding in expendable processes), scheduler (whose clips run
-next), runtimes (what executes the graph), aggregate (one answer out of many clips). Around them: config, repository,
-parity, interceptor (errors to status codes), metrics, logs, server (starts and stops it all).
+The path of a request, room by room: `api` (protobuf in and out), `engine` (one request from decode to answer),
+`intake` (admission control, uploads, paths, URIs), `decoding` (clips from expendable processes), `scheduling` (clips of
+many videos share batches), `runtimes` (what executes the network). `models` says which bundles are served, `security`
+who may ask, `telemetry` what is measured and logged. `config` holds all settings, `settings` where they come from, and
+`server` puts everything together.
 """

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_serving.recognition import ClassScore
+from tenclip_serving.requests import ClassScore
 from tenclip_serving.runtimes.base import Outputs
 from tenclip_video.protocols import Averaging, clip_probabilities, softmax, video_probabilities
 

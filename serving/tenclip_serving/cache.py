@@ -10,9 +10,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.recognition import Recognition
-from tenclip_serving.repository import ServedModel
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.models.repository import ServedModel
+from tenclip_serving.requests import Recognition
 from tenclip_video.protocols import Protocol
 
 # Of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.

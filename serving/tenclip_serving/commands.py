@@ -52,9 +52,9 @@ def serve(
     """
     import asyncio
 
-    from tenclip_serving.log_capture import log_everything
-    from tenclip_serving.logs import configure_logs, log
     from tenclip_serving.server import run_server
+    from tenclip_serving.telemetry.log_capture import log_everything
+    from tenclip_serving.telemetry.logs import configure_logs, log
 
     if print_config:
         loaded = _load(config, settings, stand_ins={"directory": Path()})
@@ -78,7 +78,7 @@ def serve(
 def _errors_logged(log_format: str) -> Iterator[None]:
     """Where the log is JSON, what ends the server is a line of it, too; else it is said as by all commands."""
     from tenclip_api.errors import TenclipError
-    from tenclip_serving.logs import LOGGER, configure_logs, log
+    from tenclip_serving.telemetry.logs import LOGGER, configure_logs, log
 
     try:
         yield
@@ -118,7 +118,7 @@ def _whose_variables() -> str:
 
 
 def _announce(server: Server) -> None:
-    from tenclip_serving.addresses import with_port
+    from tenclip_serving.security.addresses import with_port
 
     host = server.config.host
     metrics = "off" if server.metrics_port is None else f"on {with_port(host, server.metrics_port)}"
@@ -128,7 +128,7 @@ def _announce(server: Server) -> None:
 
 def _check(config: ServerConfig) -> None:
     """A line for each bundle; exit code 1 when one cannot be served."""
-    from tenclip_serving.repository import load_repository
+    from tenclip_serving.models.repository import load_repository
 
     repository = load_repository(
         config.directory,

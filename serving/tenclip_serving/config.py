@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from tenclip_serving.addresses import plain_host
-from tenclip_serving.cpus import usable_cpus
+from tenclip_serving.security.addresses import plain_host
 from tenclip_serving.settings import Setting, check, describe, fields_of
+from tenclip_video.cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from tenclip_serving.confine import Confinement
-    from tenclip_serving.fetch import UriPolicy
+    from tenclip_serving.decoding.sandbox import Confinement
+    from tenclip_serving.intake.fetch import UriPolicy
     from tenclip_video.source import Limits
 
 RuntimeChoice = Literal[
@@ -394,7 +394,7 @@ class ServerConfig:
     @property
     def uri_policy(self) -> UriPolicy:
         """What may be fetched."""
-        from tenclip_serving.fetch import UriPolicy
+        from tenclip_serving.intake.fetch import UriPolicy
 
         return UriPolicy(
             schemes=self.allow_schemes,
@@ -420,7 +420,7 @@ class ServerConfig:
     @property
     def confinement(self) -> Confinement:
         """What a decode worker may use."""
-        from tenclip_serving.confine import Confinement
+        from tenclip_serving.decoding.sandbox import Confinement
 
         return Confinement(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
 

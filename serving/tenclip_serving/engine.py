@@ -14,26 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, VideoTooLarge
-from tenclip_serving import memory
-from tenclip_serving.admission import Admission, Ticket
 from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
 from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
-from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.fetch import fetch, file_path
-from tenclip_serving.memory import MemoryFile
-from tenclip_serving.metrics import Metrics
-from tenclip_serving.plans import most_clip_bytes, num_planned, resolve_protocol
-from tenclip_serving.recognition import ClipResult, Recognition, RecognitionRequest, RecognizedClip
-from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.decoding import shared_memory
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.decoding.pool import DecodePool
+from tenclip_serving.decoding.shared_memory import MemoryFile
+from tenclip_serving.intake.admission import Admission, Ticket
+from tenclip_serving.intake.fetch import fetch, file_path
+from tenclip_serving.intake.path_access import OpenFile, open_path
+from tenclip_serving.intake.spool import Spool, SpoolFile
+from tenclip_serving.models.repository import Repository, ServedModel
+from tenclip_serving.models.statistics import Statistics
+from tenclip_serving.requests import ClipResult, Recognition, RecognitionRequest, RecognizedClip
+from tenclip_serving.resolve_protocol import most_clip_bytes, num_planned, resolve_protocol
 from tenclip_serving.runtimes import Clips, Outputs
-from tenclip_serving.scheduler import ClipScheduler
-from tenclip_serving.sources import OpenFile, open_path
-from tenclip_serving.spool import Spool, SpoolFile
-from tenclip_serving.statistics import Statistics
-from tenclip_serving.threads import Threads
-from tenclip_serving.tracing import stage
-from tenclip_serving.workers import DecodePool
+from tenclip_serving.scheduling.scheduler import ClipScheduler
+from tenclip_serving.telemetry.metrics import Metrics
+from tenclip_serving.telemetry.tracing import stage
+from tenclip_serving.thread_pools import Threads
 from tenclip_video.clips import VideoClips
 from tenclip_video.protocols import Protocol
 
@@ -212,9 +212,9 @@ class Engine:
 
         As bytes it would stay until the last of the functions that were given it returns, with the answer.
         """
-        if request.data is None or len(request.data) < memory.WORTH_SHARING_BYTES:
+        if request.data is None or len(request.data) < shared_memory.WORTH_SHARING_BYTES:
             return request
-        file = await self.threads.hashes.run(memory.MemoryFile.of, request.source, request.data)
+        file = await self.threads.hashes.run(shared_memory.MemoryFile.of, request.source, request.data)
         if file is None:
             return request
         held.callback(file.close)

@@ -19,23 +19,23 @@ from grpc_reflection.v1alpha import reflection
 from tenclip_api.errors import ServerUnavailable
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
-from tenclip_serving.addresses import check_can_listen, explain, why_not_listen, with_port
-from tenclip_serving.auth import AuthInterceptor, Tokens, read_tokens
+from tenclip_serving.api.connections import channel_options
+from tenclip_serving.api.health import ModelHealth
+from tenclip_serving.api.interceptor import Interceptor
+from tenclip_serving.api.management import MANAGEMENT, ModelManagement, permitted
+from tenclip_serving.api.open_inference import INFERENCE, OpenInference
+from tenclip_serving.api.servicer import SERVER_VERSION, SERVICE, VideoRecognition
 from tenclip_serving.config import ServerConfig
-from tenclip_serving.connections import channel_options
 from tenclip_serving.engine import Engine
-from tenclip_serving.health import ModelHealth
-from tenclip_serving.interceptor import Interceptor
-from tenclip_serving.logs import log
-from tenclip_serving.management import MANAGEMENT, ModelManagement, permitted
-from tenclip_serving.manager import ModelManager
-from tenclip_serving.metrics import Metrics
-from tenclip_serving.metrics_server import MetricsServer
-from tenclip_serving.open_inference import INFERENCE, OpenInference
-from tenclip_serving.repository import Repository, load_repository
-from tenclip_serving.servicer import SERVER_VERSION, SERVICE, VideoRecognition
-from tenclip_serving.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
-from tenclip_serving.tracing import Tracing
+from tenclip_serving.models.manager import ModelManager
+from tenclip_serving.models.repository import Repository, load_repository
+from tenclip_serving.security.addresses import check_can_listen, explain, why_not_listen, with_port
+from tenclip_serving.security.auth import AuthInterceptor, Tokens, read_tokens
+from tenclip_serving.security.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
+from tenclip_serving.telemetry.logs import log
+from tenclip_serving.telemetry.metrics import Metrics
+from tenclip_serving.telemetry.metrics_server import MetricsServer
+from tenclip_serving.telemetry.tracing import Tracing
 
 _HAND_OVER_SECONDS = 0.1
 # Methods that work on a video or clips, and so may be too much.

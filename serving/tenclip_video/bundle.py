@@ -1,7 +1,7 @@
 """Bundles: the directory `NAME/VERSION/` that export writes and serving reads.
 
 `bundle.json`, `model.onnx`, `labels.txt`, `golden.npz` and optional variants. Reading checks everything that can be
-checked without a runtime; outputs are checked by replaying `golden.npz` (see `tenclip_serving.repository`).
+checked without a runtime; outputs are checked by replaying `golden.npz` (see `tenclip_serving.models.repository`).
 """
 
 from __future__ import annotations

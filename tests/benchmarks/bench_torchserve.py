@@ -28,7 +28,7 @@ from rich.table import Table
 from tenclip_client import Client
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.torchserve.archive import TorchServeSettings, export_torchserve
-from tenclip_serving.repository import load_repository
+from tenclip_serving.models.repository import load_repository
 from tenclip_training.models import create_model
 from tenclip_video.bundle import Bundle
 from tenclip_video.clips import read_clips

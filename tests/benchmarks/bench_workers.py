@@ -24,9 +24,9 @@ from unittest import mock
 from rich.console import Console
 from rich.table import Table
 
-from tenclip_serving import memory
-from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.workers import DecodeWorker
+from tenclip_serving.decoding import shared_memory
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.decoding.pool import DecodeWorker
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, Resize
 from tests.videos import Recipe, make_video
@@ -113,7 +113,7 @@ def measure(worker: DecodeWorker, video: bytes, path: Path, case: tuple[int, int
 @contextlib.contextmanager
 def over_socket() -> Iterator[None]:
     """As on a system without memory that can be handed over."""
-    with mock.patch.object(memory, "create", return_value=None):
+    with mock.patch.object(shared_memory, "create", return_value=None):
         yield
 
 

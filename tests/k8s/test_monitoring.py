@@ -18,7 +18,7 @@ _MATCHER = re.compile(r'(\w+)(=~|=|!=|!~)"([^"]*)"')
 
 def server_metrics() -> dict[str, set[str]]:
     """Sample name -> its labels, of everything that the server counts (a histogram's "le" included)."""
-    from tenclip_serving.metrics import Metrics
+    from tenclip_serving.telemetry.metrics import Metrics
 
     found: dict[str, set[str]] = {}
     for collector in vars(Metrics()).values():
@@ -41,7 +41,7 @@ def rules() -> list[dict[str, Any]]:
 
 def find_unknown(expression: str, metrics: dict[str, set[str]]) -> list[str]:
     """What an expression names that the server does not have: metrics, labels, values of labels."""
-    from tenclip_serving.metrics import STAGES
+    from tenclip_serving.telemetry.metrics import STAGES
 
     values = {"stage": set(STAGES), "code": {code.name for code in grpc.StatusCode}}
     unknown = []

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tenclip_serving import interceptor
 from tenclip_serving.__main__ import main
+from tenclip_serving.api import interceptor
 
 KEPT: list[bytes] = []
 

@@ -27,9 +27,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tenclip_api.errors import DecodeWorkerDied, TenclipError
-from tenclip_serving.confine import Confinement
-from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.workers import DecodePool
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.decoding.pool import DecodePool
+from tenclip_serving.decoding.sandbox import Confinement
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.source import Limits
 from tenclip_video.spec import ClipSpec, Resize

@@ -25,7 +25,7 @@ import psutil
 from rich.console import Console
 
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.memory import KEPT_SEGMENTS
+from tenclip_serving.decoding.shared_memory import KEPT_SEGMENTS
 from tests.tenclip_serving.helpers import ServerProcess, make_bundle, make_video, running_server
 
 CLIENTS, WORKERS = 6, 2

@@ -15,8 +15,8 @@ from tenclip_export.golden import SYNTHETIC
 from tenclip_export.parity import FLOOR, Row
 from tenclip_serving.runtimes import available_runtimes, create_runtime
 from tenclip_serving.runtimes.base import Outputs
-from tenclip_training.checkpoint import weights_sha256
 from tenclip_training.models import VideoModel
+from tenclip_training.runs.checkpoint import weights_sha256
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.spec import ClipSpec
 

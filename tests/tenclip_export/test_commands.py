@@ -16,8 +16,8 @@ from tenclip_export.golden import SYNTHETIC
 from tenclip_export.parity import FLOOR
 from tenclip_serving.runtimes import create_runtime
 from tenclip_serving.runtimes.base import Clips, Outputs
-from tenclip_training.checkpoint import save_checkpoint
 from tenclip_training.models import VideoModel
+from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.spec import ClipSpec
 

@@ -19,10 +19,10 @@ from tenclip_export import bundle_writer
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.commands import export
 from tenclip_export.onnx_graph import ServedModel
-from tenclip_serving.repository import load_model
-from tenclip_training.checkpoint import save_checkpoint
+from tenclip_serving.models.repository import load_model
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel, create_model
+from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS, video_probabilities

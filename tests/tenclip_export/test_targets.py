@@ -13,9 +13,9 @@ from tenclip_api.errors import BundleError
 from tenclip_export import bundle_writer
 from tenclip_export.commands import TargetOption, export
 from tenclip_export.targets import TARGETS, check_targets, export_targets
-from tenclip_serving.repository import load_repository
-from tenclip_training.checkpoint import save_checkpoint
+from tenclip_serving.models.repository import load_repository
 from tenclip_training.models import VideoModel
+from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.spec import ClipSpec
 

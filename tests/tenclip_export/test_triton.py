@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import BundleError
 from tenclip_export.triton import TritonSettings, check_graph, export_triton, triton_config
-from tenclip_serving.repository import find_bundles
+from tenclip_serving.models.repository import find_bundles
 from tenclip_video.bundle import Bundle, Variant, read_bundle
 
 from ..triton_protocol import triton_messages

@@ -22,8 +22,8 @@ from tenclip_export.tensorrt_engine import configure, source_graph, write_engine
 from tenclip_export.variants import BOUNDS, Wanted, wanted_variants
 from tenclip_export.variants.half import write_half
 from tenclip_export.variants.int8 import MIN_CLIPS, Bound, split_clips
-from tenclip_serving.parity import replay
-from tenclip_serving.repository import load_model
+from tenclip_serving.models.golden_replay import replay
+from tenclip_serving.models.repository import load_model
 from tenclip_serving.runtimes import create_runtime, cuda
 from tenclip_serving.runtimes.tensorrt import engine_key
 from tenclip_serving.runtimes.torch import TorchRuntime

@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from .helpers import SPEC, ServerProcess, make_bundle, make_video, running_server, without_fully_convolutional
+from tests.tenclip_serving.helpers import (
+    SPEC,
+    ServerProcess,
+    make_bundle,
+    make_video,
+    running_server,
+    without_fully_convolutional,
+)
 
 # What a server of `server` was started with.
 MAX_MESSAGE_MB = 1

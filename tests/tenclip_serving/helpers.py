@@ -213,7 +213,7 @@ class ServerProcess:
     def decode_workers(self) -> list[psutil.Process]:
         """Those that live: one that has just been killed may still be in the process table."""
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [c for c in children if "tenclip_serving.decode_worker" in _command_line(c)]
+        return [c for c in children if "tenclip_serving.decoding.child" in _command_line(c)]
 
 
 def _command_line(process: psutil.Process) -> str:

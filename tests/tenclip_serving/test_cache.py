@@ -11,16 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key, file_stamp
-from tenclip_serving.decode_worker import DecodeRequest
-from tenclip_serving.recognition import Recognition, RecognizedClip
-from tenclip_serving.repository import ServedModel
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.models.repository import ServedModel
+from tenclip_serving.requests import Recognition, RecognizedClip
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import SalienceTimeline
-
-from .helpers import SPEC, make_bundle
-from .test_servicer import recognition
+from tests.tenclip_serving.api.test_servicer import recognition
+from tests.tenclip_serving.helpers import SPEC, make_bundle
 
 TEN = PROTOCOLS["ten-clip"]
 

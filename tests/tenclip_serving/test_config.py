@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tenclip_serving.config import ServerConfig
-from tenclip_serving.confine import Confinement
+from tenclip_serving.decoding.sandbox import Confinement
 from tenclip_video.source import Limits
 
 

@@ -29,20 +29,19 @@ from tenclip_api.errors import (
     VideoNotFound,
     VideoTooLarge,
 )
-from tenclip_serving import memory
 from tenclip_serving.config import ServerConfig
+from tenclip_serving.decoding import shared_memory
 from tenclip_serving.engine import Engine
-from tenclip_serving.metrics import STAGES, Metrics
-from tenclip_serving.recognition import ClipRequest, ClipResult, Recognition, RecognitionRequest
-from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.intake.path_access import OpenFile, open_path
+from tenclip_serving.models.repository import Repository, ServedModel
+from tenclip_serving.requests import ClipRequest, ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.runtimes.fake import FakeRuntime
-from tenclip_serving.sources import OpenFile, open_path
+from tenclip_serving.telemetry.metrics import STAGES, Metrics
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
-
-from .helpers import LABELS, SPEC, make_bundle
+from tests.tenclip_serving.helpers import LABELS, SPEC, make_bundle
 
 
 def value(metrics: Metrics, name: str, **labels: str) -> float:
@@ -357,7 +356,7 @@ def test_more_than_the_queue_is_refused_at_once(open_engine: OpenEngine, runtime
     run(test)
 
 
-@pytest.mark.skipif(not memory.AVAILABLE, reason="there is no nameless memory here: videos stay in Python's")
+@pytest.mark.skipif(not shared_memory.AVAILABLE, reason="there is no nameless memory here: videos stay in Python's")
 def test_a_large_inline_video_is_let_go_when_it_is_decoded(
     open_engine: OpenEngine, runtime: FakeRuntime, videos: Path
 ) -> None:
@@ -372,7 +371,7 @@ def test_a_large_inline_video_is_let_go_when_it_is_decoded(
     async def test() -> None:
         async with open_engine() as engine:
             open_files = len(os.listdir("/proc/self/fd"))
-            data = Data((videos / "colors.mp4").read_bytes() + bytes(memory.WORTH_SHARING_BYTES))
+            data = Data((videos / "colors.mp4").read_bytes() + bytes(shared_memory.WORTH_SHARING_BYTES))
             task = asyncio.create_task(engine.recognize(RecognitionRequest(data=data)))
             del data
             await hold.until_reached()
@@ -380,7 +379,7 @@ def test_a_large_inline_video_is_let_go_when_it_is_decoded(
             hold.release()
             assert len((await task).clips) == 10
             assert "fetch" not in (await task).timings
-            assert len(os.listdir("/proc/self/fd")) <= open_files + memory.KEPT_SEGMENTS
+            assert len(os.listdir("/proc/self/fd")) <= open_files + shared_memory.KEPT_SEGMENTS
 
     run(test)
 

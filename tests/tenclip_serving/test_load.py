@@ -14,13 +14,12 @@ import pytest
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.config import ServerConfig
-from tenclip_serving.repository import Repository, ServedModel
+from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.server import Server
 from tenclip_video.bundle import read_bundle
-
-from .helpers import SPEC
-from .test_engine import Hold, until, value
+from tests.tenclip_serving.helpers import SPEC
+from tests.tenclip_serving.test_engine import Hold, until, value
 
 
 @pytest.fixture

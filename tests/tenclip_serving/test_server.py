@@ -29,15 +29,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_client import Client
-from tenclip_serving.addresses import why_not_listen
-from tenclip_serving.management import MANAGEMENT
-from tenclip_serving.open_inference import INFERENCE
-from tenclip_serving.servicer import SERVICE
+from tenclip_serving.api.management import MANAGEMENT
+from tenclip_serving.api.open_inference import INFERENCE
+from tenclip_serving.api.servicer import SERVICE
+from tenclip_serving.security.addresses import why_not_listen
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import video_probabilities
-
-from .conftest import MAX_CLIPS, MAX_MESSAGE_MB
-from .helpers import LABELS, SPEC, ServerProcess, make_bundle, reference, running_server, stop
+from tests.tenclip_serving.conftest import MAX_CLIPS, MAX_MESSAGE_MB
+from tests.tenclip_serving.helpers import LABELS, SPEC, ServerProcess, make_bundle, reference, running_server, stop
 
 TINY = pb.ModelRef(name="tiny")
 

@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.settings import Loaded, Setting, describe, fields_of, load_settings, to_toml, with_options_of
-
-from .helpers import running_server
+from tests.tenclip_serving.helpers import running_server
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ import pytest
 import threadpoolctl  # type: ignore[import-untyped]
 import torch
 
-from tenclip_training.augment import Augmentation
-from tenclip_training.config import TrainConfig
+from tenclip_training.data.augment import Augmentation
+from tenclip_training.runs.config import TrainConfig
 from tenclip_training.synth import SynthConfig, generate
 from tenclip_video.spec import ClipSpec, Resize
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from tenclip_training.config import TrainConfig
     from tenclip_training.console import Reporter
-    from tenclip_training.manifest import Manifest
+    from tenclip_training.data.manifest import Manifest
+    from tenclip_training.runs.config import TrainConfig
+    from tenclip_training.runs.train import Progress, TrainResult
     from tenclip_training.synth.command import synth
-    from tenclip_training.train import Progress, TrainResult
     from tenclip_video.spec import ClipSpec
 
 __all__ = ["train", "evaluate", "probe", "synth"]
@@ -195,7 +195,7 @@ def train(
       tenclip train --resume run
     """
     from tenclip_api.errors import InvalidRequest
-    from tenclip_training.config import read_config
+    from tenclip_training.runs.config import read_config
 
     if resume is not None:
         if manifest is not None or out is not None:
@@ -309,8 +309,8 @@ def evaluate(
     import torch
 
     from tenclip_training.console import print_evaluation, reporting
-    from tenclip_training.evaluate import evaluate as run
-    from tenclip_training.manifest import read_manifest
+    from tenclip_training.data.manifest import read_manifest
+    from tenclip_training.evaluation.evaluate import evaluate as run
 
     read = read_manifest(
         manifest,
@@ -380,9 +380,9 @@ def probe(
       tenclip probe a.parquet b.parquet --labels ucf/trainlist01.txt -C 1 --json
     """
     from tenclip_training.console import print_probe, reporting
-    from tenclip_training.features import read_features
-    from tenclip_training.manifest import read_manifest
-    from tenclip_training.probe import STRENGTHS, fit_probe, save_probe
+    from tenclip_training.data.manifest import read_manifest
+    from tenclip_training.evaluation.features import read_features
+    from tenclip_training.evaluation.probe import STRENGTHS, fit_probe, save_probe
 
     manifest = read_manifest(labels, label_column=label_column, missing="keep", held_out=held_out, seed=seed)
     table = read_features(features)
@@ -420,8 +420,8 @@ def _train_config(
     model_options: list[str],
     **values: Any,
 ) -> TrainConfig:
-    from tenclip_training.augment import Augmentation
-    from tenclip_training.config import TrainConfig
+    from tenclip_training.data.augment import Augmentation
+    from tenclip_training.runs.config import TrainConfig
 
     with _usage_errors():
         model = {**dict(_model_option(o) for o in model_options), **({} if width is None else {"width": width})}
@@ -462,7 +462,7 @@ def _clip_spec(values: dict[str, Any]) -> ClipSpec:
 
 def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:
     from tenclip_training.console import epoch_line, reporting
-    from tenclip_training.train import train as run
+    from tenclip_training.runs.train import train as run
 
     with reporting() as reporter:
         result = run(

@@ -16,9 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tenclip_training.evaluate import EvaluationResult
-    from tenclip_training.probe import ProbeResult
-    from tenclip_training.train import EpochResult
+    from tenclip_training.evaluation.evaluate import EvaluationResult
+    from tenclip_training.evaluation.probe import ProbeResult
+    from tenclip_training.runs.train import EpochResult
 
 SECONDS_BETWEEN_LINES = 10.0
 LARGEST_CONFUSION = 20  # classes that still fit on a screen

@@ -4,7 +4,7 @@ isort:skip_file
 The Open Inference Protocol, version 2, as KServe and Triton clients speak it, in so far as this server does.
 
 Names and numbers are those of the public specification, so that any of its clients works; what they mean here, and
-which tensors there are, is in tenclip_serving/open_inference.py. Field numbers that are left out belong to features
+which tensors there are, is in tenclip_serving/api/open_inference.py. Field numbers that are left out belong to features
 that this server has not (shared memory, traces, log settings).
 
 A process can register this file or another's copy of the same package, never both: nothing but the server imports

@@ -32,11 +32,11 @@ from google.protobuf import json_format
 
 from tenclip_api.errors import BundleError, InvalidRequest, MessageTooLarge, TenclipError
 from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_serving.api.servicer import predict_response, recognition_request
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
-from tenclip_serving.logs import REQUEST_ID
-from tenclip_serving.repository import Repository, load_repository
-from tenclip_serving.servicer import predict_response, recognition_request
+from tenclip_serving.models.repository import Repository, load_repository
+from tenclip_serving.telemetry.logs import REQUEST_ID
 
 # Where the bundle lies inside the archive, as BUNDLES/NAME/VERSION/bundle.json.
 BUNDLES = "bundles"

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
-from tenclip_serving.logs import log
 from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+from tenclip_serving.telemetry.logs import log
 
 # Of CUDA graphs: each keeps its activations in the GPU's memory.
 MAX_GRAPHS = 8

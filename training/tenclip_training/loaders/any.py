@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import CheckpointError
-from tenclip_training import checkpoint
 from tenclip_training.loaders.load import PublicCheckpoint, load_public_checkpoint
 from tenclip_training.models import VideoModel
+from tenclip_training.runs import checkpoint
 from tenclip_video.protocols import DEFAULT_PROTOCOL
 from tenclip_video.spec import ClipSpec
 

@@ -43,7 +43,7 @@ def load_public_checkpoint(path: Path | str, *, family: str | None = None) -> Pu
     _check_family(family)
     weights = read_weights(path)
     if "architecture" in weights.beside and "clip_spec" in weights.beside:
-        raise CheckpointError(f"{path}: a checkpoint of tenclip; tenclip_training.checkpoint.load_checkpoint reads it")
+        raise CheckpointError(f"{path}: a checkpoint of tenclip; tenclip_training.load_checkpoint reads it")
     try:
         plan = recognise(weights)
     except UnknownLayoutError as err:

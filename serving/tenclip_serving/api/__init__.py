@@ -1,0 +1,1 @@
+"""The gRPC surface: services, their messages, health, and the interceptor that maps errors to status codes."""

@@ -1,0 +1,395 @@
+"""One place that gives every RPC of ours its id, its status code, its log line and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, cast
+
+import grpc
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import DecodeError
+
+from tenclip_api.errors import DeadlineExceeded, DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
+from tenclip_serving.api.message_limits import check_parts, request_type
+from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
+from tenclip_serving.telemetry.metrics import Metrics
+
+REASON_KEY = "tenclip-reason"
+REQUEST_ID_KEY = "tenclip-request-id"
+RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
+# Bytes. A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
+_MAX_MESSAGE = 4000
+# Bytes. A smaller request is parsed in no time.
+_LARGE_REQUEST = 256 << 10
+# Seconds. A server that stops waits no longer for the message of an RPC that it has accepted.
+_LONGEST_ARRIVAL = 5.0
+# Seconds. To say how an RPC ended takes as long as the caller reads what came before.
+_LONGEST_ABORT = 5.0
+# Seconds. When a caller hangs up, its request ends first, and the call is cancelled a moment later.
+_HANG_UP_SECONDS = 0.1
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Handler = Callable[[Any, Context], Awaitable[Any]]
+Parse = Callable[[bytes], Any]
+
+# Lines a second about requests that were refused before they were read; metrics count all.
+_LOGGED_REFUSALS = 10
+
+_OURS = ("/tenclip.", "/inference.")
+# (the request is a stream, the response is one) -> what makes such a method.
+_MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, False): grpc.stream_unary_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
+
+
+class Gate(Protocol):
+    """Who is asked before a large request is taken; `Admission` is one. Each raises what refuses the request."""
+
+    def check_arrival(self, seconds_left: float | None) -> None:
+        """Before any of it is read. seconds_left: till the caller's deadline, if any."""
+
+    def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
+        """The same, and its first message is read within. upload: others follow."""
+
+    def check(self, num_bytes: int) -> None:
+        """Before so many bytes are parsed."""
+
+
+@dataclass
+class _Seen:
+    """What came in of an RPC so far."""
+
+    num_bytes: int = 0
+
+
+class _Held:
+    """The message of a request, until it is parsed: nothing else must keep a video in memory twice."""
+
+    def __init__(self, raw: bytes | AsyncIterator[bytes]) -> None:
+        self._raw = [raw]
+
+    def take(self) -> bytes | AsyncIterator[bytes]:
+        """Once."""
+        return self._raw.pop()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rpc:
+    """What is known of a method."""
+
+    method: str
+    handler: Any
+    parse: Parse
+    kind: Descriptor | None  # of its messages
+    one_message: bool
+    open_ended: bool
+    gate: Gate | None
+
+
+class _Sampled:
+    """At most so many lines a second; the next one says how many were left out."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second
+        self._second = 0
+        self._logged = self._left_out = 0
+
+    def log(self, **fields: Any) -> None:
+        second = int(time.monotonic())
+        if second != self._second:
+            self._second, self._logged = second, 0
+        if self._logged == self._per_second:
+            self._left_out += 1
+            return
+        if self._left_out:
+            fields["not_logged_before"] = self._left_out
+        self._logged, self._left_out = self._logged + 1, 0
+        log(logging.INFO, "rpc", **fields)
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """Wraps the methods of services whose name begins with `tenclip.` or `inference.`.
+
+    A TenclipError becomes its `grpc_status`, its message, and `tenclip-reason` in the trailing metadata. Anything else
+    becomes INTERNAL with nothing but the request id, by which the log has the traceback. Every answer, good or bad,
+    carries `tenclip-request-id`: the caller's own where it sent one. A stream counts as one RPC; methods that answer
+    with a stream are asynchronous generators.
+    gate: asked by the methods `gated` (their paths) before the request is read, and again before a large one is parsed.
+    To read a video is most of what it costs to refuse it, and to parse it copies it and holds up everyone.
+    write_seconds: the longest that a caller may leave an answer of a stream unread.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, gate: Gate | None = None, gated: Collection[str] = (), write_seconds: float = 30.0
+    ) -> None:
+        self._metrics = metrics
+        self._write_seconds = write_seconds
+        self._gate = gate
+        self._gated = frozenset(gated)
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        # By path: the handler and what it is wrapped in.
+        self._wrapped: dict[str, tuple[Any, MethodHandler]] = {}
+        self._refusals = _Sampled(_LOGGED_REFUSALS)
+        # Tasks of RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
+        self._arriving: dict[object, float] = {}
+
+    async def quiet(self, seconds: float) -> None:
+        """Returns when no RPC of ours has been worked on for so long, and none is on its way to its handler.
+
+        That long because an answer is still to be sent when its handler has returned.
+        """
+        while True:
+            await self._idle.wait()
+            await asyncio.sleep(seconds)
+            self._forget_arrivals()
+            if self._in_flight == 0 and not self._arriving:
+                return
+
+    def _arrives(self) -> None:
+        self._forget_arrivals()
+        self._arriving[asyncio.current_task()] = time.monotonic()
+
+    def _has_arrived(self) -> None:
+        self._arriving.pop(asyncio.current_task(), None)
+
+    def _forget_arrivals(self) -> None:
+        """Those whose callers hung up before their message was here: nobody tells."""
+        before = time.monotonic() - _LONGEST_ARRIVAL
+        while self._arriving and self._arriving[oldest := next(iter(self._arriving))] < before:
+            del self._arriving[oldest]
+
+    @contextmanager
+    def in_flight(self) -> Iterator[None]:
+        """An RPC is being worked on. One that may be open and idle, as ModelStreamInfer, says so itself."""
+        self._in_flight += 1
+        self._idle.clear()
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+            if self._in_flight == 0:
+                self._idle.set()
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MethodHandler:
+        handler: Any = await continuation(handler_call_details)
+        path = handler_call_details.method
+        if handler is None or not path.startswith(_OURS):
+            return cast(MethodHandler, handler)
+        self._arrives()
+        known = self._wrapped.get(path)
+        if known is None or known[0] is not handler:
+            known = self._wrapped[path] = handler, self._wrap_handler(handler, path)
+        return known[1]
+
+    def _wrap_handler(self, handler: Any, path: str) -> MethodHandler:
+        # gRPC reads the message of a unary request before it calls anything, that of a stream when it is asked for.
+        gate = self._gate if path in self._gated else None
+        streaming = handler.request_streaming or gate is not None
+        rpc = _Rpc(
+            method=path.rpartition("/")[2],
+            handler=handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
+            parse=handler.request_deserializer,
+            kind=request_type(path),
+            one_message=not handler.request_streaming,
+            # Ours end by themselves: an upload, and the clips of it.
+            open_ended=handler.request_streaming and handler.response_streaming and not path.startswith("/tenclip."),
+            gate=gate,
+        )
+        call = self._wrap_stream(rpc) if handler.response_streaming else self._wrap(rpc)
+        # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
+        # INTERNAL and no id.
+        make = _MAKERS[streaming, handler.response_streaming]
+        return cast(MethodHandler, make(call, None, handler.response_serializer))
+
+    def _wrap(self, rpc: _Rpc) -> Handler:
+        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+            await self._refuse_early(rpc, context)
+            async with self._observed(context, rpc.method) as seen:
+                arrived = _Held(await self._arrived(raw, rpc, context))
+                with self.in_flight():
+                    return await rpc.handler(self._parsed(arrived, rpc, seen), context)
+
+        return call
+
+    def _wrap_stream(self, rpc: _Rpc) -> Handler:
+        # Not a generator: when the caller goes while an answer is written, gRPC leaves a generator where it stands,
+        # with all that it holds, until it is collected. This one is closed here and now.
+        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
+            await self._refuse_early(rpc, context)
+            async with self._observed(context, rpc.method) as seen:
+                arrived = _Held(await self._arrived(raw, rpc, context))
+                with nullcontext() if rpc.open_ended else self.in_flight():
+                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, seen), context)) as answers:
+                        async for answer in answers:
+                            await self._write(answer, context)
+
+        return call
+
+    async def _arrived(
+        self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context
+    ) -> bytes | AsyncIterator[bytes]:
+        """The message, or the stream of them, if the gate lets it in. Raises InvalidRequest where there is none."""
+        try:
+            if rpc.gate is None:
+                return raw
+            async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
+                message = await context.read()
+            if not isinstance(message, bytes):
+                await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
+                raise InvalidRequest("the call ended without its first message")
+            return message if rpc.one_message else _all(message, cast(AsyncIterator[bytes], raw))
+        finally:
+            self._has_arrived()
+
+    async def _refuse_early(self, rpc: _Rpc, context: Context) -> None:
+        """What the gate refuses ends here. A rush is mostly this, so it is kept short, and not all of it is logged."""
+        if rpc.gate is None:
+            return
+        try:
+            rpc.gate.check_arrival(context.time_remaining())
+            return
+        except TenclipError as err:
+            error = err
+        self._has_arrived()
+        request_id = _start(context)
+        code = grpc.StatusCode[error.grpc_status]
+        self._metrics.requests.labels(rpc.method, code.name).inc()
+        self._metrics.request_seconds.labels(rpc.method).observe(0.0)
+        self._refusals.log(method=rpc.method, code=code.name, reason=error.reason, error=error.message)
+        metadata = ((REASON_KEY, error.reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
+        await context.abort(code, error.message, metadata)
+
+    @asynccontextmanager
+    async def _observed(self, context: Context, method: str) -> AsyncIterator[_Seen]:
+        """Id, status, log line and metrics of the RPC that is answered within."""
+        request_id = _start(context)
+        context.set_trailing_metadata(((REQUEST_ID_KEY, request_id),))
+        started = time.perf_counter()
+        code, error, seen = grpc.StatusCode.OK, None, _Seen()
+        try:
+            yield seen
+            return
+        except TenclipError as err:
+            code, error = grpc.StatusCode[err.grpc_status], err
+        except asyncio.CancelledError:
+            code = _why_cancelled(context)
+            raise
+        except Exception:
+            code = grpc.StatusCode.INTERNAL
+            log(logging.ERROR, "internal error", exc_info=True, method=method)
+        finally:
+            self._record(method, code, error, time.perf_counter() - started, seen.num_bytes)
+        message = f"internal error, request id {request_id}" if error is None else error.message
+        reason = "SERVER_ERROR" if error is None else error.reason
+        metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
+        try:
+            async with asyncio.timeout(_LONGEST_ABORT):
+                await context.abort(code, _shorten(message), metadata)
+        except TimeoutError:
+            raise asyncio.CancelledError from None  # behind an answer that the caller does not read; gRPC ends the call
+
+    async def _write(self, answer: Any, context: Context) -> None:
+        """Raises DeadlineExceeded when the caller does not read: what it asked for is held meanwhile."""
+        try:
+            async with asyncio.timeout(self._write_seconds):
+                await context.write(answer)
+        except TimeoutError as err:
+            raise DeadlineExceeded(f"the caller has not read its answers for {self._write_seconds:g} seconds") from err
+
+    def _parsed(self, arrived: _Held, rpc: _Rpc, seen: _Seen) -> Any:
+        """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
+        raw = arrived.take()
+        if not isinstance(raw, bytes):
+            return _parsed_stream(raw, rpc, seen)
+        seen.num_bytes = len(raw)
+        if rpc.gate is not None and len(raw) >= _LARGE_REQUEST:
+            rpc.gate.check(len(raw))
+        return _parse(raw, rpc)
+
+    def _record(
+        self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int
+    ) -> None:
+        self._metrics.requests.labels(method, code.name).inc()
+        self._metrics.request_seconds.labels(method).observe(seconds)
+        fields: dict[str, Any] = {"method": method, "code": code.name, "seconds": round(seconds, 4), "bytes": num_bytes}
+        if error is not None:
+            fields |= {"reason": error.reason, "error": error.message}
+        log(logging.INFO, "rpc", **fields)
+
+
+def _start(context: Context) -> str:
+    """The id of the RPC, which its log lines have from now on, with that of its trace."""
+    sent = _metadata(context)
+    request_id = new_request_id(sent.get(REQUEST_ID_KEY))
+    REQUEST_ID.set(request_id)
+    TRACE_ID.set(TRACE_ID.get() or trace_id_of(sent.get("traceparent")))
+    return request_id
+
+
+def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
+    """What a client that retries by itself should know."""
+    if isinstance(error, DecodeWorkerDied):
+        # This video killed its decoder; gRPC's own retry policy would have it kill some more.
+        return (("grpc-retry-pushback-ms", "-1"),)
+    if isinstance(error, Overloaded) and error.retry_after_seconds is not None:
+        return ((RETRY_AFTER_KEY, f"{error.retry_after_seconds:.3f}"),)
+    return ()
+
+
+async def _all(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for message in others:
+        yield message
+
+
+async def _parsed_stream(raw: AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> AsyncIterator[Any]:
+    async for message in raw:
+        seen.num_bytes += len(message)
+        yield _parse(message, rpc)
+
+
+def _parse(raw: bytes, rpc: _Rpc) -> Any:
+    if rpc.kind is not None and len(raw) >= _LARGE_REQUEST:
+        check_parts(raw, rpc.kind)
+    try:
+        return rpc.parse(raw)
+    except DecodeError as err:
+        raise InvalidRequest(f"the request is not a valid protobuf message: {err}") from err
+
+
+def _metadata(context: Context) -> dict[str, str]:
+    return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+
+
+def _why_cancelled(context: Context) -> grpc.StatusCode:
+    remaining = context.time_remaining()
+    expired = remaining is not None and remaining <= 0
+    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
+
+
+def _shorten(message: str) -> str:
+    """Cut to what fits a header, in which every byte but printable ASCII takes three."""
+    message = message.encode("utf-8", "replace").decode("utf-8")  # no lone surrogates from names of files
+    size = 0
+    for i, char in enumerate(message):
+        size += 1 if char.isascii() and char.isprintable() else 3 * len(char.encode("utf-8"))
+        if size > _MAX_MESSAGE:
+            return f"{message[:i]}..."
+    return message

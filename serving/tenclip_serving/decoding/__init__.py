@@ -1,0 +1,1 @@
+"""From an encoded video to clips, in expendable worker processes."""

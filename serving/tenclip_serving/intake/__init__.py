@@ -1,0 +1,1 @@
+"""How a video gets in: admission control, paths, uploads, URIs."""

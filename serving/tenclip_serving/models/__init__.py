@@ -1,0 +1,1 @@
+"""Which models are served: bundles on disk, loading, checking, replacing."""

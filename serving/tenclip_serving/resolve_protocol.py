@@ -1,0 +1,163 @@
+"""From what a caller asked for to the protocol that runs: every contradiction is named, nothing is guessed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from tenclip_api.errors import InvalidRequest
+from tenclip_serving.requests import ClipRequest, RecognitionRequest
+from tenclip_video.protocols import PROTOCOLS, Protocol
+from tenclip_video.sampling import ClipSelection, SelectionMode
+from tenclip_video.spec import ClipSpec
+
+CUSTOM = "custom"
+# Modes in which the caller says how many clips there are.
+_COUNTED: tuple[SelectionMode, ...] = ("uniform", "salient", "random")
+# Modes that look at every window of the video.
+_WINDOWED: tuple[SelectionMode, ...] = ("windows", "salient")
+
+
+def supported_protocols(spec: ClipSpec) -> tuple[str, ...]:
+    """Names of the protocols that a model of this spec can run."""
+    return tuple(
+        name
+        for name, protocol in PROTOCOLS.items()
+        if spec.fully_convolutional_crop is not None or not protocol.fully_convolutional
+    )
+
+
+def resolve_protocol(
+    request: RecognitionRequest, spec: ClipSpec, default: str, *, max_clips: int, max_clip_bytes: int
+) -> Protocol:
+    """The protocol that a request runs on a model of `spec` whose own protocol is `default`.
+
+    Fields that the request leaves unset come from its named protocol or from `default`. The result's name is that of
+    `PROTOCOLS` where it is the same, else "custom: ..." in words. Raises InvalidRequest.
+    """
+    base = PROTOCOLS[default]
+    if request.protocol:
+        base = _named_protocol(request, spec)
+    fully_convolutional = base.fully_convolutional
+    if request.spatial_mode is not None:
+        fully_convolutional = request.spatial_mode == "fully_convolutional"
+    if fully_convolutional and spec.fully_convolutional_crop is None:
+        raise InvalidRequest("this model has no fully-convolutional crop in its clip spec; ask for POOLED")
+    protocol = replace(base, fully_convolutional=fully_convolutional)
+    limit = _clip_limit(spec, protocol, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
+    protocol = replace(protocol, selection=_selection(request.clips, base.selection, limit))
+    return replace(protocol, name=protocol_name(protocol))
+
+
+def num_planned(protocol: Protocol) -> int | None:
+    """Clips with their views, as they reach the runtime; None where only the video's length tells."""
+    selection = protocol.selection
+    if selection.mode == "center":
+        return protocol.views
+    return selection.num_clips * protocol.views if selection.mode in _COUNTED else None
+
+
+def most_clip_bytes(protocol: Protocol, spec: ClipSpec) -> int:
+    """The most that the clips of a request can take, known before anything is decoded."""
+    num_clips = num_planned(protocol)
+    if num_clips is None:
+        assert protocol.selection.max_clips is not None
+        num_clips = protocol.selection.max_clips * protocol.views
+    return num_clips * _view_bytes(spec, protocol)
+
+
+def protocol_name(protocol: Protocol) -> str:
+    """The name in `PROTOCOLS` of the same protocol, whatever part of the video it is run on; else it in words."""
+    selection = replace(protocol.selection, start_seconds=None, end_seconds=None, max_clips=None)
+    for known in PROTOCOLS.values():
+        same = replace(protocol, name=known.name, description=known.description, selection=selection)
+        if same == known:
+            return known.name
+    count = f"{selection.num_clips} " if selection.mode in _COUNTED else ""
+    step = f" every {selection.window_step} frames" if selection.window_step else ""
+    words = [f"{count}{selection.mode}{step}", "fully-convolutional" if protocol.fully_convolutional else "pooled"]
+    if selection.rule != ClipSelection().rule:
+        words.append(f"placed by {selection.rule}")
+    if protocol.views > 1:
+        words.append(f"{protocol.views} crops")
+    if protocol.short_edge:
+        words.append("short edge")
+    if protocol.averaging != Protocol(name="", description="").averaging:
+        words.append(f"averaging {protocol.averaging}")
+    return f"{CUSTOM}: {', '.join(words)}"
+
+
+def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
+    supported = supported_protocols(spec)
+    if request.protocol not in PROTOCOLS:
+        raise InvalidRequest(f"no protocol {request.protocol!r}; this model has {', '.join(supported)}")
+    if request.protocol not in supported:
+        raise InvalidRequest(
+            f"protocol {request.protocol!r} needs a fully-convolutional crop, which this model's clip spec has not; "
+            f"it has {', '.join(supported)}"
+        )
+    clips = request.clips
+    asked = {
+        "clips.mode": clips.mode is not None,
+        "clips.num_clips": clips.num_clips > 0,
+        "clips.window_step_frames": clips.window_step > 0,
+        "spatial_mode": request.spatial_mode is not None,
+    }
+    if contradictions := [name for name, given in asked.items() if given]:
+        raise InvalidRequest(
+            f"protocol {request.protocol!r} already says which clips and crops are used; "
+            f"leave out {', '.join(contradictions)}, or the protocol"
+        )
+    return PROTOCOLS[request.protocol]
+
+
+def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_bytes: int) -> int:
+    """How many clips fit a request, by number and by the bytes of their pixels."""
+    return max(1, min(max_clips, max_clip_bytes // (protocol.views * _view_bytes(spec, protocol))))
+
+
+def _view_bytes(spec: ClipSpec, protocol: Protocol) -> int:
+    side = spec.fully_convolutional_crop if protocol.fully_convolutional else spec.crop
+    assert side is not None
+    return spec.num_frames * side * side * 3
+
+
+def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelection:
+    # A mode that is named means what its name says; without one the protocol's own rule places the clips.
+    chosen = base if asked.mode is None else _plain(asked.mode)
+    mode = chosen.mode
+    if asked.num_clips and mode not in _COUNTED and not (mode == "center" and asked.num_clips == 1):
+        what = "is one clip" if mode == "center" else "is every window"
+        raise InvalidRequest(f"{mode.upper()} {what}, so num_clips {asked.num_clips} has no meaning; leave it out")
+    if asked.window_step and mode not in _WINDOWED:
+        raise InvalidRequest(f"window_step_frames {asked.window_step} has no meaning for {mode.upper()}; leave it out")
+    num_clips = asked.num_clips or chosen.num_clips
+    if mode in _COUNTED and num_clips > limit:
+        raise InvalidRequest(
+            f"num_clips {num_clips} is more than the {limit} that this server takes for this model (max_clips, "
+            f"max_clip_mb)"
+        )
+    start, end = _part(asked)
+    try:
+        return replace(
+            chosen,
+            num_clips=num_clips,
+            window_step=asked.window_step or chosen.window_step,
+            start_seconds=start,
+            end_seconds=end,
+            max_clips=limit,
+        )
+    except ValueError as err:
+        raise InvalidRequest(str(err)) from err
+
+
+def _plain(mode: SelectionMode) -> ClipSelection:
+    return ClipSelection(mode=mode, num_clips=1) if mode == "center" else ClipSelection(mode=mode)
+
+
+def _part(asked: ClipRequest) -> tuple[float | None, float | None]:
+    """The part of the video, None for an open end. 0 means unset on the wire."""
+    for name, value in (("start_seconds", asked.start_seconds), ("end_seconds", asked.end_seconds)):
+        if not math.isfinite(value) or value < 0:
+            raise InvalidRequest(f"{name} must be finite and not negative, got {value}")
+    return asked.start_seconds or None, asked.end_seconds or None

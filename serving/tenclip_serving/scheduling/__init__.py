@@ -1,0 +1,1 @@
+"""From clips to outputs: fair queueing, batches, warm-up."""

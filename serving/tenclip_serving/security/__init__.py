@@ -1,0 +1,1 @@
+"""TLS, bearer tokens, and the addresses that URIs may name."""

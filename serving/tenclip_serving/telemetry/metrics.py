@@ -1,0 +1,173 @@
+"""Prometheus metrics, in base units, in a registry of their own."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from tenclip_serving.intake.admission import KINDS, REFUSALS
+from tenclip_serving.telemetry.logs import LineHandler
+
+# Stages of a request, in their order. "fetch" is an upload or a download; "preprocess" is scaling and cropping, between
+# the frames that are decoded and not counted in "decode"; "queue" is all of its waiting: for a decode worker and for
+# the runtime.
+STAGES = ("fetch", "decode", "preprocess", "queue", "infer", "aggregate")
+_CLIPS = (1, 2, 4, 8, 16, 32, 64)
+# A clip of a small model takes a millisecond, a video of a large one minutes.
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+
+
+class Metrics:
+    """Every metric of one server."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        # Memory, CPU seconds and open files of the server's process (of Linux only).
+        ProcessCollector(registry=self.registry)
+        self.registry.register(_LogCollector())
+        self.requests = Counter(
+            "tenclip_requests",
+            "RPCs answered, by method and gRPC status code.",
+            ["method", "code"],
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "tenclip_request_seconds",
+            "From an RPC's arrival to its answer.",
+            ["method"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.stage_seconds = Histogram(
+            "tenclip_stage_seconds",
+            "What one request spent in a stage, all of its clips together.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.in_flight = Gauge("tenclip_requests_in_flight", "RPCs being worked on.", registry=self.registry)
+        self.in_flight_bytes = Gauge(
+            "tenclip_in_flight_bytes",
+            "What requests hold of the byte budget: encoded videos, and decoded clips (reserved before decoding).",
+            ["kind"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "tenclip_refusals",
+            "Requests refused: queue_full, uploads_full (so many come in pieces), no_bytes (no room in the byte "
+            "budget), too_large (never any room there), no_time (its turn would come too late), spool_full (no room on "
+            "disk for an upload), video_too_large (beyond a ceiling of one video: max_upload_mb, max_video_mb, "
+            "max_pixels, max_frames, max_video_seconds, max_streams, or memory).",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.spool_bytes = Gauge(
+            "tenclip_spool_bytes",
+            "What uploads and videos of URIs take on disk, or have announced that they will.",
+            registry=self.registry,
+        )
+        self.clips_saved = Counter(
+            "tenclip_clips_saved",
+            "Clips planned and never executed, because their request was cancelled or too late.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.cache_answers = Counter(
+            "tenclip_cache_answers",
+            "Videos looked up in the cache of answers: hit or miss.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.cache_bytes = Gauge("tenclip_cache_bytes", "What the cache of answers holds.", registry=self.registry)
+        self.clips = Counter("tenclip_clips", "Clips that a runtime executed.", ["model"], registry=self.registry)
+        self.batch_clips = Histogram(
+            "tenclip_batch_clips",
+            "Clips of one call of a runtime, of one video or of several.",
+            ["model"],
+            buckets=_CLIPS,
+            registry=self.registry,
+        )
+        self.frames_decoded = Counter(
+            "tenclip_frames_decoded",
+            "Video frames decoded, those included that lie on the way to others.",
+            registry=self.registry,
+        )
+        self.frames_used = Counter(
+            "tenclip_frames_used", "Video frames that are in a clip, each once for a video.", registry=self.registry
+        )
+        self.worker_restarts = Counter(
+            "tenclip_decode_worker_restarts",
+            "Decode processes replaced, by reason: died, timeout, cancelled, recycled.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.model_info = Gauge(
+            "tenclip_model_info",
+            "1 for each model version that is served.",
+            ["name", "version", "architecture", "runtime"],
+            registry=self.registry,
+        )
+        self.models_failed = Gauge("tenclip_models_failed", "Bundles that could not be loaded.", registry=self.registry)
+        self.model_load_seconds = Histogram(
+            "tenclip_model_load_seconds",
+            "Reading a bundle and proving it on its golden clips, those that failed left out.",
+            ["model"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.model_load_failures = Counter(
+            "tenclip_model_load_failures",
+            "Times that a bundle could not be loaded; an older copy goes on being served.",
+            ["model"],
+            registry=self.registry,
+        )
+        self.server_info = Gauge(
+            "tenclip_server_info", "1, with the versions that run.", ["version", "python"], registry=self.registry
+        )
+        self.tls_expiry = Gauge(
+            "tenclip_tls_certificate_expiry_timestamp_seconds",
+            "When the certificate of the gRPC port expires, in seconds since the epoch; 0 without TLS.",
+            registry=self.registry,
+        )
+        self.tls_loads = Counter(
+            "tenclip_tls_loads",
+            "Times that the TLS files were read, by result: ok, failed (the old ones stay in use).",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in ("ok", "failed"):
+            self.tls_loads.labels(result)
+        for stage in STAGES:
+            self.stage_seconds.labels(stage)
+        for kind in KINDS:
+            self.in_flight_bytes.labels(kind)
+        for reason in (*REFUSALS, "spool_full", "video_too_large"):
+            self.refusals.labels(reason)
+        for reason in ("died", "timeout", "cancelled", "recycled"):
+            self.worker_restarts.labels(reason)
+
+    def count_batch(self, model: str, num_clips: int) -> None:
+        self.clips.labels(model).inc(num_clips)
+        self.batch_clips.labels(model).observe(num_clips)
+
+    def count_saved(self, model: str, num_clips: int) -> None:
+        self.clips_saved.labels(model).inc(num_clips)
+
+    def describe_server(self, version: str) -> None:
+        self.server_info.labels(version, platform.python_version()).set(1)
+
+
+class _LogCollector(Collector):
+    """Of the process's log, which is older than any server."""
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "tenclip_log_lines_dropped",
+            "Lines of the log that could not be written: a full disk, a pipe that nobody reads any more.",
+            value=LineHandler.num_dropped,
+        )

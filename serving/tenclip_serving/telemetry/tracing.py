@@ -1,0 +1,182 @@
+"""Traces for OpenTelemetry: a span for each request, one for each of its stages below it. Needs tenclip[otel].
+
+Where they go, which are kept and what the service is called is said by the variables of OpenTelemetry itself
+(OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES ...). Nothing of it is
+imported before `Tracing` is made, and a `stage` without it is one look at a variable.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import grpc
+
+from tenclip_api.errors import MissingDependency
+from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.trace import Tracer
+
+MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+_TRACER: ContextVar[Tracer | None] = ContextVar("tracer", default=None)
+_OFF: AbstractContextManager[Any] = nullcontext()
+# Probes and tools, every few seconds: they would be most of all spans, and say nothing.
+_UNTRACED = ("/grpc.health.", "/grpc.reflection.")
+# Codes that are a server's fault; the others are the caller's, and no error of this span (OpenTelemetry's rule).
+_OUR_FAULT = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+_LAST_SECONDS = 3.0
+_NAMES = {code.value[0]: code.name for code in grpc.StatusCode}
+
+
+def stage(name: str, **attributes: str | int | float) -> AbstractContextManager[Any]:
+    """A span of this request's trace while the context lasts, or nothing where there is no trace."""
+    tracer = _TRACER.get()
+    if tracer is None:
+        return _OFF
+    return tracer.start_as_current_span(name, attributes={f"tenclip.{k}": v for k, v in attributes.items()})
+
+
+class Tracing:
+    """Spans of one server, sent in the background until `close`. Raises MissingDependency.
+
+    provider: instead of the one that the environment describes.
+    """
+
+    def __init__(self, provider: TracerProvider | None = None) -> None:
+        try:
+            self._provider = provider or _provider()
+        except ImportError as err:
+            package = (err.name or "opentelemetry").partition(".")[0]
+            raise MissingDependency(f"--tracing needs {package}: pip install 'tenclip[otel]'") from None
+        self._tracer = self._provider.get_tracer("tenclip_serving")
+        self.interceptor = TracingInterceptor(self._tracer)
+
+    async def close(self) -> None:
+        """Sends what is left, and gives up soon: a collector that is gone must not hold the server for its retries."""
+        sending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
+        sending.start()
+        await asyncio.to_thread(sending.join, _LAST_SECONDS)
+        if sending.is_alive():
+            log(logging.WARNING, "the last traces could not be sent in time", seconds=_LAST_SECONDS)
+
+
+def _provider() -> TracerProvider:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    # What is in the environment wins over this name.
+    resource = Resource({"service.name": "tenclip"}).merge(_resource_of_environment())
+    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    return provider
+
+
+def _resource_of_environment() -> Any:
+    from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+
+    # Resource.create would call us unknown_service where the environment is silent.
+    return OTELResourceDetector().detect().merge(Resource({}))
+
+
+class TracingInterceptor(grpc.aio.ServerInterceptor):
+    """Goes before all others, so that refusals are traced, too."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> MethodHandler:
+        path = str(handler_call_details.method)
+        handler: Any = await continuation(handler_call_details)
+        if handler is None or path.startswith(_UNTRACED):
+            return cast(MethodHandler, handler)
+        sent = {k: v for k, v in handler_call_details.invocation_metadata or () if isinstance(v, str)}
+        sides = (handler.request_streaming, handler.response_streaming)
+        kind = "_".join("stream" if streaming else "unary" for streaming in sides)
+        make = getattr(grpc, f"{kind}_rpc_method_handler")
+        wrap = self._wrap_generator if inspect.isasyncgenfunction(getattr(handler, kind)) else self._wrap
+        call = wrap(getattr(handler, kind), path, sent)
+        return cast(MethodHandler, make(call, handler.request_deserializer, handler.response_serializer))
+
+    def _wrap(self, handler: Any, path: str, sent: Mapping[str, str]) -> Callable[[Any, Context], Awaitable[Any]]:
+        async def call(request: Any, context: Context) -> Any:
+            with self._span(path, sent, context):
+                return await handler(request, context)
+
+        return call
+
+    def _wrap_generator(
+        self, handler: Any, path: str, sent: Mapping[str, str]
+    ) -> Callable[[Any, Context], AsyncIterator[Any]]:
+        async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+            with self._span(path, sent, context):
+                async with aclosing(handler(request, context)) as answers:
+                    async for answer in answers:
+                        yield answer
+
+        return call
+
+    @contextmanager
+    def _span(self, path: str, sent: Mapping[str, str], context: Context) -> Iterator[None]:
+        from opentelemetry import context as trace_context
+        from opentelemetry import propagate
+        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+        service, _, method = path.removeprefix("/").partition("/")
+        span = self._tracer.start_span(
+            f"{service}/{method}",
+            context=propagate.extract(sent),
+            kind=SpanKind.SERVER,
+            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
+        )
+        # Never detached: the context is this RPC's own and ends with it, and a stream whose caller hangs up may be
+        # closed from another one, where it could not be.
+        trace_context.attach(set_span_in_context(span))
+        TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
+        _TRACER.set(self._tracer)
+        fallback = "OK"
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            fallback = "CANCELLED"
+            raise
+        except Exception:  # an abort is one, too: then the context has its status
+            fallback = "UNKNOWN"
+            raise
+        finally:
+            code = _code(context)
+            code = fallback if code == "OK" else code
+            span.set_attribute("rpc.grpc.status_code", _number(code))
+            if request_id := REQUEST_ID.get():
+                span.set_attribute("tenclip.request_id", request_id)
+            if code in _OUR_FAULT:
+                span.set_status(Status(StatusCode.ERROR, code))
+            span.end()
+
+
+def _code(context: Context) -> str:
+    """gRPC gives a number, or the status itself where the handler set one."""
+    code: Any = context.code()
+    if isinstance(code, grpc.StatusCode):
+        return code.name
+    return _NAMES.get(code or 0, "UNKNOWN")
+
+
+def _number(code: str) -> int:
+    number: int = grpc.StatusCode[code].value[0]
+    return number

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_api.errors import CheckpointError
+from tenclip_training.data.augment import Augmentation
+from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_video.spec import ClipSpec, Resize
+
+
+def test_round_trip_through_json() -> None:
+    config = TrainConfig(
+        manifest="m.csv",
+        out="run",
+        clip_spec=ClipSpec(num_frames=8, resize=Resize(height=64, width=86), crop=56, fully_convolutional_crop=None),
+        augmentation=Augmentation(scale=(0.5, 1.0), flip=None),
+        model={"width": 16, "stages": [1, 1, 1, 1]},
+    )
+    assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    plain = TrainConfig(manifest="m.csv", out="run")
+    assert TrainConfig.from_dict(json.loads(json.dumps(plain.to_dict()))) == plain
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"learning_rate": 0.0}, "learning_rate must be positive"),
+        ({"warmup_epochs": 45}, "45 warm-up epochs of 45"),
+        ({"warmup_epochs": -1}, "warmup_epochs must not be negative"),
+        ({"momentum": 1.0}, "momentum"),
+        ({"label_smoothing": -0.1}, "label_smoothing"),
+        ({"max_failures": 2.0}, "max_failures is a fraction"),
+        ({"optimizer": "adam"}, r"optimizer 'adam': \('sgd', 'adamw'\)"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+        ({"missing": "skip"}, "missing 'skip'"),
+        ({"val_protocol": "11-clip"}, "val_protocol '11-clip': ten-clip"),
+        (
+            {"clip_spec": ClipSpec(resize=Resize(height=64, width=86), crop=80, fully_convolutional_crop=None)},
+            "crop of 80",
+        ),
+        ({"clip_spec": ClipSpec(resize=Resize(mode="short_edge", short_edge=120), crop=112)}, "crop of 128"),
+    ],
+)
+def test_bad_values_are_named(bad: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TrainConfig(manifest="m.csv", out="run", **bad)
+
+
+def test_read_config(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="not the folder of a training run"):
+        read_config(tmp_path)
+    path = tmp_path / "config.json"
+    config = TrainConfig(manifest="m.csv", out="run")
+    path.write_text(json.dumps(config.to_dict()))
+    assert read_config(tmp_path) == config
+    for text, message in (("{", "config.json"), ("[]", "config.json"), ('{"wings": 2}', "no field wings")):
+        path.write_text(text)
+        with pytest.raises(CheckpointError, match=message):
+            read_config(tmp_path)
+
+
+def test_configs_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainConfig(manifest="m.csv", out="run").epochs = 3  # type: ignore[misc]

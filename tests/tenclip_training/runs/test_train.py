@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
+from tenclip_training.data.augment import Augmentation
+from tenclip_training.data.dataset import target
+from tenclip_training.models import create_model
+from tenclip_training.runs import train as module
+from tenclip_training.runs.checkpoint import load_checkpoint, weights_sha256
+from tenclip_training.runs.config import Optimizer, TrainConfig, read_config
+from tenclip_training.runs.train import (
+    EpochResult,
+    Progress,
+    TrainResult,
+    train,
+)
+from tests.tenclip_training.conftest import SPEC
+
+
+def weights_of(path: Path) -> str:
+    return load_checkpoint(path).weights_sha256
+
+
+def history_of(result: TrainResult) -> list[dict[str, Any]]:
+    """The lines of history.jsonl, without the time they took."""
+    lines = [json.loads(line) for line in (result.out / "history.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+
+
+def elsewhere(config: TrainConfig, tmp_path: Path, name: str) -> TrainConfig:
+    return dataclasses.replace(config, out=str(tmp_path / name))
+
+
+# -- a whole run --
+
+
+def test_a_run_leaves_what_it_promises(train_config: TrainConfig) -> None:
+    seen: list[Progress] = []
+    epochs: list[EpochResult] = []
+    config = dataclasses.replace(train_config, cache_gib=1.0, label_smoothing=0.1, max_gradient_norm=5.0)
+    result = train(config, progress=seen.append, on_epoch=epochs.append)
+    assert result.completed
+    assert result.epochs_done == 3
+    assert read_config(result.out) == config
+    assert [h["epoch"] for h in history_of(result)] == [1, 2, 3]
+    assert tuple(epochs) == result.history
+    last = result.history[-1]
+    assert last.train_clips == 12
+    assert math.isfinite(last.loss)
+    assert 0 <= last.train_clip_top1 <= 1
+    assert last.val_videos_decoded == last.val_videos_asked == 4
+    assert result.evaluation is not None
+    assert last.val_video_top1 == result.evaluation.video_top1.value
+    assert result.history[0].val_video_top1 is None, "validated every third epoch only"
+    assert result.best is not None
+    best, newest = load_checkpoint(result.best), load_checkpoint(result.last)
+    assert best.training_state is None
+    assert best.labels == newest.labels == ("move_left", "move_right")
+    assert best.clip_spec == SPEC
+    assert best.weights_sha256 == newest.weights_sha256, "the only validated epoch is the last"
+    assert best.provenance["val_video_top1"] == last.val_video_top1
+    assert best.provenance["epochs_done"] == newest.provenance["epochs_done"] == 3
+    assert (result.out / "failures.jsonl").read_text() == ""
+    stages = [p.stage for p in seen]
+    assert (stages.count("cache"), stages.count("train"), stages.count("evaluate")) == (12, 9, 4)
+    assert [(p.epoch, p.done, p.total) for p in seen if p.stage == "train"][:4] == [
+        (1, 1, 3),
+        (1, 2, 3),
+        (1, 3, 3),
+        (2, 1, 3),
+    ]
+
+
+def test_training_learns(train_config: TrainConfig) -> None:
+    config = dataclasses.replace(
+        train_config,
+        clip_spec=dataclasses.replace(SPEC, num_frames=8, crop=24),
+        augmentation=Augmentation(flip=False),
+        optimizer="adamw",
+        learning_rate=0.005,
+        epochs=15,
+        val_every=15,
+        cache_gib=1.0,
+    )
+    result = train(config)
+    assert result.history[-1].loss < 0.3 * result.history[0].loss
+    assert result.history[-1].train_clip_top1 > 0.9
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
+    train_config: TrainConfig, tmp_path: Path
+) -> None:
+    one, two = (train(elsewhere(train_config, tmp_path, n)) for n in ("one", "two"))
+    assert weights_of(one.last) == weights_of(two.last)
+    assert history_of(one) == history_of(two)
+    other = train(dataclasses.replace(elsewhere(train_config, tmp_path, "three"), seed=1))
+    assert weights_of(other.last) != weights_of(one.last)
+
+
+# -- resuming --
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "stops"), [("sgd", [1]), ("sgd", [3]), ("sgd", [8]), ("adamw", [4, 1, 2])], ids=str
+)
+def test_resuming_is_exact_to_the_bit(
+    train_config: TrainConfig, tmp_path: Path, stops: list[int], optimizer: Optimizer
+) -> None:
+    config = dataclasses.replace(train_config, optimizer=optimizer)
+    whole = train(elsewhere(config, tmp_path, "whole"))
+    parts = elsewhere(config, tmp_path, "parts")
+    for steps in stops:
+        stopped = train(parts, resume=True, stop_after_steps=steps)
+        assert not stopped.completed
+    # How clips are read may change between the parts; what is computed may not.
+    resumed = train(dataclasses.replace(parts, cache_gib=1.0), resume=True)
+    assert resumed.completed
+    assert history_of(resumed) == history_of(whole)
+    first, second = load_checkpoint(whole.last), load_checkpoint(resumed.last)
+    assert first.weights_sha256 == second.weights_sha256
+    assert whole.best is not None
+    assert resumed.best is not None
+    assert weights_of(whole.best) == weights_of(resumed.best)
+    assert first.training_state is not None
+    assert second.training_state is not None
+    optimizers = [state["optimizer"] for state in (first.training_state, second.training_state)]
+    for a, b in zip(*map(_tensors, optimizers), strict=True):
+        assert torch.equal(a, b)
+
+
+def _tensors(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    if isinstance(value, dict):
+        return [t for key in value for t in _tensors(value[key])]
+    return [t for v in value for t in _tensors(v)] if isinstance(value, list | tuple) else []
+
+
+def test_resuming_is_exact_with_dropout(
+    train_config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def with_dropout(architecture: str, **values: Any) -> Any:
+        model = create_model(architecture, **values)
+        model.fc.register_forward_pre_hook(lambda m, args: nn.functional.dropout(args[0], 0.5, m.training))
+        return model
+
+    monkeypatch.setattr(module, "create_model", with_dropout)
+    whole = train(elsewhere(train_config, tmp_path, "whole"))
+    parts = elsewhere(train_config, tmp_path, "parts")
+    train(parts, stop_after_steps=5)
+    torch.rand(100)  # whatever else drew numbers in between
+    assert weights_of(train(parts, resume=True).last) == weights_of(whole.last)
+
+
+def test_resuming_a_finished_run_changes_nothing(train_config: TrainConfig) -> None:
+    first = train(train_config)
+    before = first.last.read_bytes()
+    again = train(train_config, resume=True)
+    assert again.completed
+    assert again.history == first.history
+    assert first.last.read_bytes() == before
+
+
+def test_resume_refuses_another_run(train_config: TrainConfig, broken_manifest: Path) -> None:
+    train(train_config, stop_after_steps=2)
+    with pytest.raises(CheckpointError, match="holds a run already; resume it, or choose another folder"):
+        train(train_config)
+    with pytest.raises(CheckpointError, match=r"other settings: learning_rate \(was 0\.02, now 0\.5\)"):
+        train(dataclasses.replace(train_config, learning_rate=0.5), resume=True)
+    with pytest.raises(CheckpointError, match=r"the training videos or labels in .* changed"):
+        train(dataclasses.replace(train_config, manifest=str(broken_manifest)), resume=True)
+
+
+def test_resume_from_a_damaged_or_stateless_checkpoint(train_config: TrainConfig) -> None:
+    stopped = train(train_config, stop_after_steps=2)
+    content = stopped.last.read_bytes()
+    stopped.last.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match=r"last\.pt: not a checkpoint, or damaged"):
+        train(train_config, resume=True)
+    stopped.last.write_bytes(content)
+    payload = torch.load(stopped.last, weights_only=True)
+    del payload["training_state"]["optimizer"]
+    torch.save(payload, stopped.last)
+    with pytest.raises(CheckpointError, match=r"training state cannot be used: KeyError\('optimizer'\)"):
+        train(train_config, resume=True)
+    torch.save(payload | {"training_state": None}, stopped.last)
+    with pytest.raises(CheckpointError, match="no state to resume from"):
+        train(train_config, resume=True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_stops_after_the_step(
+    train_config: TrainConfig, tmp_path: Path, number: signal.Signals
+) -> None:
+    def interrupt(p: Progress) -> None:
+        if p.stage == "train" and (p.epoch, p.done) == (2, 2):
+            os.kill(os.getpid(), number)
+
+    handlers = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
+    stopped = train(train_config, progress=interrupt)
+    assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert not stopped.completed
+    assert stopped.epochs_done == 1
+    state = load_checkpoint(stopped.last).training_state
+    assert state is not None
+    assert (state["epoch"], state["step"]) == (1, 2)
+    whole = train(elsewhere(train_config, tmp_path, "whole"))
+    assert weights_of(train(train_config, resume=True).last) == weights_of(whole.last)
+
+
+def test_a_second_interrupt_ends_at_once(train_config: TrainConfig) -> None:
+    def interrupt(p: Progress) -> None:
+        if p.stage == "train":
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(train_config, progress=interrupt)
+
+
+# -- bad videos --
+
+
+def test_unreadable_videos_are_skipped_written_down_and_counted(
+    train_config: TrainConfig, broken_manifest: Path
+) -> None:
+    config = dataclasses.replace(train_config, manifest=str(broken_manifest), epochs=2, val_every=1)
+    result = train(config)
+    assert result.videos_failed == 1
+    (line,) = (result.out / "failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["reason"] == "EMPTY_VIDEO"
+    assert [h.train_clips for h in result.history] == [12, 12], "13 videos, of which one is empty"
+    assert result.evaluation is not None
+    assert (result.evaluation.videos_asked, result.evaluation.videos_decoded) == (5, 4)
+    assert result.evaluation.skipped[0].reason == "NOT_A_VIDEO"
+
+
+def test_a_batch_of_unreadable_videos_alone_is_passed_over(train_config: TrainConfig, broken_manifest: Path) -> None:
+    config = dataclasses.replace(
+        train_config,
+        manifest=str(broken_manifest),
+        clip_spec=dataclasses.replace(SPEC, crop=24),
+        batch_size=1,
+        epochs=1,
+        warmup_epochs=0,
+    )
+    result = train(config)
+    assert result.completed
+    assert result.history[0].train_clips == 12
+
+
+@pytest.mark.parametrize("cache_gib", [0.0, 1.0])
+def test_too_many_unreadable_videos_end_the_run(
+    train_config: TrainConfig, broken_manifest: Path, cache_gib: float
+) -> None:
+    config = dataclasses.replace(train_config, manifest=str(broken_manifest), max_failures=0.05, cache_gib=cache_gib)
+    with pytest.raises(DatasetError, match=r"1 of 13 videos could not be read, more than the 5% allowed.*EMPTY_VIDEO"):
+        train(config)
+
+
+def test_a_run_without_any_readable_video(train_config: TrainConfig, tmp_path: Path) -> None:
+    manifest = tmp_path / "none.csv"
+    manifest.write_text("path,label,split\na.mp4,x,train\nb.mp4,y,train\n")
+    config = dataclasses.replace(train_config, manifest=str(manifest), missing="keep", max_failures=1.0)
+    with pytest.raises(DatasetError, match="no video of epoch 1 could be read"):
+        train(config)
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(train_config: TrainConfig) -> None:
+    config = dataclasses.replace(train_config, learning_rate=1e12, warmup_epochs=0, epochs=4)
+    with pytest.raises(TenclipError, match=r"the loss of epoch .* is .*Lower learning_rate"):
+        train(config)
+
+
+# -- fine-tuning --
+
+
+def test_fine_tuning_takes_all_but_another_classifier(train_config: TrainConfig, tmp_path: Path) -> None:
+    first = train(dataclasses.replace(train_config, epochs=1, warmup_epochs=0))
+    start = load_checkpoint(first.last)
+    again = dataclasses.replace(
+        train_config, init_from=str(first.last), clip_spec=None, architecture="r2plus1d_34", out=str(tmp_path / "a"),
+        learning_rate=1e-12, epochs=1, warmup_epochs=0, val_split=None,
+    )  # fmt: skip
+    same_task = load_checkpoint(train(again).last)
+    assert same_task.model.architecture == "r2plus1d_10", "the checkpoint brings its own"
+    assert same_task.clip_spec == start.clip_spec
+    torch.testing.assert_close(same_task.model.fc.weight, start.model.fc.weight)
+    other_task = load_checkpoint(train(dataclasses.replace(again, label_column="shape", out=str(tmp_path / "b"))).last)
+    assert other_task.labels != start.labels
+    assert not any(torch.allclose(row, other) for row in other_task.model.fc.weight for other in start.model.fc.weight)
+    torch.testing.assert_close(
+        other_task.model.get_parameter("layer4.0.conv1.0.0.weight"),
+        start.model.get_parameter("layer4.0.conv1.0.0.weight"),
+    )
+
+
+def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    public = create_model("r2plus1d_10", num_classes=2, width=4).state_dict()
+    torch.save(public, tmp_path / "public.pth")
+    config = dataclasses.replace(
+        train_config,
+        init_from=str(tmp_path / "public.pth"),
+        init_family="vmz",
+        learning_rate=1e-12,
+        epochs=1,
+        warmup_epochs=0,
+    )
+    tuned = load_checkpoint(train(config).last)
+    assert tuned.clip_spec == SPEC, "given, so not the family's"
+    assert tuned.model.config["num_frames"] == 4
+    torch.testing.assert_close(tuned.model.state_dict()["stem.0.weight"], public["stem.0.weight"])
+    # Its classes have no names, so nobody knows whether they are ours.
+    assert not torch.allclose(tuned.model.fc.weight, public["fc.weight"], atol=1e-3)
+    with pytest.raises(CheckpointError, match="no family"):
+        train(dataclasses.replace(config, init_family="vnz", out=str(tmp_path / "b")))
+
+
+# -- settings --
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "r2plus1d_11"}, "no architecture 'r2plus1d_11'"),
+        ({"model": {"wings": 2}}, "takes no wings"),
+        ({"precision": "fp16"}, "fp16 needs a GPU"),
+    ],
+)
+def test_settings_that_cannot_be(train_config: TrainConfig, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        train(dataclasses.replace(train_config, **changes))
+
+
+def test_unknown_split(train_config: TrainConfig) -> None:
+    with pytest.raises(DatasetError, match="no video in split 'dev'; its splits are 'train', 'test'"):
+        train(dataclasses.replace(train_config, val_split="dev"))
+
+
+def test_labels_of_a_direction_are_not_mirrored(train_config: TrainConfig) -> None:
+    config = dataclasses.replace(train_config, augmentation=dataclasses.replace(train_config.augmentation, flip=None))
+    manifest, _ = module._read_splits(config)
+    assert module._build_dataset(config, manifest, SPEC).augmentation.flip is False
+    by_speed, _ = module._read_splits(dataclasses.replace(config, label_column="speed"))
+    assert module._build_dataset(config, by_speed, SPEC).augmentation.flip is True
+
+
+def test_several_labels_train_against_equal_shares() -> None:
+    """Cross entropy with soft targets is the mean over the k labels of the usual one (IG-65M, section 3.2)."""
+    logits = torch.randn(1, 5)
+    soft = nn.functional.cross_entropy(logits, torch.from_numpy(target([1, 4], 5))[None])
+    one, other = (nn.functional.cross_entropy(logits, torch.tensor([i])) for i in (1, 4))
+    assert soft.item() == pytest.approx(((one + other) / 2).item(), rel=1e-6)
+
+
+def test_multi_label_training(train_config: TrainConfig, action_videos: Path, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in action_videos.read_text().splitlines()[1:]]
+    manifest = tmp_path / "tags.csv"
+    lines = [f"{action_videos.parent / r[0]},#all #{r[1]},{r[2]}\n" for r in rows]
+    manifest.write_text("path,tags,split\n" + "".join(lines))
+    result = train(dataclasses.replace(train_config, manifest=str(manifest), label_column="tags"))
+    assert result.labels == ("#all", "#move_left", "#move_right")
+    assert result.evaluation is not None
+    assert result.evaluation.confusion is None
+    assert result.history[-1].loss < math.log(3) + 0.5
+
+
+def test_mixed_precision_trains_float32_weights(train_config: TrainConfig) -> None:
+    result = train(dataclasses.replace(train_config, precision="bf16", epochs=1, warmup_epochs=0))
+    assert math.isfinite(result.history[0].loss)
+    assert {t.dtype for t in load_checkpoint(result.last).model.parameters()} == {torch.float32}
+
+
+def test_memory_layout_and_execution_do_not_change_what_is_computed(train_config: TrainConfig, tmp_path: Path) -> None:
+    losses = []
+    for channels_last in (True, False):
+        config = dataclasses.replace(
+            elsewhere(train_config, tmp_path, str(channels_last)),
+            channels_last=channels_last,
+            epochs=1,
+            warmup_epochs=0,
+        )
+        losses.append(train(config).history[0].loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_the_model_on_disk_is_the_one_in_memory(train_config: TrainConfig) -> None:
+    result = train(dataclasses.replace(train_config, epochs=1, warmup_epochs=0))
+    checkpoint = load_checkpoint(result.last)
+    assert weights_sha256(checkpoint.model.state_dict()) == checkpoint.weights_sha256

@@ -1,0 +1,274 @@
+"""Training clips: manifest row -> random clip of the video -> augmentation -> batch.
+
+Decoding, sampling and resizing are tenclip_video's, the same that serving uses. Everything random follows from (seed,
+epoch, index), so a clip is the same whichever worker makes it, cached or not, and in a run that was resumed.
+
+B clips of T frames, crop x crop pixels, K classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from tenclip_api.errors import DatasetError, NoFrames, TenclipError, VideoError
+from tenclip_training.data.augment import Augmentation, augment
+from tenclip_training.data.manifest import Manifest, Sample
+from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
+from tenclip_video.spec import ClipSpec
+from tenclip_video.video import open_video
+
+# (epoch, index of the sample in the manifest)
+Draw = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A video that could not be used. `reason` is the error's stable name (EMPTY_VIDEO, NOT_A_VIDEO, ...)."""
+
+    video: str
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, sample: Sample, error: TenclipError) -> Failure:
+        return cls(video=sample.key, reason=error.reason, message=error.message)
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """clips: uint8 [B,T,crop,crop,3]; targets: float32 [B,K], rows sum to 1. B lacks the videos in `failures`."""
+
+    clips: Tensor
+    targets: Tensor
+    failures: tuple[Failure, ...] = ()
+
+    def pin_memory(self) -> Batch:
+        """Called by DataLoader."""
+        return Batch(self.clips.pin_memory(), self.targets.pin_memory(), self.failures)
+
+
+@dataclass(frozen=True, eq=False)
+class CachedVideo:
+    """frames: uint8 RGB [M,H,W,3], resized: those that any clip can need; indices: [M], their places in the video."""
+
+    frames: NDArray[np.uint8]
+    indices: NDArray[np.int64]
+    times: NDArray[np.float64]
+    duration: float
+
+
+class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure"]):
+    """One random clip of a manifest's video for each (epoch, index): uint8 [T,crop,crop,3] and its target [K].
+
+    A video that cannot be used gives a Failure instead.
+    """
+
+    def __init__(self, manifest: Manifest, spec: ClipSpec, augmentation: Augmentation, *, seed: int) -> None:
+        self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
+        self._cache: dict[int, CachedVideo | Failure] = {}
+
+    def __len__(self) -> int:
+        return len(self.manifest.samples)
+
+    def __getitem__(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure:
+        epoch, index = draw
+        sample = self.manifest.samples[index]
+        rng = np.random.default_rng((self.seed, epoch, index))
+        cached = self._cache.get(index)
+        if isinstance(cached, Failure):
+            return cached
+        try:
+            frames = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+        except VideoError as err:
+            return Failure.of(sample, err)
+        clip = augment(frames, self.spec.crop, self.augmentation, rng)
+        if self.spec.color_order == "bgr":
+            clip = np.ascontiguousarray(clip[..., ::-1])
+        return clip, target(self.manifest.targets(sample), len(self.manifest.labels))
+
+    def fill_cache(
+        self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
+    ) -> list[Failure]:
+        """Decode videos into memory until `max_bytes` are used; later ones go on being decoded each time.
+
+        Returns what could not be decoded. `progress` is called with (videos done, videos in all).
+        """
+        used = 0
+        with ThreadPoolExecutor(threads) as pool:
+            # Videos are taken in order and counted in order, so that which ones are cached does not hang on timing.
+            indices = iter(range(len(self)))
+            pending = deque(pool.submit(self._decode_all, i) for i in islice(indices, 4 * threads))
+            for done in range(len(self)):
+                video = pending.popleft().result()
+                size = video.frames.nbytes if isinstance(video, CachedVideo) else 0
+                if used + size > max_bytes:
+                    break
+                self._cache[done] = video
+                used += size
+                if progress is not None:
+                    progress(done + 1, len(self))
+                if (following := next(indices, None)) is not None:
+                    pending.append(pool.submit(self._decode_all, following))
+            for future in pending:
+                future.cancel()
+        return [video for video in self._cache.values() if isinstance(video, Failure)]
+
+    def _decode_all(self, index: int) -> CachedVideo | Failure:
+        sample = self.manifest.samples[index]
+        try:
+            with open_video(sample.path, name=sample.name) as video:
+                duration = video.info.duration_seconds
+                every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
+                indices = frames_needed(every)
+                return CachedVideo(video.read_frames(indices, self.spec.resize), indices, video.times, duration)
+        except VideoError as err:
+            return Failure.of(sample, err)
+
+    def _read(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.uint8]:
+        with open_video(sample.path, name=sample.name) as video:
+            (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
+            needed = frames_needed([clip])
+            return video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
+
+    def _from_cache(self, sample: Sample, video: CachedVideo, rng: np.random.Generator) -> NDArray[np.uint8]:
+        (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
+        return video.frames[np.searchsorted(video.indices, clip.frames)]
+
+
+_RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)
+
+
+def _plan(
+    times: NDArray[np.float64],
+    duration: float,
+    spec: ClipSpec,
+    sample: Sample,
+    selection: ClipSelection,
+    rng: np.random.Generator | None = None,
+) -> list[Clip]:
+    try:
+        return plan_clips(times, duration, spec, within(selection, sample), rng=rng)
+    except ValueError as err:
+        raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
+
+
+def within(selection: ClipSelection, sample: Sample) -> ClipSelection:
+    """The selection, restricted to the part of the video that the sample names."""
+    if sample.start_seconds is None and sample.end_seconds is None:
+        return selection
+    return dataclasses.replace(selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds)
+
+
+def target(labels: Sequence[int], num_classes: int) -> NDArray[np.float32]:
+    """[K]: 1/k at each of the k labels (IG-65M, section 3.2: softmax over all hashtags against 1/k targets)."""
+    row = np.zeros(num_classes, np.float32)
+    row[list(labels)] = 1 / len(labels)
+    return row
+
+
+@dataclass(frozen=True)
+class Collate:
+    """Clips of one batch -> Batch. A class and not a closure, since workers may be spawned."""
+
+    spec: ClipSpec
+    num_classes: int
+
+    def __call__(self, items: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure]) -> Batch:
+        good = [item for item in items if not isinstance(item, Failure)]
+        clips = np.zeros((len(good), self.spec.num_frames, self.spec.crop, self.spec.crop, 3), np.uint8)
+        targets = np.zeros((len(good), self.num_classes), np.float32)
+        for i, (clip, row) in enumerate(good):
+            clips[i], targets[i] = clip, row
+        failures = tuple(item for item in items if isinstance(item, Failure))
+        return Batch(torch.from_numpy(clips), torch.from_numpy(targets), failures)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSampler(Sampler[list[Draw]]):
+    """Batches of (epoch, index) from one place in the schedule to its end, every epoch in an order of its own.
+
+    One sampler runs through all epochs, so that workers live on between them. Where several processes train, each
+    takes every `world_size`-th sample, and the first few are repeated so that all have equally many.
+    """
+
+    num_samples: int
+    batch_size: int
+    epochs: int
+    seed: int
+    clips_per_video: int = 1
+    rank: int = 0
+    world_size: int = 1
+    first_epoch: int = 0
+    first_step: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        of_this_rank = -(-self.num_samples * self.clips_per_video // self.world_size)
+        return -(-of_this_rank // self.batch_size)
+
+    def __len__(self) -> int:
+        return (self.epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for epoch in range(self.first_epoch, self.epochs):
+            skip = self.first_step if epoch == self.first_epoch else 0
+            yield from self._epoch(epoch)[skip:]
+
+    def _epoch(self, epoch: int) -> list[list[Draw]]:
+        # Several clips of a video in one epoch are drawn as of `clips_per_video` epochs that follow each other.
+        count = self.num_samples * self.clips_per_video
+        order = np.random.default_rng((self.seed, epoch)).permutation(count)
+        order = np.resize(order, -(-count // self.world_size) * self.world_size)[self.rank :: self.world_size]
+        draws = [(epoch * self.clips_per_video + int(i) // self.num_samples, int(i) % self.num_samples) for i in order]
+        # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
+        cuts = np.linspace(0, len(draws), self.steps_per_epoch + 1).round().astype(int)
+        return [draws[start:end] for start, end in pairwise(cuts)]
+
+
+@dataclass
+class Ledger:
+    """failures.jsonl: each video that could not be used, once, with the reason.
+
+    Raises DatasetError when more than `max_fraction` of `num_videos` have failed: a run over what little is left would
+    look like a good one.
+    """
+
+    path: Path
+    num_videos: int
+    max_fraction: float
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def restore(self, failures: Sequence[Mapping[str, str]]) -> None:
+        """Start from what a checkpoint remembers, rather than from what later steps have written."""
+        self.failures = {f["video"]: Failure(**f) for f in failures}
+        self._write("w", self.failures.values())
+
+    def record(self, failures: Sequence[Failure]) -> None:
+        new = {f.video: f for f in failures if f.video not in self.failures}
+        if not new:
+            return
+        self.failures.update(new)
+        self._write("a", new.values())
+        if len(self.failures) > self.max_fraction * self.num_videos:
+            first = next(iter(self.failures.values()))
+            raise DatasetError(
+                f"{len(self.failures)} of {self.num_videos} videos could not be read, more than the "
+                f"{self.max_fraction:.0%} allowed; {self.path} lists them. The first: {first.message} ({first.reason})"
+            )
+
+    def _write(self, mode: str, failures: Iterable[Failure]) -> None:
+        with self.path.open(mode, encoding="utf-8") as f:
+            f.writelines(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)

@@ -1,0 +1,1 @@
+"""A training run: config, recipes, the loop, checkpoints."""
