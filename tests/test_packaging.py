@@ -17,8 +17,10 @@ from tests.conftest import PROJECT
 PACKAGES = (
     "tenclip_api",
     "tenclip_client",
+    "tenclip_data",
     "tenclip_demo",
     "tenclip_export",
+    "tenclip_features",
     "tenclip_serving",
     "tenclip_training",
     "tenclip_video",

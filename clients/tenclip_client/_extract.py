@@ -17,9 +17,9 @@ from tenclip_client._aio import AsyncClient
 from tenclip_client._concurrent import patiently, run_bounded
 from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput
-from tenclip_client._ledger import ClipRow, Failure, Ledger, check_same_settings
-from tenclip_client._parquet import read_settings, read_videos, write_features
 from tenclip_client._types import ModelInfo, VideoFeatures
+from tenclip_features.journal import ClipRow, Failure, Ledger, check_same_settings
+from tenclip_features.writer import read_settings, read_videos, write_features
 
 # A server that restarts is back within this; a batch of hours should not die of it.
 PATIENCE_SECONDS = 120.0

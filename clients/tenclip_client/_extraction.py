@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import TenclipError
-from tenclip_client._ledger import Failure
 from tenclip_client._types import ClipMode
+from tenclip_features.journal import Failure
 
 
 @dataclass(frozen=True, kw_only=True)

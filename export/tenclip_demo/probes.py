@@ -6,8 +6,8 @@ from collections import Counter
 
 from tenclip_demo.report import Count, ProbeFacts
 from tenclip_demo.videos import ProbeSet, Progress
-from tenclip_training.evaluation.features import FeatureTable
-from tenclip_training.evaluation.probe import fit_probe
+from tenclip_features.probe import fit_probe
+from tenclip_features.table import FeatureTable
 
 # Below so many training videos of some class the strength of the regularisation cannot be chosen by cross-validation.
 FEWEST_TO_CROSS_VALIDATE = 5

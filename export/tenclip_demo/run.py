@@ -29,6 +29,7 @@ import numpy as np
 
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_client import Client
+from tenclip_data.manifest import Sample, read_manifest
 from tenclip_demo.config import MODEL_NAME, DemoConfig
 from tenclip_demo.console import StageConsole
 from tenclip_demo.page import render_page
@@ -60,7 +61,6 @@ from tenclip_demo.videos import DemoVideos, Progress, generated_videos, users_vi
 from tenclip_export import speed
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.parity import Row
-from tenclip_training.data.manifest import Sample, read_manifest
 from tenclip_training.evaluation.evaluate import evaluate
 from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint

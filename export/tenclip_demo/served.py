@@ -16,7 +16,7 @@ from tenclip_api.errors import DatasetError, DecodeWorkerDied, InvalidRequest, M
 from tenclip_client import Client, ClipFeatures, Prediction, ServerPath, VideoFeatures, VideoInfo
 from tenclip_demo.pictures import thumbnails
 from tenclip_demo.report import FailedVideo, Segment, VideoCard
-from tenclip_training.evaluation.features import FeatureTable
+from tenclip_features.table import FeatureTable
 from tenclip_video.spec import ClipSpec
 
 Progress = Callable[[int, int], None]

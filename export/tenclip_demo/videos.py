@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError, VideoError
+from tenclip_data.manifest import Manifest, Sample, read_manifest
 from tenclip_demo.config import DemoConfig
 from tenclip_demo.report import DataFacts
-from tenclip_training.data.manifest import Manifest, Sample, read_manifest
 from tenclip_training.synth import generate
 from tenclip_video.video import probe
 

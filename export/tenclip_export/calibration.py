@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoError
-from tenclip_training.data.manifest import VIDEO_SUFFIXES
+from tenclip_data.manifest import VIDEO_SUFFIXES
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec

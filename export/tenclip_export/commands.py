@@ -168,7 +168,7 @@ def _listed(names: str) -> list[str]:
 
 def _labels(path: Path, num_classes: int) -> tuple[str, ...]:
     from tenclip_api.errors import BundleError
-    from tenclip_training.data.manifest import read_labels
+    from tenclip_data.manifest import read_labels
 
     labels = read_labels(path)
     if len(labels) != num_classes:

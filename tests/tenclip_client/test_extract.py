@@ -238,7 +238,7 @@ def test_progress(clips: Path, target: str) -> None:
 
 
 def test_row_groups(clips: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenclip_client._parquet._ROWS_PER_GROUP", 10)
+    monkeypatch.setattr("tenclip_features.writer._ROWS_PER_GROUP", 10)
     extract(target, "f.parquet")
     file = pq.ParquetFile("f.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [10, 10, 10, 6]

@@ -12,8 +12,8 @@ from rich.console import Console
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import EmptyVideo, FailedModel, ModelList, ServerError, TimelinePoint
 from tenclip_client import _calls as calls
-from tenclip_client._ledger import Failure
 from tenclip_client.cli import render
+from tenclip_features.journal import Failure
 
 from .servicer import model, prediction
 

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.manifest import Sample, read_manifest
 from tenclip_demo import videos
 from tenclip_demo.config import REQUIRED_TOP1, DemoConfig
 from tenclip_demo.probes import run_probe
 from tenclip_demo.videos import ProbeSet, spare_classes, users_videos
-from tenclip_training.data.manifest import Sample, read_manifest
-from tenclip_training.evaluation.features import FeatureTable
+from tenclip_features.table import FeatureTable
 
 
 def folder(root: Path, classes: dict[str, int]) -> Path:

@@ -22,7 +22,7 @@ from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config
 from tenclip_training.runs.train import EpochResult
 from tenclip_video.spec import Resize
-from tests.tenclip_training.evaluation.test_probe import SCHEMA, row
+from tests.tenclip_features.test_probe import SCHEMA, row
 
 SMALL = ["-a", "r2plus1d_10", "--width", "4", "--frames", "4", "--crop", "16", "--resize", "24x32"]
 QUICK = [*SMALL, "--batch-size", "6", "--precision", "fp32", "--val-protocol", "center-clip", "--device", "cpu"]

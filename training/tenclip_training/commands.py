@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from tenclip_data.manifest import Manifest
     from tenclip_training.console import Reporter
-    from tenclip_training.data.manifest import Manifest
     from tenclip_training.runs.config import TrainConfig
     from tenclip_training.runs.train import Progress, TrainResult
     from tenclip_training.synth.command import synth
@@ -308,8 +308,8 @@ def evaluate(
         return
     import torch
 
+    from tenclip_data.manifest import read_manifest
     from tenclip_training.console import print_evaluation, reporting
-    from tenclip_training.data.manifest import read_manifest
     from tenclip_training.evaluation.evaluate import evaluate as run
 
     read = read_manifest(
@@ -379,10 +379,10 @@ def probe(
       tenclip probe f.parquet --labels videos/manifest.csv --label-column speed
       tenclip probe a.parquet b.parquet --labels ucf/trainlist01.txt -C 1 --json
     """
+    from tenclip_data.manifest import read_manifest
+    from tenclip_features.probe import STRENGTHS, fit_probe, save_probe
+    from tenclip_features.table import read_features
     from tenclip_training.console import print_probe, reporting
-    from tenclip_training.data.manifest import read_manifest
-    from tenclip_training.evaluation.features import read_features
-    from tenclip_training.evaluation.probe import STRENGTHS, fit_probe, save_probe
 
     manifest = read_manifest(labels, label_column=label_column, missing="keep", held_out=held_out, seed=seed)
     table = read_features(features)

@@ -16,8 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from tenclip_features.probe import ProbeResult
     from tenclip_training.evaluation.evaluate import EvaluationResult
-    from tenclip_training.evaluation.probe import ProbeResult
     from tenclip_training.runs.train import EpochResult
 
 SECONDS_BETWEEN_LINES = 10.0

@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tenclip_api.errors import TenclipError
 from tenclip_client import _extraction
-from tenclip_client._ledger import Failure
+from tenclip_features.journal import Failure
 
 SECONDS_BETWEEN_LINES = 10.0
 

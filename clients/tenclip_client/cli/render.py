@@ -16,7 +16,6 @@ from rich.text import Text
 
 from tenclip_api.errors import TenclipError
 from tenclip_client._extraction import ExtractionReport
-from tenclip_client._ledger import Failure
 from tenclip_client._types import (
     ClassScore,
     ClipPrediction,
@@ -31,6 +30,7 @@ from tenclip_client._types import (
     VideoInfo,
 )
 from tenclip_client.cli.messages import one_line
+from tenclip_features.journal import Failure
 
 BAR_WIDTH = 24
 # Left-aligned fractions of a cell, an eighth each, and their plain stand-ins.

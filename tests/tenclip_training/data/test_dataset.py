@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, DrawSampler, Failure, Ledger, target
-from tenclip_training.data.manifest import Manifest, read_manifest
 from tenclip_video.clips import read_clips
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_data.manifest import Manifest, Sample, read_manifest
 from tenclip_training.data.dataset import Failure
-from tenclip_training.data.manifest import Manifest, Sample, read_manifest
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,

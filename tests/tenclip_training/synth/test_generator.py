@@ -16,7 +16,7 @@ import av
 import pytest
 
 from tenclip_api.errors import DatasetError
-from tenclip_training.data.manifest import read_manifest
+from tenclip_data.manifest import read_manifest
 from tenclip_training.synth import NoisyTags, SynthConfig, generate, plan_videos
 from tenclip_training.synth.generator import COLUMNS, manifest_row
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from tenclip_api.errors import DatasetError, NoFrames, TenclipError, VideoError
+from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, augment
-from tenclip_training.data.manifest import Manifest, Sample
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video

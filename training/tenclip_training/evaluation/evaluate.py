@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tenclip_api.errors import DatasetError, InvalidRequest, VideoError
+from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.dataset import Failure, within
-from tenclip_training.data.manifest import Manifest, Sample
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel
 from tenclip_video.clips import VideoClips, read_clips

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
 from tenclip_api.errors import CheckpointError
+from tenclip_data.manifest import DEFAULT_HELD_OUT, Missing
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.manifest import DEFAULT_HELD_OUT, Missing
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from tenclip_video.spec import ClipSpec
 

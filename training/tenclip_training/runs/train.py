@@ -36,9 +36,9 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
+from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, DrawSampler, Ledger
-from tenclip_training.data.manifest import Manifest, read_manifest
 from tenclip_training.evaluation.evaluate import EvaluationResult, find_protocol, normalise, score_videos, summarise
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel, create_model

@@ -12,9 +12,9 @@ import pyarrow.parquet
 import pytest
 
 from tenclip_api.errors import CheckpointError, DatasetError
-from tenclip_training.data.manifest import Manifest, read_manifest
-from tenclip_training.evaluation.features import COLUMNS, label_clips, mean_by_group, read_features
-from tenclip_training.evaluation.probe import Probe, ProbeResult, fit_probe, load_probe, save_probe
+from tenclip_data.manifest import Manifest, read_manifest
+from tenclip_features.probe import Probe, ProbeResult, fit_probe, load_probe, save_probe
+from tenclip_features.table import COLUMNS, label_clips, mean_by_group, read_features
 
 DIM = 6
 SCHEMA = pyarrow.schema(
@@ -363,6 +363,6 @@ class NoTorch:
             raise ModuleNotFoundError(f"no {name} here", name=name)
 
 sys.meta_path.insert(0, NoTorch())
-import tenclip_training.evaluation.probe, tenclip_training.evaluation.features, tenclip_training.commands
+import tenclip_features.probe, tenclip_features.table, tenclip_training.commands
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
-from tenclip_client._ledger import ClipRow, Failure, Ledger
+from tenclip_features.journal import ClipRow, Failure, Ledger
 
 SETTINGS: dict[str, Any] = {"model": "actions", "version": "2", "num_clips": None}
 
@@ -127,7 +127,7 @@ def test_damaged_settings(tmp_path: Path) -> None:
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from tenclip_client._ledger import Ledger\n"
+        "import sys; from pathlib import Path; from tenclip_features.journal import Ledger\n"
         f"Ledger(Path(sys.argv[1]), {json.dumps(SETTINGS).replace('null', 'None')})"
     )
     with Ledger(tmp_path, SETTINGS):

@@ -18,7 +18,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
-from tenclip_training.data.manifest import Manifest, Sample
+from tenclip_data.manifest import Manifest, Sample
 
 COLUMNS = ("video", "clip_index", "start_seconds", "end_seconds", "features", "model", "version")
 

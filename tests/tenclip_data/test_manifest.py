@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import csv
 from collections import Counter
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
-from tenclip_training.data.manifest import Manifest, Sample, read_labels, read_manifest, stratified_split
+from tenclip_data.manifest import Manifest, Sample, read_labels, read_manifest, stratified_split
 
 
 def touch(root: Path, *names: str) -> None:
@@ -384,13 +383,3 @@ def test_parts_of_one_video_stay_on_one_side() -> None:
 def test_bad_held_out() -> None:
     with pytest.raises(DatasetError, match="between 0 and 1"):
         stratified_split(manifest_of({"a": "a"}), held_out=1.0)
-
-
-def test_synthetic_videos_load(action_videos: Path) -> None:
-    manifest = read_manifest(action_videos)
-    with action_videos.open() as f:
-        rows = list(csv.DictReader(f))
-    assert len(manifest.samples) == len(rows) == 16
-    assert Counter(s.split for s in manifest.samples) == {"train": 12, "test": 4}
-    assert {s.extra["speed"] for s in manifest.samples} <= {"slow", "fast"}
-    assert set(read_manifest(action_videos, label_column="speed").labels) <= {"slow", "fast"}

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError
-from tenclip_client._ledger import ClipRow
+from tenclip_features.journal import ClipRow
 
 SETTINGS_KEY = b"tenclip.settings"
 SCHEMA = pa.schema(

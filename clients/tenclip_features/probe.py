@@ -19,14 +19,14 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold
 
 from tenclip_api.errors import CheckpointError, DatasetError
-from tenclip_training.data.manifest import Manifest
-from tenclip_training.evaluation.features import FeatureTable, LabelledClips, label_clips, mean_by_group
-from tenclip_video.protocols import softmax
+from tenclip_data.manifest import Manifest
+from tenclip_features.table import FeatureTable, LabelledClips, label_clips, mean_by_group
 
 FORMAT = "tenclip-probe"
 FORMAT_VERSION = 1
@@ -58,7 +58,7 @@ class Probe:
         if features.ndim != 2 or features.shape[1] != len(self.mean):
             raise ValueError(f"the probe takes [N,{len(self.mean)}], got {list(features.shape)}")
         standard = (features.astype(np.float32) - self.mean) / self.scale
-        return softmax((standard @ self.weights.T + self.bias).astype(np.float32))
+        return np.asarray(softmax((standard @ self.weights.T + self.bias).astype(np.float32), axis=-1))
 
 
 @dataclass(frozen=True, kw_only=True)
