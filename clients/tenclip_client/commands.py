@@ -419,14 +419,14 @@ async def _predictions(
     inputs: Sequence[VideoInput], connection: dict[str, Any], arguments: dict[str, Any], concurrency: int
 ) -> AsyncGenerator[tuple[VideoInput, Prediction | TenclipError], None]:
     from tenclip_client import AsyncClient
-    from tenclip_client._concurrent import in_order, patiently
+    from tenclip_client._concurrent import in_order, retry_with_backoff
 
     async with AsyncClient(**connection) as client:
 
         async def predict_one(video: VideoInput) -> Prediction:
             if video.error is not None:
                 raise video.error
-            return await patiently(
+            return await retry_with_backoff(
                 lambda: client.predict(video.source, name=video.name, **arguments), patience=connection["timeout"] or 60
             )
 
