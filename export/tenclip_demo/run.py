@@ -29,6 +29,7 @@ import numpy as np
 
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_client import Client
+from tenclip_data.atomic import write_text
 from tenclip_data.manifest import Sample, read_manifest
 from tenclip_demo.config import MODEL_NAME, DemoConfig
 from tenclip_demo.console import StageConsole
@@ -56,7 +57,7 @@ from tenclip_demo.served import (
     video_card,
 )
 from tenclip_demo.server import ServerProcess
-from tenclip_demo.stages import Result, Stages, write_text
+from tenclip_demo.stages import Result, Stages
 from tenclip_demo.videos import DemoVideos, Progress, generated_videos, users_videos
 from tenclip_export import speed
 from tenclip_export.bundle_writer import export_bundle
