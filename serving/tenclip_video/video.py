@@ -40,7 +40,8 @@ from numpy.typing import ArrayLike, NDArray
 from tenclip_api.errors import UndecodableVideo
 from tenclip_video.droppable import may_drop_frames
 from tenclip_video.index import FrameIndex, build_index, demux
-from tenclip_video.resize import FrameScaler, clockwise_rotation
+from tenclip_video.orientation import frame_orientation
+from tenclip_video.resize import FrameScaler
 from tenclip_video.source import (
     Limits,
     Source,
@@ -68,7 +69,8 @@ _RETRY_FROM_START_FRAMES = 2_000
 class VideoInfo:
     """What was found, not what the header claims.
 
-    Sizes are as shown, after turning the frames `rotation` degrees clockwise; `coded_*` are before. Times in seconds.
+    Sizes are as shown, after turning the frames `rotation` degrees clockwise and mirroring them left to right if
+    `mirrored`; `coded_*` are before. Times in seconds.
     `declared_frames` is the header's count, 0 when it gives none. `sample_aspect_ratio` is reported and not applied:
     neither do the loaders that public models were trained with.
     """
@@ -90,19 +92,22 @@ class VideoInfo:
     has_audio: bool
     variable_frame_rate: bool
     seekable: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport:
-    """What reading frames has cost and what did not go as the file promised.
+    """What reading frames has cost, and what did not go as the file promised. `warnings` say the same in words.
 
-    `frames_requested` counts distinct frames asked for, `frames_decoded` every frame that came out of the decoder on
-    the way, `frames_substituted` those that could not be had and are stood in for by their nearest neighbour in time.
+    frames_requested: distinct frames asked for. frames_decoded: all that came out of the decoder on the way.
+    frames_substituted: those that could not be decoded; the nearest frame in time stands in for each.
+    frames_corrupt: those that the decoder marked as damaged. It concealed what was missing, and they are used so.
     """
 
     frames_requested: int = 0
     frames_decoded: int = 0
     frames_substituted: int = 0
+    frames_corrupt: int = 0
     seeks: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -176,6 +181,8 @@ class Video:
     def report(self) -> DecodeReport:
         """Totals of all reads so far."""
         warnings = list(self.index.warnings)
+        if orientation := frame_orientation(self._first).warning:
+            warnings.append(orientation)
         if self._undecodable:
             warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
         if self._unknown_colorspace is not None:
@@ -465,8 +472,8 @@ def _runs(wanted: NDArray[np.int64], index: FrameIndex) -> list[tuple[int, int]]
 
 
 def _describe(container: InputContainer, stream: VideoStream, index: FrameIndex, first: VideoFrame) -> VideoInfo:
-    rotation = clockwise_rotation(first)
-    turned = rotation % 180 == 90
+    orientation = frame_orientation(first)
+    turned = orientation.is_transposed
     deltas = np.diff(index.pts)
     num_frames = len(index.pts)
     rate = float(stream.average_rate or 0)
@@ -479,7 +486,8 @@ def _describe(container: InputContainer, stream: VideoStream, index: FrameIndex,
         height=first.width if turned else first.height,
         coded_width=first.width,
         coded_height=first.height,
-        rotation=rotation,
+        rotation=orientation.rotation,
+        mirrored=orientation.mirrored,
         pixel_format=first.format.name,
         sample_aspect_ratio=float(stream.sample_aspect_ratio or 1),
         frames_per_second=rate,

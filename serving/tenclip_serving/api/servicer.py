@@ -299,6 +299,7 @@ def _video(result: Recognition) -> pb.VideoInfo:
         duration_seconds=info.duration_seconds,
         has_audio=info.has_audio,
         variable_frame_rate=info.variable_frame_rate,
+        mirrored=info.mirrored,
     )
 
 
@@ -308,6 +309,7 @@ def _report(result: Recognition) -> pb.DecodeReport:
         frames_requested=report.frames_requested,
         frames_decoded=report.frames_decoded,
         frames_substituted=report.frames_substituted,
+        frames_corrupt=report.frames_corrupt,
         warnings=report.warnings,
     )
 
