@@ -29,7 +29,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "torch", "tensorrt")
 # Relative L2 allowed on golden clips. A number has 11 bits in float16 and 8 in bfloat16, and some tens of layers add up
 # to 1e-3 and 1e-2. int8 is decided on footage, see `int8`; noise and drawn shapes, which calibration has not seen, lie
-# further off, so that it is held to what was measured here (`settle`), below a ceiling.
+# further off, so that it is held to what was measured here (`with_measured_tolerance`), below a ceiling.
 BOUNDS = {
     "fp16": Tolerance(logits=1e-2, features=1e-2),
     "bf16": Tolerance(logits=5e-2, features=5e-2),
@@ -102,7 +102,7 @@ def make_variant(wanted: Wanted, source: Source) -> Variant:
     )
 
 
-def settle(variant: Variant, rows: Sequence[Row]) -> Variant:
+def with_measured_tolerance(variant: Variant, rows: Sequence[Row]) -> Variant:
     """int8 with the tolerance that a server must keep on the golden clips: what it was off here, with room for kernels
     of other machines (those without VNNI instructions saturate). Other variants stay as they are."""
     if variant.name != "int8":
