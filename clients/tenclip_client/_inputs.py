@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
-from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 from tenclip_client._types import ServerPath, ServerUri
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 
 PATH_COLUMNS = ("path", "video", "video_path", "file")
 
