@@ -181,15 +181,18 @@ def _real_clips(videos: list[Path], spec: ClipSpec) -> dict[int, NDArray[np.uint
     import numpy as np
 
     from tenclip_video.clips import read_clips
+    from tenclip_video.protocols import Protocol
     from tenclip_video.sampling import ClipSelection
 
     if not videos:
         return {}
     center = ClipSelection(mode="center", num_clips=1)
-    sizes = {spec.crop: False, **({spec.fully_convolutional_crop: True} if spec.fully_convolutional_crop else {})}
+    protocols = {spec.crop: Protocol(selection=center)}
+    if spec.fully_convolutional_crop is not None:
+        protocols[spec.fully_convolutional_crop] = Protocol(selection=center, fully_convolutional=True)
     return {
-        size: np.concatenate([read_clips(v, spec, center, fully_convolutional=larger).clips for v in videos])
-        for size, larger in sizes.items()
+        size: np.concatenate([read_clips(video, spec, protocol).clips for video in videos])
+        for size, protocol in protocols.items()
     }
 
 
