@@ -67,6 +67,7 @@ from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 
@@ -230,11 +231,12 @@ class _Demo:
         spec = load_checkpoint(self.checkpoint).clip_spec
         if larger and spec.fully_convolutional_crop is None:
             return None
+        center = ClipSelection(mode="center", num_clips=1)
+        protocol = Protocol(selection=center, fully_convolutional=larger)
         clips = []
         for sample in self.videos.test.samples:
             try:
-                selection = ClipSelection(mode="center", num_clips=1)
-                clips.append(read_clips(sample.path, spec, selection, fully_convolutional=larger).clips)
+                clips.append(read_clips(sample.path, spec, protocol).clips)
             except ABOUT_ONE_VIDEO:
                 continue
             if len(clips) == 3:
