@@ -23,14 +23,13 @@ from tenclip_demo.served import ABOUT_ONE_VIDEO
 from tenclip_demo.stages import Result, Stages
 from tenclip_demo.videos import DemoVideos, Progress, generated_videos, users_videos
 from tenclip_export.bundle_writer import export_bundle
+from tenclip_export.golden import middle_clip
 from tenclip_export.parity import Row
 from tenclip_training.evaluation.evaluate import evaluate
 from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_video.bundle import Bundle, read_bundle
-from tenclip_video.clips import read_clips
-from tenclip_video.sampling import ClipSelection
 
 GOLDEN_VIDEOS = 3  # held-out videos whose middle clips are among the golden ones
 
@@ -201,8 +200,7 @@ def _golden_clips(checkpoint: Path, videos: DemoVideos, *, larger: bool) -> NDAr
     clips: list[NDArray[np.uint8]] = []
     for sample in videos.test.samples:
         try:
-            selection = ClipSelection(mode="center", num_clips=1)
-            clips.append(read_clips(sample.path, spec, selection, fully_convolutional=larger).clips)
+            clips.append(middle_clip(sample.path, spec, fully_convolutional=larger))
         except ABOUT_ONE_VIDEO:
             continue
         if len(clips) == GOLDEN_VIDEOS:

@@ -87,7 +87,7 @@ def test_the_served_prediction_is_the_checkpoints(models: Path, public: Path, tm
     video = make_video(tmp_path / "a.mp4", num_frames=40)
     loaded = load_any(public)
     protocol = PROTOCOLS[loaded.protocol]
-    read = read_clips(video, loaded.clip_spec, protocol.selection)
+    read = read_clips(video, loaded.clip_spec, protocol)
     with torch.inference_mode():
         logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(read.clips))
     expected = video_probabilities(logits.numpy(), protocol.averaging)

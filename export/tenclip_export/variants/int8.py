@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, MissingDependency
-from tenclip_export.parity import Run, relative_l2, run_batched, top1_agreement
+from tenclip_export.parity import Run, run_batched
 from tenclip_serving.runtimes.openvino import shared_core
+from tenclip_video.parity import relative_l2, top1_agreement
 
 Clips = NDArray[np.uint8]  # [N,T,H,W,3]
 

@@ -25,7 +25,6 @@ import grpc
 from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_api.inference import open_inference_pb2_grpc
-from tenclip_serving.aggregate import top_classes
 from tenclip_serving.api.servicer import SERVER_VERSION
 from tenclip_serving.api.tensors import (
     CLIPS,
@@ -44,6 +43,7 @@ from tenclip_serving.models.repository import ServedModel, version_key
 from tenclip_serving.models.statistics import Duration
 from tenclip_serving.requests import ClipRequest, Recognition, RecognitionRequest
 from tenclip_serving.telemetry.logs import REQUEST_ID, log
+from tenclip_video.aggregate import top_classes
 from tenclip_video.sampling import SelectionMode
 
 INFERENCE = "inference.GRPCInferenceService"

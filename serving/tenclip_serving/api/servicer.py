@@ -16,11 +16,9 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
-from tenclip_serving.aggregate import top_classes
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.requests import (
-    ClassScore,
     ClipRequest,
     ClipResult,
     Recognition,
@@ -31,6 +29,7 @@ from tenclip_serving.requests import (
 )
 from tenclip_serving.resolve_protocol import supported_protocols
 from tenclip_serving.telemetry.logs import REQUEST_ID
+from tenclip_video.aggregate import ClassScore, top_classes
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 

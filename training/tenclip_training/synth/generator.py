@@ -34,6 +34,7 @@ from tenclip_training.synth.motions import MOTIONS
 from tenclip_training.synth.plan import VideoSpec, plan_videos
 from tenclip_training.synth.renderer import render
 from tenclip_training.synth.tags import tag_classes
+from tenclip_video.cpus import usable_cpus
 
 _log = logging.getLogger(__name__)
 
@@ -79,7 +80,7 @@ def generate(
     try:
         with _locked(out):
             _claim(out, config, encoder)
-            _make_all(specs, out, config, encoder, workers or _cores(), progress)
+            _make_all(specs, out, config, encoder, workers or usable_cpus(), progress)
             _write_text(out / "manifest.csv", manifest_csv(specs))
     except (OSError, av.FFmpegError) as error:
         raise DatasetError(f"{out}: cannot write the videos: {error}") from error
@@ -240,10 +241,6 @@ def _end_with_parent() -> None:
 
 def _is_there(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextmanager
