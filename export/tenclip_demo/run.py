@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tenclip_client import Client
+from tenclip_data.atomic import write_text
 from tenclip_demo.ask import Asker, Findings
 from tenclip_demo.config import DemoConfig
 from tenclip_demo.console import StageConsole
@@ -30,7 +31,7 @@ from tenclip_demo.learn import Learned, learn
 from tenclip_demo.page import render_page
 from tenclip_demo.report import Report
 from tenclip_demo.server import ServerProcess
-from tenclip_demo.stages import Stages, write_text
+from tenclip_demo.stages import Stages
 
 
 def run_demo(config: DemoConfig, console: StageConsole) -> Report:

@@ -28,6 +28,7 @@ from typing import Any, Final
 import av
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.atomic import write_text
 from tenclip_training.synth.config import SynthConfig
 from tenclip_training.synth.encode import PART_SUFFIX, Encoder, available_encoder, write_video
 from tenclip_training.synth.motions import MOTIONS
@@ -81,7 +82,7 @@ def generate(
         with _locked(out):
             _claim(out, config, encoder)
             _make_all(specs, out, config, encoder, workers or usable_cpus(), progress)
-            _write_text(out / "manifest.csv", manifest_csv(specs))
+            write_text(out / "manifest.csv", manifest_csv(specs))
     except (OSError, av.FFmpegError) as error:
         raise DatasetError(f"{out}: cannot write the videos: {error}") from error
     except BrokenProcessPool as error:
@@ -142,7 +143,7 @@ def _claim(out: Path, config: SynthConfig, encoder: Encoder) -> None:
         taken = [name for name in ("manifest.csv", "videos") if (out / name).exists()]
         if taken:
             raise DatasetError(f"{out} already holds {' and '.join(taken)} of something else; choose another folder")
-        _write_text(path, json.dumps(wanted, indent=2) + "\n")
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -258,9 +259,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}{PART_SUFFIX}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
