@@ -1,4 +1,4 @@
-"""The options of `tenclip export`, a dataclass for each group; see `tenclip_client.cli.option_groups`."""
+"""The options of `tenclip export`, a dataclass for each group; see `tenclip_client.cli.options`."""
 
 from __future__ import annotations
 
