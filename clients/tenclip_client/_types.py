@@ -236,7 +236,7 @@ class ModelInfo(_Result):
     """A model that the server holds. `labels` and `bundle` (bundle.json) are filled by `get_model` only.
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
-    for names that nobody published.
+    for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
     """
 
     name: str

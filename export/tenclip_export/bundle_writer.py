@@ -59,6 +59,7 @@ def export_bundle(
 ) -> Bundle:
     """Write `model` as `out_dir/name/version`, checked against torch on every installed runtime.
 
+    model: one without a classifier (`num_classes` 0) makes a bundle that answers features and refuses predictions.
     version: None takes the next free integer. labels: one name for each class; None names classes by their index, and
     the bundle says so.
     clips, fully_convolutional_clips: real clips to be among the golden ones, uint8 [B,T,H,W,3] at `clip_spec.crop`
@@ -148,6 +149,10 @@ def _for_export(model: VideoModel, spec: ClipSpec) -> VideoModel:
 
 
 def _labels(labels: Sequence[str] | None, num_classes: int) -> tuple[tuple[str, ...], LabelSource]:
+    if num_classes == 0:
+        if labels:
+            raise BundleError(f"{len(labels)} labels for a model without a classifier; leave them out")
+        return (), "none"
     if labels is None:
         return tuple(str(i) for i in range(num_classes)), "index"
     if len(labels) != num_classes:

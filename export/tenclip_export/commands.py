@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenclip_client.cli.option_groups import with_option_groups
+from tenclip_client.cli.options import with_option_groups
 from tenclip_export.options import BundleOptions, CheckOptions, CheckpointOptions, VariantOptions
 
 if TYPE_CHECKING:

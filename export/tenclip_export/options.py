@@ -1,4 +1,4 @@
-"""The options of `tenclip export`, a dataclass for each group; see `tenclip_client.cli.option_groups`."""
+"""The options of `tenclip export`, a dataclass for each group; see `tenclip_client.cli.options`."""
 
 from __future__ import annotations
 
@@ -153,15 +153,13 @@ class CheckOptions:
         """The middle clip of each video, uint8 [B,T,size,size,3], by size: the crop and, if any, the larger crop."""
         import numpy as np
 
-        from tenclip_video.clips import read_clips
-        from tenclip_video.sampling import ClipSelection
+        from tenclip_export.golden import middle_clip
 
         if not self.video:
             return {}
-        center = ClipSelection(mode="center", num_clips=1)
         sizes = {spec.crop: False, **({spec.fully_convolutional_crop: True} if spec.fully_convolutional_crop else {})}
         return {
-            size: np.concatenate([read_clips(v, spec, center, fully_convolutional=larger).clips for v in self.video])
+            size: np.concatenate([middle_clip(video, spec, fully_convolutional=larger) for video in self.video])
             for size, larger in sizes.items()
         }
 

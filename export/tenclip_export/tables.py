@@ -54,6 +54,8 @@ def _notes(info: BundleInfo) -> Iterator[str]:
 
 
 def _classes(info: BundleInfo) -> str:
+    if info.features_only:
+        return f"no classifier: it answers {info.feature_dim} features a clip, and no predictions"
     if info.label_source != "index":
         return f"{info.num_classes} classes"
     known = info.provenance.get("label_source")

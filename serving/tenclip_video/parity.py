@@ -52,7 +52,12 @@ def relative_l2(actual: Floats, expected: Floats) -> float:
 
 
 def top1_agreement(actual: Floats, expected: Floats) -> float:
-    """Share of clips whose highest class is the same. Logits [B,K,P] each; positions are averaged first."""
+    """Share of clips whose highest class is the same. Logits [B,K,P] each; positions are averaged first.
+
+    Without classes (K = 0, a model without a classifier) there is nothing to differ in: 1.
+    """
     if actual.shape != expected.shape:
         return 0.0
+    if actual.shape[1] == 0:
+        return 1.0
     return float(np.mean(actual.mean(axis=2).argmax(axis=1) == expected.mean(axis=2).argmax(axis=1)))

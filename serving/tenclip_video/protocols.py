@@ -179,8 +179,8 @@ DEFAULT_PROTOCOL = "ten-clip"
 
 
 def softmax(logits: NDArray[np.float32], axis: int | tuple[int, ...] = -1) -> NDArray[np.float32]:
-    """Softmax that does not overflow."""
-    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    """Softmax that does not overflow. Of no classes at all (a model without a classifier) it is empty."""
+    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True, initial=-np.inf))
     result: NDArray[np.float32] = shifted / shifted.sum(axis=axis, keepdims=True)
     return result
 

@@ -152,7 +152,7 @@ def _write_int8(source: Source) -> tuple[Path, ...]:
     if not found.within(INT8_BOUND):
         raise Refused(
             f"on {found.num_clips} held-out clips int8 has the best class of float32 on {found.top1_agreement:.1%} "
-            f"(at least {INT8_BOUND.top1_agreement:.0%} wanted) and logits {found.relative_l2:.3f} off (relative L2; "
+            f"(at least {INT8_BOUND.top1_agreement:.0%} wanted) and outputs {found.relative_l2:.3f} off (relative L2; "
             f"at most {INT8_BOUND.logits} allowed)"
         )
     return files

@@ -32,6 +32,11 @@ class Runtime(Protocol):
         """Logits and features of B clips of one shape. Raises ValueError for anything but uint8 [B,T,H,W,3], B >= 1."""
 
 
+def without_logits(features: NDArray[np.float32]) -> Outputs:
+    """The outputs of a model without a classifier, whose graph gives features [B,D] only: logits are [B,0,1]."""
+    return Outputs(np.empty((len(features), 0, 1), np.float32), features)
+
+
 def check_clips(clips: Clips) -> None:
     """Raises ValueError for anything but uint8 [B,T,H,W,3] with B >= 1."""
     if clips.dtype != np.uint8 or clips.ndim != 5 or clips.shape[4] != 3 or clips.shape[0] < 1:
