@@ -46,10 +46,10 @@ def output_of(result: Result) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def trained(action_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(validated_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs."""
     out = tmp_path_factory.mktemp("trained") / "run"
-    result = run("train", action_videos, "--out", out, *QUICK, "--epochs", "2", "--json")
+    result = run("train", validated_videos, "--out", out, *QUICK, "--epochs", "2", "--json")
     values = output_of(result)
     assert values["completed"] is True
     assert [h["epoch"] for h in values["history"]] == [1, 2]
@@ -62,12 +62,12 @@ def trained(action_videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 # -- train --
 
 
-def test_options_reach_the_config(action_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_reach_the_config(validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     configs: list[TrainConfig] = []
     monkeypatch.setattr(commands, "_run", lambda config, **_: configs.append(config))
     arguments = "--fps 12 --stride 2 --scale 0.5-0.9 --color-jitter 0.3 --no-flip --lr 0.3 --epochs 4 --seed 9"
     arguments += " --model-option bn_eps=1e-5 --model-option head=global --optimizer adamw --keep-missing --cache 0"
-    result = run("train", action_videos, "--out", tmp_path / "run", *SMALL, *arguments.split())
+    result = run("train", validated_videos, "--out", tmp_path / "run", *SMALL, *arguments.split())
     assert result.exit_code == 0, result.exception
     (config,) = configs
     assert config.clip_spec is not None
@@ -83,15 +83,15 @@ def test_options_reach_the_config(action_videos: Path, tmp_path: Path, monkeypat
 
 
 def test_without_options_clips_and_flip_are_left_to_the_defaults(
-    action_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     configs: list[TrainConfig] = []
     monkeypatch.setattr(commands, "_run", lambda config, **_: configs.append(config))
-    run("train", action_videos, "-o", tmp_path / "run")
+    run("train", validated_videos, "-o", tmp_path / "run")
     assert configs[0].clip_spec is None
     assert configs[0].augmentation.flip is None
     assert configs[0].architecture == "r2plus1d_18"
-    run("train", action_videos, "-o", tmp_path / "run", "--resize", "128")
+    run("train", validated_videos, "-o", tmp_path / "run", "--resize", "128")
     spec = configs[1].clip_spec
     assert spec is not None
     assert (spec.resize.mode, spec.resize.short_edge, spec.crop, spec.fully_convolutional_crop) == (
@@ -100,8 +100,8 @@ def test_without_options_clips_and_flip_are_left_to_the_defaults(
     )
 
 
-def test_a_run_in_words(action_videos: Path, tmp_path: Path) -> None:
-    result = run("train", action_videos, "--out", tmp_path / "run", *QUICK, "--epochs", "1", "--warmup-epochs", "0")
+def test_a_run_in_words(validated_videos: Path, tmp_path: Path) -> None:
+    result = run("train", validated_videos, "--out", tmp_path / "run", *QUICK, "--epochs", "1", "--warmup-epochs", "0")
     assert result.exit_code == 0, result.exception
     assert "epoch 1 of 1: loss" in result.stderr
     assert "val video top-1" in result.stderr
@@ -109,9 +109,26 @@ def test_a_run_in_words(action_videos: Path, tmp_path: Path) -> None:
     assert "best.pt" in result.stdout
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(action_videos: Path, tmp_path: Path) -> None:
+def test_videos_that_cannot_be_read_and_a_missing_best_are_said(broken_manifest: Path, tmp_path: Path) -> None:
+    """1 of 13 training and 1 of 5 test videos, of which the latter are watched and not chosen on."""
+    arguments = (broken_manifest, *QUICK, "--epochs", "1", "--warmup-epochs", "0", "--val-split", "test")
+    result = run("train", *arguments, "--out", tmp_path / "run")
+    assert result.exit_code == 0, result.exception
+    failures = tmp_path / "run" / "failures.jsonl"
+    assert f"1 of 13 training videos could not be read: {failures}\n" in result.stdout
+    assert f"1 of 5 validation videos could not be read: {failures}\n" in result.stdout
+    assert "no best.pt: the best epoch is never chosen on a test split" in result.stdout
+    values = output_of(run("train", *arguments, "--out", tmp_path / "other", "--json"))
+    assert [(f["split"], f["reason"]) for f in values["failures"]] == [
+        ("train", "EMPTY_VIDEO"),
+        ("test", "NOT_A_VIDEO"),
+    ]
+    assert (values["videos_failed"], values["val_videos_failed"], values["best"]) == (1, 1, None)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(validated_videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "my run"
-    arguments = ["train", str(action_videos), "--out", str(out), *QUICK, "--epochs", "2000", "--cache", "1"]
+    arguments = ["train", str(validated_videos), "--out", str(out), *QUICK, "--epochs", "2000", "--cache", "1"]
     code = "import sys; from tenclip_client.cli.main import main; main(sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "--val-every", "2000"],
@@ -159,9 +176,9 @@ def test_resume_of_a_finished_run(trained: Path) -> None:
     ],
 )
 def test_train_refuses(
-    trained: Path, action_videos: Path, tmp_path: Path, arguments: list[str], kind: type[Exception], message: str
+    trained: Path, validated_videos: Path, tmp_path: Path, arguments: list[str], kind: type[Exception], message: str
 ) -> None:
-    places = {"MANIFEST": action_videos, "RUN": trained, "NEW": tmp_path / "new", "NOWHERE": tmp_path / "nowhere"}
+    places = {"MANIFEST": validated_videos, "RUN": trained, "NEW": tmp_path / "new", "NOWHERE": tmp_path / "nowhere"}
     error = error_of(run("train", *(places.get(a, a) for a in arguments)))
     assert isinstance(error, kind), error
     assert message in str(error)

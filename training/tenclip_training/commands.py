@@ -494,6 +494,8 @@ def _show(reporter: Reporter, p: Progress) -> None:
 def _print_run(config: TrainConfig, result: TrainResult, *, json: bool) -> None:
     from dataclasses import asdict
 
+    from tenclip_training.console import failure_lines
+
     if json:
         _print_json(
             {
@@ -502,16 +504,21 @@ def _print_run(config: TrainConfig, result: TrainResult, *, json: bool) -> None:
                 "last": str(result.last),
                 "best": _text(result.best),
                 "labels": list(result.labels),
+                "best_note": result.best_note,
                 "videos_failed": result.videos_failed,
+                "val_videos_failed": result.val_videos_failed,
+                "failures": [asdict(f) for f in result.failures],
                 "history": [asdict(h) for h in result.history],
                 "evaluation": None if result.evaluation is None else result.evaluation.to_dict(),
             }
         )
         return
-    if result.videos_failed:
-        typer.echo(f"{result.videos_failed} training videos could not be read: {result.out / 'failures.jsonl'}")
+    for line in failure_lines(result):
+        typer.echo(line)
     if result.completed:
         typer.echo(f"wrote {result.last}" + (f" and {result.best}" if result.best else ""))
+        if result.best_note:
+            typer.echo(result.best_note)
 
 
 # -- shared --

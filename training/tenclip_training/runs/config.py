@@ -17,6 +17,11 @@ from tenclip_video.spec import ClipSpec
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+# Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
+RESUMABLE_FIELDS = frozenset(
+    {"out", "workers", "cache_gib", "save_every_minutes", "manifest", "videos", "max_failures"}
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
