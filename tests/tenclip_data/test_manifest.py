@@ -16,7 +16,7 @@ from tenclip_data.manifest import Manifest, Sample, read_labels, read_manifest, 
 def touch(root: Path, *names: str) -> None:
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_bytes(b"x")
+        (root / name).write_bytes(name.encode())
 
 
 def write(path: Path, text: str) -> Path:
@@ -153,11 +153,11 @@ def test_the_projects_label_lists_are_read(data_dir: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("video_id,label\nx,run\n", r"line 1: no column 'path' \(or video, video_path, file\); it has video_id, label"),
+        ("name,label\nx,run\n", r"line 1: no column 'path' \(or video, video_path, file\); it has name, label"),
         ("path,split\na.mp4,train\n", r"line 1: no column 'label'"),
         ("", r"line 1: no column 'path'.*it has none"),
         ("path,label,split\n", "lists no videos"),
-        ("path,label,split\na.mp4,,train\n", r"line 2: no label"),
+        ("path,label,split\na.mp4,,train\n", r"line 2 \(a\.mp4\): no label"),
         ("path,label,split\n,run,train\n", r"line 2: column 'path' is empty"),
         ("path,label,split\nmissing.mp4,run,train\n", r"line 2 \(missing\.mp4\): no such file"),
         ("path,label,start,end\na.mp4,run,3,3\n", r"line 2 \(a\.mp4\): end 3 s is not after start 3 s"),
