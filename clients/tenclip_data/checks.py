@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,7 +15,7 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
     """Raise DatasetError for the first sample without a label, with an impossible part, or that is listed twice; with
     missing="error" also for the first that is not there.
     """
-    seen: dict[tuple[str, float | None, float | None], Sample] = {}
+    seen: dict[tuple[str, str, float | None, float | None], Sample] = {}
     for sample in samples:
         at = place(source, sample)
         if not sample.labels:
@@ -26,13 +25,11 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
             raise DatasetError(f"{at}: start {start:g} s is negative")
         if end is not None and end <= (start or 0):
             raise DatasetError(f"{at}: end {end:g} s is not after start {start or 0:g} s")
-        # Two spellings of one path are one video; links may be meant, and are left to the search for leaks.
-        first = seen.setdefault((os.path.abspath(sample.path), start, end), sample)
+        first = seen.setdefault((sample.split, sample.name, start, end), sample)
         if first is not sample:
-            same = "" if first.name == sample.name else f" ({first.name})"
             raise DatasetError(
-                f"{at}: the same video is on line {first.line} already{same} (split {first.split!r}); a row holds all "
-                "labels of a video, and a video belongs to one split"
+                f"{at}: the same video is on line {first.line} already; a row holds all labels of a video, and start "
+                "and end where it is a part of one"
             )
         if sample.path.suffix.lower() in IMAGE_SUFFIXES:
             raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")

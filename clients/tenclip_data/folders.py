@@ -129,9 +129,9 @@ def _refuse_others(root: Path, folders: Sequence[_Folder], splits: Sequence[_Fol
             f"{root}: {_names(flat)} holds videos in no class folder, where {_names(splits)} holds class folders; use "
             f"{flat[0].path}/CLASS/*.mp4"
         )
-    count = sum(len(f.videos) for f in others)
+    count = _count(sum(len(f.videos) for f in others))
     raise DatasetError(
-        f"{root}: {_names(others)} ({count} videos) beside {_names(splits)}: either its class folders are splits, or "
+        f"{root}: {_names(others)} ({count}) beside {_names(splits)}: either its class folders are splits, or "
         f"its folders are classes. Move {_names(others)} out, or into a split as {splits[0].path}/CLASS"
     )
 
@@ -177,6 +177,10 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:5]) + more
 
 
+def _count(videos: int) -> str:
+    return f"{videos} video{'' if videos == 1 else 's'}"
+
+
 def _empty(root: Path, folders: Sequence[_Folder]) -> list[str]:
     return [f"{root}: no videos in {_names(folders)}: passed over"] if folders else []
 
@@ -185,4 +189,4 @@ def _strays(folder: Path, videos: Sequence[Path]) -> list[str]:
     if not videos:
         return []
     names = _listed(printable_name(v.name) for v in videos)
-    return [f"{folder}: {len(videos)} videos in no class folder are not used: {names}"]
+    return [f"{folder}: {_count(len(videos))} in no class folder not used: {names}"]

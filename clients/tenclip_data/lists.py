@@ -93,14 +93,14 @@ def list_rows(source: Path, text: str, options: ReadOptions) -> Rows:
 
 
 def looks_like_list(source: Path, text: str, root: Path) -> bool:
-    """Whether the first line names a video, by its suffix or because the file is there."""
+    """Whether the first line is a row, not a header: it names a video or a URI, or ends in a number."""
     for line in lines_of(text):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
                 found = _path_end(line.strip(), root)
             except DatasetError:
                 return True
-            return found is not None or _URI.match(line.strip()) is not None
+            return found is not None or re.search(r"[ \t,;|]-?\d+$|^[A-Za-z][\w+.-]*://", line.strip()) is not None
     return False
 
 
@@ -254,8 +254,9 @@ def _several_fields(line: ListLine) -> str:
 
 
 def _no_label(line: ListLine) -> str:
-    first, _, rest = line.text.partition(" ")
-    if is_video_name(rest) and not is_video_name(first) and "/" not in first:
+    separator = _SEPARATOR.search(line.text)
+    first = line.text[: separator.start()] if separator else ""
+    if first and line.name == line.text and not is_video_name(first) and "/" not in first:
         return f"{line.text!r}: no label after the path; if {first!r} is the label, write it after the path"
     return f"{line.text!r}: no label; write it after the path, as in '{line.name} run' (a line is {LAYOUTS})"
 

@@ -41,8 +41,10 @@ def stratified_split(
         ranked = sorted(members, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
         val.update(ranked[: max(round(len(ranked) * held_out), 1 if len(ranked) > 1 else 0)])
     if not val:
+        copies = " (copies of one video count as one)" if len(class_of) < len(names) else ""
         raise DatasetError(
-            f"{manifest.source}: every class has a single video, so none can be held out; add videos or a split column"
+            f"{manifest.source}: every class has a single video{copies}, so none can be held out; add videos or a "
+            "split column"
         )
     samples = tuple(dataclasses.replace(s, split="val" if names[s.name] in val else "train") for s in manifest.samples)
     return dataclasses.replace(manifest, samples=samples)
