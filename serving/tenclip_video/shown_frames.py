@@ -289,7 +289,7 @@ class _H264:
 
 
 class _Hevc:
-    """Pictures of an hvcC stream, without the leading ones that refer to what was cut away (RASL, Rec. H.265, 8.1.3)."""
+    """Pictures of an hvcC stream, without leading ones that refer to what was cut away (RASL, Rec. H.265, 8.1.3)."""
 
     def __init__(self, extradata: bytes) -> None:
         self._length_bytes = (extradata[21] & 3) + 1

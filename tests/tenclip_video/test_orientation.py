@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from tenclip_video.clips import read_clips
 from tenclip_video.commands import inspect
 from tenclip_video.orientation import Orientation, frame_orientation, orientation_of
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, Resize, ResizeKernel
 from tenclip_video.video import open_video
@@ -114,10 +115,10 @@ def test_every_kernel_lays_the_picture_so(matrix: tuple[int, int, int, int], ker
 def test_crops_are_taken_from_the_mirrored_picture() -> None:
     data = make_video(Recipe(num_frames=20, width=128, height=64, mirrored=True))
     spec = ClipSpec(num_frames=2, resize=Resize(mode="short_edge", short_edge=64), crop=64, fully_convolutional_crop=64)
-    selection = ClipSelection(num_clips=1)
-    views = read_clips(data, spec, selection, crop="three").clips[:, 0]
+    protocol = Protocol(selection=ClipSelection(num_clips=1), crop="three")
+    views = read_clips(data, spec, protocol).clips[:, 0]
     as_coded = make_video(Recipe(num_frames=20, width=128, height=64))
-    plain = read_clips(as_coded, spec, selection, crop="three").clips[:, 0]
+    plain = read_clips(as_coded, spec, protocol).clips[:, 0]
     left, right, middle = range(3)
     np.testing.assert_array_equal(views[left], plain[right][:, ::-1])
     np.testing.assert_array_equal(views[right], plain[left][:, ::-1])
