@@ -111,7 +111,16 @@ def test_a_run_in_words(validated_videos: Path, tmp_path: Path) -> None:
 
 def test_videos_that_cannot_be_read_and_a_missing_best_are_said(broken_manifest: Path, tmp_path: Path) -> None:
     """1 of 13 training and 1 of 5 test videos, of which the latter are watched and not chosen on."""
-    arguments: tuple[str | Path, ...] = (broken_manifest, *QUICK, "--epochs", "1", "--warmup-epochs", "0", "--val-split", "test")
+    arguments: tuple[str | Path, ...] = (
+        broken_manifest,
+        *QUICK,
+        "--epochs",
+        "1",
+        "--warmup-epochs",
+        "0",
+        "--val-split",
+        "test",
+    )
     result = run("train", *arguments, "--out", tmp_path / "run")
     assert result.exit_code == 0, result.exception
     failures = tmp_path / "run" / "failures.jsonl"
