@@ -13,7 +13,7 @@ from typing import Any
 
 from tenclip_api.errors import CheckpointError
 from tenclip_training.loaders.configuration import Configuration
-from tenclip_training.loaders.overrides import in_words, override_spec, spec_changes
+from tenclip_training.loaders.overrides import SpecChanges, in_words, override_spec, spec_changes
 from tenclip_training.loaders.plans import Plan
 from tenclip_training.loaders.presets import PRESETS, Preset
 from tenclip_training.models import ARCHITECTURES
@@ -55,24 +55,28 @@ def check_family(family: str | None) -> None:
         raise CheckpointError(f"no family {family!r}; did you mean {', '.join(near)}?")
 
 
-def choose(source: str, plan: Plan, configuration: Configuration, family: str | None) -> Choice:
-    """The network and the input. `source` names the file in errors.
+def choose(
+    source: str, plan: Plan, configuration: Configuration, family: str | None, changes: SpecChanges | None = None
+) -> Choice:
+    """The network and the input. `source` names the file in errors; `changes` are those that the caller will make to
+    the input, so that presets which they make equal need not be told apart.
 
     Raises CheckpointError where the configuration or `family` says another network than the tensors do, and where
     several inputs are possible and nothing decides.
     """
     named = _named(source, plan, configuration)
-    plan = _of_family(source, named or plan, family, () if named else plan.alternatives)
+    plan = _of_family(source, named or plan, family, () if named else plan.alternatives, by_file=named is not None)
     options = _options(source, plan, configuration)
-    preset = _preset(source, plan, configuration, family)
+    preset = _preset(source, plan, configuration, family, changes)
     notes: list[str] = []
-    if family != preset.name and named is None:
+    told = configuration.num_frames is not None and (named is not None or not plan.alternatives)
+    if family != preset.name and not told:
         notes += [f"taken for {preset.name}; {note}" for note in plan.assumed]
-    changes = spec_changes(configuration, preset.clip_spec)
-    if not changes:
+    by_file = spec_changes(configuration, preset.clip_spec)
+    if not by_file:
         return Choice(plan=plan, preset=preset, clip_spec=preset.clip_spec, options=options, notes=tuple(notes))
     try:
-        spec, changed = override_spec(preset.clip_spec, changes)
+        spec, changed = override_spec(preset.clip_spec, by_file)
     except ValueError as err:
         raise CheckpointError(f"{source}: the input in its own configuration cannot be used: {err}") from err
     if family == preset.name:
@@ -110,26 +114,29 @@ def _named(source: str, plan: Plan, configuration: Configuration) -> Plan | None
     return None
 
 
-def _of_family(source: str, plan: Plan, family: str | None, alternatives: tuple[Plan, ...]) -> Plan:
+def _of_family(source: str, plan: Plan, family: str | None, alternatives: tuple[Plan, ...], *, by_file: bool) -> Plan:
     """The plan, or the alternative, that has a preset of `family`."""
     plans = (plan, *alternatives)
     found = next((p for p in plans if family is None or any(family in (c.name, c.family) for c in p.candidates)), None)
     if found is None:
+        what = "tensors and its own configuration" if by_file else "tensors"
         candidates = " or ".join(c.name for p in plans for c in p.candidates)
         raise CheckpointError(
-            f"{source}: its tensors are those of {plan.architecture}, which {family!r} does not have; "
+            f"{source}: its {what} are those of {plan.architecture}, which {family!r} does not have; "
             f"it may be {candidates}"
         )
     return found
 
 
-def _preset(source: str, plan: Plan, configuration: Configuration, family: str | None) -> Preset:
+def _preset(
+    source: str, plan: Plan, configuration: Configuration, family: str | None, changes: SpecChanges | None
+) -> Preset:
     fitting = [p for p in plan.candidates if family is None or family in (p.name, p.family)]
     fitting = _by_configuration(fitting, configuration)
     # What differs only in its name is one input: VMZ's and ig65m's R(2+1)D-34 are the same weights.
     inputs: dict[tuple[ClipSpec, object], Preset] = {}
     for preset in fitting:
-        inputs.setdefault((preset.clip_spec, preset.model), preset)
+        inputs.setdefault((_with(preset.clip_spec, changes), preset.model), preset)
     distinct = list(inputs.values())
     if len(distinct) == 1 or plan.assumed or configuration.num_frames is not None:
         return distinct[0]
@@ -138,6 +145,14 @@ def _preset(source: str, plan: Plan, configuration: Configuration, family: str |
         f"{source}: {plan.architecture}, but its weights do not show what input it was trained on; "
         f"choose with --family (family=...): {choices}"
     )
+
+
+def _with(spec: ClipSpec, changes: SpecChanges | None) -> ClipSpec:
+    """The spec after the caller's changes; as it is where those are wrong, which is said later."""
+    try:
+        return spec if changes is None else override_spec(spec, changes)[0]
+    except ValueError:
+        return spec
 
 
 def _by_configuration(presets: list[Preset], configuration: Configuration) -> list[Preset]:

@@ -19,7 +19,8 @@ from tenclip_training.loaders.pickles import Placeholder
 CONFIG_KEYS = ("meta", "cfg", "config", "hyper_parameters", "hparams", "args", "opt", "opts", "options")
 # Names that training scripts give to one setting.
 NUM_FRAMES = ("num_frames", "clip_len", "clip_length", "frames_per_clip", "sample_duration", "n_frames")
-FRAME_STRIDE = ("frame_stride", "frame_interval", "sampling_rate", "sample_rate", "sample_t_stride")
+FRAME_STRIDE = ("frame_stride", "frame_interval", "sampling_rate", "sample_t_stride")
+MOST_FRAMES = 1024  # larger numbers under those names are something else
 MAX_TEXT = 1_000_000  # characters; a config has some thousands
 
 
@@ -207,7 +208,8 @@ def _leaves(tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _first_int(options: Mapping[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((number for name in names if (number := _int(options.get(name))) is not None), None)
+    found = (number for name in names if (number := _int(options.get(name))) is not None)
+    return next((number for number in found if number <= MOST_FRAMES), None)
 
 
 def _int(value: Any) -> int | None:

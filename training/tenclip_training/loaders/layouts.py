@@ -33,10 +33,35 @@ def recognise(weights: WeightsFile) -> tuple[Plan, WeightsFile] | None:
             return plan, weights
         prefix = common_prefix(weights.tensors)
         if not prefix:
-            return None
+            return _network_among_others(weights)
         tensors = without_prefix(weights.tensors, prefix)
         weights = replace(weights, tensors=tensors, prefix=weights.prefix + prefix)
     return None
+
+
+def _network_among_others(weights: WeightsFile) -> tuple[Plan, WeightsFile] | None:
+    """The only network that stands under a prefix beside tensors of something else (a loss, say)."""
+    firsts = sorted({name.partition(".")[0] for name, value in weights.tensors.items() if "." in name and value.dim()})
+    groups = {f: {n: v for n, v in weights.tensors.items() if n.startswith(f"{f}.")} for f in firsts}
+    found = {first: result for first in firsts if (result := _alone(weights, groups[first])) is not None}
+    if len(found) > 1:
+        raise UnknownLayoutError(
+            f"{len(found)} networks in one file, under {', '.join(map(repr, found))}; save the tensors of one of them"
+        )
+    for first, (plan, network) in found.items():
+        others = [name for name in weights.tensors if name not in groups[first]]
+        note = f"{len(others)} tensors beside the network {first!r} left out: {', '.join(others[:5])}"
+        return plan, replace(network, notes=(*weights.notes, note))
+    return None
+
+
+def _alone(weights: WeightsFile, tensors: Tensors) -> tuple[Plan, WeightsFile] | None:
+    if len(tensors) == len(weights.tensors):
+        return None
+    try:
+        return recognise(replace(weights, tensors=dict(tensors)))
+    except UnknownLayoutError:
+        return None
 
 
 def _plan(weights: WeightsFile) -> Plan | None:

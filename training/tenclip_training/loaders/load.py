@@ -16,7 +16,8 @@ from tenclip_training.loaders.layouts import recognise
 from tenclip_training.loaders.overrides import SpecChanges, in_words, override_spec, protocol_for
 from tenclip_training.loaders.plans import Plan, UnknownLayoutError
 from tenclip_training.loaders.presets import LABEL_SOURCES
-from tenclip_training.models import VideoModel, create_model
+from tenclip_training.models import ARCHITECTURES, VideoModel, create_model
+from tenclip_training.models.registry import config_defaults
 from tenclip_training.models.video_model import Head
 from tenclip_video.spec import ClipSpec
 
@@ -69,7 +70,7 @@ def load_public_checkpoint(
             f"{path}: weights of no family known here; they are named {', '.join(sorted(weights.tensors)[:5])}, ..."
         )
     plan, weights = found
-    choice = choose(str(path), plan, weights.configuration, family)
+    choice = choose(str(path), plan, weights.configuration, family, clip_spec)
     spec, changed = _override(path, choice.clip_spec, clip_spec)
     options = {**choice.options, **({} if head is None else {"head": head}), **(model_options or {})}
     model, left_out = _build(path, choice, spec, options, weights, features_only=features_only)
@@ -115,22 +116,24 @@ def _build(
         except (ValueError, TypeError) as err:
             raise CheckpointError(f"{path}: {err}") from err
     expected = model.state_dict()
-    left_out = {**plan.ignored, **_left_out(plan, weights.tensors, features_only=features_only)}
+    left_out = {**plan.ignored, **_left_out(plan, weights.tensors, expected, features_only=features_only)}
     state = map_tensors(path, plan, weights.tensors, expected, left_out)
     model.load_state_dict(state, assign=True)
     return model.eval(), left_out
 
 
-def _left_out(plan: Plan, tensors: Mapping[str, Tensor], *, features_only: bool) -> dict[str, str]:
+def _left_out(
+    plan: Plan, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, features_only: bool
+) -> dict[str, str]:
     """Tensors that the network can do without: masks, counters and the like, and for `features_only` what is no part
     of the backbone."""
-    unknown = {name: value for name, value in tensors.items() if name not in plan.names and name not in plan.ignored}
+    backbone = {_module_of(theirs) for theirs, ours in plan.names.items() if ours in expected}
+    unknown = {n: v for n, v in tensors.items() if plan.names.get(n) not in expected and n not in plan.ignored}
     left = {n: "no weights" for n, v in unknown.items() if not v.is_floating_point() and not v.is_complex()}
     if features_only:
-        classifier = [theirs for theirs, ours in plan.names.items() if ours.startswith("fc.")]
-        backbone = {_module_of(theirs) for theirs, ours in plan.names.items() if not ours.startswith("fc.")}
-        left |= dict.fromkeys(classifier, "the classifier")
+        classifier = [n for n in unknown if plan.names.get(n, "").startswith("fc.")]
         left |= {name: "no part of the backbone" for name in unknown if _module_of(name) not in backbone}
+        left |= dict.fromkeys(classifier, "the classifier")
     return left
 
 
@@ -272,10 +275,14 @@ def _notes(
     ]
     if changed:
         notes.append(f"input changed from {choice.preset.name}: {in_words(changed)}")
-    if options:
-        notes.append("network: " + ", ".join(f"{name}={value}" for name, value in options.items()))
+    defaults = config_defaults(ARCHITECTURES[choice.plan.architecture])
+    differing = {name: value for name, value in options.items() if value != defaults[name]}
+    if differing:
+        notes.append("network: " + ", ".join(f"{name}={value}" for name, value in differing.items()))
     if weights.prefix:
         notes.append(f"{weights.prefix!r} stood before all names and was taken off")
     if left_out:
-        notes.append(f"{len(left_out)} tensors left out: {', '.join(sorted(set(left_out.values())))}")
+        notes.append(
+            f"{len(left_out)} {'tensor' if len(left_out) == 1 else 'tensors'} left out: {', '.join(sorted(set(left_out.values())))}"
+        )
     return [*notes, *weights.notes]

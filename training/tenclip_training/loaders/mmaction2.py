@@ -262,7 +262,7 @@ def _x3d(tensors: Tensors) -> Plan:
             "width": width,
             "stages": stages,
             "expansion": side(tensors, "backbone.layer1.0.conv1.conv.weight", 0) / max(1, width),
-            "hidden": side(tensors, "cls_head.fc1.weight", 0) or 2048,
+            "hidden": side(tensors, "cls_head.fc1.weight", 0) or None,
         },
         names=rename(tensors, RULES_X3D),
         candidates=(presets.MMACTION2_X3D_S, presets.MMACTION2_X3D_M),

@@ -31,7 +31,10 @@ def override_spec(spec: ClipSpec, changes: SpecChanges) -> tuple[ClipSpec, dict[
         values = {**before, **{name: _merged(before, name, value) for name, value in changes.items()}}
         if "fully_convolutional_crop" not in changes:
             values["fully_convolutional_crop"] = _larger_crop(values)
-        changed = ClipSpec.from_dict({k: list(v) if isinstance(v, tuple) else v for k, v in values.items()})
+        try:
+            changed = ClipSpec.from_dict(values)
+        except TypeError as err:
+            raise ValueError(f"a value of another type than ClipSpec takes ({err}): {dict(changes)}") from err
     smallest = _smallest_side(changed.resize)
     if smallest is not None and changed.crop > smallest:
         raise ValueError(f"a crop of {changed.crop} pixels does not fit into frames resized to {smallest}")
@@ -72,7 +75,10 @@ def in_words(changed: Mapping[str, list[Any]]) -> str:
     >>> in_words({"num_frames": [32, 16]})
     'num_frames 16 instead of 32'
     """
-    return ", ".join(f"{name} {after} instead of {before}" for name, (before, after) in changed.items())
+    # With a short edge the other sides of a resize are not used.
+    unused = ("resize.height", "resize.width") if "resize.short_edge" in changed else ()
+    shown = {name: values for name, values in changed.items() if name not in unused}
+    return ", ".join(f"{name} {after} instead of {before}" for name, (before, after) in shown.items())
 
 
 def _same_affine(spec: ClipSpec, found: Mapping[str, Any]) -> bool:

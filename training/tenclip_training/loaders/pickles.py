@@ -180,6 +180,17 @@ def _rebuild_tensor_v3(
     return StoredTensor("dense", dtype, _ints(size), typed, int(offset), _ints(strides))
 
 
+def _encode(text: Any, encoding: Any) -> bytes:
+    """Bytes, as protocol 2 writes them."""
+    if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+        raise pickle.UnpicklingError("text in another encoding than latin1")
+    return text.encode("latin1")
+
+
+class _Plain(Placeholder):
+    """A class that tensors name beside their values."""
+
+
 def _rebuild_parameter(data: Any, *_rest: Any) -> Any:
     return data
 
@@ -215,9 +226,12 @@ _REBUILDS: dict[str, Callable[..., Any]] = {
 }
 _KNOWN: dict[tuple[str, str], Any] = {
     **{("torch._utils", name): rebuild for name, rebuild in _REBUILDS.items()},
-    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
     ("torch.nn.parameter", "Parameter"): _rebuild_parameter,
+    ("torch._tensor", "_rebuild_from_type_v2"): _rebuild_from_type,
+    ("torch", "Tensor"): _Plain,
+    ("torch._tensor", "Tensor"): _Plain,
     ("torch", "Size"): tuple,
+    ("_codecs", "encode"): _encode,
     ("collections", "OrderedDict"): PlainDict,
     ("collections", "defaultdict"): PlainDict,
     ("collections", "Counter"): PlainDict,

@@ -111,15 +111,15 @@ def _read_zip(path: Path, archive: zipfile.ZipFile, *, depth: int) -> TorchFile:
 
 def _say_what_it_is(path: Path, names: list[str]) -> None:
     """Raises CheckpointError for the archives that look like `torch.save`'s and are programs."""
-    if any(name.endswith(("/constants.pkl", "/model.json")) or "/code/" in name for name in names):
-        raise CheckpointError(
-            f"{path}: a TorchScript program (torch.jit.save), not weights. Where you trust it, save its weights: "
-            "torch.save(torch.jit.load(PATH).state_dict(), NEW)"
-        )
     if any(name.endswith(("/archive_format", "serialized_exported_program.json")) for name in names):
         raise CheckpointError(
             f"{path}: a program of torch.export, not weights. Save its weights: "
             "torch.save(torch.export.load(PATH).state_dict, NEW)"
+        )
+    if any(name.endswith(("/constants.pkl", "/model.json")) or "/code/" in name for name in names):
+        raise CheckpointError(
+            f"{path}: a TorchScript program (torch.jit.save), not weights. Where you trust it, save its weights: "
+            "torch.save(torch.jit.load(PATH).state_dict(), NEW)"
         )
 
 

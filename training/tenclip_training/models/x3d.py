@@ -76,7 +76,7 @@ class X3D(VideoModel):
         width: int,
         stages: Sequence[int],
         expansion: float,
-        hidden: int,
+        hidden: int | None,
         shortcut_norm: bool,
         pool_size: PoolSize | None,
         bn_eps: float,
@@ -104,8 +104,10 @@ class X3D(VideoModel):
             self.add_module(f"layer{i + 1}", nn.Sequential(*layer))
         last = int(expansion * in_planes)
         self.last = nn.Sequential(conv(in_planes, last, (1, 1)), nn.BatchNorm3d(last), nn.ReLU(inplace=True))
-        self.hidden = nn.Sequential(nn.Linear(last, hidden, bias=False), nn.ReLU(inplace=True))
-        self.fc = classifier(hidden, num_classes)
+        self.hidden: nn.Sequential | None = None
+        if hidden is not None:
+            self.hidden = nn.Sequential(nn.Linear(last, hidden, bias=False), nn.ReLU(inplace=True))
+        self.fc = classifier(hidden or last, num_classes)
         init_weights(self)
         set_batch_norm(self, eps=bn_eps)
 
@@ -117,7 +119,7 @@ class X3D(VideoModel):
         return out
 
     def project(self, pooled: Tensor) -> Tensor:
-        out: Tensor = self.hidden(pooled)
+        out: Tensor = pooled if self.hidden is None else self.hidden(pooled)
         return out
 
 
@@ -134,7 +136,7 @@ def x3d(
     depth_factor: float = 2.2,
     stages: Sequence[int] | None = None,
     expansion: float = 2.25,
-    hidden: int = 2048,
+    hidden: int | None = 2048,
     num_frames: int = 16,
     crop: int = 160,
     head: Head = "fixed",
@@ -144,7 +146,8 @@ def x3d(
     """X3D. XS, S and M are one network on other clips; L is deeper.
 
     `width` are the planes of the stem, `stages` the blocks in each layer (1, 2, 5, 3 times `depth_factor` unless
-    given), `expansion` the planes within a block of those between blocks, `hidden` the features before the classifier.
+    given), `expansion` the planes within a block of those between blocks, `hidden` the features before the classifier
+    (None: those of `last`).
     `shortcut_norm`: whether the shortcut of layer1, which changes no planes, has a batch norm (MMAction2, PySlowFast)
     or none (pytorchvideo). pytorchvideo's network ends in a softmax at each position; ours gives the logits, and the
     protocol averages.

@@ -85,7 +85,8 @@ class ResBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         side = x if self.branch1_conv is None else self.branch1_conv(x)
         side = side if self.branch1_norm is None else self.branch1_norm(side)
-        return (side + self.branch2(x)).relu()
+        out: Tensor = (side + self.branch2(x)).relu()
+        return out
 
 
 class ResStage(nn.Module):
