@@ -10,7 +10,7 @@ import dataclasses
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,8 @@ class UseClientDefault:
 
 
 USE_CLIENT_DEFAULT = UseClientDefault()
+# A deadline in seconds, None for none, or the client's own.
+Timeout: TypeAlias = "float | UseClientDefault | None"
 
 
 class _Result:
