@@ -26,13 +26,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TextForm:
-    """How a value of a type of its own is written. `parse` raises ValueError that says how, with an example."""
+    """How a value of a type of its own is written. `parse` raises ValueError that says how, with an example.
+
+    metavar: stands for the value in --help.
+    """
 
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
+    metavar: str = "TEXT"
 
 
-def numbers(separator: str, count: int, example: str) -> TextForm:
+def numbers(separator: str, count: int, example: str, *, metavar: str = "NUMBERS") -> TextForm:
     """`count` numbers with a separator between them, as a tuple of floats.
 
     >>> numbers("-", 2, "0.6-1").parse("0.5-0.9")
@@ -49,7 +53,7 @@ def numbers(separator: str, count: int, example: str) -> TextForm:
             raise ValueError(f"write {'two' if count == 2 else count} numbers, e.g. {example}")
         return values
 
-    return TextForm(parse, lambda value: separator.join(f"{v:g}" for v in value))
+    return TextForm(parse, lambda value: separator.join(f"{v:g}" for v in value), metavar)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What training does to a clip and serving does not: a random crop, a mirror image, other colours.
+"""Augmentation: what training does to a clip and serving does not: a random crop, a mirror image, other colours.
 
 Everything else (decode, sampling, resize) is tenclip_video's. All frames of a clip get the same change: an action is
 what differs between frames. Clips are uint8 [T,H,W,3]; randomness comes from an explicit rng alone.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tenclip_settings import Setting, check_all, numbers
+from tenclip_training.data.clip_overrides import CLIPS
 
 Clip = NDArray[np.uint8]
 
@@ -30,18 +34,27 @@ class Augmentation:
     decides by the labels, see `flip_is_safe`. brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
     """
 
-    scale: tuple[float, float] | None = None
-    flip: bool | None = None
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    scale: Annotated[
+        tuple[float, float] | None,
+        Setting(
+            "Random resized crop: least and most part of the short side, e.g. 0.6-1.",
+            form=numbers("-", 2, "0.6-1", metavar="LEAST-MOST"),
+            group=CLIPS,
+            default="a random crop of the frame as it is",
+        ),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        Setting("Mirror half of the clips.", group=CLIPS, default="yes, unless a class names a direction"),
+    ] = None
+    brightness: Annotated[float, Setting("Vary the brightness by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
+    contrast: Annotated[float, Setting("Vary the contrast by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
+    saturation: Annotated[float, Setting("Vary the saturation by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
 
     def __post_init__(self) -> None:
+        check_all(self)
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale must be 0 < low <= high <= 1, got {self.scale}")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
 
 def flip_is_safe(labels: Iterable[str]) -> bool:

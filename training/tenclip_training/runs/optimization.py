@@ -31,6 +31,7 @@ def warmup_then_cosine(step: int, *, peak: float, warmup_steps: int, total_steps
 
 def learning_rate_at(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     """The rate of a run's step, counted over all epochs from 0."""
+    assert config.warmup_epochs is not None  # the config has resolved it
     return warmup_then_cosine(
         step,
         peak=config.learning_rate,

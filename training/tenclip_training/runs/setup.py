@@ -72,14 +72,18 @@ def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoMode
     """The network, from random weights or a checkpoint, and its clips.
 
     A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones.
-    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist.
+    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
+    that do not fit the checkpoint's.
     """
     if config.init_from is None:
-        spec = config.clip_spec or ClipSpec()
+        spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
         return _create(config.architecture, values), spec
     checkpoint = load_any(config.init_from, family=config.init_family)
-    spec = config.clip_spec or checkpoint.clip_spec
+    try:
+        spec = config.resolve_clip_spec(checkpoint.clip_spec)
+    except ValueError as err:
+        raise InvalidRequest(f"the clips of {config.init_from} with the ones asked for: {err}") from err
     values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
     model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
     weights = checkpoint.model.state_dict()
