@@ -119,8 +119,7 @@ def triton_config(info: BundleInfo, variant: Variant, settings: TritonSettings) 
         f"version_policy {{ specific {{ versions: [{info.version}] }} }}",
         f'input [ {{ name: "{INPUT_NAME}" data_type: TYPE_UINT8 dims: [{spec.num_frames}, -1, -1, 3] }} ]',
         "output [",
-        f'  {{ name: "{OUTPUT_NAMES[0]}" data_type: TYPE_FP32 dims: [{info.num_classes}, -1]',
-        f'    label_filename: "{_LABELS}" }},',
+        *([] if info.features_only else _logits_output(info)),
         f'  {{ name: "{OUTPUT_NAMES[1]}" data_type: TYPE_FP32 dims: [{info.feature_dim}] }}',
         "]",
         "dynamic_batching {",
@@ -135,6 +134,13 @@ def triton_config(info: BundleInfo, variant: Variant, settings: TritonSettings) 
         *_warm_up(pooled, sorted({1, *settings.preferred_batch_sizes})),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _logits_output(info: BundleInfo) -> list[str]:
+    return [
+        f'  {{ name: "{OUTPUT_NAMES[0]}" data_type: TYPE_FP32 dims: [{info.num_classes}, -1]',
+        f'    label_filename: "{_LABELS}" }},',
+    ]
 
 
 def check_graph(path: Path, info: BundleInfo) -> None:
@@ -160,7 +166,7 @@ def check_graph(path: Path, info: BundleInfo) -> None:
     spec = info.clip_spec
     expected = [
         (INPUT_NAME, "uint8", (-1, spec.num_frames, -1, -1, 3)),
-        (OUTPUT_NAMES[0], "float32", (-1, info.num_classes, -1)),
+        *([] if info.features_only else [(OUTPUT_NAMES[0], "float32", (-1, info.num_classes, -1))]),
         (OUTPUT_NAMES[1], "float32", (-1, info.feature_dim)),
     ]
     if actual != expected:

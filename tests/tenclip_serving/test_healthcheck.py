@@ -15,6 +15,8 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tenclip_serving.healthcheck import check_health, main
 
+from ..connect_proxy import connect_proxy
+
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "tenclip.v1.VideoRecognition"
@@ -110,6 +112,22 @@ def test_a_proxy_in_the_environment_is_not_asked(closed_target: str, monkeypatch
     monkeypatch.setenv("no_proxy", "")
     with running(health.HealthServicer()) as target:
         assert check_health(target)[0]
+
+
+def test_another_machine_is_asked_through_the_proxy(closed_target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    with running(health.HealthServicer()) as target, connect_proxy({"box.example:7411": target}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert check_health("box.example:7411")[0]
+        assert proxy.connects == ["box.example:7411"]
+        assert "UNAVAILABLE" in check_health("box.invalid:7411", proxy=False)[1]
+        assert main(["box.invalid:7411", "--no-proxy"]) == 1
+        assert proxy.connects == ["box.example:7411"]
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{closed_target}")
+    serving, message = check_health("box.example:7411")
+    assert not serving
+    assert f"through the proxy http://{closed_target} (from http_proxy)" in message
+    assert "secret" not in message
 
 
 def test_success_goes_to_stdout_and_failure_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:

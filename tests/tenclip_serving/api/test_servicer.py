@@ -22,6 +22,7 @@ INFO = VideoInfo(
     coded_width=48,
     coded_height=64,
     rotation=90,
+    mirrored=True,
     pixel_format="yuv420p",
     sample_aspect_ratio=1.0,
     frames_per_second=29.97,
@@ -55,7 +56,9 @@ def recognition(*, num_classes: int = 7, timeline: bool = False) -> Recognition:
         if timeline
         else None,
         info=INFO,
-        report=DecodeReport(frames_requested=6, frames_decoded=9, frames_substituted=1, warnings=("cut off",)),
+        report=DecodeReport(
+            frames_requested=6, frames_decoded=9, frames_substituted=1, frames_corrupt=3, warnings=("cut off",)
+        ),
         timings={"decode": 0.5, "infer": 1.25},
     )
 
@@ -146,6 +149,7 @@ def test_everything() -> None:
         width=64,
         height=48,
         rotation=90,
+        mirrored=True,
         frames_per_second=29.97,
         num_frames=40,
         declared_frames=41,
@@ -154,5 +158,5 @@ def test_everything() -> None:
         variable_frame_rate=True,
     )
     assert response.report == pb.DecodeReport(
-        frames_requested=6, frames_decoded=9, frames_substituted=1, warnings=["cut off"]
+        frames_requested=6, frames_decoded=9, frames_substituted=1, frames_corrupt=3, warnings=["cut off"]
     )

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tenclip_serving.aggregate import Aggregate, ClipAssembler, aggregate, top_classes
-from tenclip_serving.runtimes import Outputs
+from tenclip_video.aggregate import Aggregate, ClipAssembler, Outputs, aggregate, top_classes
 from tenclip_video.protocols import Averaging, softmax
 
 
