@@ -15,6 +15,7 @@ from tenclip_training.commands.options import (
     Json,
     KeepMissing,
     LabelColumn,
+    LeaksOption,
     VideosFolder,
     WholeVideos,
     evaluated_split,
@@ -56,6 +57,7 @@ def evaluate(
     ] = 0,
     whole_videos: WholeVideos = False,
     keep_missing: KeepMissing = False,
+    leaks: LeaksOption = "error",
     device: Device = "auto",
     decode_threads: Annotated[
         int | None, typer.Option(help="Videos decoded at once.", show_default="one a core", rich_help_panel=MACHINE)
@@ -97,6 +99,7 @@ def evaluate(
         missing="keep" if keep_missing else "error",
         held_out=held_out,
         seed=seed,
+        leaks=leaks,
     )
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

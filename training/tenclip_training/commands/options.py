@@ -6,7 +6,7 @@ import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -30,6 +30,12 @@ WholeVideos = Annotated[
 KeepMissing = Annotated[
     bool,
     typer.Option("--keep-missing", help="Count videos that are not there as unreadable.", rich_help_panel=VIDEOS),
+]
+LeaksOption = Annotated[
+    Literal["error", "warn", "allow"],
+    typer.Option(
+        "--leaks", help="A video that is in two splits: an error, a warning, or not looked for.", rich_help_panel=VIDEOS
+    ),
 ]
 HeldOut = Annotated[
     float,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from tenclip_api.errors import CheckpointError
-from tenclip_data.manifest import DEFAULT_HELD_OUT, Missing
+from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, check_all
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides, check_crop
@@ -22,7 +22,7 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
-    {"manifest", "videos", "out", "max_failures", "workers", "cache_gib", "save_every_minutes"}
+    {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes"}
 )
 # Headings in --help.
 VIDEOS, MODEL, OPTIMISATION, VALIDATION, MACHINE = "Videos", "Model", "Optimisation", "Validation", "Machine"
@@ -80,6 +80,9 @@ class TrainConfig:
     whole_videos: Annotated[bool, Setting("Ignore the start and end of each row.", group=VIDEOS)] = False
     missing: Annotated[
         Missing, Setting("Videos that are not there: an error, or kept and counted as unreadable.", group=VIDEOS)
+    ] = "error"
+    leaks: Annotated[
+        Leaks, Setting("A video that is in two splits: an error, a warning, or not looked for.", group=VIDEOS)
     ] = "error"
     max_failures: Annotated[
         float, Setting("Part of the training videos that may be unreadable.", lowest=0, highest=1, group=VIDEOS)
