@@ -59,7 +59,7 @@ def _parameter(field: Field) -> inspect.Parameter:
 
 
 def _metavar(field: Field) -> str | None:
-    """What stands for the value in --help, where typer's own word for the type would not do."""
+    """The placeholder of the value in --help, where typer's own word for the type would not do."""
     if field.setting.form is not None:
         return field.setting.form.metavar
     if field.kind is dict:

@@ -27,11 +27,13 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Which changes, and how strong.
+    """The random changes of training clips, and their strength.
 
     scale: side of the square that is cut out, as a part of the frame's short side, drawn between the two and resized to
-    the crop; None cuts out the crop itself, unscaled, anywhere (R(2+1)D, IG-65M). flip: mirror half of the clips; None
-    decides by the labels, see `flip_is_safe`. brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
+    the crop; None cuts out the crop itself, unscaled, anywhere (VMZ, IG-65M).
+    flip: mirror half of the clips; None decides by the labels, see `flip_is_safe`.
+    brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
+    Scale, colours and the rule for mirroring are this project's; IG-65M does not say whether it mirrors.
     """
 
     scale: Annotated[

@@ -33,8 +33,9 @@ class TrainConfig:
     """The settings of a run: each field says in its `Setting` what it is, its limits and its option of `tenclip train`.
 
     The defaults are this project's own, for one machine: SGD with Nesterov momentum, no weight decay on biases and
-    norms, a linear warm-up and a cosine. Of IG-65M and VMZ they keep momentum 0.9, weight decay 1e-4 and the clips.
-    Both of these use plain momentum, decay every parameter and divide the rate in steps.
+    norms, a linear warm-up and a cosine. Momentum 0.9 is VMZ's, weight decay 1e-4 that of IG-65M's fine-tuning, and a
+    random 112x112 of 128x171 that of both. They do otherwise with the rest: VMZ uses plain momentum and decays every
+    parameter, and both divide the rate in steps.
 
     clip_spec: the clips as a whole; None takes those of `init_from`, or ClipSpec's defaults. `clip` then replaces
     single fields of it. warmup_epochs None becomes 5, or half of `epochs` where that is less.
