@@ -6,11 +6,13 @@ import dataclasses
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from tenclip_settings.fields import Field, fields_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+LONGEST_CHOICES = 40  # characters
 
 
 def with_options_of(cls: type) -> Callable[[Function], Function]:
@@ -40,7 +42,12 @@ def _parameter(field: Field) -> inspect.Parameter:
         flag = f"{field.option}/--no-{field.option[2:]}" if field.kind is bool else field.option
         # The command's argument may be left out: it can come from the file or the environment instead.
         info = typer.Option(
-            flag, *setting.aliases, help=_help(field), show_default=False, rich_help_panel=setting.group or None
+            flag,
+            *setting.aliases,
+            help=_help(field),
+            show_default=False,
+            metavar=_metavar(field),
+            rich_help_panel=setting.group or None,
         )
     else:
         info = typer.Argument(metavar=field.option, help=setting.help, show_default=False)
@@ -51,10 +58,27 @@ def _parameter(field: Field) -> inspect.Parameter:
     )
 
 
+def _metavar(field: Field) -> str | None:
+    """The placeholder of the value in --help, where typer's own word for the type would not do."""
+    if field.setting.form is not None:
+        return field.setting.form.metavar
+    if field.kind is dict:
+        return "NAME=VALUE"
+    if _has_many_choices(field):
+        return "NAME"
+    return f"<{field.kind.__name__.lower()}>" if field.many and isinstance(field.kind, type) else None
+
+
 def _help(field: Field) -> str:
     # To typer the default is None, "not said": the real one applies where nothing else says otherwise.
     default = field.setting.default or _shown(field)
-    return f"{field.setting.help} Default: {default}." if default else field.setting.help
+    choices = f" One of {', '.join(get_args(field.kind))}." if _has_many_choices(field) else ""
+    return f"{field.setting.help}{choices}" + (f" Default: {default}." if default else "")
+
+
+def _has_many_choices(field: Field) -> bool:
+    """Whether the choices are too long for the column of --help that types have."""
+    return get_origin(field.kind) is Literal and sum(map(len, get_args(field.kind))) > LONGEST_CHOICES
 
 
 def _shown(field: Field) -> str:
@@ -63,4 +87,6 @@ def _shown(field: Field) -> str:
         return ""
     if field.setting.form is not None:
         return field.setting.form.show(value)
+    if value is True:
+        return "on"
     return f"{value:g}" if isinstance(value, float) else str(value)

@@ -26,13 +26,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class TextForm:
-    """How a value of a type of its own is written. `parse` raises ValueError that says how, with an example."""
+    """Reads and writes values of a type of their own. `parse` raises ValueError that says how, with an example.
+
+    metavar: stands for the value in --help.
+    """
 
     parse: Callable[[str], Any]
     show: Callable[[Any], str]
+    metavar: str = "TEXT"
 
 
-def numbers(separator: str, count: int, example: str) -> TextForm:
+def numbers(separator: str, count: int, example: str, *, metavar: str = "NUMBERS") -> TextForm:
     """`count` numbers with a separator between them, as a tuple of floats.
 
     >>> numbers("-", 2, "0.6-1").parse("0.5-0.9")
@@ -49,12 +53,12 @@ def numbers(separator: str, count: int, example: str) -> TextForm:
             raise ValueError(f"write {'two' if count == 2 else count} numbers, e.g. {example}")
         return values
 
-    return TextForm(parse, lambda value: separator.join(f"{v:g}" for v in value))
+    return TextForm(parse, lambda value: separator.join(f"{v:g}" for v in value), metavar)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a field's type and default do not say.
+    """Help, limits, names and heading of a field: all that its type and default do not say.
 
     lowest, highest: inclusive; above, below: exclusive. option: the flag, where it is not the field's name with dashes;
     a name without dashes makes it the command's argument. aliases: further flags, e.g. ("--lr",) or ("-o",).
@@ -106,7 +110,7 @@ class Field:
 
     @property
     def noun(self) -> str:
-        """What a value must be, in words."""
+        """The kind of value that it takes, in words."""
         one = f"one of {', '.join(get_args(self.kind))}" if get_origin(self.kind) is Literal else _NOUNS[self.kind]
         return f"a list, each {one}" if self.many else one
 

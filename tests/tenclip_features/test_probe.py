@@ -363,6 +363,6 @@ class NoTorch:
             raise ModuleNotFoundError(f"no {name} here", name=name)
 
 sys.meta_path.insert(0, NoTorch())
-import tenclip_features.probe, tenclip_features.table, tenclip_training.commands
+import tenclip_features.probe, tenclip_features.table, tenclip_training.commands.probe
 """
     subprocess.run([sys.executable, "-c", code], check=True)

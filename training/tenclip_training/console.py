@@ -1,4 +1,4 @@
-"""What train, evaluate and probe show: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
+"""Progress and results on the screen: a bar on a terminal, a plain line now and then elsewhere, tables at the end.
 
 Progress goes to standard error. Standard output has the results alone.
 """

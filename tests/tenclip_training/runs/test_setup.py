@@ -23,6 +23,11 @@ def test_the_split_val_is_validated_and_chosen_on(train_config: TrainConfig) -> 
     assert (splits.val_split, splits.selects_best, splits.note, len(splits.val.samples)) == ("val", True, "", 4)
 
 
+def test_other_spellings_of_val_and_train_are_the_same_splits(train_config: TrainConfig) -> None:
+    splits = read_splits(dataclasses.replace(train_config, train_split="training", val_split="validation"))
+    assert (len(splits.train.samples), splits.val_split, splits.selects_best) == (12, "val", True)
+
+
 def test_a_test_split_is_left_alone_unless_named(train_config: TrainConfig, action_videos: Path) -> None:
     config = dataclasses.replace(train_config, manifest=str(action_videos))
     splits = read_splits(config)

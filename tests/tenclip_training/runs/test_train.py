@@ -421,8 +421,8 @@ def test_settings_that_cannot_be(train_config: TrainConfig, changes: dict[str, A
 
 
 def test_unknown_split(train_config: TrainConfig) -> None:
-    with pytest.raises(DatasetError, match="no video in split 'dev'; its splits are 'train', 'val'"):
-        train(dataclasses.replace(train_config, val_split="dev"))
+    with pytest.raises(DatasetError, match="no video in split 'holdout'; its splits are 'train', 'val'"):
+        train(dataclasses.replace(train_config, val_split="holdout"))
 
 
 def test_multi_label_training(train_config: TrainConfig, validated_videos: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError, TenclipError
-from tenclip_data.manifest import Sample
+from tenclip_data.samples import Sample, split_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Failure:
     @classmethod
     def of(cls, sample: Sample, error: TenclipError) -> Failure:
         """The failure that `error` means for the video of `sample`."""
-        return cls(video=sample.key, reason=error.reason, message=error.message, split=sample.split)
+        return cls(video=sample.key, reason=error.reason, message=error.message, split=split_name(sample.split))
 
 
 @dataclass

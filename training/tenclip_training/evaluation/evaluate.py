@@ -148,6 +148,11 @@ def evaluate(
     of the checkpoint's family (`family` where its weights leave open which), ten-clip for ours.
     A video that cannot be decoded is skipped and listed. Raises DatasetError when none could be, or when the manifest's
     labels are not the checkpoint's; CheckpointError; InvalidRequest for an unknown protocol.
+
+    ::
+
+        result = evaluate("run/best.pt", read_manifest("videos/manifest.csv"), split="test")
+        print(result.video_top1, len(result.skipped))  # 93.75% (75 of 80) 0
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)

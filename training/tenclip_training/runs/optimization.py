@@ -17,8 +17,8 @@ from tenclip_training.runs.config import TrainConfig
 def warmup_then_cosine(step: int, *, peak: float, warmup_steps: int, total_steps: int) -> float:
     """Linear from peak / (warmup_steps + 1) to the peak, then half a cosine down to zero at `total_steps`.
 
-    The schedule of this project: linear warm-up as in Goyal et al. 2017, cosine as in Loshchilov and Hutter 2017.
-    IG-65M and VMZ divide the rate in steps instead.
+    The schedule is this project's: a linear warm-up, step by step, after Goyal et al. 2017 (who start from the rate of
+    one GPU), and the cosine of Loshchilov and Hutter 2017 without restarts. IG-65M and VMZ divide the rate in steps.
 
     >>> [round(warmup_then_cosine(s, peak=1.0, warmup_steps=3, total_steps=7), 2) for s in range(7)]
     [0.25, 0.5, 0.75, 1.0, 0.85, 0.5, 0.15]
@@ -31,6 +31,7 @@ def warmup_then_cosine(step: int, *, peak: float, warmup_steps: int, total_steps
 
 def learning_rate_at(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
     """The rate of a run's step, counted over all epochs from 0."""
+    assert config.warmup_epochs is not None  # the config has resolved it
     return warmup_then_cosine(
         step,
         peak=config.learning_rate,

@@ -1,4 +1,4 @@
-"""What a run reports: while it goes on, after each epoch, and at its end."""
+"""Reports of a run: progress, the result of each epoch, and the result of the whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Stage = Literal["cache", "train", "evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a run is: `done` of `total` videos (cache, evaluate) or steps of the epoch (train). Epochs count from 1.
+    """Progress of a run: `done` of `total` videos (cache, evaluate) or steps of the epoch (train). Epochs count from 1.
 
     loss: mean over the clips of the epoch so far, NaN where it was not read.
     """
@@ -31,7 +31,12 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class EpochResult:
-    """A line of history.jsonl. Accuracies are fractions; each has its denominator beside it."""
+    """A line of history.jsonl.
+
+    loss: mean over the epoch's training clips; learning_rate: of its last step; seconds: of the epoch, validation
+    included. Accuracies are fractions, each with its denominator beside it; those of validation are None, and their
+    denominators 0, in an epoch that was not validated.
+    """
 
     epoch: int
     loss: float
@@ -48,7 +53,7 @@ class EpochResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TrainResult:
-    """What a run left behind. `completed` is False when it was stopped and can be resumed.
+    """The result of a run. `completed` is False when it was stopped and can be resumed.
 
     best: None where no epoch was chosen; `best_note` says why. evaluation: of the last epoch that was validated.
     failures: the videos that could not be read, of all splits and processes, as in failures.jsonl.

@@ -10,6 +10,7 @@ import torch
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.manifest import Manifest, read_manifest
+from tenclip_data.samples import split_name
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import DrawSampler
@@ -46,9 +47,11 @@ def read_splits(config: TrainConfig) -> Splits:
         missing=config.missing,
         held_out=config.held_out,
         seed=config.seed,
+        leaks=config.leaks,
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
     train, val = manifest.split(config.train_split), None if name is None else manifest.split(name)
+    val_split = None if name is None else split_name(name)
     if name is None:
         note = f"no best.pt: nothing was validated, for there is no split val; {config.out}/last.pt is the result"
         if any(map(is_test_split, manifest.splits)):
@@ -56,8 +59,8 @@ def read_splits(config: TrainConfig) -> Splits:
     elif is_test_split(name):
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
-        return Splits(train=train, val=val, val_split=name, selects_best=True)
-    return Splits(train=train, val=val, val_split=name, selects_best=False, note=note)
+        return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+    return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
 
 
 def is_test_split(name: str) -> bool:
@@ -65,21 +68,25 @@ def is_test_split(name: str) -> bool:
 
     An epoch that was chosen on it would make its accuracy too good.
     """
-    return name.strip().lower().startswith("test")
+    return split_name(name).lower().startswith("test")
 
 
 def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoModel, ClipSpec]:
     """The network, from random weights or a checkpoint, and its clips.
 
     A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones.
-    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist.
+    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
+    that do not fit the checkpoint's.
     """
     if config.init_from is None:
-        spec = config.clip_spec or ClipSpec()
+        spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
         return _create(config.architecture, values), spec
     checkpoint = load_any(config.init_from, family=config.init_family)
-    spec = config.clip_spec or checkpoint.clip_spec
+    try:
+        spec = config.resolve_clip_spec(checkpoint.clip_spec)
+    except ValueError as err:
+        raise InvalidRequest(f"the clips of {config.init_from} with the ones asked for: {err}") from err
     values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
     model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
     weights = checkpoint.model.state_dict()

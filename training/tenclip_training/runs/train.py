@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
-from tenclip_data.manifest import Manifest
+from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.failures import Failure, FailureLog
 from tenclip_training.evaluation.evaluate import EvaluationResult, find_protocol, score_videos, summarise
@@ -109,7 +109,7 @@ class _Run:
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.device)  # of the epoch: loss, correct, clips
         self.seconds = 0.0
         self.failures = FailureLog(
-            self.folder.failures, config.train_split, len(self.manifest.samples), config.max_failures
+            self.folder.failures, split_name(config.train_split), len(self.manifest.samples), config.max_failures
         )
 
     # -- beginning --
@@ -281,7 +281,7 @@ class _Run:
             history=tuple(self.history),
             evaluation=self.evaluation,
             failures=tuple(failures.values()),
-            train_split=self.config.train_split,
+            train_split=self.failures.train_split,
             val_split=self.splits.val_split,
             train_videos=len(self.manifest.samples),
             val_videos=0 if val is None else len(val.samples),
@@ -333,7 +333,7 @@ class _Run:
             "precision": self.precision,
             "epochs_done": self.epoch + (state is None),
             "train_videos": len(self.manifest.samples),
-            "train_videos_failed": len(self.failures.of_split(self.config.train_split)),
+            "train_videos_failed": len(self.failures.of_split(self.failures.train_split)),
             "config": self.config.to_dict(),
             **facts,
         }
