@@ -185,12 +185,21 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Python values of an Arrow column. What Python has no type for (nanoseconds) is text."""
+    """Python values of an Arrow column: times in microseconds. What Python has no type for is text, else None."""
     import pyarrow
 
+    kind = column.type
     try:
-        if pyarrow.types.is_duration(column.type):
+        if pyarrow.types.is_duration(kind):
             column = column.cast(pyarrow.duration("us"), safe=False)
+        elif pyarrow.types.is_timestamp(kind):
+            column = column.cast(pyarrow.timestamp("us", kind.tz), safe=False)
+        elif pyarrow.types.is_time64(kind):
+            column = column.cast(pyarrow.time64("us"), safe=False)
         return list(column.to_pylist())
     except (ValueError, OverflowError, NotImplementedError, pyarrow.ArrowException):
-        return [str(value) for value in column]
+        pass
+    try:
+        return list(column.cast(pyarrow.string()).to_pylist())
+    except (ValueError, NotImplementedError, pyarrow.ArrowException):
+        return [None] * len(column)
