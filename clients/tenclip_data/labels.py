@@ -110,11 +110,11 @@ def label_space(
 
 
 def _no_zero(source: Path, numbers: set[int]) -> tuple[str, ...]:
-    if 0 in numbers:
+    if min(numbers) != 1:
         return ()
     return (
-        f"{source}: no video has label 0 (they are {min(numbers)} to {max(numbers)}), and numbers of classes begin at "
-        "0; so the classifier has an output that is never right",
+        f"{source}: no video has label 0 (they are 1 to {max(numbers)}), and numbers of classes begin at 0; so the "
+        "classifier has an output that is never right",
     )
 
 

@@ -118,7 +118,7 @@ def test_paths_as_categories_and_what_is_left_out(videos: Path) -> None:
             "LABEL": ["run", "run"],
             "Split": ["Training", "VALIDATION"],
             "when": pyarrow.array([1, 2], pyarrow.timestamp("ns")),
-            "far": pyarrow.array([2**62, 2], pyarrow.timestamp("s")),
+            "far": pyarrow.array([2**60, 2], pyarrow.timestamp("ms")),
             "nested": pyarrow.array([[1], [2]], pyarrow.list_(pyarrow.timestamp("ns"))),
             "__index_level_0__": [0, 1],
         }
