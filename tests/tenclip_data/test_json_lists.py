@@ -58,7 +58,10 @@ def test_kinetics(tmp_path: Path) -> None:
     assert (sample.name, sample.labels, sample.split) == ("testifying/abc_000084_000094.mp4", ("testifying",), "val")
 
 
-ROWS: list[dict[str, Any]] = [{"path": "a.mp4", "label": 0, "split": "train"}, {"path": "b.mp4", "label": [1, 2], "split": "val"}]
+ROWS: list[dict[str, Any]] = [
+    {"path": "a.mp4", "label": 0, "split": "train"},
+    {"path": "b.mp4", "label": [1, 2], "split": "val"},
+]
 
 
 @pytest.mark.parametrize(

@@ -100,9 +100,7 @@ def test_epic_kitchens(tmp_path: Path, place: str, column: str, labels: list[tup
 
 def test_epic_kitchens_needs_the_column_to_be_named(tmp_path: Path) -> None:
     file = write(tmp_path / "EPIC_100_train.csv", EPIC)
-    with pytest.raises(
-        DatasetError, match="name one as the label column: verb, noun, verb_class, noun_class, n"
-    ):
+    with pytest.raises(DatasetError, match="name one as the label column: verb, noun, verb_class, noun_class, n"):
         read_manifest(file)
     with pytest.raises(DatasetError, match=r"no column 'vreb'; it has narration_id"):
         read_manifest(file, label_column="vreb")
