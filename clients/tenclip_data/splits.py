@@ -35,7 +35,7 @@ def stratified_split(
         names_of_class.setdefault(sample.labels[0], set()).add(names[sample.name])
     val: set[str] = set()
     for members in names_of_class.values():
-        ranked = sorted(members, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        ranked = sorted(members, key=lambda name: _rank(seed, name))
         val.update(ranked[: max(round(len(ranked) * held_out), 1 if len(ranked) > 1 else 0)])
     if not val:
         copies = " (copies of one video count as one)" if len(set(names.values())) < len(names) else ""
@@ -45,3 +45,8 @@ def stratified_split(
         )
     samples = tuple(dataclasses.replace(s, split="val" if names[s.name] in val else "train") for s in manifest.samples)
     return dataclasses.replace(manifest, samples=samples)
+
+
+def _rank(seed: int, name: str) -> bytes:
+    # Names from JSON and Parquet may hold halves of surrogate pairs.
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()

@@ -88,6 +88,8 @@ def test_tables(tmp_path: Path, name: str, text: str) -> None:
     ("name", "text", "message"),
     [
         ("m.json", "{", r"m\.json: cannot be read as JSON"),
+        ("m.json", "[" * 100_000, r"m\.json: cannot be read as JSON"),
+        ("m.json", '[{"path": "\\ud800.mp4", "label": "x"}]', "no such file"),
         ("m.json", "[]", r"m\.json: not a manifest that tenclip reads: holds an empty list"),
         ("m.json", "3", r"holds '3'; use Something-Something's list"),
         ("m.json", '{"database": {}}', "holds an object with database"),

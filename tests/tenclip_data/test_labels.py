@@ -162,6 +162,12 @@ def test_numbers_that_begin_at_1_are_said(tmp_path: Path) -> None:
     assert "no video has label 0 (they are 1 to 2)" in manifest.warnings[0]
 
 
+def test_numbers_with_wide_gaps_are_said(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp4", "b.mp4")
+    manifest = read_manifest(write(tmp_path / "val.txt", "a.mp4 0\nb.mp4 2019\n"))
+    assert "the largest label is 2019, so there are 2020 classes, and 2 occur" in manifest.warnings[0]
+
+
 def test_digits_with_zeros_before_them_are_names(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "b.mp4")
     assert read_manifest(write(tmp_path / "val.txt", "a.mp4 010\nb.mp4 002\n")).labels == ("002", "010")

@@ -143,6 +143,26 @@ def test_a_dollar_in_a_name_is_a_sign_like_others(tmp_path: Path) -> None:
     assert rows(write(tmp_path / "l.txt", "$a.mp4 0\ncash$.mp4 0\n")) == [("$a.mp4", ("0",)), ("cash$.mp4", ("0",))]
 
 
+def test_a_variable_that_is_not_set_may_be_the_folder_of_the_videos(videos: Path, tmp_path: Path) -> None:
+    file = write(tmp_path / "lists" / "l.txt", "$NOT_SET_ANYWHERE/a.mp4 0\n${NOT_SET_ANYWHERE}/deep/g.avi 0\n")
+    assert [s.path for s in read_manifest(file, videos=videos).samples] == [videos / "a.mp4", videos / "deep/g.avi"]
+
+
+def test_names_in_another_unicode_form(tmp_path: Path) -> None:
+    touch(tmp_path, "caf\u00e9.mp4", "u\u0308.mp4")
+    file = write(tmp_path / "val.txt", "cafe\u0301.mp4 r\u00e9\n\u00fc.mp4 re\u0301\n")
+    manifest = read_manifest(file)
+    assert [s.path.name for s in manifest.samples] == ["caf\u00e9.mp4", "u\u0308.mp4"]
+    assert manifest.labels == ("r\u00e9",)
+    assert read_manifest(file, labels=["re\u0301"]).labels == ("r\u00e9",)
+
+
+def test_text_that_is_no_list(tmp_path: Path) -> None:
+    file = write(tmp_path / "l.txt", "word " * 200 + "\n")
+    with pytest.raises(DatasetError, match=r"l\.txt, line 1: .*: no label"):
+        read_manifest(file)
+
+
 def test_videos_root_and_windows_separators(videos: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "lists" / "l.txt", "deep\\g.avi 0\na.mp4 0\n")
     assert [s.path for s in read_manifest(file, videos=videos).samples] == [videos / "deep/g.avi", videos / "a.mp4"]

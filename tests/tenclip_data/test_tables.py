@@ -218,9 +218,11 @@ def test_frames_are_no_seconds(videos: Path) -> None:
         ("path,label\na.mp4,run\n\n,jump\n", r"line 4: column 'path' is empty"),
         ("path,label,start\na.mp4,run,1;5\n", r"line 2: start is '1;5', not a number of seconds \(nor HH:MM:SS\)"),
         ("path,label\na/0001.jpg,run\nb.mp4,run\n", r"line 2 \(a/0001\.jpg\): 'a/0001\.jpg' is a picture"),
-        ("path,label\n$NOT_SET_ANYWHERE/a.mp4,run\n", r"line 2: .*begins with \$NOT_SET_ANYWHERE"),
+        ("path,label\n$NOT_SET_ANYWHERE/gone.mp4,run\n", r"line 2: .*begins with \$NOT_SET_ANYWHERE"),
         ("name;thing\na.mp4;run\n", r"line 1: no column 'path' .*; it has name, thing"),
         ("path,label\na\0b,run\n", "holds zero bytes"),
+        (f"path,label\n{'x' * 300},run\nb.mp4,run\n", r"line 2 \(x+\): no such file"),
+        ('path,label,start\na.mp4,run,"1,5"\n', r"line 2: start is '1,5', .*write a dot for the decimal comma"),
     ],
 )
 def test_what_is_refused_names_the_line(videos: Path, text: str, message: str) -> None:
