@@ -17,7 +17,7 @@ import typer
 
 if TYPE_CHECKING:
     from tenclip_api.errors import TenclipError
-    from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
+    from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
     from tenclip_client._inputs import VideoInput
     from tenclip_client._types import Prediction
 
@@ -213,14 +213,30 @@ def features(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Begin again, whatever is there.", rich_help_panel=_OUTPUT)
     ] = False,
+    by_content: Annotated[
+        bool,
+        typer.Option(
+            "--by-content", help="Tell changed videos by their SHA-256, not by size and time of change alone."
+        ),
+    ] = False,
+    trust_unstamped: Annotated[
+        bool,
+        typer.Option("--trust-unstamped", help="Keep the rows of a file that says nothing of its videos' state."),
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Drop the rows of videos that are gone or not named any more.")
+    ] = False,
     as_json: Json = False,
     **security: Any,
 ) -> None:
     """Extract features of many videos into one Parquet file.
 
-    One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version.
+    One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version, and the size and time of
+    change of the video's file (video_bytes, video_mtime_ns; with --by-content video_sha256).
     Stopped at any moment, the same command goes on where it was and ends with the same file. Until every video is
     done, the state is in F.parquet.partial/. Videos that fail are listed at the end, and the exit code is then 1.
+    A finished file is brought up to date: videos that are new or have changed are extracted; rows of videos that are
+    gone or not named any more are kept and said. Paths on the server and URIs are not looked at again.
 
     Examples:
 
@@ -229,7 +245,7 @@ def features(
       tenclip features --manifest train.csv --out train.parquet --concurrency 16
       tenclip features clips/ --out clips.parquet --retry-failed
     """
-    from tenclip_client._extraction import ClipChoice
+    from tenclip_client._extraction import ClipChoice, EarlierRows
     from tenclip_client._inputs import expand_inputs, read_manifest
 
     choice = ClipChoice(
@@ -249,7 +265,8 @@ def features(
     else:
         inputs = read_manifest(manifest, server_paths=server_path)
     connection = _connection(server, timeout, wait, **security)
-    report = asyncio.run(_extract_all(inputs, out, connection, choice, concurrency, retry_failed, overwrite))
+    earlier = EarlierRows(by_content=by_content, trust_unstamped=trust_unstamped, prune=prune)
+    report = asyncio.run(_extract_all(inputs, out, connection, choice, concurrency, retry_failed, overwrite, earlier))
     _print_extraction(report, as_json)
     if report.failures:
         raise typer.Exit(1)
@@ -483,6 +500,7 @@ async def _extract_all(
     concurrency: int,
     retry_failed: bool,
     overwrite: bool,
+    earlier: EarlierRows,
 ) -> ExtractionReport:
     from tenclip_client import AsyncClient
     from tenclip_client._extract import extract_to_parquet
@@ -497,6 +515,7 @@ async def _extract_all(
                 concurrency=concurrency,
                 retry_failed=retry_failed,
                 overwrite=overwrite,
+                earlier=earlier,
                 progress=progress,
             )
 

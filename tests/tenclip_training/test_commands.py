@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 import torch
 import typer
@@ -22,7 +20,6 @@ from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config
 from tenclip_training.runs.train import EpochResult
 from tenclip_video.spec import Resize
-from tests.tenclip_features.test_probe import SCHEMA, row
 
 SMALL = ["-a", "r2plus1d_10", "--width", "4", "--frames", "4", "--crop", "16", "--resize", "24x32"]
 QUICK = [*SMALL, "--batch-size", "6", "--precision", "fp32", "--val-protocol", "center-clip", "--device", "cpu"]
@@ -221,23 +218,6 @@ def test_evaluate_needs_to_be_told_what_is_held_out(trained: Path, tmp_path: Pat
     assert "has neither a test nor a val split but train; name one" in str(error)
 
 
-# -- probe --
-
-
-@pytest.fixture
-def features(action_videos: Path, tmp_path: Path) -> Path:
-    """One number that gives `speed` away, for every clip."""
-    lines = [line.split(",") for line in action_videos.read_text().splitlines()]
-    speed = lines[0].index("speed")
-    rows = [
-        row(str(action_videos.parent / r[0]), k, [float(r[speed] == "fast") + 0.1 * k, 1.0])
-        for r in lines[1:]
-        for k in range(2)
-    ]
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=SCHEMA), tmp_path / "f.parquet")
-    return tmp_path / "f.parquet"
-
-
 def test_evaluate_takes_labels_for_a_checkpoint_without_names(
     trained: Path, action_videos: Path, tmp_path: Path
 ) -> None:
@@ -253,40 +233,10 @@ def test_evaluate_takes_labels_for_a_checkpoint_without_names(
     assert values["protocol"] == "center-clip"
 
 
-def test_probe(features: Path, action_videos: Path, tmp_path: Path) -> None:
-    arguments: list[str | Path] = [
-        features,
-        "--labels",
-        action_videos,
-        "--label-column",
-        "speed",
-        "--out",
-        tmp_path / "p",
-        "-C",
-        "1",
-    ]
-    values = output_of(run("probe", *arguments, "--json"))
-    assert values["video_mean_features"]["top1"] == 1
-    assert values["clips"]["total"] == 8
-    assert values["labels"] == ["fast", "slow"]
-    assert values["files"] == [str(tmp_path / "p.npz"), str(tmp_path / "p.json")]
-    result = run("probe", *arguments)
-    assert "fitted on 12 of 12 videos, tested on 4 of 4" in result.stdout
-    assert "saved" in result.stdout
-
-
-def test_probe_refuses(features: Path, action_videos: Path) -> None:
-    error = error_of(run("probe", features, "--labels", action_videos, "--fit-on", "frames"))
-    assert isinstance(error, InvalidRequest)
-    error = error_of(run("probe", action_videos, "--labels", action_videos))
-    assert isinstance(error, DatasetError)
-    assert "cannot be read as Parquet" in str(error)
-
-
 # -- shared --
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "probe", "synth"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "synth"])
 def test_help_has_examples(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
