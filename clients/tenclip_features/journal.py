@@ -124,7 +124,9 @@ class ExtractionJournal:
             "SELECT clip_index, start_seconds, end_seconds, features FROM clips WHERE video = ? ORDER BY rowid",
             position,
         )
-        return VideoRows(video, _stamp(*stamp), [ClipRow(*c[:3], array("f", c[3])) for c in clips])
+        return VideoRows(
+            video, _stamp(*stamp), [ClipRow(i, start, end, array("f", values)) for i, start, end, values in clips]
+        )
 
     def protocol(self, video: str) -> str:
         """The protocol that the server ran on a video that is done. Raises KeyError for any other."""

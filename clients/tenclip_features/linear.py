@@ -85,8 +85,13 @@ def fit_linear(
         fit = _one_vs_rest if multi_label else _multinomial
         weights, bias = fit(standard, targets, strength)
     converged = not any(issubclass(w.category, ConvergenceWarning) for w in caught)
-    mean, scale, weights, bias = (a.astype(np.float32) for a in (mean, scale, weights, bias))
-    return Linear(mean, scale, weights, bias, converged)
+    return Linear(
+        mean=mean.astype(np.float32),
+        scale=scale.astype(np.float32),
+        weights=weights.astype(np.float32),
+        bias=bias.astype(np.float32),
+        converged=converged,
+    )
 
 
 def _multinomial(
