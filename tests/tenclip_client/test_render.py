@@ -165,3 +165,14 @@ def test_sparkline() -> None:
 def test_sparkline_fills_its_width(scores: list[float], width: int) -> None:
     levels, marks = render.sparkline(points(*scores), width)
     assert len(levels) == len(marks) == width
+
+
+def test_a_model_without_a_classifier() -> None:
+    message = model("2", full=True)
+    message.num_classes, message.label_source = 0, "none"
+    del message.labels[:]
+    out = console(width=120)
+    render.print_models(out, ModelList(models=(results.model_info(message),), failed=()))
+    render.print_model(out, results.model_info(message))
+    assert " none " in text(out)
+    assert "none: the model has no classifier and answers features only" in text(out)
