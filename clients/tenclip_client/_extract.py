@@ -15,7 +15,7 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError, InvalidRequest, NoFrames, Overloaded, ServerUnavailable, TenclipError
 from tenclip_client._aio import AsyncClient
-from tenclip_client._concurrent import patiently, run_bounded
+from tenclip_client._concurrent import retry_with_backoff, run_bounded
 from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput
 from tenclip_client._types import ModelInfo, VideoFeatures
@@ -229,7 +229,7 @@ async def _run(
             raise video.error
         # Before it is read: if it changes meanwhile, the next run sees that.
         stamp = await _stamp(video, with_hash=earlier.by_content)
-        result = await patiently(
+        result = await retry_with_backoff(
             lambda: client.extract_features(video.source, name=video.name, **arguments),
             patience=PATIENCE_SECONDS,
             waits_for=(Overloaded, ServerUnavailable),

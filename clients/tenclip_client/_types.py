@@ -10,7 +10,7 @@ import dataclasses
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,8 @@ class UseClientDefault:
 
 
 USE_CLIENT_DEFAULT = UseClientDefault()
+# A deadline in seconds, None for none, or the client's own.
+Timeout: TypeAlias = "float | UseClientDefault | None"
 
 
 class _Result:
@@ -226,7 +228,7 @@ class ModelInfo(_Result):
     """A model that the server holds. `labels` and `bundle` (bundle.json) are filled by `get_model` only.
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
-    for names that nobody published.
+    for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
     """
 
     name: str

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, VideoTooLarge
-from tenclip_serving.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
 from tenclip_serving.cache import AnswerCache, cache_key, file_stamp
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decoding import shared_memory
@@ -28,12 +27,13 @@ from tenclip_serving.intake.spool import Spool, SpoolFile
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.models.statistics import Statistics
 from tenclip_serving.requests import ClipResult, Recognition, RecognitionRequest, RecognizedClip
-from tenclip_serving.resolve_protocol import most_clip_bytes, num_planned, resolve_protocol
+from tenclip_serving.resolve_protocol import most_clip_bytes, resolve_protocol
 from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Threads
+from tenclip_video.aggregate import Aggregate, ClipAssembler, RunningAverage, aggregate
 from tenclip_video.clips import VideoClips
 from tenclip_video.protocols import Protocol
 
@@ -306,7 +306,7 @@ class Engine:
                 await ticket.begin(most_clip_bytes(protocol, work.decode.spec))
             video, started, decoded = await self._decode(work)
         except asyncio.CancelledError:
-            self.metrics.count_saved(model.name, num_planned(protocol) or 0)
+            self.metrics.count_saved(model.name, protocol.num_planned or 0)
             raise
         ticket.decoded(video.clips.nbytes)
         if work.file is not None:
@@ -376,10 +376,8 @@ class Engine:
         return DecodeRequest(
             source=source,
             name=request.source,
-            spec=protocol.apply(model.bundle.info.clip_spec),
-            selection=protocol.selection,
-            crop=protocol.crop,
-            fully_convolutional=protocol.fully_convolutional,
+            spec=model.bundle.info.clip_spec,
+            protocol=protocol,
             timeline=request.timeline,
             limits=self.config.video_limits,
         )

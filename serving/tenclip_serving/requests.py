@@ -76,13 +76,6 @@ class RecognitionRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassScore:
-    index: int
-    label: str
-    score: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class RecognizedClip:
     """`frames`: indices of the video's frames, one for each input frame of the network. Half-open seconds."""
 

@@ -50,13 +50,7 @@ def inspect(
     results: list[dict[str, Any]] = []
     for video in videos:
         try:
-            clips = read_clips(
-                video,
-                spec,
-                chosen.selection,
-                crop=chosen.crop,
-                fully_convolutional=chosen.fully_convolutional,
-            )
+            clips = read_clips(video, spec, chosen)
         except TenclipError as err:
             results.append({"video": str(video), "error": {"reason": err.reason, "message": err.message}})
             continue

@@ -30,6 +30,7 @@ from tenclip_api.errors import DecodeWorkerDied, TenclipError
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import Confinement
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.source import Limits
 from tenclip_video.spec import ClipSpec, Resize
@@ -181,7 +182,7 @@ def _request(case: Case, source: bytes | str) -> DecodeRequest:
         source=source,
         name=case.name,
         spec=SPEC,
-        selection=case.selection,
+        protocol=Protocol(selection=case.selection),
         timeline=case.index % 10 == 3,
         limits=LIMITS,
     )

@@ -112,7 +112,7 @@ def model(tmp_path: Path) -> ServedModel:
 
 
 def request(source: str | bytes, *, name: str = "v", timeline: bool = False) -> DecodeRequest:
-    return DecodeRequest(source=source, name=name, spec=SPEC, selection=TEN.selection, timeline=timeline)
+    return DecodeRequest(source=source, name=name, spec=SPEC, protocol=TEN, timeline=timeline)
 
 
 def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ from tenclip_serving.api.open_inference import INFERENCE
 from tenclip_serving.api.servicer import SERVICE
 from tenclip_serving.security.addresses import why_not_listen
 from tenclip_video.clips import read_clips
-from tenclip_video.protocols import video_probabilities
+from tenclip_video.protocols import Protocol, video_probabilities
 from tests.tenclip_serving.conftest import MAX_CLIPS, MAX_MESSAGE_MB
 from tests.tenclip_serving.helpers import LABELS, SPEC, ServerProcess, make_bundle, reference, running_server, stop
 
@@ -143,7 +143,7 @@ def test_extract_features_is_the_same_pass(server: ServerProcess) -> None:
 
 def test_fully_convolutional_and_pooled(server: ServerProcess, videos: Path) -> None:
     response = predict(server, path="bar.mp4", spatial_mode=pb.FULLY_CONVOLUTIONAL)
-    outputs = reference(read_clips(videos / "bar.mp4", SPEC, fully_convolutional=True).clips)
+    outputs = reference(read_clips(videos / "bar.mp4", SPEC, Protocol(fully_convolutional=True)).clips)
     assert outputs.logits.shape[2] == 4
     expected = np.sort(video_probabilities(outputs.logits, "probabilities"))[::-1]
     np.testing.assert_allclose([t.score for t in response.top], expected, rtol=1e-3, atol=1e-6)

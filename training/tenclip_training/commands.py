@@ -311,6 +311,7 @@ def evaluate(
     from tenclip_data.manifest import read_manifest
     from tenclip_training.console import print_evaluation, reporting
     from tenclip_training.evaluation.evaluate import evaluate as run
+    from tenclip_video.cpus import usable_cpus
 
     read = read_manifest(
         manifest,
@@ -332,7 +333,7 @@ def evaluate(
             protocol=protocol,
             family=family,
             device=device,
-            decode_threads=decode_threads or os.cpu_count() or 1,
+            decode_threads=decode_threads or usable_cpus(),
             progress=lambda done, total: reporter.update("evaluating", done, total, "videos"),
         )
     if json:

@@ -821,7 +821,9 @@ class Model(_message.Message):
     bundle_json: _builtins.str
     """The whole bundle.json. Filled by GetModel only."""
     label_source: _builtins.str
-    """"file": real names; "index": nobody published the names, so the class numbers stand for them."""
+    """"file": real names; "index": nobody published the names, so the class numbers stand for them; "none": the model has
+    no classifier, num_classes is 0, and only features can be asked of it.
+    """
     @_builtins.property
     def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property

@@ -207,7 +207,7 @@ def print_models(console: Console, models: ModelList) -> None:
         table.add_row(
             Text.assemble((model.ref, "bold"), (mark, "dim")),
             Text(model.architecture),
-            str(model.num_classes),
+            str(model.num_classes or "none"),
             str(model.feature_dim),
             Text(model.default_protocol),
             Text(model.runtime),
@@ -254,9 +254,7 @@ def _model_facts(model: ModelInfo) -> Iterable[tuple[str, str]]:
     yield "state", model.state
     yield "architecture", model.architecture
     yield "family", model.family
-    unnamed = " (no published names; numbers stand for them)" if model.label_source == "index" else ""
-    shown = ", ".join(model.labels[:8]) + (", ..." if len(model.labels) > 8 else "")
-    yield "classes", f"{model.num_classes}{unnamed}: {shown}" if shown else f"{model.num_classes}{unnamed}"
+    yield "classes", _classes(model)
     yield "features", str(model.feature_dim)
     yield "runtime", f"{model.runtime}: {model.runtime_reason}" if model.runtime_reason else model.runtime
     yield "protocols", ", ".join(f"{p} (default)" if p == model.default_protocol else p for p in model.protocols)
@@ -268,6 +266,14 @@ def _model_facts(model: ModelInfo) -> Iterable[tuple[str, str]]:
         yield "speed", _flat(speed)
     for key, value in model.bundle.get("provenance", {}).items():
         yield f"from {key}", _flat(value)
+
+
+def _classes(model: ModelInfo) -> str:
+    if not model.num_classes:
+        return "none: the model has no classifier and answers features only"
+    unnamed = " (no published names; numbers stand for them)" if model.label_source == "index" else ""
+    shown = ", ".join(model.labels[:8]) + (", ..." if len(model.labels) > 8 else "")
+    return f"{model.num_classes}{unnamed}: {shown}" if shown else f"{model.num_classes}{unnamed}"
 
 
 def print_extraction(console: Console, report: ExtractionReport) -> None:

@@ -13,14 +13,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_api.errors import InvalidRequest
+from tenclip_api.errors import InvalidRequest, NoClassifier
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
-from tenclip_serving.aggregate import top_classes
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.requests import (
-    ClassScore,
     ClipRequest,
     ClipResult,
     Recognition,
@@ -31,6 +29,7 @@ from tenclip_serving.requests import (
 )
 from tenclip_serving.resolve_protocol import supported_protocols
 from tenclip_serving.telemetry.logs import REQUEST_ID
+from tenclip_video.aggregate import ClassScore, top_classes
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 
@@ -64,6 +63,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         self._engine = engine
 
     async def Predict(self, request: pb.PredictRequest, context: Context) -> pb.PredictResponse:  # noqa: N802
+        self._require_classifier(request.model)
         answer = self._engine.recognize(
             recognition_request(request, timeline=request.include_timeline), seconds_left=context.time_remaining()
         )
@@ -81,6 +81,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     async def PredictStream(  # noqa: N802
         self, request: pb.PredictRequest, context: Context
     ) -> AsyncGenerator[pb.PredictUpdate, None]:
+        self._require_classifier(request.model)
         results = self._engine.recognize_stream(
             recognition_request(request, timeline=request.include_timeline), seconds_left=context.time_remaining()
         )
@@ -94,6 +95,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     ) -> AsyncGenerator[pb.PredictUpdate, None]:
         request: pb.PredictRequest
         request, upload = await _upload(requests)
+        self._require_classifier(request.model)
         asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
         results = self._engine.recognize_stream(asked, seconds_left=context.time_remaining())
         async with aclosing(self._updates(request, results)) as updates:
@@ -116,6 +118,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     ) -> pb.PredictResponse:
         request: pb.PredictRequest
         request, upload = await _upload(requests)
+        self._require_classifier(request.model)
         asked = recognition_request(request, timeline=request.include_timeline, upload=upload)
         result = await self._engine.recognize(asked, seconds_left=context.time_remaining())
         return await self._predicted(request, result)
@@ -141,6 +144,15 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         model.labels.extend(served.bundle.labels)
         model.bundle_json = json.dumps(served.bundle.info.to_dict())
         return pb.GetModelResponse(model=model)
+
+    def _require_classifier(self, model: pb.ModelRef) -> None:
+        """Raises NoClassifier for a model with features only, ModelNotFound or VersionNotFound for none."""
+        served = self._engine.repository.get(model.name, model.version)
+        if served.bundle.info.features_only:
+            raise NoClassifier(
+                f"model {served.name}/{served.version} has no classifier, so it predicts nothing; ask it for features "
+                "(ExtractFeatures, `tenclip features`)"
+            )
 
     async def _predicted(self, request: pb.PredictRequest, result: Recognition) -> pb.PredictResponse:
         return await self._build(result, lambda: predict_response(request, result))

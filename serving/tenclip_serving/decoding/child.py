@@ -33,8 +33,7 @@ from tenclip_serving.decoding import shared_memory, worker_messages
 from tenclip_serving.decoding.sandbox import Confinement, confine
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
-from tenclip_video.protocols import CropMode
-from tenclip_video.sampling import ClipSelection
+from tenclip_video.protocols import Protocol
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
@@ -53,9 +52,7 @@ class DecodeRequest:
     source: str | bytes | int
     name: str
     spec: ClipSpec
-    selection: ClipSelection
-    crop: CropMode = "center"
-    fully_convolutional: bool = False
+    protocol: Protocol = field(default_factory=Protocol)
     timeline: bool = False
     limits: Limits = field(default_factory=Limits)
 
@@ -127,9 +124,7 @@ def decode(
         return read_clips(
             source,
             request.spec,
-            request.selection,
-            crop=request.crop,
-            fully_convolutional=request.fully_convolutional,
+            request.protocol,
             timeline=request.timeline,
             name=request.name,
             limits=request.limits,

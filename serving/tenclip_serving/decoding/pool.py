@@ -33,7 +33,7 @@ from tenclip_serving.decoding.child import Channel, ChannelClosed, DecodeRequest
 from tenclip_serving.decoding.sandbox import Confinement
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_serving.telemetry.logs import log
-from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips, crop_side
+from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips
 from tenclip_video.salience import SalienceTimeline
 
 START_SECONDS = 60.0
@@ -243,22 +243,12 @@ def _clips_wanted(answer: Answer, request: DecodeRequest) -> tuple[int, int, int
     if not isinstance(answer, ClipsWanted):
         raise _Nonsense(f"{type(answer).__name__} instead of the shape of its clips")
     shape = answer.shape
-    side = crop_side(request.spec, fully_convolutional=request.fully_convolutional)
-    fits = shape[1:] == (request.spec.num_frames, side, side, 3) and 0 < shape[0] <= _most_clips(request)
-    if not fits or math.prod(shape) > MAX_CLIP_BYTES:
+    side = request.protocol.crop_side(request.spec)
+    most = request.protocol.max_planned
+    fits = shape[1:] == (request.spec.num_frames, side, side, 3) and shape[0] > 0
+    if not fits or (most is not None and shape[0] > most) or math.prod(shape) > MAX_CLIP_BYTES:
         raise _Nonsense(f"clips of the shape {shape!r:.100}")
     return shape
-
-
-def _most_clips(request: DecodeRequest) -> float:
-    """With their views, as the request was charged for them; infinite where only the video tells."""
-    selection = request.selection
-    views = 1 if request.crop == "center" else 3
-    if selection.mode == "center":
-        return views
-    if selection.mode == "windows" or selection.rule == "3d-resnets":  # that rule takes every window in any mode
-        return math.inf if selection.max_clips is None else selection.max_clips * views
-    return selection.num_clips * views
 
 
 def _most_bytes(wanted: tuple[int, ...], request: DecodeRequest) -> int:
@@ -267,7 +257,7 @@ def _most_bytes(wanted: tuple[int, ...], request: DecodeRequest) -> int:
     if not _has_timeline(request):
         return size
     frames = _MAX_FRAMES if request.spec.target_fps else (request.limits.max_frames or _MAX_FRAMES)
-    step = request.selection.window_step or request.spec.span
+    step = request.protocol.selection.window_step or request.spec.span
     return size + _WINDOW_BYTES * (frames // step + 2)
 
 
@@ -294,7 +284,7 @@ def _timeline(decoded: Decoded, request: DecodeRequest) -> SalienceTimeline | No
 
 
 def _has_timeline(request: DecodeRequest) -> bool:
-    return request.timeline or request.selection.mode == "salient"
+    return request.timeline or request.protocol.selection.mode == "salient"
 
 
 class DecodePool:

@@ -33,6 +33,7 @@ from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodeFault, DecodePool
 from tenclip_serving.decoding.sandbox import Confinement
 from tenclip_video.clips import VideoClips, read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tests.hostile import hostile_files, witness
 from tests.tenclip_serving.helpers import SPEC
@@ -42,7 +43,7 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 
 def request(path: Path, **changes: Any) -> DecodeRequest:
-    values: dict[str, Any] = {"source": str(path), "name": path.name, "spec": SPEC, "selection": ClipSelection()}
+    values: dict[str, Any] = {"source": str(path), "name": path.name, "spec": SPEC}
     return DecodeRequest(**{**values, **changes})
 
 
@@ -500,9 +501,9 @@ def test_a_video_beyond_the_memory_of_a_worker_is_refused_and_the_worker_lives(v
             with pytest.raises(VideoTooLarge, match="takes more memory than the 400 MiB that this process may use"):
                 await decode(pool, request(pictures_of_8k))
             # As many clips as fit a request by number, but not into the process.
-            many = ClipSelection(num_clips=10_000)
+            many = Protocol(selection=ClipSelection(num_clips=10_000))
             with pytest.raises(VideoTooLarge, match="400 MiB"):
-                await decode(pool, request(videos / "colors.mp4", spec=replace(SPEC, num_frames=16), selection=many))
+                await decode(pool, request(videos / "colors.mp4", spec=replace(SPEC, num_frames=16), protocol=many))
             assert len((await decode(pool, request(videos / "colors.mp4"))).plan) == 10
             assert reasons == []
         async with open_pool() as (pool, reasons):
@@ -544,6 +545,7 @@ from msgspec.structs import replace
 from tenclip_serving.decoding import shared_memory
 from tenclip_serving.decoding.worker_messages import *
 from tenclip_serving.decoding.child import Channel, decode
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import Clip
 
 class Attack:

@@ -18,6 +18,7 @@ from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, DrawSampler, Failure, Ledger, target
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 from tests.tenclip_training.conftest import SPEC
@@ -39,7 +40,7 @@ def test_a_clip_is_what_the_serving_path_reads(action_videos: Path) -> None:
     spec = dataclasses.replace(SPEC, resize=dataclasses.replace(SPEC.resize, height=16, width=16))
     clips = dataset(action_videos, dataclasses.replace(spec, crop=16, fully_convolutional_crop=None))
     sample = clips.manifest.samples[2]
-    served = read_clips(sample.path, clips.spec, ClipSelection(mode="windows", window_step=1)).clips
+    served = read_clips(sample.path, clips.spec, Protocol(selection=ClipSelection(mode="windows", window_step=1))).clips
     for epoch in range(5):
         item = clips[(epoch, 2)]
         # With nothing to crop, a training clip is one of the windows that serving would read, to the bit.

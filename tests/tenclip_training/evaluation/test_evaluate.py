@@ -15,7 +15,7 @@ from tenclip_training.data.dataset import Failure
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,
-    clip_logits,
+    clip_outputs,
     evaluate,
     normalise,
     summarise,
@@ -44,16 +44,13 @@ def test_scores_are_those_of_the_serving_path(model: VideoModel, action_videos: 
     result = evaluate(model, manifest, split="test", clip_spec=SPEC, protocol=name, decode_threads=2)
     assert [s.index for s in result.scores] == [0, 1, 2, 3]
     for score, sample in zip(result.scores, manifest.split("test").samples, strict=True):
-        clips = read_clips(
-            sample.path,
-            SPEC,
-            dataclasses.replace(protocol.selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds),
-            crop=protocol.crop,
-            fully_convolutional=protocol.fully_convolutional,
+        part = dataclasses.replace(
+            protocol.selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds
         )
-        logits = clip_logits(model.eval(), clips.clips, SPEC, "cpu")
-        assert logits.shape[2] == (4 if protocol.fully_convolutional else 1)
-        np.testing.assert_allclose(score.video, video_probabilities(logits, protocol.averaging), rtol=1e-5)
+        clips = read_clips(sample.path, SPEC, dataclasses.replace(protocol, selection=part))
+        (outputs,) = clip_outputs(model.eval(), clips.clips, SPEC, "cpu")
+        assert outputs.logits.shape[2] == (4 if protocol.fully_convolutional else 1)
+        np.testing.assert_allclose(score.video, video_probabilities(outputs.logits, protocol.averaging), rtol=1e-5)
         assert score.seconds == clips.seconds
         assert score.clips.shape == (len(clips.plan), 2)
         assert score.targets == manifest.targets(sample)
@@ -92,9 +89,11 @@ def test_normalise(value_range: str) -> None:
 def test_clips_beyond_one_pass_are_scored_too(model: VideoModel) -> None:
     clips = np.random.default_rng(0).integers(0, 256, (70, 4, 16, 16, 3), dtype=np.uint8)
     model.eval()
-    logits = clip_logits(model, clips, SPEC, "cpu")
-    np.testing.assert_allclose(logits[40:41], clip_logits(model, clips[40:41], SPEC, "cpu"), rtol=1e-4, atol=1e-5)
-    assert logits.shape == (70, 2, 1)
+    logits, features = map(np.concatenate, zip(*clip_outputs(model, clips, SPEC, "cpu"), strict=True))
+    assert (logits.shape, len(features)) == ((70, 2, 1), 70)
+    (one,) = clip_outputs(model, clips[40:41], SPEC, "cpu")
+    np.testing.assert_allclose(logits[40:41], one.logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features[40:41], one.features, rtol=1e-4, atol=1e-5)
 
 
 # -- counting --

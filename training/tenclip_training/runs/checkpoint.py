@@ -7,9 +7,7 @@ of whoever wrote it. Files are written beside their place and moved there, so a 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
+from tenclip_data.atomic import replacing
 from tenclip_training.models import VideoModel, create_model
 from tenclip_video.spec import ClipSpec
 
@@ -75,7 +74,8 @@ def save_checkpoint(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, payload)
+        with replacing(path) as file:
+            torch.save(payload, file)
     except (OSError, RuntimeError, pickle.PicklingError) as err:
         raise CheckpointError(f"{path}: cannot be written: {err}") from err
 
@@ -139,20 +139,6 @@ def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, payload: dict[str, Any]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as f:
-            torch.save(payload, f)
-            f.flush()
-            os.fsync(f.fileno())  # a rename may reach the disk before the data does
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide it from the process that exports or serves
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

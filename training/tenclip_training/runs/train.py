@@ -19,7 +19,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import signal
 import threading
 import time
@@ -46,6 +45,7 @@ from tenclip_training.runs.checkpoint import Checkpoint, load_checkpoint, load_w
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.optimization import autocast, build_optimizer, learning_rate_at, resolve_precision
+from tenclip_video.cpus import usable_cpus
 from tenclip_video.spec import ClipSpec
 
 
@@ -201,7 +201,7 @@ class _Run:
         def report(done: int, total: int) -> None:
             self.progress(self._progress("cache", done, total))
 
-        threads = max(1, (os.cpu_count() or 1) // self.world.size)
+        threads = max(1, usable_cpus() // self.world.size)
         self.ledger.record(
             self.dataset.fill_cache(int(self.config.cache_gib * 2**30), threads=threads, progress=report)
         )
@@ -316,7 +316,7 @@ class _Run:
         mine = range(self.world.rank, len(val.samples), self.world.size)
         outcomes = []
         # Half of the cores decode while the others compute.
-        threads = max(1, (os.cpu_count() or 1) // self.world.size // 2)
+        threads = max(1, usable_cpus() // self.world.size // 2)
         for outcome in score_videos(
             self.model, self.spec, val, mine, protocol, device=self.device, decode_threads=threads
         ):

@@ -1,8 +1,7 @@
-"""Arguments -> request messages, response messages -> results; no network."""
+"""Arguments -> request messages, and calls with their videos; no network."""
 
 from __future__ import annotations
 
-import json
 import math
 from typing import Any
 
@@ -11,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_client import InvalidRequest, Prediction, ServerError
-from tenclip_client import _calls as calls
-from tenclip_client._video import VideoPayload
-
-from .servicer import model, prediction
+from tenclip_client import InvalidRequest, ServerPath, ServerUri, VideoNotFound
+from tenclip_client import _requests as requests
+from tenclip_client import _video as video_module
+from tenclip_client._requests import Call
 
 PREDICT: dict[str, Any] = {
     "model": "",
@@ -34,15 +32,11 @@ PREDICT: dict[str, Any] = {
 
 
 def predict_request(**changes: Any) -> pb.PredictRequest:
-    request = calls.predict_call(VideoPayload("a.mp4", b"abc"), **{**PREDICT, **changes}).request
-    assert isinstance(request, pb.PredictRequest)
-    return request
+    return requests.predict_request(**{**PREDICT, **changes})
 
 
 def test_nothing_is_asked_for_by_default() -> None:
-    assert predict_request() == pb.PredictRequest(
-        model=pb.ModelRef(), video=pb.Video(data=b"abc", name="a.mp4"), clips=pb.ClipSelection(), top_k=5
-    )
+    assert predict_request() == pb.PredictRequest(model=pb.ModelRef(), clips=pb.ClipSelection(), top_k=5)
 
 
 @pytest.mark.parametrize(
@@ -105,39 +99,51 @@ def test_selection_arrives_as_given(start: float | None, length: float | None, n
     assert (selection.num_clips or None) == num_clips
 
 
-def test_prediction_to_dict_is_json() -> None:
-    request = pb.PredictRequest(include_clip_scores=True, include_features=True, include_timeline=True)
-    result = calls.prediction(prediction(request, b"abc", "2"))
-    assert isinstance(result, Prediction)
-    plain = json.loads(json.dumps(result.to_dict()))
-    assert plain["top"][0]["score"] == result.score
-    assert plain["clips"][1]["clip"]["frame_indices"] == list(range(16))
-    assert plain["features"]["clips"][2]["values"] == list(result.features.clips[2].values)  # type: ignore[union-attr]
-    assert plain["timeline"]["points"][6]["selected"] is True
-    assert plain["provenance"]["timings"] == {"decode": 0.25, "run": 0.5}
+def call(video: Any = None, method: str = "Predict") -> Call[Any]:
+    return Call(method=method, request=predict_request(), parse=lambda response: response, video=video)
 
 
-def test_absent_messages_are_none() -> None:
-    result = calls.prediction(pb.PredictResponse(top=[pb.ClassScore(label="x")]))
-    assert result.features is None
-    assert result.timeline is None
-    assert result.video.num_frames == 0
+@pytest.mark.parametrize(
+    ("video", "field", "value"),
+    [(b"abc", "data", b"abc"), (ServerPath("/a.mp4"), "path", "/a.mp4"), (ServerUri("s3://b/a"), "uri", "s3://b/a")],
+)
+def test_a_loaded_call_has_its_video(video: Any, field: str, value: Any) -> None:
+    loaded = call(video).load()
+    assert getattr(loaded.request.video, field) == value
+    assert loaded.source == loaded.request.video.name != ""
+    assert (loaded.method, loaded.pieces) == ("Predict", None)
 
 
-def test_model_to_dict_is_json() -> None:
-    info = calls.model_info(model("3", full=True))
-    assert json.loads(json.dumps(info.to_dict()))["bundle"]["provenance"] == {"run": "moves"}
+def test_a_call_without_a_video_stays_as_it_is() -> None:
+    listing: Call[Any] = Call(method="ListModels", request=pb.ListModelsRequest(), parse=lambda response: response)
+    assert listing.load() is listing
+    assert listing.as_upload() is None
 
 
-@pytest.mark.parametrize("text", ["{", "[1, 2]", "3"])
-def test_json_that_is_none(text: str) -> None:
-    message = model("3", full=True)
-    message.bundle_json = text
-    with pytest.raises(ServerError, match="JSON"):
-        calls.model_info(message)
+def test_a_call_whose_video_is_missing() -> None:
+    with pytest.raises(VideoNotFound, match=r"gone\.mp4"):
+        call("gone.mp4").load()
 
 
-def test_feature_vectors_of_different_length() -> None:
-    message = pb.Features(clips=[pb.ClipFeatures(values=[1, 2]), pb.ClipFeatures(values=[1, 2, 3])], mean=[1, 2])
-    with pytest.raises(ServerError, match=r"\[2, 3\]"):
-        calls.video_features(pb.ExtractFeaturesResponse(features=message))
+@pytest.mark.parametrize(
+    ("method", "upload"),
+    [("Predict", "PredictUpload"), ("PredictStream", "PredictUploadStream")],
+)
+def test_a_large_video_travels_in_pieces(monkeypatch: pytest.MonkeyPatch, method: str, upload: str) -> None:
+    monkeypatch.setattr(video_module, "INLINE_BYTES", 5)
+    monkeypatch.setattr(video_module, "PIECE_BYTES", 4)
+    loaded = call(b"0123456789", method).load()
+    first, *pieces = loaded.messages()
+    assert loaded.method == upload
+    assert (first.num_bytes, first.request.video.data) == (10, b"")
+    assert [p.chunk for p in pieces] == [b"0123", b"4567", b"89"]
+    assert loaded.as_upload() is None  # it is one
+
+
+def test_the_upload_form_of_a_call_leaves_the_first_form_whole() -> None:
+    loaded = call(b"abc").load()
+    upload = loaded.as_upload()
+    assert upload is not None
+    first, piece = upload.messages()
+    assert (first.num_bytes, piece.chunk, upload.source) == (3, b"abc", loaded.source)
+    assert loaded.request.video.data == b"abc"
