@@ -57,13 +57,25 @@ def save_probe(path: Path | str, result: ProbeResult | ProbeRuns) -> tuple[Path,
     return numbers, facts
 
 
-def load_probe(path: Path | str) -> Probe:
-    """Read what `save_probe` wrote. Raises CheckpointError for anything else."""
-    numbers, facts = _paths(path)
+def read_facts(path: Path | str) -> dict[str, Any]:
+    """The labels of a probe and what was measured: its .json file. Raises CheckpointError for anything else."""
+    _, facts = _paths(path)
     try:
-        values = json.loads(facts.read_text(encoding="utf-8"))
+        values: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
         if values.get("format") != FORMAT or values.get("format_version") not in FORMAT_VERSIONS:
             raise CheckpointError(f"{facts}: not a {FORMAT} of version {' or '.join(map(str, FORMAT_VERSIONS))}")
+    except FileNotFoundError:
+        raise CheckpointError(f"{facts}: no such file; a probe is a .npz and a .json") from None
+    except (OSError, ValueError, AttributeError) as err:
+        raise CheckpointError(f"{facts}: not a probe, or damaged: {err}") from err
+    return values
+
+
+def load_probe(path: Path | str) -> Probe:
+    """Read what `save_probe` wrote. Raises CheckpointError for anything else."""
+    numbers, _ = _paths(path)
+    values = read_facts(path)
+    try:
         with numbers.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
             mean, scale, weights, bias = (arrays[k] for k in ("mean", "scale", "weights", "bias"))
         probe = Probe(
