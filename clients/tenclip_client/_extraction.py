@@ -1,4 +1,4 @@
-"""What an extraction of features is told and what it reports. Light: `predict` uses it too, without pyarrow."""
+"""Arguments, progress and report of a feature extraction. Without pyarrow, as `tenclip predict` uses them too."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class ClipChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What is in the file now. `reused`: videos that an earlier run had done; `failures` in the order of the videos."""
+    """The state of the file after a run.
+
+    reused: videos that an earlier run had finished. failures: in the order of the videos.
+    """
 
     out: Path
     model: str
@@ -40,7 +43,11 @@ class ExtractionReport:
 
 @dataclass(frozen=True)
 class Progress:
-    """Whom to tell what: nothing by default."""
+    """Callbacks for the progress of an extraction; by default they do nothing.
+
+    on_start: (videos in all, videos done before). on_video: (name, number of clips, failure or None) after each.
+    on_pause: (error, seconds until the next attempt).
+    """
 
     on_start: Callable[[int, int], None] = lambda total, reused: None
     on_video: Callable[[str, int, Failure | None], None] = lambda name, clips, failure: None

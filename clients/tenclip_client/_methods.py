@@ -117,7 +117,7 @@ def _bound(function: Callable[..., Any], client: object | None) -> Any:
 
 
 class ClientMethods(BaseClient):
-    """What a server can be asked. The methods return results in `Client`, awaitables of them in `AsyncClient`."""
+    """Every call of a server. The methods return results in `Client`, awaitables of them in `AsyncClient`."""
 
     @unary
     def predict(

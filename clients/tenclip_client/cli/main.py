@@ -139,7 +139,7 @@ def help_text(function: Callable[..., Any]) -> str:
 
 
 def missing_module(entry: EntryPoint, module: str) -> str:
-    """What to say when a command needs a module that is not installed."""
+    """The message for a command that needs a module which is not installed."""
     package = f"tenclip[{','.join(entry.extras)}]" if entry.extras else "tenclip"
     return f"`tenclip {entry.name}` needs {module}, which is not installed: pip install '{package}'"
 
