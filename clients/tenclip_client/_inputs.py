@@ -1,4 +1,4 @@
-"""What a person names on the command line (files, folders, patterns, manifests) -> one ordered list of videos."""
+"""Files, folders, patterns and manifests of the command line -> one ordered list of videos."""
 
 from __future__ import annotations
 
