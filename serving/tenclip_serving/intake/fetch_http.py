@@ -190,7 +190,7 @@ def _new_session(policy: UriPolicy, names: Pool | None, *, proxied: bool) -> Any
 async def _judged(
     host: str, port: int, family: socket.AddressFamily, policy: UriPolicy, names: Pool | None
 ) -> list[tuple[Any, ...]]:
-    """What getaddrinfo says of a host, all of whose addresses may be connected to. Raises UriNotAllowed, OSError."""
+    """The answer of getaddrinfo, once all addresses in it have been judged. Raises UriNotAllowed, OSError."""
     ask = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
     found = await (asyncio.to_thread(ask) if names is None else names.run(ask))
     for *_, address in found:

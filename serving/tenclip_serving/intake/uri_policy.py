@@ -1,4 +1,4 @@
-"""Which URIs the server fetches: schemes, hosts, and the addresses that hosts lead to.
+"""The policy on URIs: schemes, hosts, and the addresses that hosts lead to.
 
 Fetching makes the server a proxy, so all of it is off until it is allowed. Private, loopback, link-local and other
 addresses that are not of the public Internet are refused, unless the server's operator allows their network.
@@ -36,7 +36,7 @@ _AS_GIVEN = "".join(map(chr, range(0x21, 0x7F)))
 
 @dataclass(frozen=True, kw_only=True)
 class UriPolicy:
-    """What may be fetched, and how.
+    """The URIs that may be fetched, and how.
 
     schemes: http, https and s3, or some of them. hosts: `media.example`, `media.example:8443` (else the scheme's own
     port only), `*.media.example`, or `*` for all; for s3 the names of buckets. networks: allowed though they are not
@@ -101,7 +101,7 @@ def _split_port(pattern: str, default: int) -> tuple[str, int]:
 
 
 def is_public(address: Address) -> bool:
-    """Of the public Internet, and so is the IPv4 address in it, if it holds one."""
+    """Whether an address, and the IPv4 address in it where it holds one, is of the public Internet."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _TRANSLATED_LOCALLY or address.is_site_local:
             return False
@@ -170,5 +170,5 @@ def _as_given(part: str) -> str:
 
 
 def looks_numeric(host: str) -> bool:
-    """Whether something may take a host for an IPv4 address, whatever way it is written."""
+    """Whether some program may take a host for an IPv4 address, however it is written."""
     return _ENDS_IN_NUMBER.fullmatch(host) is not None
