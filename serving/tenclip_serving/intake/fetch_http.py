@@ -143,7 +143,10 @@ class _Hops:
 
     async def _proxy(self, url: URL) -> Proxy | None:
         """The proxy for this hop, once all addresses of its host have been judged; None for a direct connection."""
-        proxy = proxy_for_url(url, self._policy.proxy)
+        try:
+            proxy = proxy_for_url(url, self._policy.proxy)
+        except InvalidRequest as err:  # the operator's mistake, not the caller's
+            raise FetchFailed(f"{self._name}: cannot be fetched: {err.message}", source=self._name) from None
         if proxy is None:
             return None
         assert url.host is not None

@@ -157,6 +157,13 @@ def test_what_is_no_proxy_is_refused_without_quoting_it(bad: str) -> None:
         assert SECRET not in "".join(traceback.format_exception(caught.value))
 
 
+def test_an_environment_that_names_no_proxy_is_not_the_callers_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", f"socks5://user:{SECRET}@proxy:1080")
+    with pytest.raises(FetchFailed, match="cannot be fetched: http_proxy: names no proxy; write http://") as caught:
+        get("http://public.example/data", policy("*", proxy="environment"))
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
+
+
 # -- through it -------------------------------------------------------------------------------------------------------
 
 
