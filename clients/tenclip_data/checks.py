@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.leaks import FileFacts
 from tenclip_data.paths import IMAGE_SUFFIXES
-from tenclip_data.samples import Missing, Sample, place
+from tenclip_data.samples import Missing, Sample, place, unit
 
 
 def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], missing: Missing) -> None:
@@ -28,8 +29,8 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
         first = seen.setdefault((sample.split, sample.name, start, end), sample)
         if first is not sample:
             raise DatasetError(
-                f"{at}: the same video is on line {first.line} already; a row holds all labels of a video, and start "
-                "and end where it is a part of one"
+                f"{at}: the same video is on {unit(source)} {first.line} already; a row holds all labels of a video, "
+                "and start and end where it is a part of one"
             )
         if sample.path.suffix.lower() in IMAGE_SUFFIXES:
             raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
@@ -38,7 +39,7 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
                 f"{at}: no such file {sample.path}; paths start from the manifest's folder unless another is given, "
                 "and missing videos can be kept and counted instead"
             )
-        if missing == "error" and sample.path.is_dir():
+        if missing == "error" and os.path.isdir(sample.path):
             raise DatasetError(f"{at}: {sample.path} is a folder, not a video; lists of frame folders are not read")
     without = [s for s in samples if not s.split]
     if without and len(without) < len(samples):

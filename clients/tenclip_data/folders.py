@@ -160,7 +160,9 @@ def _folders_in(folder: Path) -> tuple[Path, ...]:
 
 
 def _videos_in(folder: Path) -> list[Path]:
-    return [f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and is_data_name(f.name) and f.is_file()]
+    return sorted(
+        f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and is_data_name(f.name) and f.is_file()
+    )
 
 
 def _is_split_name(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from tenclip_data.json_lists import json_lines_rows, json_rows
 from tenclip_data.lists import LAYOUTS, list_rows, looks_like_list, split_of_file
 from tenclip_data.published_lists import HMDB_LIST, UCF_LIST, read_hmdb, read_ucf
 from tenclip_data.samples import Sample
-from tenclip_data.scan import VIDEO_SUFFIXES, data_folders, is_data_name, scan_folder
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, scan_folder
 from tenclip_data.source import ReadOptions, Rows
 from tenclip_data.table_rows import table_rows
 from tenclip_data.tables import (
@@ -94,7 +94,7 @@ def _refuse_header(source: Path, text: str) -> None:
 
 def _read_folder(source: Path, options: ReadOptions) -> Rows:
     lists = _split_lists(source)
-    if lists and sum(bool(scan_folder(f).videos) for f in data_folders(source)) < 2:
+    if lists and sum(bool(scan_folder(f).videos) for f in _entries(source) if f.is_dir() and is_data_name(f.name)) < 2:
         return _read_split_lists(source, lists, options)
     rows = folder_rows(source, options)
     if not lists:
@@ -107,7 +107,7 @@ def _read_folder(source: Path, options: ReadOptions) -> Rows:
 def _split_lists(folder: Path) -> dict[str, Path]:
     """Split -> the list that is named for it: train.csv, val.csv, test.csv. Raises DatasetError where two are alike."""
     found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
+    for file in _entries(folder):
         split = split_of_file(file) if file.suffix.lower() in LIST_SUFFIXES and is_data_name(file.name) else ""
         if not split or not file.is_file() or HMDB_LIST.fullmatch(file.name):
             continue
@@ -127,3 +127,10 @@ def _read_split_lists(source: Path, lists: dict[str, Path], options: ReadOptions
         labels = labels or rows.labels
         warnings += rows.warnings
     return Rows(samples=samples, labels=labels, warnings=tuple(warnings))
+
+
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError as err:
+        raise DatasetError(f"{folder}: cannot be listed: {err.strerror or err}") from err

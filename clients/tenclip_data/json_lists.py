@@ -37,7 +37,7 @@ def json_rows(source: Path, text: str, options: ReadOptions) -> Rows:
     """The samples of a JSON list, by its content. Raises DatasetError that names the row."""
     try:
         data = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DatasetError(f"{source}: cannot be read as JSON: {err}") from err
     return _rows(source, data, options)
 
@@ -50,7 +50,7 @@ def json_lines_rows(source: Path, text: str, options: ReadOptions) -> Rows:
             continue
         try:
             rows.append((number, json.loads(line)))
-        except ValueError as err:
+        except (ValueError, RecursionError) as err:
             raise DatasetError(f"{source}, line {number}: cannot be read as JSON: {err}") from err
         if not isinstance(rows[-1][1], dict):
             raise DatasetError(f"{source}, line {number}: got {line.strip()[:40]!r}, where an object is needed")

@@ -15,6 +15,7 @@ import csv
 import dataclasses
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ from tenclip_data.text import lines_of, read_text
 
 # Above this, numbers are no indices of classes but something else (years, ids).
 MAX_CLASSES = 100_000
+# From here on, labels of which few occur are worth a word.
+_MANY = 1000
 
 _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)")
 _NUMBER_FIRST = re.compile(r"(\d+)(?:[ \t]*[,;:][ \t]*|[ \t]+)(\S.*)")
@@ -81,6 +84,9 @@ def label_space(
     fill: whether numbers without names begin at 0 and leave none out. Raises DatasetError.
     """
     classes = given or (ClassNames(own) if own else None)
+    if classes is not None:
+        classes = dataclasses.replace(classes, names=tuple(_composed(name) for name in classes.names))
+    samples = [s if all(map(str.isascii, s.labels)) else _renamed(s, _composed) for s in samples]
     used = {label for s in samples for label in s.labels}
     whole = _whole_numbers(used)
     if whole is None:
@@ -106,16 +112,24 @@ def label_space(
             f"{place(source, bad)}: label {max(numbers)} is no number of a class (0 to {MAX_CLASSES - 1}); give the "
             "file of class names as the labels, or name another label column"
         )
-    return samples, tuple(map(str, range(max(numbers) + 1))), _no_zero(source, numbers)
+    return samples, tuple(map(str, range(max(numbers) + 1))), _odd_numbers(source, numbers)
 
 
-def _no_zero(source: Path, numbers: set[int]) -> tuple[str, ...]:
-    if 0 in numbers:
-        return ()
-    return (
-        f"{source}: no video has label 0 (they are {min(numbers)} to {max(numbers)}), and numbers of classes begin at "
-        "0; so the classifier has an output that is never right",
-    )
+def _odd_numbers(source: Path, numbers: set[int]) -> tuple[str, ...]:
+    last = max(numbers)
+    if min(numbers) == 1:
+        return (
+            f"{source}: no video has label 0 (they are 1 to {last}), and numbers of classes begin at 0; so the "
+            "classifier has an output that is never right",
+        )
+    if last >= _MANY and len(numbers) < last / 10:
+        return (f"{source}: the largest label is {last}, so there are {last + 1} classes, and {len(numbers)} occur",)
+    return ()
+
+
+def _composed(label: str) -> str:
+    """One spelling of letters with accents: file systems and class files differ in theirs."""
+    return unicodedata.normalize("NFC", label)
 
 
 def _whole_numbers(labels: Iterable[str]) -> dict[str, str] | None:
@@ -208,7 +222,7 @@ def _from_columns(path: Path, text: str) -> ClassNames | None:
 def _from_json(path: Path, text: str) -> ClassNames:
     try:
         data = json.loads(text)
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise DatasetError(f"{path}: cannot be read as JSON: {err}") from err
     if isinstance(data, list) and data and all(isinstance(name, str) for name in data):
         _refuse_repeats(path, list(enumerate(data, start=1)))

@@ -47,8 +47,10 @@ def file_facts(path: Path) -> FileFacts:
     """Look a file up once. A file that is not there is known by its path."""
     try:
         status = os.stat(path)
-    except (OSError, ValueError):
+    except OSError:
         return FileFacts(os.path.realpath(path), None)
+    except ValueError:  # no name that a file can have
+        return FileFacts(os.path.abspath(path), None)
     # Some network file systems number nothing.
     known = (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
     return FileFacts(known, status.st_size)

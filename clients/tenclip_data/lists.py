@@ -17,6 +17,7 @@ before paths, several labels on a line, lines of different layouts.
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -144,8 +145,8 @@ def _path_end(text: str, root: Path) -> int | None:
 
 def _is_file(root: Path, name: str) -> bool:
     try:
-        return locate(root, name).is_file()
-    except (DatasetError, OSError, ValueError):
+        return os.path.isfile(locate(root, name))
+    except DatasetError:
         return False
 
 
@@ -235,7 +236,7 @@ def _refuse_frames(at: str, line: ListLine, root: Path) -> None:
         raise DatasetError(f"{at}: {line.name!r} is a picture; tenclip reads videos, so list the video files")
     if is_video_name(line.name) or not line.fields or not all(_WHOLE.fullmatch(f) for f in line.fields):
         return
-    if len(line.fields) > 1 or (resolve(root, line.name).is_dir() and not _is_file(root, line.name)):
+    if len(line.fields) > 1 or (os.path.isdir(resolve(root, line.name)) and not _is_file(root, line.name)):
         raise DatasetError(
             f"{at}: {line.text!r} reads as a folder of frames and their number (a rawframe list); tenclip decodes "
             "videos itself, so use the list of video files ('path/video.mp4 label')"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -20,25 +21,27 @@ _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 def resolve(root: Path, name: str) -> Path:
     """The file that `name` means: relative to `root`, with environment variables and `~` replaced.
 
-    A file that is there under the very name is that file, whatever signs are in it. Backslashes stand for slashes
-    where that leads to a file. Raises DatasetError for a variable that is not set.
+    A file that is there under the very name is that file, whatever signs are in it. Where none is, what leads to a file
+    is tried: slashes for backslashes, the other Unicode forms of the name, and `root` for a variable that is not set.
+    Raises DatasetError for such a variable otherwise.
     """
     path = root / name
-    if not any(sign in name for sign in "$~\\") or os.path.lexists(path):
+    if (name.isascii() and not any(sign in name for sign in "$~\\")) or os.path.lexists(path):
         return path
     expanded = os.path.expandvars(os.path.expanduser(name))
     unset = _VARIABLE.match(expanded)
+    rest = expanded[unset.end() :].lstrip("/\\") if unset else expanded
+    slashed = rest.replace("\\", "/")
+    for spelling in (rest, slashed, *(unicodedata.normalize(form, slashed) for form in ("NFC", "NFD"))):
+        if os.path.lexists(root / spelling):
+            return root / spelling
     if unset:
         variable = unset[1].strip("{}")
         raise DatasetError(
             f"{name!r} begins with ${variable}, and no environment variable of this name is set; set it, or give the "
-            "folder of the videos"
+            "folder that it stands for as the folder of the videos"
         )
-    path = root / expanded
-    if "\\" in expanded and not os.path.lexists(path):
-        slashed = root / expanded.replace("\\", "/")
-        return slashed if os.path.lexists(slashed) else path
-    return path
+    return root / expanded
 
 
 def is_video_name(name: str) -> bool:
@@ -51,7 +54,7 @@ def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | 
     for folder in dict.fromkeys(folders):
         for suffix in STEM_SUFFIXES:
             path = root / folder / f"{stem}{suffix}"
-            if path.is_file():
+            if os.path.isfile(path):
                 return path
     return None
 
@@ -59,7 +62,7 @@ def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | 
 def locate(root: Path, name: str) -> Path:
     """Like `resolve`; a name without a suffix that is no file stands for the video of that name with one."""
     path = resolve(root, name)
-    if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES or path.is_file():
+    if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES or os.path.isfile(path):
         return path
     return find_video(path.parent, path.name) or path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tenclip_api.errors import DatasetError
@@ -24,7 +24,7 @@ def kinetics_rows(table: Table, options: ReadOptions) -> Rows:
         table.need((options.label_column,))
     label = table.find((options.label_column or "label",))
     if label is None and options.need_labels:
-        raise DatasetError(f"{table.source}, line 1: no column 'label'; it has {', '.join(table.columns)}")
+        raise DatasetError(f"{table.source}: no column 'label'; it has {', '.join(table.columns)}")
     samples = [_kinetics_sample(table, line, row, label, options) for line, row in table.rows]
     return Rows(samples=samples, split_of_file=split_of_file(table.source))
 
@@ -106,5 +106,6 @@ def epic_rows(table: Table, options: ReadOptions) -> Rows:
 def _epic_video(root: Path, video_id: str) -> Path:
     """P01_101 lies in P01/videos/ where the download script put it."""
     person = video_id.split("_")[0]
-    folders = ("", person, f"{person}/videos", "videos", f"videos/{person}")
+    tops = ("", "videos", "train", "test", "videos/train", "videos/test")
+    folders = ("", *(str(PurePosixPath(top, person)) for top in tops), f"{person}/videos", "videos")
     return find_video(root, video_id, folders) or root / person / "videos" / f"{video_id}.MP4"

@@ -117,10 +117,14 @@ def split_name(text: str) -> str:
     return SPLIT_NAMES.get(text.strip().lower(), text.strip())
 
 
+def unit(source: Path) -> str:
+    """What `Sample.line` counts in this file: lines of a text, rows of a table that has none."""
+    return "row" if source.suffix.lower() in _ROW_SUFFIXES else "line"
+
+
 def where(source: Path, line: int) -> str:
     """`m.csv, line 3`, or `m.parquet, row 3`; the file alone where there is no line."""
-    unit = "row" if source.suffix.lower() in _ROW_SUFFIXES else "line"
-    return f"{source}, {unit} {line}" if line else f"{source}"
+    return f"{source}, {unit(source)} {line}" if line else f"{source}"
 
 
 def place(source: Path, sample: Sample) -> str:

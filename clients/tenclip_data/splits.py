@@ -30,21 +30,23 @@ def stratified_split(
         raise DatasetError(f"held_out must lie between 0 and 1, got {held_out}")
     same_video = same_video or {}
     names = {s.name: same_video.get(s.name, s.name) for s in manifest.samples}
-    class_of: dict[str, str] = {}  # a video of several labels counts for the first of them
+    names_of_class: dict[str, set[str]] = {}  # a sample of several labels counts for its first
     for sample in manifest.samples:
-        class_of.setdefault(names[sample.name], sample.labels[0])
-    names_of_class: dict[str, list[str]] = {}
-    for name, label in class_of.items():
-        names_of_class.setdefault(label, []).append(name)
+        names_of_class.setdefault(sample.labels[0], set()).add(names[sample.name])
     val: set[str] = set()
     for members in names_of_class.values():
-        ranked = sorted(members, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+        ranked = sorted(members, key=lambda name: _rank(seed, name))
         val.update(ranked[: max(round(len(ranked) * held_out), 1 if len(ranked) > 1 else 0)])
     if not val:
-        copies = " (copies of one video count as one)" if len(class_of) < len(names) else ""
+        copies = " (copies of one video count as one)" if len(set(names.values())) < len(names) else ""
         raise DatasetError(
             f"{manifest.source}: every class has a single video{copies}, so none can be held out; add videos or a "
             "split column"
         )
     samples = tuple(dataclasses.replace(s, split="val" if names[s.name] in val else "train") for s in manifest.samples)
     return dataclasses.replace(manifest, samples=samples)
+
+
+def _rank(seed: int, name: str) -> bytes:
+    # Names from JSON and Parquet may hold halves of surrogate pairs.
+    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()

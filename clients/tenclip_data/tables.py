@@ -17,12 +17,12 @@ from typing import Any
 from tenclip_api.errors import DatasetError
 from tenclip_data.cells import to_labels, to_seconds, to_text
 from tenclip_data.paths import is_video_name
-from tenclip_data.samples import where
+from tenclip_data.samples import unit, where
 from tenclip_data.text import lines_of
 
 PATH_COLUMNS = (
     *("path", "video", "video_path", "file", "filename", "file_name", "filepath", "file_path", "video_name"),
-    *("vid_name", "video_file", "clip", "video_id"),
+    *("vid_name", "video_file", "video_id"),
 )
 SPLIT_COLUMNS = ("split", "subset")
 START_COLUMNS = ("start_seconds", "start", "start_sec", "start_time", "time_start", "t_start", "start_timestamp")
@@ -51,8 +51,12 @@ class Table:
         names: dict[str, str] = {}
         for column in self.columns:
             if names.setdefault(column.lower(), column) is not column:
-                raise DatasetError(f"{self.source}, line 1: a column name stands twice in {', '.join(self.columns)}")
+                raise DatasetError(f"{self._header}: a column name stands twice in {', '.join(self.columns)}")
         return names
+
+    @property
+    def _header(self) -> str:
+        return where(self.source, 1) if unit(self.source) == "line" else f"{self.source}"
 
     def find(self, names: Sequence[str]) -> str | None:
         """The first of these columns that the table has, as written there."""
@@ -64,7 +68,7 @@ class Table:
         if column is None:
             alternatives = f" (or {', '.join(names[1:])})" if names[1:] else ""
             has = ", ".join(self.columns) or "none"
-            raise DatasetError(f"{self.source}, line 1: no column {names[0]!r}{alternatives}; it has {has}")
+            raise DatasetError(f"{self._header}: no column {names[0]!r}{alternatives}; it has {has}")
         return column
 
     def text(self, line: int, row: Mapping[str, Any], column: str | None) -> str | None:
@@ -88,8 +92,10 @@ class Table:
         try:
             return to_seconds(row[column])
         except (TypeError, ValueError, DatasetError):
+            comma = isinstance(row[column], str) and re.fullmatch(r"\s*\d+,\d+\s*", row[column])
             raise DatasetError(
                 f"{where(self.source, line)}: {column} is {row[column]!r}, not a number of seconds (nor HH:MM:SS)"
+                + ("; write a dot for the decimal comma" if comma else "")
             ) from None
 
 
@@ -185,12 +191,21 @@ def _split(line: str, delimiter: str) -> list[str]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Python values of an Arrow column. What Python has no type for (nanoseconds) is text."""
+    """Python values of an Arrow column: times in microseconds. What Python has no type for is text, else None."""
     import pyarrow
 
+    kind = column.type
     try:
-        if pyarrow.types.is_duration(column.type):
+        if pyarrow.types.is_duration(kind):
             column = column.cast(pyarrow.duration("us"), safe=False)
+        elif pyarrow.types.is_timestamp(kind):
+            column = column.cast(pyarrow.timestamp("us", kind.tz), safe=False)
+        elif pyarrow.types.is_time64(kind):
+            column = column.cast(pyarrow.time64("us"), safe=False)
         return list(column.to_pylist())
     except (ValueError, OverflowError, NotImplementedError, pyarrow.ArrowException):
-        return [str(value) for value in column]
+        pass
+    try:
+        return list(column.cast(pyarrow.string()).to_pylist())
+    except (ValueError, NotImplementedError, pyarrow.ArrowException):
+        return [None] * len(column)

@@ -15,7 +15,7 @@ from tenclip_settings import Setting, check_all, describe
 from tenclip_video.cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from tenclip_serving.decoding.sandbox import Confinement
+    from tenclip_serving.decoding.sandbox import SandboxLimits
     from tenclip_serving.intake.fetch import UriPolicy
     from tenclip_video.source import Limits
 
@@ -416,11 +416,11 @@ class ServerConfig:
         )
 
     @property
-    def confinement(self) -> Confinement:
+    def sandbox_limits(self) -> SandboxLimits:
         """What a decode worker may use."""
-        from tenclip_serving.decoding.sandbox import Confinement
+        from tenclip_serving.decoding.sandbox import SandboxLimits
 
-        return Confinement(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
+        return SandboxLimits(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
 
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""

@@ -22,13 +22,6 @@ from .servicer import FakeRecognition, serving
 BOX = "gpu-box.example:7411"
 
 
-@pytest.fixture(autouse=True)
-def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy", "no_proxy", "no_grpc_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-
-
 def test_through_the_proxy_of_the_environment(call: Call, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with connect_proxy({BOX: target}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)

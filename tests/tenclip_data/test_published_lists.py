@@ -59,3 +59,29 @@ def test_hmdb51_reads_the_lists_of_all_classes(tmp_path: Path) -> None:
     write(lists / "brush_hair_test_split1.txt", "b1.avi 3\n")
     with pytest.raises(DatasetError, match=r"brush_hair_test_split1\.txt, line 1: expected"):
         read_manifest(file, videos=videos)
+
+
+@pytest.mark.parametrize("line", ["Archery/v x.avi 1", "Archery/v x.avi 1 ", "Archery/v x.avi", "Archery\\v x.avi\t1"])
+def test_ucf101_names_may_hold_blanks(tmp_path: Path, line: str) -> None:
+    touch(tmp_path, "Archery/v x.avi", "Archery/v y.avi")
+    write(tmp_path / "trainlist01.txt", f"{line}\r\n")
+    write(tmp_path / "testlist01.txt", "Archery/v y.avi\r\n")
+    first, second = read_manifest(tmp_path / "trainlist01.txt").samples
+    assert (first.path, first.labels, first.split) == (tmp_path / "Archery/v x.avi", ("Archery",), "train")
+    assert (second.path, second.split) == (tmp_path / "Archery/v y.avi", "test")
+
+
+def test_ucf101_lines_of_other_layouts_are_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "Archery/a.avi")
+    write(tmp_path / "trainlist01.txt", "Archery/a.avi 0 10 1\n")
+    with pytest.raises(DatasetError, match=r"trainlist01\.txt, line 1: expected 'Class/video\.avi 1'"):
+        read_manifest(tmp_path / "trainlist01.txt")
+
+
+def test_hmdb51_names_may_begin_with_a_hash(tmp_path: Path) -> None:
+    touch(tmp_path, "clap/#20_Rhythm clap.avi", "clap/b.avi")
+    file = write(tmp_path / "clap_test_split1.txt", "#20_Rhythm clap.avi 1 \r\nb.avi\t2\r\n")
+    assert [(s.name, s.split) for s in read_manifest(file).samples] == [
+        ("clap/#20_Rhythm clap.avi", "train"),
+        ("clap/b.avi", "test"),
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -115,7 +116,6 @@ def test_a_proxy_in_the_environment_is_not_asked(closed_target: str, monkeypatch
 
 
 def test_another_machine_is_asked_through_the_proxy(closed_target: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("no_proxy", raising=False)
     with running(health.HealthServicer()) as target, connect_proxy({"box.example:7411": target}) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         assert check_health("box.example:7411")[0]
@@ -145,6 +145,15 @@ def test_a_timeout_that_cannot_be_waited_for_is_refused(seconds: str, capsys: py
     with pytest.raises(SystemExit, match="2"):
         main(["--timeout", seconds])
     assert f"'{seconds}' is not a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_the_command_of_the_image_on_a_machine_with_a_proxy(closed_target: str) -> None:
+    names = ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy")
+    proxies = dict.fromkeys([*names, *map(str.upper, names)], f"http://{closed_target}")
+    with running(health.HealthServicer()) as target:
+        command = [sys.executable, "-m", "tenclip_serving.healthcheck", target]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **proxies})
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"server at {target}: SERVING\n", "")
 
 
 def test_the_command_of_the_image_exits_with_0_and_1(closed_target: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -79,3 +81,11 @@ def test_clips_are_complete_when_all_their_views_are_there(averaging: Averaging)
     for index, answer in told.items():
         assert_allclose(answer.clip_probabilities[0], expected.clip_probabilities[index], rtol=1e-6)
         assert_allclose(answer.clip_features[0], expected.clip_features[index], rtol=1e-6)
+
+
+@pytest.mark.parametrize("averaging", get_args(Averaging))
+def test_without_a_classifier_only_features_are_averaged(averaging: Averaging) -> None:
+    features = np.arange(12, dtype=np.float32).reshape(6, 2)
+    result = aggregate([Outputs(np.empty((6, 0, 1), np.float32), features)], averaging, views=3)
+    assert (result.probabilities.shape, result.clip_probabilities.shape) == ((0,), (2, 0))
+    assert result.features.tolist() == features.mean(axis=0).tolist()

@@ -51,3 +51,10 @@ def test_a_distance_that_is_no_number_is_within_nothing() -> None:
     drift = distance(Outputs(np.ones((1, 2, 1), np.float32), golden.features), golden)
     assert math.isnan(drift.logits)
     assert not drift.within(Tolerance(logits=1e9, features=1e9))
+
+
+def test_models_without_classes_agree_in_all_of_them() -> None:
+    none = np.empty((3, 0, 1), np.float32)
+    assert relative_l2(none, none) == 0
+    assert top1_agreement(none, none) == 1
+    assert top1_agreement(none, np.empty((2, 0, 1), np.float32)) == 0

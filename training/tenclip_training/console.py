@@ -1,4 +1,4 @@
-"""Progress and results on the screen: a bar on a terminal, a plain line now and then elsewhere, tables at the end.
+"""What train and evaluate show: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
 
 Progress goes to standard error. Standard output has the results alone.
 """
@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tenclip_features.probe import ProbeResult
     from tenclip_training.evaluation.evaluate import EvaluationResult
     from tenclip_training.runs.results import EpochResult, TrainResult
 
@@ -133,39 +132,3 @@ def _class_table(result: EvaluationResult) -> Table:
         value = f"{accuracy.value:.1%}" if accuracy.total else "-"
         table.add_row(f"{i} {escape(label)}", value, str(accuracy.total), *cells)
     return table
-
-
-def print_probe(result: ProbeResult) -> None:
-    console = Console()
-    table = Table(title=f"probe of {len(result.probe.labels)} classes", title_justify="left")
-    for column in ("", "top-1", "top-5", "of"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, score in (
-        ("videos, mean features", result.mean_features),
-        ("videos, mean probabilities", result.mean_probabilities),
-        ("clips", result.clips),
-        ("videos, most frequent class", result.chance),
-    ):
-        table.add_row(name, f"{score.top1:.2%}", f"{score.top5:.2%}", str(score.total))
-    console.print(table)
-    chosen = f"C = {result.strength:g}"
-    if result.cross_validation:
-        accuracy = dict(result.cross_validation)[result.strength]
-        chosen += f", chosen by cross-validation ({accuracy:.2%} of the training {result.fit_on})"
-    lines = [
-        f"features of {result.probe.model} version {result.probe.version}, {len(result.probe.mean)} numbers a clip",
-        chosen,
-        f"fitted on {result.train_videos} of {result.train_videos_asked} videos, "
-        f"tested on {result.test_videos} of {result.test_videos_asked}",
-    ]
-    if result.without_features:
-        lines.append(f"without features: {_some(result.without_features)}")
-    if not result.converged:
-        lines.append("the solver stopped before it converged; try a smaller C")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

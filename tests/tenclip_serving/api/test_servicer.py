@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.api.servicer import DEFAULT_TOP_K, predict_response, recognition_request
+from tenclip_serving.api.convert import DEFAULT_TOP_K, predict_response, recognition_request
 from tenclip_serving.requests import ClipRequest, Recognition, RecognitionRequest, RecognizedClip
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -70,8 +70,9 @@ def test_a_full_request_becomes_a_dataclass() -> None:
         clips=pb.ClipSelection(mode=pb.SALIENT, num_clips=3, window_step_frames=4, start_seconds=1.5, end_seconds=2.5),
         spatial_mode=pb.FULLY_CONVOLUTIONAL,
         protocol="p",
+        include_timeline=True,
     )
-    assert recognition_request(request, timeline=True) == RecognitionRequest(
+    assert recognition_request(request) == RecognitionRequest(
         path="a.mp4",
         name="n",
         model="m",
