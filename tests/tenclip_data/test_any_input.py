@@ -83,7 +83,7 @@ _COLUMN = st.one_of(
     st.lists(st.one_of(st.none(), st.binary(max_size=4)), min_size=3, max_size=3),
     st.lists(st.one_of(st.none(), st.datetimes()), min_size=3, max_size=3),
     st.lists(st.one_of(st.none(), st.lists(st.integers(0, 3), max_size=2)), min_size=3, max_size=3),
-    st.lists(st.one_of(st.none(), st.timedeltas()), min_size=3, max_size=3),
+    st.lists(st.one_of(st.none(), st.timedeltas(timedelta(-9), timedelta(9))), min_size=3, max_size=3),
 )
 
 
