@@ -21,8 +21,7 @@ from tenclip_client import Client, ServerPath
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_training.models import VideoModel, create_model
 from tenclip_video.clips import read_clips
-from tenclip_video.protocols import video_probabilities
-from tenclip_video.sampling import ClipSelection
+from tenclip_video.protocols import Protocol, video_probabilities
 from tenclip_video.spec import ClipSpec, Resize
 
 from .tenclip_serving.helpers import ServerProcess, running_server
@@ -141,7 +140,7 @@ def test_served_scores_and_features_are_those_of_torch(
     served = client.predict(
         path, top_k=NUM_CLASSES, features=True, clip_scores=True, fully_convolutional=fully_convolutional
     )
-    clips = read_clips(path, SPEC, ClipSelection(), fully_convolutional=fully_convolutional).clips
+    clips = read_clips(path, SPEC, Protocol(fully_convolutional=fully_convolutional)).clips
     scale, bias = SPEC.affine()
     with torch.inference_mode():
         normalised = torch.from_numpy(clips).float() * torch.from_numpy(scale) + torch.from_numpy(bias)

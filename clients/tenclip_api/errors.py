@@ -24,6 +24,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- ModelError                   FAILED_PRECONDITION
     |   |-- ModelNotFound            NOT_FOUND            no such model
     |   |-- VersionNotFound          NOT_FOUND            the model is there, the version is not
+    |   |-- NoClassifier             FAILED_PRECONDITION  a prediction of a model that has features only
     |   |-- BundleError              FAILED_PRECONDITION  a bundle that is incomplete, inconsistent or corrupt
     |   |-- ParityError              FAILED_PRECONDITION  golden outputs drift beyond the bundle's tolerance
     |   `-- CheckpointError          FAILED_PRECONDITION  a checkpoint that cannot be loaded whole
@@ -150,6 +151,10 @@ class ModelNotFound(ModelError):
 
 class VersionNotFound(ModelError):
     grpc_status = "NOT_FOUND"
+
+
+class NoClassifier(ModelError):
+    pass
 
 
 class BundleError(ModelError):

@@ -1,15 +1,16 @@
-"""What both clients are told once, and how they fail."""
+"""Settings, channels and errors: what both clients share besides their methods."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import grpc
 
 from tenclip_api.errors import InvalidRequest, TenclipError
-from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
+from tenclip_api.proxies import ProxyChoice
+from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client._channel import (
     DEFAULT_KEEPALIVE_SECONDS,
     DEFAULT_RETRIES,
@@ -17,18 +18,18 @@ from tenclip_client._channel import (
     DEFAULT_TIMEOUT,
     ChannelOptions,
     channel_options,
+    choose_route,
     open_channel,
     parse_target,
 )
 from tenclip_client._errors import from_rpc_error
+from tenclip_client._requests import Call
 from tenclip_client._security import Pem, Token, channel_credentials, check_token_is_safe, checked_token
-from tenclip_client._types import UseClientDefault
-
-Timeout: TypeAlias = "float | UseClientDefault | None"
+from tenclip_client._types import Timeout, UseClientDefault
 
 
 class BaseClient:
-    """Common to `Client` and `AsyncClient`.
+    """The settings of `Client` and `AsyncClient`.
 
     target: `HOST:PORT` (the port may be left out), or any gRPC address such as `unix:///run/tenclip.sock`.
     timeout: deadline of every call in seconds, None for none; each call may set its own.
@@ -40,6 +41,9 @@ class BaseClient:
     token: sent with every call; a function is called before each, for tokens that are replaced from time to time.
     insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
     metadata: pairs sent with every call.
+    proxy: the HTTP proxy to connect through, `http://[USER:PASSWORD@]HOST:PORT`; False or "" for none. None: the one
+    that http_proxy and its like name, but not for addresses of this machine and those in no_proxy (see
+    `tenclip_api.proxies`).
     wait_for_ready: wait for the server to come up, until the deadline, instead of raising ServerUnavailable.
     retries: more attempts after UNAVAILABLE, or CANCELLED by the server (0 to 4), with exponential backoff.
     keepalive_seconds: ping the server this often while a call waits, so that a dead one is noticed; None: never.
@@ -62,6 +66,7 @@ class BaseClient:
         token: Token | None = None,
         insecure_token: bool = False,
         metadata: Sequence[tuple[str, str]] = (),
+        proxy: ProxyChoice = None,
         wait_for_ready: bool = False,
         retries: int = DEFAULT_RETRIES,
         keepalive_seconds: float | None = DEFAULT_KEEPALIVE_SECONDS,
@@ -77,31 +82,51 @@ class BaseClient:
             checked_token(token if isinstance(token, str) else token())
         self._fixed_metadata = tuple((name.lower(), value) for name, value in metadata)
         self._wait_for_ready = wait_for_ready
-        named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-        extra = [*named, *options]
+        self._route = choose_route(self.target, proxy=proxy, server_name=server_name, options=options)
+        extra = [*self._route.options, *options]
         self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=extra)
         # A channel that retries keeps all of a call in memory until it is answered, whatever its policy says of it.
         self._upload_options = channel_options(retries=0, keepalive_seconds=keepalive_seconds, extra=extra)
-        self._uploads: grpc.Channel | None = None
+        self._channels: dict[bool, Any] = {}  # by whether it is the one for uploads
+        self._stubs: dict[tuple[str, bool], Any] = {}
         self._lock = threading.Lock()
         self._closed = False
-        self._connect()
 
-    def _connect(self) -> None:
-        """Make the channel; nothing is dialled before the first call."""
+    def _open_channel(self) -> Any:
+        """The channel for all calls but uploads, of the client's own kind; it connects with the first call."""
         raise NotImplementedError
 
-    def _upload_method(self, name: str) -> Any:
-        """Of a channel of its own, for videos in pieces; both clients have the blocking kind."""
-        with self._lock:
-            if self._uploads is None:
-                self._uploads = open_channel(self.target, self._credentials, self._upload_options)
-            return getattr(VideoRecognitionStub(self._uploads), name)
+    def _method(self, call: Call[Any]) -> Any:
+        """The method of `call` on its channel.
 
-    def _close_uploads(self) -> None:
+        Videos in pieces have a blocking channel of their own, in both clients (see `_uploads`).
+        """
+        key = call.service, call.pieces is not None
         with self._lock:
-            if self._uploads is not None:
-                self._uploads.close()
+            self._check_open()
+            if key not in self._stubs:
+                self._stubs[key] = getattr(tenclip_pb2_grpc, f"{call.service}Stub")(self._channel(uploads=key[1]))
+            return getattr(self._stubs[key], call.method)
+
+    def _channel(self, *, uploads: bool) -> Any:
+        if uploads not in self._channels:
+            self._channels[uploads] = (
+                open_channel(self._route.address, self._credentials, self._upload_options)
+                if uploads
+                else self._open_channel()
+            )
+        return self._channels[uploads]
+
+    def _settings(self, deadline: float | None) -> dict[str, Any]:
+        """What gRPC is told of every call. Raises InvalidRequest for a token that cannot be sent."""
+        return {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
+
+    def _take_channels(self) -> list[Any]:
+        """The open channels, for closing."""
+        with self._lock:
+            channels = list(self._channels.values())
+            self._channels.clear()
+        return channels
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.target!r})"
@@ -111,7 +136,7 @@ class BaseClient:
 
     @property
     def _metadata(self) -> tuple[tuple[str, str], ...]:
-        """Of the next call. Raises InvalidRequest for a token that cannot be sent."""
+        """The metadata of the next call. Raises InvalidRequest for a token that cannot be sent."""
         if self._token is None:
             return self._fixed_metadata
         token = self._token if isinstance(self._token, str) else self._token()
@@ -122,7 +147,7 @@ class BaseClient:
             raise RuntimeError(f"this {type(self).__name__} has been closed; make a new one")
 
     def _error(self, err: grpc.RpcError, source: str, deadline: float | None) -> TenclipError:
-        return from_rpc_error(err, target=self.target, source=source, timeout=deadline)
+        return from_rpc_error(err, target=self.target, source=source, timeout=deadline, route=self._route)
 
 
 def _checked(timeout: float | None) -> float | None:

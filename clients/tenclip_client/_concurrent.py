@@ -78,7 +78,7 @@ async def in_order(
                 turn += 1
 
 
-async def patiently(
+async def retry_with_backoff(
     call: Callable[[], Awaitable[Result]],
     *,
     patience: float,

@@ -12,11 +12,8 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
 from tenclip_client._types import ServerPath, ServerUri
-from tenclip_client._video import printable
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 
-# What a folder is searched for. A file that is named by itself is taken whatever its suffix.
-_SUFFIXES = "3gp asf avi flv gif m2ts m4v mjpeg mkv mov mp4 mpeg mpg mts mxf ogv ts vob webm wmv"
-VIDEO_SUFFIXES = frozenset(f".{suffix}" for suffix in _SUFFIXES.split())
 PATH_COLUMNS = ("path", "video", "video_path", "file")
 
 
@@ -32,8 +29,9 @@ class VideoInput:
 def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> list[VideoInput]:
     """Videos in the order of the arguments; inside folders and patterns in the order of their names. Each name once.
 
-    A folder is searched with its sub-folders, by suffix; hidden files are passed over. Something that cannot be
-    expanded (an empty folder, a pattern without a match) stays in its place as an input with an `error`.
+    A folder is searched with its sub-folders by the rules of `tenclip_data.scan`; a file that is named by itself is
+    taken whatever its suffix. Something that cannot be expanded (an empty folder, a folder that cannot be listed, a
+    pattern without a match) stays in its place as an input with an `error`.
     `server_paths`: take every argument as a path on the server, or a URI, as it stands.
     """
     if server_paths:
@@ -57,7 +55,7 @@ def read_manifest(path: Path, *, server_paths: bool = False) -> list[VideoInput]
         raise DatasetError(f"{path}: lists no videos")
     if server_paths:
         return _unique(VideoInput(n, _on_server(n)) for n in names)
-    return _unique(VideoInput(printable(n), path.parent / n) for n in names)
+    return _unique(VideoInput(printable_name(n), path.parent / n) for n in names)
 
 
 def _on_server(argument: str) -> ServerPath | ServerUri:
@@ -72,33 +70,33 @@ def _expand(argument: str) -> Iterator[VideoInput]:
         yield from _pattern(argument)
     else:
         # A missing file too: opening it gives the error that names it.
-        yield VideoInput(printable(argument), path)
+        yield VideoInput(printable_name(argument), path)
 
 
 def _folder(folder: Path) -> Iterator[VideoInput]:
-    found: list[Path] = []
-    errors: list[OSError] = []
-    for root, folders, files in os.walk(folder, onerror=errors.append):
-        folders[:] = sorted(f for f in folders if not f.startswith("."))
-        found += [
-            Path(root, f) for f in sorted(files) if not f.startswith(".") and Path(f).suffix.lower() in VIDEO_SUFFIXES
-        ]
-    for err in errors:
-        name = printable(err.filename or folder)
-        yield VideoInput(name, Path(name), VideoNotReadable(f"{name}: cannot be listed: {err.strerror}", source=name))
-    if not found and not errors:
-        name = printable(folder)
+    scan = scan_folder(folder)
+    for problem in scan.problems:
+        name = printable_name(problem.path)
+        yield VideoInput(name, problem.path, VideoNotReadable(str(problem), source=name))
+    if not scan.videos and not scan.problems:
+        name = printable_name(folder)
         wanted = ", ".join(sorted(VIDEO_SUFFIXES))
         yield VideoInput(name, folder, VideoNotFound(f"{name}: no video files below it ({wanted})", source=name))
-    yield from (VideoInput(printable(p), p) for p in found)
+    yield from (VideoInput(printable_name(p), p) for p in scan.videos)
 
 
 def _pattern(pattern: str) -> Iterator[VideoInput]:
-    matches = [m for m in sorted(glob.glob(pattern, recursive=True)) if not os.path.isdir(m)]
+    matches = [m for m in sorted(glob.glob(pattern, recursive=True), key=os.fsencode) if _is_match(pattern, m)]
     if not matches:
-        name = printable(pattern)
+        name = printable_name(pattern)
         yield VideoInput(name, Path(pattern), VideoNotFound(f"{name}: matches no file", source=name))
-    yield from (VideoInput(printable(m), Path(m)) for m in matches)
+    yield from (VideoInput(printable_name(m), Path(m)) for m in matches)
+
+
+def _is_match(pattern: str, match: str) -> bool:
+    """Folders are not, nor what a wildcard found that is never data; a system folder may be named in the pattern."""
+    written = set(Path(pattern).parts)
+    return not os.path.isdir(match) and all(part in written or is_data_name(part) for part in Path(match).parts)
 
 
 def _unique(videos: Iterable[VideoInput]) -> list[VideoInput]:

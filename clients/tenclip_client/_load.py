@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_client._histogram import Histogram
-from tenclip_client._types import ServerPath
+from tenclip_client._types import ServerPath, ServerUri
 
 Arrivals = Literal["poisson", "constant"]
 Method = Literal["predict", "features"]
@@ -35,7 +35,7 @@ class LoadVideo:
     """`data`: what is sent. `group`: what it is reported under. `weight`: how often, against the others."""
 
     name: str
-    data: bytes | ServerPath = field(repr=False)
+    data: bytes | ServerPath | ServerUri = field(repr=False)
     group: str
     weight: float = 1.0
 

@@ -10,7 +10,7 @@ import dataclasses
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,8 @@ class UseClientDefault:
 
 
 USE_CLIENT_DEFAULT = UseClientDefault()
+# A deadline in seconds, None for none, or the client's own.
+Timeout: TypeAlias = "float | UseClientDefault | None"
 
 
 class _Result:
@@ -143,7 +145,10 @@ class Timeline(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo(_Result):
-    """What the server found in the file. Width and height are as shown, after `rotation` (degrees clockwise).
+    """What the server found in the file.
+
+    Width and height are as shown: the frames are turned `rotation` degrees clockwise, then mirrored left to right if
+    `mirrored`.
 
     `num_frames` is counted; `declared_frames` is what the header says, 0 when it says nothing.
     """
@@ -159,16 +164,21 @@ class VideoInfo(_Result):
     duration_seconds: float
     has_audio: bool
     variable_frame_rate: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport(_Result):
-    """What did not go as the file promised. For a substituted frame its nearest decoded neighbour stands in."""
+    """What did not go as the file promised.
+
+    For a substituted frame its nearest decoded neighbour stands in. A corrupt frame is used as the decoder repaired it.
+    """
 
     frames_requested: int
     frames_decoded: int
     frames_substituted: int
     warnings: tuple[str, ...]
+    frames_corrupt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,7 +236,7 @@ class ModelInfo(_Result):
     """A model that the server holds. `labels` and `bundle` (bundle.json) are filled by `get_model` only.
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
-    for names that nobody published.
+    for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
     """
 
     name: str

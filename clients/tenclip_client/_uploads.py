@@ -15,7 +15,7 @@ from typing import Any, Self
 import grpc
 
 from tenclip_api.errors import Cancelled
-from tenclip_client._calls import Call
+from tenclip_client._requests import Call
 
 
 class Upload:

@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeAlias
 from tenclip_api.errors import EmptyVideo, InvalidRequest, NotAFile, VideoNotFound, VideoNotReadable
 from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
+from tenclip_data.scan import printable_name
 
 VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath | ServerUri"
 
@@ -60,7 +61,7 @@ def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
 
     Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo, and InvalidRequest for anything that is none of these.
     """
-    name = None if name is None else printable(name)
+    name = None if name is None else printable_name(name)
     if isinstance(video, ServerPath):
         return _server_path(video, name)
     if isinstance(video, ServerUri):
@@ -75,11 +76,6 @@ def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
         "a video is a path, bytes, a file opened in binary mode, ServerPath(...) or ServerUri(...); "
         f"got {type(video).__name__}"
     )
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """A path as text that any encoder takes: bytes that are no UTF-8 (allowed in file names) become U+FFFD."""
-    return os.fsencode(os.fspath(path)).decode("utf-8", errors="replace")
 
 
 def _server_path(video: ServerPath, name: str | None) -> VideoPayload:
@@ -104,7 +100,7 @@ def _server_uri(video: ServerUri, name: str | None) -> VideoPayload:
 
 
 def _from_file(path: str | os.PathLike[str], name: str | None) -> VideoPayload:
-    shown = printable(path)
+    shown = printable_name(path)
     with _reading(shown):
         size = _size_of_file(path, shown)
         with open(path, "rb") as file:  # whatever its size: what cannot be opened is said before anything is sent
@@ -146,7 +142,7 @@ def _size_of_file(path: str | os.PathLike[str], shown: str) -> int:
 
 def _from_file_object(file: BinaryIO, name: str | None) -> VideoPayload:
     own_name = getattr(file, "name", None)
-    name = name or (printable(own_name) if isinstance(own_name, str | os.PathLike) else "<file>")
+    name = name or (printable_name(own_name) if isinstance(own_name, str | os.PathLike) else "<file>")
     start = _position(file)
     head = _read(file, INLINE_BYTES + 1, name)
     if not head:

@@ -1,22 +1,16 @@
-"""Elements of HTML and SVG as strings. Text is escaped where it is put in, so no caller can forget it.
+"""Elements of SVG as strings. Text is escaped where it is put in, so no caller can forget it.
 
->>> tag("p", "1 < 2, ", tag("b", "really"), class_="note")
-'<p class="note">1 &lt; 2, <b>really</b></p>'
+>>> print(tag("text", "1 < 2, ", tag("tspan", "really"), class_="note"))
+<text class="note">1 &lt; 2, <tspan>really</tspan></text>
 """
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 
-Child = "Markup | str | int | None | Iterable[Child]"
-_VOID = frozenset({"img", "br", "hr", "meta"})
+from markupsafe import Markup, escape
 
-
-class Markup(str):
-    """A string that is markup already. Made by `tag` and `join` only."""
-
-    __slots__ = ()
+__all__ = ["Markup", "tag", "join"]
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -25,8 +19,6 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     Attributes: `class_` writes `class`, `stroke_width` `stroke-width`; True writes the bare name; None, False: nothing.
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items())
-    if name in _VOID:
-        return Markup(f"<{name}{written}>")
     return Markup(f"<{name}{written}>{join(*children)}</{name}>")
 
 
@@ -42,14 +34,12 @@ def _attribute(key: str, value: object) -> str:
     if value is True:
         return f" {name}"
     text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return f' {name}="{html.escape(text)}"'
+    return f' {name}="{escape(text)}"'
 
 
 def _child(child: object) -> str:
     if child is None:
         return ""
-    if isinstance(child, Markup):
-        return child
     if isinstance(child, Iterable) and not isinstance(child, str):
         return "".join(_child(c) for c in child)
-    return html.escape(str(child), quote=False)
+    return escape(child)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_data.atomic import write_text
 from tenclip_demo.console import StageConsole
 from tenclip_demo.report import StageTime
 
@@ -101,10 +102,3 @@ def _read_state(out: Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise InvalidRequest(f"{path}: is not a demo's; remove {out}, or give another --out")
     return state
-
-
-def write_text(path: Path, text: str) -> None:
-    """The whole text, or what was there before."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

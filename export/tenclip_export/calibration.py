@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest, VideoError
 from tenclip_data.manifest import VIDEO_SUFFIXES
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 
@@ -33,11 +34,11 @@ def calibration_clips(sources: Sequence[Path], spec: ClipSpec) -> NDArray[np.uin
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
     )
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(MAX_VIDEOS, len(found))).round().astype(int)]
-    selection = ClipSelection(mode="uniform", num_clips=CLIPS_PER_VIDEO)
-    clips = [read_clips(path, spec, selection).clips for path in named]
+    protocol = Protocol(selection=ClipSelection(num_clips=CLIPS_PER_VIDEO))
+    clips = [read_clips(path, spec, protocol).clips for path in named]
     for path in chosen:
         try:
-            clips.append(read_clips(path, spec, selection).clips)
+            clips.append(read_clips(path, spec, protocol).clips)
         except VideoError:
             continue
     if not clips:

@@ -7,9 +7,15 @@ real ones, when given, cover what the model was trained for.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
+from tenclip_video.sampling import ClipSelection
+from tenclip_video.spec import ClipSpec
 
 # A server replays them at each start: enough to catch a wrong channel order, mean, layout or kernel, and no more.
 MAX_REAL_CLIPS = 3
@@ -68,3 +74,13 @@ def golden_clips(num_frames: int, size: int, real: NDArray[np.uint8] | None = No
     count = min(MAX_REAL_CLIPS, len(real))
     chosen = np.linspace(0, len(real) - 1, count).round().astype(int) if count else np.empty(0, int)
     return np.concatenate([np.stack(clips), real[chosen]])
+
+
+def middle_clip(video: Path, spec: ClipSpec, *, fully_convolutional: bool = False) -> NDArray[np.uint8]:
+    """The clip in the middle of a video, uint8 [1,T,H,W,3], at the crop or, if asked, at the fully-convolutional one.
+
+    Raises VideoError for a video that cannot be read.
+    """
+    center = ClipSelection(mode="center", num_clips=1)
+    protocol = Protocol(selection=center, fully_convolutional=fully_convolutional)
+    return read_clips(video, spec, protocol).clips

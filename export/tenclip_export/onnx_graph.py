@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_api.errors import BundleError
+from tenclip_training.preprocess import scale_and_shift
 from tenclip_video.spec import ClipSpec
 
 # ONNX Runtime, OpenVINO and TensorRT 10 all read opset 18; nothing in these graphs needs a later one.
@@ -46,18 +47,36 @@ class ServedModel(nn.Module):
         self.bias: Tensor
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        x = clips.to(self.scale.dtype) * self.scale + self.bias
-        logits, features = self.network(x.permute(0, 4, 1, 2, 3))  # (B,T,H,W,C) -> (B,C,T,H,W)
+        logits, features = self.network(scale_and_shift(clips, self.scale, self.bias))
+        if logits.shape[1] == 0:
+            logits = logits[:, :, :1]  # without a classifier every runtime gives [B,0,1]
         return logits, features
+
+
+class _FeaturesOnly(nn.Module):
+    """A `ServedModel` of a backbone without a classifier: its features alone, since no runtime is made for K = 0."""
+
+    def __init__(self, served: nn.Module) -> None:
+        super().__init__()
+        self.served = served
+
+    def forward(self, clips: Tensor) -> Tensor:
+        _, features = self.served(clips)
+        assert isinstance(features, Tensor)
+        return features
 
 
 def export_onnx(model: nn.Module, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
     """Write `model` (eval mode, float32) with the normalisation of `spec` to `path`; returns the files written.
 
-    `model` takes float32 [B,3,T,H,W] and returns (logits [B,K,P], features [B,D]).
+    `model` takes float32 [B,3,T,H,W] and returns (logits [B,K,P], features [B,D]). The graph of a model whose
+    `num_classes` is 0 (a backbone without a classifier) gives features only.
     Raises BundleError for a model that cannot be exported, one whose batch, height or width cannot stay free included.
     """
-    served = ServedModel(model, spec).eval()
+    served: nn.Module = ServedModel(model, spec).eval()
+    outputs = list(OUTPUT_NAMES)
+    if getattr(model, "num_classes", None) == 0:
+        served, outputs = _FeaturesOnly(served).eval(), ["features"]
     # Batch 2 and unequal sides: 1 and squares are sizes that the exporter would take for constants.
     example = torch.zeros((2, spec.num_frames, spec.crop, spec.crop + 2, 3), dtype=torch.uint8)
     try:
@@ -69,7 +88,7 @@ def export_onnx(model: nn.Module, spec: ClipSpec, path: Path) -> tuple[Path, ...
                 verbose=False,
                 opset_version=OPSET,
                 input_names=[INPUT_NAME],
-                output_names=list(OUTPUT_NAMES),
+                output_names=outputs,
                 dynamic_shapes=({0: "batch", 2: "height", 3: "width"},),
             )
     except Exception as err:  # the exporter raises whatever the traced code raises, wrapped in advice to its developers
@@ -105,11 +124,12 @@ def _tidy(model: ir.Model) -> None:
         node.doc_string = None
     for value in (*model.graph.inputs, *model.graph.outputs):
         value.metadata_props.clear()
-    logits, features = model.graph.outputs
-    if logits.shape is None or features.shape is None:
+    if any(output.shape is None for output in model.graph.outputs):
         raise BundleError("the exported graph does not state the shapes of its outputs")
     _plain_reshapes(model)
-    logits.shape = ir.Shape(["batch", logits.shape[1], "positions"])
+    for output in model.graph.outputs:
+        if output.name == "logits" and output.shape is not None:
+            output.shape = ir.Shape(["batch", output.shape[1], "positions"])
 
 
 def _plain_reshapes(model: ir.Model) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import nn
 
 from tenclip_export.onnx_graph import ServedModel
 from tenclip_video.bundle import Parity, Tolerance
+from tenclip_video.parity import Floats, distance, top1_agreement
 from tenclip_video.spec import ClipSpec
 
 # Other summation orders (blocking, Winograd, fused BN) give a few times the noise of float32 torch.
@@ -27,13 +29,11 @@ NOISE_MULTIPLE = 30.0
 FLOOR = 1e-4
 BATCH = 4
 
-Floats = NDArray[np.float32] | NDArray[np.float64]
 Run = Callable[[NDArray[np.uint8]], tuple[Floats, Floats]]
 
 
-@dataclass(frozen=True, eq=False)
-class Outputs:
-    """Of B clips: logits [B,K,P], features [B,D]."""
+class Outputs(NamedTuple):
+    """Outputs for B clips, float32 or float64. logits: [B,K,P]; features: [B,D]."""
 
     logits: Floats
     features: Floats
@@ -65,22 +65,6 @@ class Row:
     passed: bool
 
 
-def relative_l2(actual: Floats, expected: Floats) -> float:
-    """|actual - expected| / |expected| over all values; infinite where shapes differ or a value is not finite."""
-    if actual.shape != expected.shape or not np.isfinite(actual).all():
-        return float("inf")
-    difference = np.linalg.norm(np.asarray(actual, np.float64) - np.asarray(expected, np.float64))
-    scale = float(np.linalg.norm(np.asarray(expected, np.float64)))
-    return float(difference) / scale if scale > 0 else (0.0 if difference == 0 else float("inf"))
-
-
-def top1_agreement(actual: Floats, expected: Floats) -> float:
-    """Share of clips whose highest class is the same. [B,K,P] each; positions averaged first."""
-    if actual.shape != expected.shape:
-        return 0.0
-    return float(np.mean(actual.mean(axis=2).argmax(axis=1) == expected.mean(axis=2).argmax(axis=1)))
-
-
 def run_batched(run: Run, clips: NDArray[np.uint8], batch: int = BATCH) -> Outputs:
     """`run` over [N,T,H,W,3] in batches; the last may be smaller, so that the free batch dimension is exercised too."""
     parts = [run(clips[i : i + batch]) for i in range(0, len(clips), batch)]
@@ -105,13 +89,8 @@ def make_reference(model: nn.Module, spec: ClipSpec, clips: NDArray[np.uint8]) -
     """What torch makes of the golden clips [B,T,H,W,3], and how far its float32 is from its float64."""
     single = run_batched(torch_run(model, spec), clips)
     exact = run_batched(torch_run(model, spec, double=True), clips)
-    return Reference(
-        clips.shape[2],
-        clips,
-        single,
-        relative_l2(single.logits, exact.logits),
-        relative_l2(single.features, exact.features),
-    )
+    noise = distance(single, exact)
+    return Reference(clips.shape[2], clips, single, noise.logits, noise.features)
 
 
 def tolerance_for(references: Sequence[Reference]) -> Tolerance:
@@ -129,20 +108,25 @@ def compare(reference: Reference, run: Run, tolerance: Tolerance, *, variant: st
     """
     actual = run_batched(run, reference.clips)
     expected = reference.outputs
-    same_shape = actual.logits.shape == expected.logits.shape
-    logits_l2 = relative_l2(actual.logits, expected.logits)
-    features_l2 = relative_l2(actual.features, expected.features)
+    drift = distance(actual, expected)
     return Row(
         variant=variant,
         runtime=runtime,
         crop=reference.crop,
-        max_abs=float(np.abs(actual.logits - expected.logits).max()) if same_shape else float("inf"),
-        relative_l2=logits_l2,
-        features_relative_l2=features_l2,
+        max_abs=_max_abs(actual, expected),
+        relative_l2=drift.logits,
+        features_relative_l2=drift.features,
         top1_agreement=top1_agreement(actual.logits, expected.logits),
         num_clips=len(reference.clips),
-        passed=logits_l2 <= tolerance.logits and features_l2 <= tolerance.features,
+        passed=drift.within(tolerance),
     )
+
+
+def _max_abs(actual: Outputs, expected: Outputs) -> float:
+    """Largest difference of a logit; of a feature where the model has no classifier."""
+    pairs = ((actual.features, expected.features), (actual.logits, expected.logits))
+    got, wanted = pairs[expected.logits.shape[1] > 0]
+    return float(np.abs(got - wanted).max()) if got.shape == wanted.shape else float("inf")
 
 
 def summarise(rows: Sequence[Row]) -> tuple[Parity, ...]:

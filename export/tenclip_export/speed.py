@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from tenclip_serving.runtimes import Runtime
 from tenclip_training.models import VideoModel
 from tenclip_training.models.cost import count_macs
 from tenclip_video.bundle import Speed
+from tenclip_video.cpus import usable_cpus
 from tenclip_video.spec import ClipSpec
 
 MIN_SECONDS = 2.0
@@ -30,14 +30,7 @@ def machine() -> str:
     >>> machine()  # doctest: +SKIP
     'AMD EPYC 7B13, 2 cores, Linux x86_64'
     """
-    return f"{_processor()}, {cores()} cores, {platform.system()} {platform.machine()}"
-
-
-def cores() -> int:
-    """Cores that this process may use: fewer than the machine has where an affinity mask is set."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return f"{_processor()}, {usable_cpus()} cores, {platform.system()} {platform.machine()}"
 
 
 def _processor() -> str:
@@ -71,7 +64,7 @@ class Timer:
             runtime=runtime.name,
             machine=machine(),
             clips_per_second=clips_per_second,
-            threads=threads or cores(),
+            threads=threads or usable_cpus(),
             batch_size=runtime.batch_size,
             gflops_per_second=flops / 1e9,
             sgemm_share=flops / self._sgemm,

@@ -3,14 +3,64 @@
 from __future__ import annotations
 
 import dataclasses
+import json as jsonlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tenclip_export.parity import Row
-from tenclip_video.bundle import Bundle, Speed, Tolerance
+from tenclip_export.targets import Written
+from tenclip_video.bundle import Bundle, BundleInfo, Speed, Tolerance
+
+
+def print_export(
+    bundle: Bundle | None, rows: Sequence[Row], written: Sequence[Written] = (), *, json: bool = False
+) -> None:
+    """Print what an export did: tables and notes, or one JSON document.
+
+    bundle: None where the parity check failed. rows: the parity table. written: what other servers read.
+    """
+    if json:
+        targets = [{"target": w.target, "path": str(w.path), "serve": w.serve} for w in written]
+        print(jsonlib.dumps({**export_summary(bundle, rows), "targets": targets}, indent=2, allow_nan=False))
+        return
+    console = Console()
+    if rows:
+        console.print(parity_table(rows, bundle.info.tolerance if bundle else None))
+    if bundle is None:
+        return
+    if bundle.info.speed:
+        console.print(speed_table(bundle.info.speed))
+    for line in _notes(bundle.info):
+        console.print(line, highlight=False)
+    classes = _classes(bundle.info)
+    console.print(f"[green]wrote[/] {escape(str(bundle.path))}  {bundle.info.architecture}, {classes}", highlight=False)
+    for other in written:
+        console.print(f"[green]wrote[/] {escape(str(other.path))}", highlight=False)
+    console.print(f"serve it: tenclip serve {escape(str(bundle.path.parent.parent))}", highlight=False)
+    for other in written:
+        console.print(f"serve it: {escape(other.serve)}", highlight=False, soft_wrap=True)
+
+
+def _notes(info: BundleInfo) -> Iterator[str]:
+    for refused in info.provenance.get("refused_variants", ()):
+        yield f"[yellow]left out[/] {escape(refused['variant'])}: {escape(refused['reason'])}"
+    for note in info.provenance.get("notes", ()):
+        yield f"[yellow]note[/] {escape(note)}"
+
+
+def _classes(info: BundleInfo) -> str:
+    if info.features_only:
+        return f"no classifier: it answers {info.feature_dim} features a clip, and no predictions"
+    if info.label_source != "index":
+        return f"{info.num_classes} classes"
+    known = info.provenance.get("label_source")
+    whose = f" (the list is {known}'s)" if known else ""
+    return f"{info.num_classes} classes named by their numbers; --labels FILE names them{whose}"
 
 
 def parity_table(rows: Sequence[Row], tolerance: Tolerance | None = None) -> Table:
@@ -81,7 +131,7 @@ def export_summary(bundle: Bundle | None, rows: Sequence[Row]) -> dict[str, Any]
             "default_protocol": info.default_protocol,
             "notes": info.provenance.get("notes", []),
             "tolerance": dataclasses.asdict(info.tolerance),
-            "float32_noise": info.provenance["float32_noise"],
+            "float32_noise": info.provenance.get("float32_noise"),
             "speed": [dataclasses.asdict(s) for s in info.speed],
         }
     return {**summary, "parity": [_finite(dataclasses.asdict(row)) for row in rows]}

@@ -36,6 +36,15 @@ def check_targets(targets: Sequence[str], *, version: str | None) -> None:
         )
 
 
+def check_features_only(targets: Sequence[str]) -> None:
+    """Before a long export of a backbone without a classifier: raises BundleError for a target that only predicts."""
+    if "torchserve" in targets:
+        raise BundleError(
+            "the TorchServe handler answers predictions, which a model without a classifier has not; "
+            "leave out --target torchserve, and serve the bundle with `tenclip serve` or Triton"
+        )
+
+
 def export_targets(
     bundle: Bundle,
     out_dir: Path,
@@ -51,6 +60,8 @@ def export_targets(
     written; the bundle and the targets before it stay.
     """
     check_targets(targets, version=bundle.info.version)
+    if bundle.info.features_only:
+        check_features_only(targets)
     written = []
     for target in dict.fromkeys(targets):
         if target != "bundle":

@@ -11,8 +11,6 @@ Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/mod
 
 from __future__ import annotations
 
-import contextlib
-import os
 import re
 import secrets
 import shutil
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from tenclip_api.errors import BundleError
+from tenclip_data.atomic import write_text
 from tenclip_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from tenclip_video.bundle import Bundle, BundleInfo, Variant
 
@@ -89,8 +88,8 @@ def export_triton(
         home.mkdir(parents=True, exist_ok=True)
         if not _same(home, bundle.path.parent):
             _copy_version(bundle, variant, home / bundle.info.version, overwrite=overwrite)
-        _write(home / _LABELS, "".join(f"{label}\n" for label in bundle.labels))
-        _write(home / _CONFIG, config)
+        write_text(home / _LABELS, "".join(f"{label}\n" for label in bundle.labels))
+        write_text(home / _CONFIG, config)
     except OSError as err:
         raise BundleError(f"{home}: cannot be written: {err}") from err
     return home
@@ -120,8 +119,7 @@ def triton_config(info: BundleInfo, variant: Variant, settings: TritonSettings) 
         f"version_policy {{ specific {{ versions: [{info.version}] }} }}",
         f'input [ {{ name: "{INPUT_NAME}" data_type: TYPE_UINT8 dims: [{spec.num_frames}, -1, -1, 3] }} ]',
         "output [",
-        f'  {{ name: "{OUTPUT_NAMES[0]}" data_type: TYPE_FP32 dims: [{info.num_classes}, -1]',
-        f'    label_filename: "{_LABELS}" }},',
+        *([] if info.features_only else _logits_output(info)),
         f'  {{ name: "{OUTPUT_NAMES[1]}" data_type: TYPE_FP32 dims: [{info.feature_dim}] }}',
         "]",
         "dynamic_batching {",
@@ -136,6 +134,13 @@ def triton_config(info: BundleInfo, variant: Variant, settings: TritonSettings) 
         *_warm_up(pooled, sorted({1, *settings.preferred_batch_sizes})),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _logits_output(info: BundleInfo) -> list[str]:
+    return [
+        f'  {{ name: "{OUTPUT_NAMES[0]}" data_type: TYPE_FP32 dims: [{info.num_classes}, -1]',
+        f'    label_filename: "{_LABELS}" }},',
+    ]
 
 
 def check_graph(path: Path, info: BundleInfo) -> None:
@@ -161,7 +166,7 @@ def check_graph(path: Path, info: BundleInfo) -> None:
     spec = info.clip_spec
     expected = [
         (INPUT_NAME, "uint8", (-1, spec.num_frames, -1, -1, 3)),
-        (OUTPUT_NAMES[0], "float32", (-1, info.num_classes, -1)),
+        *([] if info.features_only else [(OUTPUT_NAMES[0], "float32", (-1, info.num_classes, -1))]),
         (OUTPUT_NAMES[1], "float32", (-1, info.feature_dim)),
     ]
     if actual != expected:
@@ -200,14 +205,3 @@ def _copy_version(bundle: Bundle, variant: Variant, target: Path, *, overwrite: 
         stage.rename(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Replace a file whole."""
-    stage = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
-    try:
-        stage.write_text(text, encoding="utf-8")
-        os.replace(stage, path)
-    finally:
-        with contextlib.suppress(OSError):
-            stage.unlink()

@@ -49,21 +49,10 @@ def resolve_protocol(
     return replace(protocol, name=protocol_name(protocol))
 
 
-def num_planned(protocol: Protocol) -> int | None:
-    """Clips with their views, as they reach the runtime; None where only the video's length tells."""
-    selection = protocol.selection
-    if selection.mode == "center":
-        return protocol.views
-    return selection.num_clips * protocol.views if selection.mode in _COUNTED else None
-
-
 def most_clip_bytes(protocol: Protocol, spec: ClipSpec) -> int:
-    """The most that the clips of a request can take, known before anything is decoded."""
-    num_clips = num_planned(protocol)
-    if num_clips is None:
-        assert protocol.selection.max_clips is not None
-        num_clips = protocol.selection.max_clips * protocol.views
-    return num_clips * _view_bytes(spec, protocol)
+    """The most bytes that the clips of a request can take, known before anything is decoded."""
+    assert protocol.max_planned is not None  # `resolve_protocol` has set a limit
+    return protocol.max_planned * _view_bytes(spec, protocol)
 
 
 def protocol_name(protocol: Protocol) -> str:
@@ -82,7 +71,7 @@ def protocol_name(protocol: Protocol) -> str:
         words.append(f"{protocol.views} crops")
     if protocol.short_edge:
         words.append("short edge")
-    if protocol.averaging != Protocol(name="", description="").averaging:
+    if protocol.averaging != Protocol().averaging:
         words.append(f"averaging {protocol.averaging}")
     return f"{CUSTOM}: {', '.join(words)}"
 
@@ -117,8 +106,7 @@ def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_
 
 
 def _view_bytes(spec: ClipSpec, protocol: Protocol) -> int:
-    side = spec.fully_convolutional_crop if protocol.fully_convolutional else spec.crop
-    assert side is not None
+    side = protocol.crop_side(spec)
     return spec.num_frames * side * side * 3
 
 

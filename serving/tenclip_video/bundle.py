@@ -26,7 +26,8 @@ from tenclip_video.spec import ClipSpec, require_types
 SCHEMA_VERSION = 1
 NAME_PATTERN = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
-LabelSource = Literal["file", "index"]
+# "none": a backbone without a classifier, whose bundle answers features and no predictions.
+LabelSource = Literal["file", "index", "none"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,10 +113,22 @@ class BundleInfo:
                 raise ValueError(
                     f"bundle {what} {value!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit"
                 )
-        if self.num_classes < 1 or self.feature_dim < 1:
-            raise ValueError(f"num_classes {self.num_classes} and feature_dim {self.feature_dim} must be at least 1")
+        if self.num_classes < 0 or self.feature_dim < 1:
+            raise ValueError(
+                f"num_classes {self.num_classes} must be at least 0 and feature_dim {self.feature_dim} at least 1"
+            )
+        if self.features_only != (self.label_source == "none"):
+            raise ValueError(
+                f"{self.num_classes} classes and label_source {self.label_source!r}: no classes have no labels, "
+                "classes have some"
+            )
         if self.default_protocol not in PROTOCOLS:
             raise ValueError(f"default_protocol {self.default_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+
+    @property
+    def features_only(self) -> bool:
+        """Whether the model is a backbone without a classifier: it answers features, and refuses predictions."""
+        return self.num_classes == 0
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -143,7 +156,7 @@ class BundleInfo:
 class Golden:
     """A few clips and what the reference framework makes of them.
 
-    clips: uint8 [B,T,H,W,3]; logits: float32 [B,K,P]; features: float32 [B,D].
+    clips: uint8 [B,T,H,W,3]; logits: float32 [B,K,P], [B,0,1] without a classifier; features: float32 [B,D].
     """
 
     clips: NDArray[np.uint8]

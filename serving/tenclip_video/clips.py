@@ -1,5 +1,6 @@
-"""The whole way from a video to the clips that a network sees, in one call. Training's evaluation, serving and batch
-extraction all come through here, so they see the same pixels.
+"""The whole way from a video to the clips that a network sees, in one call: `read_clips(source, spec, protocol)`.
+
+Evaluation, export and serving all come through here, so they see the same pixels.
 
 open -> plan -> (score) -> decode -> crop -> clips
 
@@ -12,13 +13,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
-from tenclip_video.protocols import CropMode
+from tenclip_video.protocols import CropMode, Protocol
 from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline, select_salient
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
@@ -61,44 +62,37 @@ class VideoClips:
 def read_clips(
     source: VideoSource,
     spec: ClipSpec,
-    selection: ClipSelection | None = None,
+    protocol: Protocol | None = None,
     *,
-    crop: CropMode | Literal["none"] = "center",
-    fully_convolutional: bool = False,
-    rng: np.random.Generator | None = None,
     scorer: ClipScorer | None = None,
     timeline: bool = False,
     name: str | None = None,
     limits: Limits | None = None,
     allocate: ClipAllocator = allocate_clips,
 ) -> VideoClips:
-    """Decode the clips that `selection` (ten uniform ones by default) names, cropped as the protocol says.
+    """Decode the clips of a video that `protocol` takes, scaled and cropped as it says.
 
-    crop: "none" keeps the whole scaled frame. fully_convolutional: crop to `spec.fully_convolutional_crop`.
-    rng: for random selections. scorer: for salient ones and the timeline (motion energy by default).
-    timeline: score every window even where the selection does not need it.
+    spec: of the model; the protocol's own resize is applied to it here (`Protocol.apply`).
+    protocol: ten uniform clips, centre crop, by default.
+    scorer: for salient clips and the timeline (motion energy by default).
+    timeline: score every window even where the protocol does not need it.
     allocate: gives the memory that the clips are written into, before the first of their frames is decoded.
-    Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it.
+    Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it. Random selections
+    are refused too: a prediction is to be repeatable (training plans its random clips with `plan_clips`).
+
+    >>> read_clips("run.mp4", bundle.info.clip_spec, PROTOCOLS["ten-clip"]).clips.shape  # doctest: +SKIP
+    (10, 16, 112, 112, 3)
     """
-    selection = selection or ClipSelection()
-    side = crop_side(spec, fully_convolutional=fully_convolutional)
+    protocol = protocol or Protocol()
+    spec = protocol.apply(spec)
+    side = protocol.crop_side(spec)
     with open_video(source, name=name, limits=limits) as video:
-        plan, salience = plan_video(video, spec, selection, rng=rng, scorer=scorer, timeline=timeline)
-        clips = _decode(video, spec, plan, side, crop, allocate)
+        plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
+        clips = _decode(video, spec, plan, side, protocol.crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
-        views = len(clips) // len(plan)
         return VideoClips(
-            clips, tuple(plan), seconds, views, video.info, video.report, salience, video.preprocess_seconds
+            clips, tuple(plan), seconds, protocol.views, video.info, video.report, salience, video.preprocess_seconds
         )
-
-
-def crop_side(spec: ClipSpec, *, fully_convolutional: bool) -> int:
-    """Side of the square crop. Raises InvalidRequest where the family has no fully-convolutional protocol."""
-    if not fully_convolutional:
-        return spec.crop
-    if spec.fully_convolutional_crop is None:
-        raise InvalidRequest("this model has no fully-convolutional crop; ask for pooled prediction")
-    return spec.fully_convolutional_crop
 
 
 def plan_video(
@@ -106,14 +100,13 @@ def plan_video(
     spec: ClipSpec,
     selection: ClipSelection,
     *,
-    rng: np.random.Generator | None = None,
     scorer: ClipScorer | None = None,
     timeline: bool = False,
 ) -> tuple[list[Clip], SalienceTimeline | None]:
     """The clips of an open video; with the salience of its windows where it is asked for or needed."""
     duration = video.info.duration_seconds
     try:
-        plan = plan_clips(video.times, duration, spec, selection, rng=rng)
+        plan = plan_clips(video.times, duration, spec, selection)
         windows = plan
         if timeline and selection.mode != "salient":
             windows = plan_clips(video.times, duration, spec, replace(selection, mode="salient"))
@@ -136,24 +129,15 @@ def plan_video(
 
 
 def _decode(
-    video: Video,
-    spec: ClipSpec,
-    plan: Sequence[Clip],
-    side: int,
-    crop: CropMode | Literal["none"],
-    allocate: ClipAllocator,
+    video: Video, spec: ClipSpec, plan: Sequence[Clip], side: int, crop: CropMode, allocate: ClipAllocator
 ) -> NDArray[np.uint8]:
-    """[K*V,T,H,W,3]. Every frame is decoded once, however many clips it is in."""
-    height, width = video.frame_size(spec.resize)
-    offsets = [(0, 0)]
-    if crop != "none":
-        try:
-            offsets = crop_offsets(height, width, side, crop)
-        except ValueError as err:
-            raise InvalidRequest(f"{video.name}: {err}") from err
-        height = width = side
-    shape = (len(plan) * len(offsets), spec.num_frames, height, width, 3)
-    _check_bytes(video.name, f"{shape[0]} clips of {spec.num_frames}x{height}x{width}", math.prod(shape))
+    """[K*V,T,side,side,3]. Every frame is decoded once, however many clips it is in."""
+    try:
+        offsets = crop_offsets(*video.frame_size(spec.resize), side, crop)
+    except ValueError as err:
+        raise InvalidRequest(f"{video.name}: {err}") from err
+    shape = (len(plan) * len(offsets), spec.num_frames, side, side, 3)
+    _check_bytes(video.name, f"{shape[0]} clips of {spec.num_frames}x{side}x{side}", math.prod(shape))
     needed = frames_needed(plan)
     clips = allocate(shape)
     out = clips.reshape(len(plan), len(offsets), *shape[1:])

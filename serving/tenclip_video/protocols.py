@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 
@@ -22,15 +23,23 @@ Averaging = Literal["probabilities", "logits", "vmz_joint"]
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A named test protocol.
+    """A test protocol: which clips of a video are taken, which crops of each, and how their scores are averaged.
 
-    `crop`: "center", or three views along the longer side. `fully_convolutional` crops to
-    `ClipSpec.fully_convolutional_crop` instead of `ClipSpec.crop`. `short_edge` scales the shorter side to the smaller
-    side of a squashing spec instead of squashing ("SE" in the tables of the IG-65M paper).
+    selection: the clips, ten uniform ones by default.
+    crop: "center", or one of the kinds of three views along the longer side.
+    fully_convolutional: crop to `ClipSpec.fully_convolutional_crop` instead of `ClipSpec.crop`.
+    short_edge: scale the shorter side to the smaller side of a squashing spec instead of squashing ("SE" in the tables
+    of the IG-65M paper).
+
+    `read_clips(source, spec, protocol)` does the first two, `aggregate(outputs, protocol.averaging, views=...)` the
+    last.
+
+    >>> Protocol(selection=ClipSelection(num_clips=3), crop="three").num_planned
+    9
     """
 
-    name: str
-    description: str
+    name: str = "custom"
+    description: str = ""
     selection: ClipSelection = field(default_factory=ClipSelection)
     crop: CropMode = "center"
     fully_convolutional: bool = False
@@ -42,12 +51,38 @@ class Protocol:
         """Crops of each clip."""
         return 1 if self.crop == "center" else 3
 
+    @property
+    def num_planned(self) -> int | None:
+        """Clips times views, as they reach the network; None where only the video's length tells."""
+        selection = self.selection
+        if selection.mode == "center":
+            return self.views
+        if selection.mode == "windows" or selection.rule == "3d-resnets":  # that rule takes every window in any mode
+            return None
+        return selection.num_clips * self.views
+
+    @property
+    def max_planned(self) -> int | None:
+        """The most that `num_planned` can turn out to be; None where the selection has no limit either."""
+        if self.num_planned is not None:
+            return self.num_planned
+        limit = self.selection.max_clips
+        return None if limit is None else limit * self.views
+
     def apply(self, spec: ClipSpec) -> ClipSpec:
-        """The spec with the resize that this protocol uses."""
+        """The spec with the resize that this protocol uses. Applying it again changes nothing."""
         if not self.short_edge or spec.resize.mode != "squash":
             return spec
         edge = min(spec.resize.height, spec.resize.width)
         return replace(spec, resize=replace(spec.resize, mode="short_edge", short_edge=edge))
+
+    def crop_side(self, spec: ClipSpec) -> int:
+        """Side of the square crop. Raises InvalidRequest for a fully-convolutional protocol on a spec without one."""
+        if not self.fully_convolutional:
+            return spec.crop
+        if spec.fully_convolutional_crop is None:
+            raise InvalidRequest("this model has no fully-convolutional crop; ask for pooled prediction")
+        return spec.fully_convolutional_crop
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -144,8 +179,8 @@ DEFAULT_PROTOCOL = "ten-clip"
 
 
 def softmax(logits: NDArray[np.float32], axis: int | tuple[int, ...] = -1) -> NDArray[np.float32]:
-    """Softmax that does not overflow."""
-    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True))
+    """Softmax that does not overflow. Of no classes at all (a model without a classifier) it is empty."""
+    shifted = np.exp(logits - logits.max(axis=axis, keepdims=True, initial=-np.inf))
     result: NDArray[np.float32] = shifted / shifted.sum(axis=axis, keepdims=True)
     return result
 

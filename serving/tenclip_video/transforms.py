@@ -1,9 +1,6 @@
-"""Crops: from scaled frames to the network's input size. Pure index arithmetic on arrays."""
+"""Where the crops of a scaled frame lie. Pure arithmetic."""
 
 from __future__ import annotations
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tenclip_video.protocols import CropMode
 
@@ -37,13 +34,6 @@ def pyslowfast_offsets(height: int, width: int, crop: int) -> list[tuple[int, in
     if height > width:
         return [(0, left), (top, left), (height - crop, left)]
     return [(top, 0), (top, left), (top, width - crop)]
-
-
-def crop_views(frames: NDArray[np.uint8], crop: int, mode: CropMode) -> list[NDArray[np.uint8]]:
-    """Square views of frames [..., H, W, 3], without copies; see `crop_offsets`."""
-    height, width = frames.shape[-3:-1]
-    offsets = crop_offsets(height, width, crop, mode)
-    return [frames[..., top : top + crop, left : left + crop, :] for top, left in offsets]
 
 
 def crop_offsets(height: int, width: int, crop: int, mode: CropMode) -> list[tuple[int, int]]:

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import MissingDependency
 from tenclip_export.onnx_graph import ServedModel
-from tenclip_export.parity import relative_l2, top1_agreement
 from tenclip_training.loaders import load_public_checkpoint
 from tenclip_training.loaders.packages import efficientnet_lite0_path
 from tenclip_training.loaders.presets import PRESETS
 from tenclip_training.models import create_model
 from tenclip_video.clips import read_clips
+from tenclip_video.parity import relative_l2, top1_agreement
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, ResizeKernel
 from tests.conftest import DATA_DIR
@@ -102,8 +103,8 @@ def with_kernel(spec: ClipSpec, kernel: ResizeKernel) -> ClipSpec:
 
 def read_all(videos: list[Path], spec: ClipSpec, num_clips: int) -> NDArray[np.uint8]:
     """[N,T,H,W,3], all videos one after the other."""
-    selection = ClipSelection(num_clips=num_clips)
-    return np.concatenate([read_clips(video, spec, selection).clips for video in videos])
+    protocol = Protocol(selection=ClipSelection(num_clips=num_clips))
+    return np.concatenate([read_clips(video, spec, protocol).clips for video in videos])
 
 
 def run(model: torch.nn.Module, spec: ClipSpec, clips: NDArray[np.uint8]) -> NDArray[np.float32]:

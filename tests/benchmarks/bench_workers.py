@@ -26,7 +26,8 @@ from rich.table import Table
 
 from tenclip_serving.decoding import shared_memory
 from tenclip_serving.decoding.child import DecodeRequest
-from tenclip_serving.decoding.pool import DecodeWorker
+from tenclip_serving.decoding.worker import DecodeWorker
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, Resize
 from tests.videos import Recipe, make_video
@@ -81,7 +82,7 @@ def measure(worker: DecodeWorker, video: bytes, path: Path, case: tuple[int, int
         spec=ClipSpec(
             num_frames=frames, resize=Resize(height=side, width=side), crop=side, fully_convolutional_crop=None
         ),
-        selection=ClipSelection(num_clips=num_clips),
+        protocol=Protocol(selection=ClipSelection(num_clips=num_clips)),
     )
 
     def ask() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from pathlib import Path
 
 import psutil
+
+from tenclip_video.cpus import usable_cpus
 
 
 def describe_machine() -> str:
@@ -19,7 +20,7 @@ def describe_machine() -> str:
         flags = next((v for k, v in fields.items() if k.strip() == "flags"), "")
     vector = next((name for flag, name in (("avx512f", "AVX-512"), ("avx2", "AVX2")) if flag in flags.split()), "")
     memory = round(psutil.virtual_memory().total / 2**30)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = usable_cpus()
     python = ".".join(platform.python_version_tuple()[:2])
     return ", ".join(
         p for p in (cpu, f"{cores} cores", f"{memory} GiB", vector, platform.system(), f"Python {python}") if p

@@ -34,7 +34,7 @@ from rich.console import Console
 from tenclip_client import AsyncClient
 from tenclip_client._extraction import ClipChoice
 from tenclip_client._load import LoadPlan, LoadReport, LoadVideo, generate
-from tenclip_client.cli.bench import sender
+from tenclip_client.commands.bench import sender
 from tenclip_video.spec import ClipSpec, Resize
 from tests.soak._cores import beside, cores_of_its_own
 from tests.soak.memory import resident_bytes

@@ -18,8 +18,9 @@ from tenclip_api.errors import InvalidRequest, VideoNotFound
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client._histogram import Histogram
 from tenclip_client._load import LoadPlan, LoadReport, LoadVideo
-from tenclip_client._types import ServerPath
-from tenclip_client.cli.bench import print_report, progress_line, split_weight, warnings, weighted_videos
+from tenclip_client._load_videos import split_weight, weighted_videos
+from tenclip_client._types import ServerPath, ServerUri
+from tenclip_client.cli.bench_report import print_report, progress_line, warnings
 from tenclip_client.cli.main import main
 
 from ..tenclip_serving.helpers import ServerProcess, make_bundle, make_video, running_server
@@ -248,10 +249,26 @@ def test_videos_of_one_argument_share_its_weight(tmp_path: Path) -> None:
 
 
 def test_more_than_memory_should_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tenclip_client.cli.bench._MOST_BYTES", 10)
+    monkeypatch.setattr("tenclip_client._load_videos._MAX_BYTES", 10)
     (tmp_path / "a.mp4").write_bytes(b"x" * 11)
     with pytest.raises(InvalidRequest, match="holds them all in memory"):
         weighted_videos([str(tmp_path)])
+
+
+def test_a_large_video_is_held_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tenclip_client._video.INLINE_BYTES", 4)
+    (tmp_path / "a.mp4").write_bytes(b"0123456789")
+    (video,) = weighted_videos([str(tmp_path)])
+    assert video.data == b"0123456789"
+    monkeypatch.setattr("tenclip_client._load_videos._MAX_BYTES", 9)
+    with pytest.raises(InvalidRequest, match="holds them all in memory"):
+        weighted_videos([str(tmp_path)])
+
+
+def test_what_the_server_fetches_is_sent_as_a_uri() -> None:
+    (video,) = weighted_videos(["https://media.example/a.mp4?token=secret@2"], server_path=True)
+    assert video.data == ServerUri("https://media.example/a.mp4?token=secret")
+    assert video.weight == 2
 
 
 def test_a_folder_without_videos(tmp_path: Path) -> None:

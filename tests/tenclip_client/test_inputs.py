@@ -83,9 +83,35 @@ def test_server_paths_are_left_alone(folder: Path) -> None:
 def test_names_that_are_no_utf8(folder: Path) -> None:
     (folder / "clips" / os.fsdecode(b"\xe9.mp4")).write_bytes(b"abc")
     (video,) = expand_inputs(["clips/*\udce9*"])
-    assert video.name == "clips/\ufffd.mp4"
+    assert video.name == r"clips/\xe9.mp4"
     assert isinstance(video.source, Path)
     assert video.source.exists()
+
+
+def test_names_that_differ_in_bytes_that_are_no_utf8_are_two_videos(folder: Path) -> None:
+    for raw in (b"\xe9.mp4", b"\xe8.mp4"):
+        (folder / "clips" / os.fsdecode(raw)).write_bytes(b"abc")
+    videos = [v for v in expand_inputs(["clips"]) if "\\" in v.name]
+    assert [v.name for v in videos] == [r"clips/\xe8.mp4", r"clips/\xe9.mp4"]
+    assert [os.fsencode(v.source) for v in videos if isinstance(v.source, Path)] == [
+        b"clips/\xe8.mp4",
+        b"clips/\xe9.mp4",
+    ]
+
+
+def test_patterns_find_no_system_files_unless_they_are_named(folder: Path) -> None:
+    for name in ("clips/__MACOSX/b.mp4", "clips/@eaDir/b.mp4"):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"abc")
+    assert names("clips/**/b.mp4") == ["clips/b.mp4"]
+    assert names("clips/__MACOSX/*.mp4") == ["clips/__MACOSX/b.mp4"]
+
+
+def test_linked_folders_are_searched(folder: Path) -> None:
+    (folder / "linked").symlink_to("clips/sub")
+    assert names("linked") == ["linked/c.webm"]
+    (folder / "clips" / "sub" / "loop").symlink_to("..")
+    assert "clips/sub/c.webm" in names("clips")
 
 
 @pytest.mark.parametrize(

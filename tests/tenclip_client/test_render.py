@@ -11,9 +11,9 @@ from rich.console import Console
 
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import EmptyVideo, FailedModel, ModelList, ServerError, TimelinePoint
-from tenclip_client import _calls as calls
+from tenclip_client import _results as results
 from tenclip_client.cli import render
-from tenclip_features.journal import Failure
+from tenclip_features.rows import VideoFailure
 
 from .servicer import model, prediction
 
@@ -35,7 +35,7 @@ def everything() -> pb.PredictResponse:
 
 def test_prediction() -> None:
     out = console()
-    render.print_prediction(out, "clips/a [1].mp4", calls.prediction(everything()))
+    render.print_prediction(out, "clips/a [1].mp4", results.prediction(everything()))
     lines = text(out).splitlines()
     assert lines[0] == "clips/a [1].mp4"
     assert lines[1] == "  320x240, 25 fps (variable), 10.0 s, 250 frames, mpeg4 in avi, rotated by 90"
@@ -53,15 +53,15 @@ def test_prediction() -> None:
 @pytest.mark.parametrize("width", [30, 60, 80, 200])
 def test_nothing_is_wider_than_the_terminal(width: int) -> None:
     out = console(width)
-    render.print_prediction(out, "a.mp4", calls.prediction(everything()))
-    render.print_models(out, ModelList(models=(calls.model_info(model("2", full=False)),), failed=()))
-    render.print_model(out, calls.model_info(model("2", full=True)))
+    render.print_prediction(out, "a.mp4", results.prediction(everything()))
+    render.print_models(out, ModelList(models=(results.model_info(model("2", full=False)),), failed=()))
+    render.print_model(out, results.model_info(model("2", full=True)))
     assert max(len(line) for line in text(out).splitlines()) <= width
 
 
 def test_terminals_without_unicode() -> None:
     out = console(encoding="ascii")
-    render.print_prediction(out, "a.mp4", calls.prediction(everything()))
+    render.print_prediction(out, "a.mp4", results.prediction(everything()))
     assert "#" in text(out)
 
 
@@ -69,7 +69,7 @@ def test_substituted_frames_are_told_even_without_a_warning() -> None:
     message = everything()
     del message.report.warnings[:]
     out = console()
-    render.print_prediction(out, "a.mp4", calls.prediction(message))
+    render.print_prediction(out, "a.mp4", results.prediction(message))
     assert "note: 2 of 48 frames could not be decoded" in text(out)
 
 
@@ -97,7 +97,7 @@ def test_a_failure_that_a_models_state_tells_is_not_told_again() -> None:
         for name, version in (("actions", "1"), ("actions", "3"), ("other", ""), ("actions", ""))
     )
     out = console()
-    render.print_models(out, ModelList(models=(calls.model_info(old), calls.model_info(good)), failed=failed))
+    render.print_models(out, ModelList(models=(results.model_info(old), results.model_info(good)), failed=failed))
     assert [line for line in text(out).splitlines() if line.startswith("not loaded")] == [
         "not loaded: actions:3: why actions3",
         "not loaded: other: why other",
@@ -105,7 +105,7 @@ def test_a_failure_that_a_models_state_tells_is_not_told_again() -> None:
 
 
 def test_models() -> None:
-    infos = tuple(calls.model_info(model(v, full=False)) for v in ("1", "2"))
+    infos = tuple(results.model_info(model(v, full=False)) for v in ("1", "2"))
     out = console()
     render.print_models(out, ModelList(models=infos, failed=()))
     render.print_models(out, ModelList(models=infos[:1], failed=()))
@@ -120,13 +120,13 @@ def test_model_whose_class_names_nobody_published() -> None:
     message = model("2", full=False)
     message.label_source = "index"
     out = console()
-    render.print_model(out, calls.model_info(message))
+    render.print_model(out, results.model_info(message))
     assert "6 (no published names; numbers stand for them)" in text(out)
 
 
 def test_failures() -> None:
     out = console()
-    out.print(render.failures_table([Failure("a [1].mp4", "EMPTY_VIDEO", "a [1].mp4: is empty")]))
+    out.print(render.failures_table([VideoFailure("a [1].mp4", "EMPTY_VIDEO", "a [1].mp4: is empty")]))
     assert text(out).split() == ["a", "[1].mp4", "EMPTY_VIDEO", "is", "empty"]
 
 
@@ -165,3 +165,14 @@ def test_sparkline() -> None:
 def test_sparkline_fills_its_width(scores: list[float], width: int) -> None:
     levels, marks = render.sparkline(points(*scores), width)
     assert len(levels) == len(marks) == width
+
+
+def test_a_model_without_a_classifier() -> None:
+    message = model("2", full=True)
+    message.num_classes, message.label_source = 0, "none"
+    del message.labels[:]
+    out = console(width=120)
+    render.print_models(out, ModelList(models=(results.model_info(message),), failed=()))
+    render.print_model(out, results.model_info(message))
+    assert " none " in text(out)
+    assert "none: the model has no classifier and answers features only" in text(out)

@@ -12,7 +12,7 @@ from tenclip_demo.report import Count, DataFacts, FailedVideo, Report
 
 from .made_up import LABELS, card, report
 
-NASTY = "<script>alert('&')</script>\"$title"
+NASTY = "<script>alert('&')</script>\"{{ title }}"
 
 
 class Page(HTMLParser):
@@ -67,7 +67,7 @@ def test_the_whole_page_is_well_formed_and_has_every_part() -> None:
         "from an earlier run",
     ):
         assert figure in page.text, figure
-    assert "$" not in re.sub(r"base64,[^\"]*", "", render_page(report())), "a placeholder was left"
+    assert not re.search(r"\{\{|\{%|\{#", render_page(report())), "a placeholder was left"
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:

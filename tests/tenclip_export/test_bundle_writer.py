@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from tenclip_api.errors import BundleError, ParityError
-from tenclip_export import bundle_writer
-from tenclip_export.bundle_writer import export_bundle, next_version
+from tenclip_export import bundle_writer, runtime_checks
+from tenclip_export.bundle_folder import next_version
+from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.golden import SYNTHETIC
 from tenclip_export.parity import FLOOR, Row
 from tenclip_serving.runtimes import available_runtimes, create_runtime
@@ -36,7 +37,7 @@ def cheap(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
         return (path,)
 
     monkeypatch.setattr(bundle_writer, "export_onnx", copy)
-    monkeypatch.setattr(bundle_writer, "available_runtimes", lambda: ("onnxruntime",))
+    monkeypatch.setattr(runtime_checks, "available_runtimes", lambda: ("onnxruntime",))
 
 
 def test_a_bundle_reads_back_whole(bundle: Bundle, model: VideoModel, spec: ClipSpec) -> None:
@@ -155,7 +156,7 @@ class TestWriting:
                 logits, features = self.inner.run(clips)
                 return Outputs(logits * np.float32(1.001), features)
 
-        monkeypatch.setattr(bundle_writer, "create_runtime", lambda name, path: Drifting(path))
+        monkeypatch.setattr(runtime_checks, "create_runtime", lambda name, path: Drifting(path))
         rows: list[Row] = []
         with pytest.raises(ParityError, match=r"2 of 2 checks .* logits 1\.00e-03 \(allowed 1\.00e-04\)"):
             export_bundle(model, spec, tmp_path, name="m", on_row=rows.append)

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tenclip_api.errors import BundleError, CheckpointError, DatasetError, ParityError
-from tenclip_export import bundle_writer, speed
+from tenclip_export import bundle_writer, runtime_checks, speed
 from tenclip_export.commands import export, model_name
 from tenclip_export.golden import SYNTHETIC
 from tenclip_export.parity import FLOOR
@@ -88,7 +88,7 @@ class TestExport:
                 logits, features = self.inner.run(clips)
                 return Outputs(np.full_like(logits, np.nan), features)
 
-        monkeypatch.setattr(bundle_writer, "create_runtime", lambda name, path: Nonsense(path))
+        monkeypatch.setattr(runtime_checks, "create_runtime", lambda name, path: Nonsense(path))
         result = run(checkpoint, "--out", tmp_path)
         assert isinstance(result.exception, ParityError)
         assert result.stdout.count("FAILS") == 4

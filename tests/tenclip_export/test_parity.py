@@ -1,31 +1,25 @@
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tenclip_export.golden import golden_clips
 from tenclip_export.parity import (
     FLOOR,
     NOISE_MULTIPLE,
-    Floats,
     Outputs,
     Reference,
     Row,
     compare,
     make_reference,
-    relative_l2,
     run_batched,
     summarise,
     tolerance_for,
-    top1_agreement,
     torch_run,
 )
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import Tolerance
+from tenclip_video.parity import Floats
 from tenclip_video.spec import ClipSpec
 
 
@@ -43,30 +37,6 @@ def row(**changes: object) -> Row:
         "top1_agreement": 1.0, "num_clips": 3, "passed": True,
     }  # fmt: skip
     return Row(**{**values, **changes})  # type: ignore[arg-type]
-
-
-def test_relative_l2_by_hand() -> None:
-    assert relative_l2(np.array([3.0, 4.0]), np.array([3.0, 0.0])) == pytest.approx(4 / 3)
-    assert relative_l2(np.zeros(2), np.zeros(2)) == 0
-    assert relative_l2(np.ones(2), np.zeros(2)) == math.inf
-    assert relative_l2(np.array([np.nan, 1.0]), np.ones(2)) == math.inf
-    assert relative_l2(np.ones((2, 1)), np.ones(2)) == math.inf, "broadcasting would hide a wrong shape"
-
-
-@given(st.floats(1e-6, 1e6), st.integers(0, 100))
-def test_relative_l2_has_no_unit(scale: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    expected = rng.normal(size=20)
-    actual = expected + 0.01 * rng.normal(size=20)
-    assert relative_l2(scale * actual, scale * expected) == pytest.approx(relative_l2(actual, expected), rel=1e-9)
-
-
-def test_top1_averages_positions_first() -> None:
-    expected = np.array([[[9.0, 0.0], [0.0, 4.0]]])  # class 0 wins on average
-    actual = np.array([[[0.0, 8.0], [5.0, 0.0]]])  # class 0 again, from the other position
-    assert top1_agreement(actual, expected) == 1
-    assert top1_agreement(actual[:, ::-1], expected) == 0
-    assert top1_agreement(actual[:, :, :1], expected) == 0
 
 
 def test_batches_cover_every_clip_in_order() -> None:

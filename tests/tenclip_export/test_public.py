@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 import tenclip_training
 from tenclip_api.errors import BundleError, CheckpointError
 from tenclip_client import Client
-from tenclip_export import bundle_writer
+from tenclip_export import bundle_writer, runtime_checks
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.commands import export
 from tenclip_export.onnx_graph import ServedModel
@@ -55,7 +55,7 @@ def models(public: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = out.parent / "labels.txt"
     labels.write_text("".join(f"action {i}\n" for i in range(K)))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle_writer, "available_runtimes", lambda: ("onnxruntime",))
+        patch.setattr(runtime_checks, "available_runtimes", lambda: ("onnxruntime",))
         result = run(public, "--out", out, "--name", "r3d", "--labels", labels)
     assert result.exit_code == 0, result.output
     assert "wrote" in result.stdout
@@ -87,7 +87,7 @@ def test_the_served_prediction_is_the_checkpoints(models: Path, public: Path, tm
     video = make_video(tmp_path / "a.mp4", num_frames=40)
     loaded = load_any(public)
     protocol = PROTOCOLS[loaded.protocol]
-    read = read_clips(video, loaded.clip_spec, protocol.selection)
+    read = read_clips(video, loaded.clip_spec, protocol)
     with torch.inference_mode():
         logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(read.clips))
     expected = video_probabilities(logits.numpy(), protocol.averaging)
@@ -107,7 +107,7 @@ def test_without_labels_it_says_that_classes_are_numbers(
         return (path,)
 
     monkeypatch.setattr(bundle_writer, "export_onnx", copy)
-    monkeypatch.setattr(bundle_writer, "available_runtimes", lambda: ("onnxruntime",))
+    monkeypatch.setattr(runtime_checks, "available_runtimes", lambda: ("onnxruntime",))
     result = run(public, "--out", tmp_path, "--family", "3d-resnets")
     assert result.exit_code == 0, result.output
     assert "5 classes named by their numbers" in " ".join(result.stdout.split())

@@ -11,7 +11,8 @@ from typer.testing import CliRunner, Result
 
 from tenclip_api.errors import BundleError
 from tenclip_export import bundle_writer
-from tenclip_export.commands import TargetOption, export
+from tenclip_export.commands import export
+from tenclip_export.options import TargetOption
 from tenclip_export.targets import TARGETS, check_targets, export_targets
 from tenclip_serving.models.repository import load_repository
 from tenclip_training.models import VideoModel

@@ -17,7 +17,6 @@ from tenclip_export import bundle_writer, variants
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.calibration import calibration_clips
 from tenclip_export.golden import waves_clip
-from tenclip_export.parity import relative_l2
 from tenclip_export.tensorrt_engine import configure, source_graph, write_engine
 from tenclip_export.variants import BOUNDS, Wanted, wanted_variants
 from tenclip_export.variants.half import write_half
@@ -29,6 +28,7 @@ from tenclip_serving.runtimes.tensorrt import engine_key
 from tenclip_serving.runtimes.torch import TorchRuntime
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import Bundle, Tolerance, read_bundle
+from tenclip_video.parity import relative_l2
 from tenclip_video.spec import ClipSpec
 
 from ..tenclip_serving.helpers import make_video

@@ -39,6 +39,7 @@ from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.telemetry.metrics import STAGES, Metrics
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import VideoClips, read_clips
+from tenclip_video.protocols import PROTOCOLS, Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 from tests.tenclip_serving.helpers import LABELS, SPEC, make_bundle
@@ -166,7 +167,7 @@ def test_fully_convolutional_averages_positions(open_engine: OpenEngine, runtime
         async with open_engine() as engine:
             result = await engine.recognize(path(spatial_mode="fully_convolutional"))
             assert result.protocol == "fully-convolutional"
-            clips = read_clips(videos / "colors.mp4", SPEC, fully_convolutional=True).clips
+            clips = read_clips(videos / "colors.mp4", SPEC, Protocol(fully_convolutional=True)).clips
             assert clips.shape[2:4] == (40, 40)
             assert FakeRuntime(crop=SPEC.crop).run(clips).logits.shape[2] == 4
             pooled = await engine.recognize(path())
@@ -286,8 +287,6 @@ def test_concurrent_requests_get_their_own_answers(open_engine: OpenEngine) -> N
 
 def test_clips_of_three_views(open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A protocol with three crops: one result for each clip, not for each view."""
-    from tenclip_video.protocols import PROTOCOLS, Protocol
-
     monkeypatch.setitem(
         PROTOCOLS, "three", Protocol(name="three", description="", selection=ClipSelection(num_clips=2), crop="three")
     )
@@ -674,7 +673,7 @@ def test_files_that_hang_hold_up_only_those_who_ask_for_them(
             hanging.wait()
         return open_path(path, roots)
 
-    monkeypatch.setattr("tenclip_serving.engine.open_path", open_)
+    monkeypatch.setattr("tenclip_serving.intake.open_video.open_path", open_)
 
     async def test() -> None:
         async with open_engine(cache_mb=1, max_queue=128) as engine:

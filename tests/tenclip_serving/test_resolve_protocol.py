@@ -11,7 +11,6 @@ from tenclip_api.errors import InvalidRequest
 from tenclip_serving.requests import ClipRequest, RecognitionRequest
 from tenclip_serving.resolve_protocol import (
     most_clip_bytes,
-    num_planned,
     protocol_name,
     resolve_protocol,
     supported_protocols,
@@ -193,7 +192,8 @@ def test_everything_ends_in_a_protocol_or_an_invalid_request(
 )
 def test_clips_and_bytes_are_known_before_decoding(asked: dict[str, Any], num: int | None, most: int) -> None:
     protocol = resolve(**asked)
-    assert num_planned(protocol) == num
+    assert protocol.num_planned == num
+    assert protocol.max_planned == most
     assert most_clip_bytes(protocol, SPEC) == most * 4 * 32 * 32 * 3
 
 

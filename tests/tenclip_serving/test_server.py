@@ -34,7 +34,7 @@ from tenclip_serving.api.open_inference import INFERENCE
 from tenclip_serving.api.servicer import SERVICE
 from tenclip_serving.security.addresses import why_not_listen
 from tenclip_video.clips import read_clips
-from tenclip_video.protocols import video_probabilities
+from tenclip_video.protocols import Protocol, video_probabilities
 from tests.tenclip_serving.conftest import MAX_CLIPS, MAX_MESSAGE_MB
 from tests.tenclip_serving.helpers import LABELS, SPEC, ServerProcess, make_bundle, reference, running_server, stop
 
@@ -143,7 +143,7 @@ def test_extract_features_is_the_same_pass(server: ServerProcess) -> None:
 
 def test_fully_convolutional_and_pooled(server: ServerProcess, videos: Path) -> None:
     response = predict(server, path="bar.mp4", spatial_mode=pb.FULLY_CONVOLUTIONAL)
-    outputs = reference(read_clips(videos / "bar.mp4", SPEC, fully_convolutional=True).clips)
+    outputs = reference(read_clips(videos / "bar.mp4", SPEC, Protocol(fully_convolutional=True)).clips)
     assert outputs.logits.shape[2] == 4
     expected = np.sort(video_probabilities(outputs.logits, "probabilities"))[::-1]
     np.testing.assert_allclose([t.score for t in response.top], expected, rtol=1e-3, atol=1e-6)
@@ -359,22 +359,33 @@ def test_concurrent_videos_each_get_their_own_answer(server: ServerProcess) -> N
         assert answer.top == answers[names.index(name)].top
 
 
-def test_a_worker_killed_in_the_middle_of_a_decode(one_model: Path, videos: Path) -> None:
+def test_a_video_whose_worker_is_killed_is_answered_all_the_same(one_model: Path, videos: Path) -> None:
     with running_server(one_model, "--allow-root", str(videos), "--decode-workers", "1") as server:
         for round_ in range(1, 3):
             (worker,) = server.decode_workers()
             worker.suspend()
             with ThreadPoolExecutor(1) as threads:
-                doomed = threads.submit(refused_with_metadata, server, path="colors.mp4")
+                answer = threads.submit(predict, server, path="colors.mp4")
                 wait_until(lambda: metric(server, "tenclip_requests_in_flight") == 1)
                 worker.kill()
-                (code, reason, message), metadata = doomed.result()
-            assert (code, reason) == ("UNAVAILABLE", "DECODE_WORKER_DIED")
-            assert "signal 9" in message
-            # Nor may a client's retry policy send the same video to the next worker.
-            assert metadata["grpc-retry-pushback-ms"] == "-1"
-            assert len(predict(server, path="colors.mp4").top) == 4
+                assert answer.result().video.num_frames == 40
+            wait_until(lambda: len(server.decode_workers()) == 1)
             assert metric(server, "tenclip_decode_worker_restarts_total", reason="died") == round_
+            assert metric(server, "tenclip_decode_retries_total") == round_
+
+
+def test_a_decode_that_takes_too_long_is_the_end_of_its_worker(one_model: Path, videos: Path) -> None:
+    arguments = ("--allow-root", str(videos), "--decode-workers", "1", "--max-decode-seconds", "0.3")
+    with running_server(one_model, *arguments) as server:
+        (worker,) = server.decode_workers()
+        worker.suspend()
+        (code, reason, message), metadata = refused_with_metadata(server, path="colors.mp4")
+        assert (code, reason) == ("UNAVAILABLE", "DECODE_WORKER_DIED")
+        assert "took longer than the 0.3 seconds" in message
+        # Nor may a client's retry policy send the same video to the next worker.
+        assert metadata["grpc-retry-pushback-ms"] == "-1"
+        assert metric(server, "tenclip_decode_worker_restarts_total", reason="timeout") == 1
+        assert metric(server, "tenclip_decode_retries_total") == 0
 
 
 def test_a_deadline_of_the_client(one_model: Path, videos: Path) -> None:

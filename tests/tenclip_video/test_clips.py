@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -17,19 +17,20 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, NotAVideo, UndecodableVideo, VideoTooLarge
 from tenclip_video import clips as clips_module
-from tenclip_video.clips import crop_side, read_clips
-from tenclip_video.protocols import CropMode
+from tenclip_video.clips import VideoClips, read_clips
+from tenclip_video.protocols import PROTOCOLS, CropMode, Protocol
 from tenclip_video.resize import FrameScaler
 from tenclip_video.rules import SamplingRule
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed
 from tenclip_video.source import Limits
 from tenclip_video.spec import ClipSpec, Resize
-from tenclip_video.transforms import crop_views
+from tenclip_video.transforms import crop_offsets
 from tenclip_video.video import open_video
 from tests.videos import Recipe, frame_number, make_video
 
-# The whole of a 64x48 frame fits into no crop, so the frames are kept whole where their numbers are read.
 SPEC = ClipSpec(num_frames=8, resize=Resize(height=48, width=64), crop=40, fully_convolutional_crop=48)
+# Frames are squashed to the crop, so that they stay whole and their numbers can be read.
+WHOLE_SPEC = replace(SPEC, resize=Resize(height=48, width=48), crop=48)
 
 WHOLE = make_video(Recipe(num_frames=40, gop=10))
 # Its container is whole: some packets in the middle are not.
@@ -41,9 +42,14 @@ def numbers(clips: NDArray[np.uint8]) -> list[list[int]]:
     return [[frame_number(f) for f in clip] for clip in clips]
 
 
+def read(data: bytes, spec: ClipSpec, selection: ClipSelection | None = None, **changes: Any) -> VideoClips:
+    """`read_clips` by a protocol of this selection; `changes` are its other fields."""
+    return read_clips(data, spec, Protocol(selection=selection or ClipSelection(), **changes))
+
+
 def test_clips_hold_the_frames_of_their_plan(long_mp4: bytes) -> None:
-    result = read_clips(long_mp4, SPEC, crop="none")
-    assert result.clips.shape == (10, 8, 48, 64, 3)
+    result = read(long_mp4, WHOLE_SPEC)
+    assert result.clips.shape == (10, 8, 48, 48, 3)
     assert result.clips.dtype == np.uint8
     assert numbers(result.clips) == [list(clip.frames) for clip in result.plan]
     assert [clip.frames[0] for clip in result.plan] == [0, 26, 53, 80, 107, 134, 161, 188, 215, 242]
@@ -65,7 +71,7 @@ def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: py
 
     monkeypatch.setattr(FrameScaler, "scaled", slow)
     monkeypatch.setattr("time.perf_counter", lambda: now[0])
-    three = ClipSelection(num_clips=3)
+    three = Protocol(selection=ClipSelection(num_clips=3))
     assert read_clips(long_mp4, SPEC, three).preprocess_seconds == 3 * 8
     # Every frame is scaled once more to be scored.
     assert read_clips(long_mp4, SPEC, three, timeline=True).preprocess_seconds == 250 + 3 * 8
@@ -78,15 +84,15 @@ def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: py
 
 
 def test_strides_and_rates(long_mp4: bytes) -> None:
-    spec = replace(SPEC, frame_stride=3, target_fps=12.5)
-    result = read_clips(long_mp4, spec, ClipSelection(mode="center"), crop="none")
+    spec = replace(WHOLE_SPEC, frame_stride=3, target_fps=12.5)
+    result = read(long_mp4, spec, ClipSelection(mode="center"))
     (clip,) = result.plan
     assert clip.frames == tuple(range(clip.frames[0], clip.frames[0] + 48, 6))
     assert numbers(result.clips) == [list(clip.frames)]
 
 
 def test_short_videos_loop_and_say_so() -> None:
-    result = read_clips(make_video(Recipe(num_frames=5)), SPEC, ClipSelection(num_clips=2), crop="none")
+    result = read(make_video(Recipe(num_frames=5)), WHOLE_SPEC, ClipSelection(num_clips=2))
     assert numbers(result.clips) == [[0, 1, 2, 3, 4, 0, 1, 2]] * 2
     assert all(clip.looped for clip in result.plan)
     assert result.report.frames_requested == 5
@@ -94,7 +100,7 @@ def test_short_videos_loop_and_say_so() -> None:
 
 
 def test_every_frame_is_decoded_once_however_many_clips_it_is_in(long_mp4: bytes) -> None:
-    result = read_clips(long_mp4, SPEC, ClipSelection(mode="windows", window_step=1), crop="none")
+    result = read(long_mp4, WHOLE_SPEC, ClipSelection(mode="windows", window_step=1))
     assert len(result.plan) == 243
     assert result.report.frames_requested == 250
     assert numbers(result.clips[100:101]) == [list(range(100, 108))]
@@ -102,66 +108,73 @@ def test_every_frame_is_decoded_once_however_many_clips_it_is_in(long_mp4: bytes
 
 def test_a_part_of_the_video(long_mp4: bytes) -> None:
     part = ClipSelection(mode="windows", start_seconds=4.0, end_seconds=4.64)
-    result = read_clips(long_mp4, SPEC, part, crop="none")
+    result = read(long_mp4, WHOLE_SPEC, part)
     assert numbers(result.clips) == [list(range(100, 108)), list(range(108, 116))]
-
-
-def test_random_clips_are_those_of_the_rng(long_mp4: bytes) -> None:
-    selection = ClipSelection(mode="random", num_clips=3)
-    a = read_clips(long_mp4, SPEC, selection, crop="none", rng=np.random.default_rng(5))
-    b = read_clips(long_mp4, SPEC, selection, crop="none", rng=np.random.default_rng(5))
-    assert a.plan == b.plan
-    np.testing.assert_array_equal(a.clips, b.clips)
-    assert numbers(a.clips) == [list(clip.frames) for clip in a.plan]
 
 
 # -- crops and colours ------------------------------------------------------------------------------------------------
 
 
-def whole_frames(data: bytes) -> NDArray[np.uint8]:
-    return read_clips(data, SPEC, ClipSelection(num_clips=2), crop="none").clips
+def whole_frames(data: bytes, spec: ClipSpec, plan: Sequence[Clip]) -> NDArray[np.uint8]:
+    """[K,T,H,W,3]: the clips of a plan, not cropped."""
+    needed = frames_needed(plan)
+    with open_video(data) as video:
+        frames = video.read_frames(needed, spec.resize)
+    if spec.color_order == "bgr":
+        frames = frames[..., ::-1]
+    return np.stack([frames[np.searchsorted(needed, clip.frames)] for clip in plan])
 
 
 def test_centre_crops(long_mp4: bytes) -> None:
-    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2))
+    result = read(long_mp4, SPEC, ClipSelection(num_clips=2))
     assert result.clips.shape == (2, 8, 40, 40, 3)
-    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4)[:, :, 4:44, 12:52])
+    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4, SPEC, result.plan)[:, :, 4:44, 12:52])
 
 
 def test_fully_convolutional_crops_are_larger(long_mp4: bytes) -> None:
-    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2), fully_convolutional=True)
-    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4)[:, :, :48, 8:56])
+    result = read(long_mp4, SPEC, ClipSelection(num_clips=2), fully_convolutional=True)
+    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4, SPEC, result.plan)[:, :, :48, 8:56])
 
 
 @pytest.mark.parametrize("mode", ["three", "three-pyslowfast"])
-def test_the_views_of_a_clip_follow_each_other(long_mp4: bytes, mode: str) -> None:
-    result = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2), crop=mode)  # type: ignore[arg-type]
+def test_the_views_of_a_clip_follow_each_other(long_mp4: bytes, mode: CropMode) -> None:
+    result = read(long_mp4, SPEC, ClipSelection(num_clips=2), crop=mode)
     assert result.clips.shape == (6, 8, 40, 40, 3)
     assert (result.views, len(result.plan)) == (3, 2)
-    views = crop_views(whole_frames(long_mp4), 40, mode)  # type: ignore[arg-type]
+    frames = whole_frames(long_mp4, SPEC, result.plan)
     for clip in range(2):
-        for view in range(3):
-            np.testing.assert_array_equal(result.clips[3 * clip + view], views[view][clip])
+        for view, (top, left) in enumerate(crop_offsets(48, 64, 40, mode)):
+            np.testing.assert_array_equal(
+                result.clips[3 * clip + view], frames[clip, :, top : top + 40, left : left + 40]
+            )
+
+
+def test_a_protocol_brings_its_own_resize(long_mp4: bytes) -> None:
+    """The short edge is scaled, not the frame squashed, whoever calls."""
+    spec = replace(SPEC, resize=Resize(height=32, width=60), crop=24, fully_convolutional_crop=30)
+    result = read_clips(long_mp4, spec, PROTOCOLS["fully-convolutional-se"])
+    kept = replace(spec, resize=Resize(mode="short_edge", height=32, width=60, short_edge=32))
+    frames = whole_frames(long_mp4, kept, result.plan)
+    assert frames.shape[2:4] == (32, 42)
+    np.testing.assert_array_equal(result.clips, frames[:, :, 1:31, 6:36])
+    squashed = read_clips(long_mp4, spec, PROTOCOLS["fully-convolutional"])
+    assert np.abs(result.clips.astype(int) - squashed.clips).mean() > 5
 
 
 def test_bgr(long_mp4: bytes) -> None:
-    rgb = read_clips(long_mp4, SPEC, ClipSelection(num_clips=2))
-    bgr = read_clips(long_mp4, replace(SPEC, color_order="bgr"), ClipSelection(num_clips=2))
+    rgb = read(long_mp4, SPEC, ClipSelection(num_clips=2))
+    bgr = read(long_mp4, replace(SPEC, color_order="bgr"), ClipSelection(num_clips=2))
     np.testing.assert_array_equal(bgr.clips, rgb.clips[..., ::-1])
     assert bgr.clips.flags.c_contiguous
 
 
-def test_short_edges_and_no_resize(long_mp4: bytes) -> None:
-    edge = replace(SPEC, resize=Resize(mode="short_edge", short_edge=24), crop=24, fully_convolutional_crop=None)
-    assert read_clips(long_mp4, edge, crop="none").clips.shape[2:4] == (24, 32)
-    none = replace(SPEC, resize=Resize(mode="none"))
-    assert read_clips(long_mp4, none, crop="none").clips.shape[2:4] == (48, 64)
-
-
-def test_rotated_videos_are_planned_upright() -> None:
-    data = make_video(Recipe(rotation=90))
-    result = read_clips(data, replace(SPEC, resize=Resize(mode="none")), crop="none")
-    assert result.clips.shape[2:4] == (64, 48)
+def test_no_resize_takes_the_frames_as_they_are_shown(long_mp4: bytes) -> None:
+    spec = replace(SPEC, resize=Resize(mode="none"), crop=48)
+    result = read(long_mp4, spec)
+    np.testing.assert_array_equal(result.clips, whole_frames(long_mp4, spec, result.plan)[:, :, :, 8:56])
+    # 48 wide and 64 high, so that a crop of 50 does not fit.
+    with pytest.raises(InvalidRequest, match="a crop of 50 does not fit into frames of 64x48"):
+        read(make_video(Recipe(rotation=90)), replace(spec, crop=50, fully_convolutional_crop=None))
 
 
 # -- refusals ---------------------------------------------------------------------------------------------------------
@@ -175,10 +188,7 @@ def test_a_crop_that_does_not_fit(long_mp4: bytes) -> None:
 def test_a_family_without_a_fully_convolutional_protocol() -> None:
     spec = replace(SPEC, fully_convolutional_crop=None)
     with pytest.raises(InvalidRequest, match="no fully-convolutional crop"):
-        crop_side(spec, fully_convolutional=True)
-    assert (crop_side(spec, fully_convolutional=False), crop_side(SPEC, fully_convolutional=True)) == (40, 48)
-    with pytest.raises(InvalidRequest):
-        read_clips(b"not looked at", spec, fully_convolutional=True)
+        read(b"not looked at", spec, fully_convolutional=True)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +201,7 @@ def test_a_family_without_a_fully_convolutional_protocol() -> None:
 )
 def test_selections_that_do_not_fit_the_video(long_mp4: bytes, selection: ClipSelection, message: str) -> None:
     with pytest.raises(InvalidRequest, match=f"<bytes>: {message}"):
-        read_clips(long_mp4, SPEC, selection)
+        read(long_mp4, SPEC, selection)
 
 
 def test_clips_that_would_fill_the_memory(long_mp4: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,32 +210,28 @@ def test_clips_that_would_fill_the_memory(long_mp4: bytes, monkeypatch: pytest.M
     assert len(read_clips(long_mp4, spec).clips) == 10
     overlapping = ClipSelection(mode="windows", window_step=1, end_seconds=0.72)
     with pytest.raises(VideoTooLarge, match=r"11 clips of 8x40x40 are .* ask for fewer clips or a part"):
-        read_clips(long_mp4, spec, overlapping)
+        read(long_mp4, spec, overlapping)
     # Frames that are larger than the clips are never in memory together.
     assert len(read_clips(long_mp4, replace(spec, resize=Resize(height=200, width=300))).clips) == 10
 
 
-def frames_by_frames(
-    data: bytes, spec: ClipSpec, plan: Sequence[Clip], crop: CropMode | Literal["none"]
-) -> NDArray[np.uint8]:
-    """[K*V,T,H,W,3], the long way: all frames, then all of their crops, then the clips."""
-    needed = frames_needed(plan)
-    with open_video(data) as video:
-        frames = video.read_frames(needed, spec.resize)
-    if spec.color_order == "bgr":
-        frames = frames[..., ::-1]
-    views = [frames] if crop == "none" else crop_views(frames, spec.crop, crop)
-    return np.concatenate([[view[np.searchsorted(needed, clip.frames)] for view in views] for clip in plan])
+def cropped(data: bytes, spec: ClipSpec, plan: Sequence[Clip], crop: CropMode) -> NDArray[np.uint8]:
+    """[K*V,T,H,W,3], the long way: all frames, then the clips, then all of their crops."""
+    frames = whole_frames(data, spec, plan)
+    _, _, height, width, _ = frames.shape
+    offsets = crop_offsets(height, width, spec.crop, crop)
+    views = [frames[:, :, top : top + spec.crop, left : left + spec.crop] for top, left in offsets]
+    return np.stack(views, axis=1).reshape(-1, *views[0].shape[1:])
 
 
 @settings(max_examples=60, deadline=None)
 @given(
     selection=st.one_of(
-        st.builds(ClipSelection, mode=st.sampled_from(["uniform", "random", "salient"]), num_clips=st.integers(1, 12)),
+        st.builds(ClipSelection, mode=st.sampled_from(["uniform", "salient"]), num_clips=st.integers(1, 12)),
         st.builds(ClipSelection, mode=st.just("windows"), window_step=st.integers(1, 20)),
         st.builds(ClipSelection, rule=st.sampled_from(get_args(SamplingRule)), num_clips=st.integers(1, 12)),
     ),
-    crop=st.sampled_from([*get_args(CropMode), "none"]),
+    crop=st.sampled_from(get_args(CropMode)),
     size=st.tuples(st.integers(16, 60), st.integers(16, 60)),
     num_frames=st.integers(1, 12),
     stride=st.integers(1, 9),
@@ -234,7 +240,7 @@ def frames_by_frames(
 )
 def test_clips_are_those_of_whole_frames_cropped(
     selection: ClipSelection,
-    crop: CropMode | Literal["none"],
+    crop: CropMode,
     size: tuple[int, int],
     num_frames: int,
     stride: int,
@@ -252,18 +258,18 @@ def test_clips_are_those_of_whole_frames_cropped(
         color_order="bgr" if bgr else "rgb",
     )
     try:
-        result = read_clips(data, spec, selection, crop=crop, rng=np.random.default_rng(0))
+        result = read(data, spec, selection, crop=crop)
     except UndecodableVideo:
         assert damaged
         assume(False)  # a plan of damaged frames and no others, as one of a single frame can be
-    np.testing.assert_array_equal(result.clips, frames_by_frames(data, spec, result.plan, crop))
+    np.testing.assert_array_equal(result.clips, cropped(data, spec, result.plan, crop))
 
 
 def test_a_frame_that_cannot_be_decoded_is_stood_in_for_in_every_clip() -> None:
     spec = replace(SPEC, num_frames=4)
-    result = read_clips(DAMAGED, spec, ClipSelection(mode="windows", window_step=1), crop="three")
+    result = read(DAMAGED, spec, ClipSelection(mode="windows", window_step=1), crop="three")
     assert result.report.frames_substituted > 0
-    np.testing.assert_array_equal(result.clips, frames_by_frames(DAMAGED, spec, result.plan, "three"))
+    np.testing.assert_array_equal(result.clips, cropped(DAMAGED, spec, result.plan, "three"))
 
 
 def test_bad_videos_and_limits(long_mp4: bytes, tmp_path: Path) -> None:
@@ -288,7 +294,7 @@ def test_files_are_closed(mp4_path: Path) -> None:
     for _ in range(5):
         read_clips(mp4_path, SPEC)
         with pytest.raises(InvalidRequest):
-            read_clips(mp4_path, SPEC, ClipSelection(start_seconds=100))
+            read_clips(mp4_path, SPEC, Protocol(selection=ClipSelection(start_seconds=100)))
         with open_video(mp4_path):
             pass
     assert len(list(descriptors.iterdir())) == before

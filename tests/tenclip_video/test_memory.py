@@ -19,7 +19,7 @@ MEASURE = """
 import sys
 from pathlib import Path
 from tenclip_video.clips import read_clips
-from tenclip_video.sampling import ClipSelection
+from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.spec import ClipSpec, Resize
 
 def peak():
@@ -32,7 +32,7 @@ before = peak()
 resize = Resize(mode="short_edge", short_edge=384)
 large = ClipSpec(num_frames=24, resize=resize, crop=256, fully_convolutional_crop=None)
 spec = large if sys.argv[3] == "large" else ClipSpec()
-result = read_clips(sys.argv[2], spec, ClipSelection(mode="salient" if sys.argv[3] == "salient" else "uniform"))
+result = read_clips(sys.argv[2], spec, PROTOCOLS["salient-clips" if sys.argv[3] == "salient" else "ten-clip"])
 print(result.info.num_frames, round(result.info.duration_seconds), peak() - before)
 """
 

@@ -9,6 +9,7 @@ import pytest
 
 from tenclip_api.errors import NoFrames, NoVideoStream, UndecodableVideo, VideoError
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
 
@@ -108,7 +109,7 @@ def test_outcome(data_dir: Path, name: str) -> None:
         assert type(caught.value) is expected.error
         assert str(caught.value) == f"{path}: {expected.message}"
         return
-    result = read_clips(path, ClipSpec(), ClipSelection(num_clips=3))
+    result = read_clips(path, ClipSpec(), Protocol(selection=ClipSelection(num_clips=3)))
     info, report = result.info, result.report
     assert expected == Good(
         info.container,

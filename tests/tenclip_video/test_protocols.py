@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_video.protocols import (
     DEFAULT_PROTOCOL,
     PROTOCOLS,
@@ -14,6 +15,7 @@ from tenclip_video.protocols import (
     softmax,
     video_probabilities,
 )
+from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, Resize
 
 LOGITS = hnp.arrays(
@@ -39,6 +41,38 @@ def test_short_edge_replaces_a_squash_and_nothing_else() -> None:
     kept = ClipSpec(resize=Resize(mode="short_edge", short_edge=256))
     assert protocol.apply(kept) == kept
     assert PROTOCOLS["ten-clip"].apply(ClipSpec()) == ClipSpec()
+
+
+def test_applying_a_protocol_again_changes_nothing() -> None:
+    for protocol in PROTOCOLS.values():
+        once = protocol.apply(ClipSpec(resize=Resize(height=128, width=171)))
+        assert protocol.apply(once) == once
+
+
+@pytest.mark.parametrize(
+    ("selection", "planned", "most"),
+    [
+        (ClipSelection(mode="center"), 3, 3),
+        (ClipSelection(num_clips=4), 12, 12),
+        (ClipSelection(mode="salient", num_clips=2, max_clips=50), 6, 6),
+        (ClipSelection(mode="windows"), None, None),
+        (ClipSelection(mode="windows", max_clips=5), None, 15),
+        (ClipSelection(num_clips=4, rule="3d-resnets", max_clips=7), None, 21),
+    ],
+)
+def test_how_many_clips_are_planned(selection: ClipSelection, planned: int | None, most: int | None) -> None:
+    protocol = Protocol(selection=selection, crop="three")
+    assert (protocol.num_planned, protocol.max_planned) == (planned, most)
+
+
+def test_the_side_of_the_crop() -> None:
+    spec = ClipSpec(crop=112, fully_convolutional_crop=128)
+    assert Protocol().crop_side(spec) == 112
+    assert Protocol(fully_convolutional=True).crop_side(spec) == 128
+    pooled = ClipSpec(crop=112, fully_convolutional_crop=None)
+    assert Protocol().crop_side(pooled) == 112
+    with pytest.raises(InvalidRequest, match="no fully-convolutional crop; ask for pooled prediction"):
+        Protocol(fully_convolutional=True).crop_side(pooled)
 
 
 def test_softmax_by_hand() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from tenclip_video import salience
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.salience import MotionEnergyScorer, select_salient
 from tenclip_video.sampling import Clip, ClipSelection, plan_clips
 from tenclip_video.spec import ClipSpec, Resize
@@ -42,7 +43,7 @@ def still() -> bytes:
 
 
 def test_motion_is_found_in_an_otherwise_still_video(still: bytes) -> None:
-    result = read_clips(still, SPEC, ClipSelection(mode="salient", num_clips=4))
+    result = read_clips(still, SPEC, Protocol(selection=ClipSelection(mode="salient", num_clips=4)))
     starts = [clip.frames[0] for clip in result.plan]
     assert starts == [96, 104, 112, 120]
     assert result.timeline is not None
@@ -56,12 +57,16 @@ def test_motion_is_found_in_an_otherwise_still_video(still: bytes) -> None:
 
 def test_a_flash_does_not_drown_steady_motion() -> None:
     data = make_video(Recipe(num_frames=120, gop=30), paint=flashes_and_a_slow_hand)
-    result = read_clips(data, ClipSpec(**{**vars(SPEC), "num_frames": 16}), ClipSelection(mode="salient", num_clips=2))
+    result = read_clips(
+        data,
+        ClipSpec(**{**vars(SPEC), "num_frames": 16}),
+        Protocol(selection=ClipSelection(mode="salient", num_clips=2)),
+    )
     assert all(clip.frames[0] >= 60 for clip in result.plan)
 
 
 def test_more_clips_than_windows_gives_every_window(still: bytes) -> None:
-    result = read_clips(still, SPEC, ClipSelection(mode="salient", num_clips=50))
+    result = read_clips(still, SPEC, Protocol(selection=ClipSelection(mode="salient", num_clips=50)))
     assert len(result.plan) == 30
     assert result.timeline is not None
     assert result.timeline.selected.all()
@@ -122,21 +127,23 @@ class LastIsBest:
 
 
 def test_any_scorer_will_do(still: bytes) -> None:
-    result = read_clips(still, SPEC, ClipSelection(mode="salient", num_clips=2), scorer=LastIsBest())
+    result = read_clips(
+        still, SPEC, Protocol(selection=ClipSelection(mode="salient", num_clips=2)), scorer=LastIsBest()
+    )
     assert [clip.frames[0] for clip in result.plan] == [224, 232]
     assert result.timeline is not None
     assert result.timeline.scorer == "last-is-best"
 
 
 def test_a_timeline_without_a_salient_selection(still: bytes) -> None:
-    windows = read_clips(still, SPEC, ClipSelection(mode="windows"), timeline=True).timeline
+    windows = read_clips(still, SPEC, Protocol(selection=ClipSelection(mode="windows")), timeline=True).timeline
     assert windows is not None
     assert windows.selected.all()
-    uniform = read_clips(still, SPEC, ClipSelection(num_clips=2), timeline=True).timeline
+    uniform = read_clips(still, SPEC, Protocol(selection=ClipSelection(num_clips=2)), timeline=True).timeline
     assert uniform is not None
     assert np.flatnonzero(uniform.selected).tolist() == [0, 29]
     np.testing.assert_array_equal(uniform.scores, windows.scores)
-    assert read_clips(still, SPEC, ClipSelection(num_clips=2)).timeline is None
+    assert read_clips(still, SPEC, Protocol(selection=ClipSelection(num_clips=2))).timeline is None
 
 
 def test_ties_go_to_the_earlier() -> None:

@@ -29,7 +29,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "torch", "tensorrt")
 # Relative L2 allowed on golden clips. A number has 11 bits in float16 and 8 in bfloat16, and some tens of layers add up
 # to 1e-3 and 1e-2. int8 is decided on footage, see `int8`; noise and drawn shapes, which calibration has not seen, lie
-# further off, so that it is held to what was measured here (`settle`), below a ceiling.
+# further off, so that it is held to what was measured here (`with_measured_tolerance`), below a ceiling.
 BOUNDS = {
     "fp16": Tolerance(logits=1e-2, features=1e-2),
     "bf16": Tolerance(logits=5e-2, features=5e-2),
@@ -102,7 +102,7 @@ def make_variant(wanted: Wanted, source: Source) -> Variant:
     )
 
 
-def settle(variant: Variant, rows: Sequence[Row]) -> Variant:
+def with_measured_tolerance(variant: Variant, rows: Sequence[Row]) -> Variant:
     """int8 with the tolerance that a server must keep on the golden clips: what it was off here, with room for kernels
     of other machines (those without VNNI instructions saturate). Other variants stay as they are."""
     if variant.name != "int8":
@@ -152,7 +152,7 @@ def _write_int8(source: Source) -> tuple[Path, ...]:
     if not found.within(INT8_BOUND):
         raise Refused(
             f"on {found.num_clips} held-out clips int8 has the best class of float32 on {found.top1_agreement:.1%} "
-            f"(at least {INT8_BOUND.top1_agreement:.0%} wanted) and logits {found.relative_l2:.3f} off (relative L2; "
+            f"(at least {INT8_BOUND.top1_agreement:.0%} wanted) and outputs {found.relative_l2:.3f} off (relative L2; "
             f"at most {INT8_BOUND.logits} allowed)"
         )
     return files

@@ -21,8 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, MissingDependency
-from tenclip_export.parity import Run, relative_l2, run_batched, top1_agreement
+from tenclip_export.parity import Run, run_batched
 from tenclip_serving.runtimes.openvino import shared_core
+from tenclip_video.parity import distance, top1_agreement
 
 Clips = NDArray[np.uint8]  # [N,T,H,W,3]
 
@@ -35,7 +36,10 @@ class Bound:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOut:
-    """int8 against float32 on footage that it was not calibrated on."""
+    """int8 against float32 on footage that it was not calibrated on.
+
+    relative_l2: of logits; of features where the model has no classifier, whose top1_agreement is 1.
+    """
 
     top1_agreement: float
     relative_l2: float
@@ -101,9 +105,10 @@ def _quantise(source: Path, target: Path, clips: Clips) -> None:
 def compare_held_out(int8: Run, float32: Run, clips: Clips) -> HeldOut:
     """Both over the held-out clips."""
     actual, expected = run_batched(int8, clips), run_batched(float32, clips)
+    distances = distance(actual, expected)
     return HeldOut(
         top1_agreement=top1_agreement(actual.logits, expected.logits),
-        relative_l2=relative_l2(actual.logits, expected.logits),
+        relative_l2=distances.logits if expected.logits.size else distances.features,
         num_clips=len(clips),
     )
 

@@ -25,8 +25,7 @@ import grpc
 from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_api.inference import open_inference_pb2_grpc
-from tenclip_serving.aggregate import top_classes
-from tenclip_serving.api.servicer import SERVER_VERSION
+from tenclip_serving.api.convert import SERVER_VERSION
 from tenclip_serving.api.tensors import (
     CLIPS,
     VIDEO,
@@ -44,6 +43,7 @@ from tenclip_serving.models.repository import ServedModel, version_key
 from tenclip_serving.models.statistics import Duration
 from tenclip_serving.requests import ClipRequest, Recognition, RecognitionRequest
 from tenclip_serving.telemetry.logs import REQUEST_ID, log
+from tenclip_video.aggregate import top_classes
 from tenclip_video.sampling import SelectionMode
 
 INFERENCE = "inference.GRPCInferenceService"
@@ -188,7 +188,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
         model = self._engine.repository.get(request.model_name, request.model_version)
         tensor, raw = the_input(request)
         asked = _asked(request, video=tensor.name == VIDEO)
-        wanted = wanted_outputs(request, tensor.name)
+        wanted = wanted_outputs(request, tensor.name, model.bundle.info)
         limits = [s for s in (seconds_left, asked.seconds) if s is not None]
         seconds = min(limits, default=None)
         response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
@@ -305,6 +305,14 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
 def model_config(model: ServedModel) -> pb.ModelConfig:
     """What Triton would call the model's configuration. Dims begin with the batch."""
     info = model.bundle.info
+    # With VIDEO features come without the batch.
+    features = pb.ModelOutput(name="features", data_type=pb.TYPE_FP32, dims=[-1, info.feature_dim])
+    predictions = [
+        pb.ModelOutput(name="logits", data_type=pb.TYPE_FP32, dims=[-1, info.num_classes, -1]),
+        features,
+        pb.ModelOutput(name="probabilities", data_type=pb.TYPE_FP32, dims=[-1]),
+        pb.ModelOutput(name="labels", data_type=pb.TYPE_STRING, dims=[-1]),
+    ]
     return pb.ModelConfig(
         name=model.name,
         platform=f"tenclip_{model.runtime.name}",
@@ -319,13 +327,7 @@ def model_config(model: ServedModel) -> pb.ModelConfig:
             ),
             pb.ModelInput(name=VIDEO, data_type=pb.TYPE_STRING, dims=[1], optional=True),
         ],
-        output=[
-            pb.ModelOutput(name="logits", data_type=pb.TYPE_FP32, dims=[-1, info.num_classes, -1]),
-            # With VIDEO without the batch.
-            pb.ModelOutput(name="features", data_type=pb.TYPE_FP32, dims=[-1, info.feature_dim]),
-            pb.ModelOutput(name="probabilities", data_type=pb.TYPE_FP32, dims=[-1]),
-            pb.ModelOutput(name="labels", data_type=pb.TYPE_STRING, dims=[-1]),
-        ],
+        output=[features] if info.features_only else predictions,
     )
 
 

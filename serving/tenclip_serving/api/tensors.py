@@ -103,9 +103,14 @@ def read_video(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None)
     return raw[_LENGTH.size :]
 
 
-def wanted_outputs(request: pb.ModelInferRequest, input_name: str) -> tuple[str, ...]:
+def known_outputs(input_name: str, info: BundleInfo) -> tuple[str, ...]:
+    """The outputs that a model gives for an input: features alone where it has no classifier."""
+    return ("features",) if info.features_only else OUTPUTS[input_name]
+
+
+def wanted_outputs(request: pb.ModelInferRequest, input_name: str, info: BundleInfo) -> tuple[str, ...]:
     """Names of the outputs to answer with, in the order asked for. Raises InvalidRequest."""
-    known = OUTPUTS[input_name]
+    known = known_outputs(input_name, info)
     for output in request.outputs:
         if output.name not in known:
             raise InvalidRequest(f"no output {output.name!r}; input '{input_name}' gives {', '.join(known)}")

@@ -5,19 +5,16 @@ Letters: B clips, T frames, H height, W width, K classes, P positions (1 when po
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_video.aggregate import Outputs
+
+__all__ = ["Clips", "Outputs", "Runtime", "check_clips"]
+
 Clips = NDArray[np.uint8]  # [B,T,H,W,3] in ClipSpec.color_order
-
-
-class Outputs(NamedTuple):
-    """logits: float32 [B,K,P]; features: float32 [B,D]."""
-
-    logits: NDArray[np.float32]
-    features: NDArray[np.float32]
 
 
 class Runtime(Protocol):
@@ -33,6 +30,11 @@ class Runtime(Protocol):
 
     def run(self, clips: Clips) -> Outputs:
         """Logits and features of B clips of one shape. Raises ValueError for anything but uint8 [B,T,H,W,3], B >= 1."""
+
+
+def without_logits(features: NDArray[np.float32]) -> Outputs:
+    """The outputs of a model without a classifier, whose graph gives features [B,D] only: logits are [B,0,1]."""
+    return Outputs(np.empty((len(features), 0, 1), np.float32), features)
 
 
 def check_clips(clips: Clips) -> None:

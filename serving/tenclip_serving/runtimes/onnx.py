@@ -9,7 +9,7 @@ import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
 from tenclip_serving.runtimes import cuda
-from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+from tenclip_serving.runtimes.base import Clips, Outputs, check_clips, without_logits
 
 OUTPUTS = ["logits", "features"]
 # TensorFloat-32 is off: it moves logits by 1e-3, which is not what a float32 variant promises.
@@ -74,12 +74,16 @@ class OnnxRuntime:
             )
         inputs = [i.name for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]
-        if inputs != ["clips"] or not set(OUTPUTS) <= set(outputs):
+        if inputs != ["clips"] or "features" not in outputs:
             raise BundleError(f"{path}: inputs {inputs} and outputs {outputs}; a bundle has ['clips'] and {OUTPUTS}")
+        self._classifies = "logits" in outputs
 
     def run(self, clips: Clips) -> Outputs:
         check_clips(clips)
-        logits, features = self._session.run(OUTPUTS, {"clips": np.ascontiguousarray(clips)})
+        inputs = {"clips": np.ascontiguousarray(clips)}
+        if not self._classifies:
+            return without_logits(self._session.run(["features"], inputs)[0])
+        logits, features = self._session.run(OUTPUTS, inputs)
         return Outputs(logits, features)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
-from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+from tenclip_serving.runtimes.base import Clips, Outputs, check_clips, without_logits
 
 
 @cache
@@ -71,10 +71,10 @@ class OpenVinoRuntime:
         try:
             self._model = self._core.read_model(path)
             self._input = self._model.input("clips").get_any_name()
-            for name in ("logits", "features"):
-                self._model.output(name)
+            self._model.output("features")
         except Exception as err:  # OpenVINO raises RuntimeError for everything
             raise BundleError(f"{path}: OpenVINO cannot load it: {_last_line(err)}") from err
+        self._classifies = any("logits" in output.get_names() for output in self._model.outputs)
         import openvino as ov
 
         # A graph that says bfloat16 itself was checked as such.
@@ -91,8 +91,11 @@ class OpenVinoRuntime:
             # its video, which nobody is charged for any more. The copy is 0.6 MB.
             request.infer({self._input: clip[np.newaxis]}, share_inputs=False)
             # The tensors belong to the request and are overwritten by its next inference.
-            logits.append(request.get_tensor("logits").data.copy())
+            if self._classifies:
+                logits.append(request.get_tensor("logits").data.copy())
             features.append(request.get_tensor("features").data.copy())
+        if not self._classifies:
+            return without_logits(np.concatenate(features))
         return Outputs(np.concatenate(logits), np.concatenate(features))
 
     def _request_for(self, shape: tuple[int, ...]) -> Any:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import BundleError, MissingDependency
 from tenclip_serving.runtimes import cuda
-from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
+from tenclip_serving.runtimes.base import Clips, Outputs, check_clips, without_logits
 
 
 def engine_key(gpu: str, tensorrt_version: str) -> str:
@@ -71,6 +71,8 @@ class TensorRtRuntime:
             if self._engine is None:
                 raise BundleError(f"{path}: TensorRT cannot load this engine; export it again on this machine")
             self._context = self._engine.create_execution_context()
+        names = [self._engine.get_tensor_name(i) for i in range(self._engine.num_io_tensors)]
+        self._outputs = [name for name in ("logits", "features") if name in names]
         # Profile 0 has the largest batch; see `tensorrt_engine.PROFILE`.
         _, optimal, largest = self._engine.get_tensor_profile_shape("clips", 0)
         self.batch_size, self._max_batch = int(optimal[0]), int(largest[0])
@@ -89,7 +91,7 @@ class TensorRtRuntime:
         self._context.set_tensor_address("clips", self._buffer("clips", clips.nbytes))
         self._device.upload(self._buffers["clips"][0], clips)
         results: dict[str, NDArray[np.float32]] = {}
-        for name in ("logits", "features"):
+        for name in self._outputs:
             shape = tuple(self._context.get_tensor_shape(name))
             results[name] = np.empty(shape, np.float32)
             self._context.set_tensor_address(name, self._buffer(name, 4 * math.prod(shape)))
@@ -98,6 +100,8 @@ class TensorRtRuntime:
         for name, array in results.items():
             self._device.download(self._buffers[name][0], array)
         self._device.wait()
+        if "logits" not in results:
+            return without_logits(results["features"])
         return Outputs(results["logits"], results["features"])
 
     def _buffer(self, name: str, num_bytes: int) -> int:

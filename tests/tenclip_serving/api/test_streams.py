@@ -12,7 +12,7 @@ import pytest
 
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import Client, ClipUpdate, Prediction
-from tenclip_serving.aggregate import RunningAverage
+from tenclip_video.aggregate import RunningAverage
 from tenclip_video.protocols import Averaging, video_probabilities
 from tests.tenclip_serving.helpers import ServerProcess
 from tests.tenclip_serving.test_server import TINY, metric, status_of, wait_until

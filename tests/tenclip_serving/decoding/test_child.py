@@ -17,6 +17,7 @@ from tenclip_serving.decoding import shared_memory, worker_messages
 from tenclip_serving.decoding.child import Channel, DecodeRequest, decode, serve
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tests.tenclip_serving.helpers import SPEC
 
@@ -29,7 +30,12 @@ def pair() -> Iterator[tuple[Channel, Channel]]:
 
 
 def request(path: Path | str, **changes: object) -> DecodeRequest:
-    values = {"source": str(path), "name": "the video", "spec": SPEC, "selection": ClipSelection(num_clips=3)}
+    values = {
+        "source": str(path),
+        "name": "the video",
+        "spec": SPEC,
+        "protocol": Protocol(selection=ClipSelection(num_clips=3)),
+    }
     return DecodeRequest(**{**values, **changes})  # type: ignore[arg-type]
 
 
@@ -124,7 +130,7 @@ def test_answers_one_request_after_the_other(videos: Path, shared: bool) -> None
     )
     assert isinstance(missing, VideoNotFound)
     assert isinstance(empty, EmptyVideo)
-    expected = read_clips(good, SPEC, ClipSelection(num_clips=3))
+    expected = read_clips(good, SPEC, Protocol(selection=ClipSelection(num_clips=3)))
     for answer in (from_path, from_bytes):
         assert isinstance(answer, tuple)
         decoded, pixels = answer
@@ -136,7 +142,9 @@ def test_answers_one_request_after_the_other(videos: Path, shared: bool) -> None
 
 
 def test_a_plan_that_does_not_fit_the_video_is_an_invalid_request(videos: Path) -> None:
-    (answer,) = answered((request(videos / "colors.mp4", selection=ClipSelection(start_seconds=99.0)), b""))
+    (answer,) = answered(
+        (request(videos / "colors.mp4", protocol=Protocol(selection=ClipSelection(start_seconds=99.0))), b"")
+    )
     assert isinstance(answer, InvalidRequest)
     assert "the video has 40 frames in 2.000 s" in str(answer)
 

@@ -17,6 +17,7 @@ from tenclip_api.errors import TenclipError, VideoError, VideoNotFound, error_cl
 from tenclip_serving.decoding import worker_messages
 from tenclip_serving.decoding.worker_messages import ClipsWanted, Decoded, Failure, Fault, Ready, Timeline
 from tenclip_video.clips import read_clips
+from tenclip_video.protocols import Protocol
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import ClipSelection
 from tests.tenclip_serving.helpers import SPEC
@@ -58,7 +59,7 @@ def test_a_long_traceback_keeps_its_end() -> None:
 
 
 def test_everything_of_a_result_comes_through(videos: Path) -> None:
-    video = read_clips(videos / "colors.mp4", SPEC, ClipSelection(num_clips=3), timeline=True)
+    video = read_clips(videos / "colors.mp4", SPEC, Protocol(selection=ClipSelection(num_clips=3)), timeline=True)
     answer = worker_messages.decode(worker_messages.encode(Decoded.of(video)))
     assert isinstance(answer, Decoded)
     assert answer.shape == video.clips.shape

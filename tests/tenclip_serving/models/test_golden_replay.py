@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tenclip_api.errors import ParityError
-from tenclip_serving.models.golden_replay import relative_l2, replay
+from tenclip_serving.models.golden_replay import replay
 from tenclip_serving.runtimes import Clips, Outputs, create_runtime
 from tenclip_video.bundle import read_bundle
 from tests.tenclip_serving.helpers import make_bundle, reference
@@ -36,15 +36,6 @@ class Spoiled:
         elif self.change == "short":
             features = features[:, :-1]
         return Outputs(logits, features)
-
-
-def test_relative_l2() -> None:
-    expected = np.array([3.0, 4.0], np.float32)
-    assert relative_l2(expected, expected) == 0
-    assert relative_l2(np.array([3.0, 4.5], np.float32), expected) == pytest.approx(0.1)
-    assert relative_l2(np.array([np.nan, 4.0], np.float32), expected) == float("inf")
-    assert relative_l2(np.zeros(3, np.float32), expected) == float("inf")
-    assert np.isfinite(relative_l2(np.zeros(2, np.float32), np.zeros(2, np.float32)))
 
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])

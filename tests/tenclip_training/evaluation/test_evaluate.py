@@ -11,20 +11,18 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest, Sample, read_manifest
-from tenclip_training.data.dataset import Failure
+from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,
-    clip_logits,
+    clip_outputs,
     evaluate,
-    normalise,
     summarise,
 )
 from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS, video_probabilities
-from tenclip_video.spec import ClipSpec
 from tests.tenclip_training.conftest import SPEC
 
 
@@ -44,16 +42,13 @@ def test_scores_are_those_of_the_serving_path(model: VideoModel, action_videos: 
     result = evaluate(model, manifest, split="test", clip_spec=SPEC, protocol=name, decode_threads=2)
     assert [s.index for s in result.scores] == [0, 1, 2, 3]
     for score, sample in zip(result.scores, manifest.split("test").samples, strict=True):
-        clips = read_clips(
-            sample.path,
-            SPEC,
-            dataclasses.replace(protocol.selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds),
-            crop=protocol.crop,
-            fully_convolutional=protocol.fully_convolutional,
+        part = dataclasses.replace(
+            protocol.selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds
         )
-        logits = clip_logits(model.eval(), clips.clips, SPEC, "cpu")
-        assert logits.shape[2] == (4 if protocol.fully_convolutional else 1)
-        np.testing.assert_allclose(score.video, video_probabilities(logits, protocol.averaging), rtol=1e-5)
+        clips = read_clips(sample.path, SPEC, dataclasses.replace(protocol, selection=part))
+        (outputs,) = clip_outputs(model.eval(), clips.clips, SPEC, "cpu")
+        assert outputs.logits.shape[2] == (4 if protocol.fully_convolutional else 1)
+        np.testing.assert_allclose(score.video, video_probabilities(outputs.logits, protocol.averaging), rtol=1e-5)
         assert score.seconds == clips.seconds
         assert score.clips.shape == (len(clips.plan), 2)
         assert score.targets == manifest.targets(sample)
@@ -75,26 +70,14 @@ def test_a_model_is_left_as_it_was(model: VideoModel, action_videos: Path) -> No
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
-@pytest.mark.parametrize("value_range", ["0-1", "0-255", "-1-1"])
-def test_normalise(value_range: str) -> None:
-    mean, std = (0.1, 0.2, 0.3), (0.5, 2.0, 4.0)
-    spec = ClipSpec(mean=mean, std=std, value_range=value_range)  # type: ignore[arg-type]
-    clips = torch.randint(0, 256, (2, 3, 4, 5, 3), dtype=torch.uint8)
-    factor, offset = {"0-1": (1 / 255, 0.0), "0-255": (1.0, 0.0), "-1-1": (2 / 255, -1.0)}[value_range]
-    expected = ((clips.double() * factor + offset - torch.tensor(mean)) / torch.tensor(std)).permute(0, 4, 1, 2, 3)
-    normalised = normalise(clips, spec)
-    assert normalised.shape == (2, 3, 3, 4, 5)
-    assert normalised.dtype == torch.float32
-    torch.testing.assert_close(normalised, expected.float(), rtol=1e-4, atol=1e-4)
-    assert normalised.is_contiguous(memory_format=torch.channels_last_3d), "the pixels stay where they are"
-
-
 def test_clips_beyond_one_pass_are_scored_too(model: VideoModel) -> None:
     clips = np.random.default_rng(0).integers(0, 256, (70, 4, 16, 16, 3), dtype=np.uint8)
     model.eval()
-    logits = clip_logits(model, clips, SPEC, "cpu")
-    np.testing.assert_allclose(logits[40:41], clip_logits(model, clips[40:41], SPEC, "cpu"), rtol=1e-4, atol=1e-5)
-    assert logits.shape == (70, 2, 1)
+    logits, features = map(np.concatenate, zip(*clip_outputs(model, clips, SPEC, "cpu"), strict=True))
+    assert (logits.shape, len(features)) == ((70, 2, 1), 70)
+    (one,) = clip_outputs(model, clips[40:41], SPEC, "cpu")
+    np.testing.assert_allclose(logits[40:41], one.logits, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(features[40:41], one.features, rtol=1e-4, atol=1e-5)
 
 
 # -- counting --

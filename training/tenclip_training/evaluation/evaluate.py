@@ -1,5 +1,5 @@
-"""Evaluation is the serving path: the clips come from `tenclip_video.clips.read_clips` and are averaged by a named
-protocol, exactly as for a prediction, so accuracy here is what the server will have.
+"""Evaluation is the serving path: clips come from `tenclip_video.clips.read_clips` and their scores are averaged by
+`tenclip_video.aggregate.aggregate`, as for a prediction. So accuracy here is what the server will have.
 
 K classes, N videos, C clips of a video, V views of a clip, P positions of the classifier.
 """
@@ -10,22 +10,24 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from tenclip_api.errors import DatasetError, InvalidRequest, VideoError
 from tenclip_data.manifest import Manifest, Sample
-from tenclip_training.data.dataset import Failure, within
+from tenclip_training.data.dataset import within
+from tenclip_training.data.failures import Failure
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel
+from tenclip_training.preprocess import normalise
+from tenclip_video.aggregate import Outputs, aggregate
 from tenclip_video.clips import VideoClips, read_clips
-from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol, clip_probabilities, video_probabilities
+from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from tenclip_video.spec import ClipSpec
 
 CLIPS_AT_ONCE = 32  # in one pass of the network, and so in memory
@@ -52,7 +54,7 @@ class Accuracy:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class VideoScore:
-    """What the model makes of one video. clips: float32 [C,K]; video: float32 [K]; both after the protocol's softmax.
+    """Scores of one video. clips: float32 [C,K]; video: float32 [K]; both after the protocol's softmax.
 
     `index` is the sample's place in the manifest, `targets` its classes, `seconds` the half-open interval of each clip.
     """
@@ -146,6 +148,11 @@ def evaluate(
     of the checkpoint's family (`family` where its weights leave open which), ten-clip for ours.
     A video that cannot be decoded is skipped and listed. Raises DatasetError when none could be, or when the manifest's
     labels are not the checkpoint's; CheckpointError; InvalidRequest for an unknown protocol.
+
+    ::
+
+        result = evaluate("run/best.pt", read_manifest("videos/manifest.csv"), split="test")
+        print(result.video_top1, len(result.skipped))  # 93.75% (75 of 80) 0
     """
     if isinstance(protocol, str):
         protocol = find_protocol(protocol)
@@ -192,29 +199,21 @@ def score_videos(
             if isinstance(clips, Failure):
                 yield clips
                 continue
-            logits = clip_logits(model, clips.clips, spec, device)  # [C*V,K,P]
-            yield _score(manifest, index, clips, logits, protocol)
+            yield _score(manifest, index, clips, clip_outputs(model, clips.clips, spec, device), protocol)
     finally:
         model.train(was_training)
 
 
 @torch.inference_mode()
-def clip_logits(
+def clip_outputs(
     model: VideoModel, clips: NDArray[np.uint8], spec: ClipSpec, device: str | torch.device
-) -> NDArray[np.float32]:
-    """uint8 [B,T,H,W,3] -> float32 [B,K,P]."""
-    parts = [
-        model(normalise(torch.from_numpy(clips[i : i + CLIPS_AT_ONCE]).to(device), spec))[0].float().cpu().numpy()
-        for i in range(0, len(clips), CLIPS_AT_ONCE)
-    ]
-    logits: NDArray[np.float32] = np.concatenate(parts)
-    return logits
-
-
-def normalise(clips: Tensor, spec: ClipSpec) -> Tensor:
-    """uint8 [B,T,H,W,3] -> float32 [B,3,T,H,W], in channels-last memory: the pixels stay where they are."""
-    scale, bias = (torch.from_numpy(a).to(clips.device) for a in spec.affine())
-    return torch.addcmul(bias, clips.float(), scale).permute(0, 4, 1, 2, 3)
+) -> list[Outputs]:
+    """Logits and features of clips uint8 [B,T,H,W,3], in batches of `CLIPS_AT_ONCE`."""
+    batches = []
+    for i in range(0, len(clips), CLIPS_AT_ONCE):
+        logits, features = model(normalise(torch.from_numpy(clips[i : i + CLIPS_AT_ONCE]).to(device), spec))
+        batches.append(Outputs(logits.float().cpu().numpy(), features.float().cpu().numpy()))
+    return batches
 
 
 def summarise(
@@ -251,14 +250,8 @@ def _decoded(
 ) -> Iterator[tuple[int, VideoClips | Failure]]:
     def read(sample: Sample) -> VideoClips | Failure:
         try:
-            return read_clips(
-                sample.path,
-                spec,
-                within(protocol.selection, sample),
-                crop=protocol.crop,
-                fully_convolutional=protocol.fully_convolutional,
-                name=sample.name,
-            )
+            segment = replace(protocol, selection=within(protocol.selection, sample))
+            return read_clips(sample.path, spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)
 
@@ -274,16 +267,16 @@ def _decoded(
 
 
 def _score(
-    manifest: Manifest, index: int, clips: VideoClips, logits: NDArray[np.float32], protocol: Protocol
+    manifest: Manifest, index: int, clips: VideoClips, outputs: Sequence[Outputs], protocol: Protocol
 ) -> VideoScore:
     sample = manifest.samples[index]
-    views = clip_probabilities(logits, protocol.averaging)  # [C*V,K]
+    scores = aggregate(outputs, protocol.averaging, views=clips.views)
     return VideoScore(
         index=index,
         name=sample.key,
         targets=manifest.targets(sample),
-        clips=views.reshape(-1, clips.views, views.shape[1]).mean(axis=1),
-        video=video_probabilities(logits, protocol.averaging),
+        clips=scores.clip_probabilities,
+        video=scores.probabilities,
         seconds=clips.seconds,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tenclip_training.models.blocks import SameConv3d, init_weights, set_batch_norm
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.video_model import Head, VideoModel, pool_size
+from tenclip_training.models.video_model import Head, VideoModel, classifier, pool_size
 
 # (blocks, kernel, stride of the first, expansion, planes)
 STAGES = (
@@ -50,7 +50,9 @@ class MBConv(nn.Module):
 
 
 class EfficientNetLite0(VideoModel):
-    def __init__(self, *, num_classes: int, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float) -> None:
+    def __init__(
+        self, *, num_classes: int | None, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float
+    ) -> None:
         super().__init__(pool_size=pool_size)
         self.stem = nn.Sequential(*unit(3, width, 3, 2), nn.ReLU6(inplace=True))
         blocks: list[nn.Module] = []
@@ -64,7 +66,7 @@ class EfficientNetLite0(VideoModel):
         self.blocks = nn.Sequential(*blocks)
         features = 40 * width
         self.last = nn.Sequential(*unit(in_planes, features, 1), nn.ReLU6(inplace=True))
-        self.fc = nn.Linear(features, num_classes)
+        self.fc = classifier(features, num_classes)
         init_weights(self)
         set_batch_norm(self, eps=bn_eps, momentum=0.01)
 
@@ -83,7 +85,7 @@ class EfficientNetLite0(VideoModel):
 )
 def tsn_efficientnet_lite0(
     *,
-    num_classes: int,
+    num_classes: int | None,
     width: int = 32,
     num_frames: int = 1,
     crop: int = 224,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tenclip_training.models.blocks import SameConv3d, SameMaxPool3d, init_weights, set_batch_norm
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.video_model import Head, VideoModel, pool_size
+from tenclip_training.models.video_model import Head, VideoModel, classifier, pool_size
 
 # Planes of the four branches: 1x1; 1x1 then 3x3; 1x1 then 3x3; pool then 1x1.
 MIXED: dict[str, tuple[int, int, int, int, int, int]] = {
@@ -54,7 +54,9 @@ class Mixed(nn.Module):
 
 
 class I3D(VideoModel):
-    def __init__(self, *, num_classes: int, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float) -> None:
+    def __init__(
+        self, *, num_classes: int | None, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float
+    ) -> None:
         super().__init__(pool_size=pool_size)
         scaled = {name: tuple(max(1, p * width // 64) for p in planes) for name, planes in MIXED.items()}
         self.conv_1a = unit(3, width, 7, 2)
@@ -69,7 +71,7 @@ class I3D(VideoModel):
             mixed = Mixed(in_planes, planes)
             self.add_module(f"mixed_{name}", mixed)
             in_planes = mixed.planes
-        self.fc = nn.Linear(in_planes, num_classes)
+        self.fc = classifier(in_planes, num_classes)
         init_weights(self)
         set_batch_norm(self, eps=bn_eps, momentum=0.01)
 
@@ -87,7 +89,7 @@ class I3D(VideoModel):
 @register_architecture("i3d", family="i3d", parameters=12_697_264)
 def i3d(
     *,
-    num_classes: int,
+    num_classes: int | None,
     width: int = 64,
     num_frames: int = 64,
     crop: int = 224,

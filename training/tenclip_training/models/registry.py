@@ -68,18 +68,23 @@ def register_architecture(
     return register
 
 
-def create_model(architecture: str, *, num_classes: int, execution: Execution = "conv3d", **config: Any) -> VideoModel:
-    """A new model with random weights, in training mode.
+def create_model(
+    architecture: str, *, num_classes: int | None, execution: Execution = "conv3d", **config: Any
+) -> VideoModel:
+    """A new model with random weights, in training mode. `num_classes` None makes a backbone without a classifier.
 
     `config` are plain JSON values, arguments of the architecture's factory; `num_frames` and `crop` say for which clips
     the head pools to one position. `model.config` holds all of them, so that `create_model(architecture, **config)`
     rebuilds the model. Raises ValueError for an unknown architecture or argument.
+
+    >>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
+    >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
     """
     found = ARCHITECTURES.get(architecture)
     if found is None:
         near = get_close_matches(architecture, ARCHITECTURES, n=3) or sorted(ARCHITECTURES)
         raise ValueError(f"no architecture {architecture!r}; did you mean {', '.join(near)}?")
-    if num_classes < 1:
+    if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     accepted = config_defaults(found)
     unknown = sorted(set(config) - set(accepted))

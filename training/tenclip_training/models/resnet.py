@@ -1,4 +1,7 @@
-"""3D residual networks: the one skeleton that all residual families are cut from.
+"""3D residual networks: one skeleton, and the stage builder that all residual families use.
+
+A family is a `Design`: a table of what it puts into the skeleton. `residual_factory` makes the architectures' factory
+of it.
 
 Modules are named as in torchvision and VMZ (`stem`, `layer1..4`, `conv1.0`, `downsample.0`, `fc`).
 
@@ -11,15 +14,17 @@ look over time.
 
 from __future__ import annotations
 
-import math
+import inspect
 from collections.abc import Callable, Sequence
-from typing import Literal
+from dataclasses import dataclass
+from itertools import cycle, islice
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tenclip_training.models.blocks import Conv2Plus1d, conv, init_weights, mid_planes, set_batch_norm
-from tenclip_training.models.video_model import Head, VideoModel, pool_size
+from tenclip_training.models.video_model import Head, VideoModel, check_head, classifier
 
 STAGES: dict[int, tuple[int, int, int, int]] = {
     10: (1, 1, 1, 1),
@@ -93,16 +98,48 @@ class Bottleneck(nn.Module):
         return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """One family's choices within the residual skeleton. Sequences have an entry for each of the four layers.
+
+    `stem_strides` and `strides` are (time, space). `builds` make the convolution over space and time of each block;
+    one builder serves all layers. `reduce_times` is the kernel in time of a bottleneck's first convolution: one number
+    a layer, or one number a block. `after_layer1` pools between layer1 and layer2, `pool_strides` is its stride.
+    `inner_bn_eps` is the epsilon of the batch norms between the halves of (2+1)D pairs; None: as everywhere.
+    """
+
+    stem: nn.Sequential
+    stem_strides: Stride
+    builds: ConvBuilder | Sequence[ConvBuilder]
+    strides: Sequence[Stride] = STRIDES
+    shortcut: ShortcutBuilder | None = None
+    reduce_times: Sequence[int | Sequence[int]] = (1, 1, 1, 1)
+    pool_frames: int = 1
+    stem_pool_padded: bool = True
+    inner_bn_eps: float | None = None
+
+    def map_size(self, num_frames: int, crop: int) -> tuple[int, int, int]:
+        """(time, height, width) of the final map. A padded layer makes ceil(n / stride) of n, a pool without padding
+        drops what does not fill its kernel."""
+        time, space = _ceil_div(num_frames, self.stem_strides[0]), _ceil_div(crop, self.stem_strides[1])
+        if not self.stem_pool_padded:
+            space = (_ceil_div(crop, 2) - 1) // 2  # a kernel of 3 with stride 2
+        for i, stride in enumerate(self.strides):
+            time, space = _ceil_div(time, stride[0]), _ceil_div(space, stride[1])
+            time //= self.pool_frames if i == 0 else 1
+        if min(time, space) < 1:
+            raise ValueError(f"clips of {num_frames} frames of {crop} pixels are too small for this network")
+        return time, space, space
+
+
 class VideoResNet(VideoModel):
     """Stem, four layers of residual blocks, head."""
 
     def __init__(
         self,
+        design: Design,
         *,
-        num_classes: int,
-        stem: nn.Sequential,
-        stem_strides: Stride,
-        builds: Sequence[ConvBuilder],
+        num_classes: int | None,
         stages: Sequence[int],
         width: int,
         bottleneck: bool,
@@ -110,42 +147,35 @@ class VideoResNet(VideoModel):
         crop: int,
         head: Head,
         bn_eps: float,
-        strides: Sequence[Stride] = STRIDES,
-        shortcut: ShortcutBuilder | None = None,
-        reduce_times: Sequence[int] = (1, 1, 1, 1),
         hidden: int | None = None,
         zero_gamma: bool = False,
     ) -> None:
-        """`builds`, `stages`, `strides` and `reduce_times` have one entry for each of the four layers.
-
-        `hidden`: size of a linear layer, with BN and ReLU, before the classifier.
-        """
-        total = [math.prod(axis) for axis in zip(stem_strides, *strides, strict=True)]
-        super().__init__(
-            pool_size=pool_size(head, num_frames=num_frames, crop=crop, strides=(total[0], total[1])),
-        )
-        self.stem = stem
-        in_planes = width
-        layers = zip(builds, stages, strides, reduce_times, strict=True)
-        for i, (build, blocks, stride, reduce_time) in enumerate(layers):
-            planes = width * 2**i
-            layer, in_planes = _layer(
-                in_planes, planes, blocks, stride, build, shortcut or shortcut_b, bottleneck, reduce_time
-            )
-            self.add_module(f"layer{i + 1}", layer)
+        """`stages`: blocks in each layer. `hidden`: size of a linear layer, with BN and ReLU, before the classifier."""
+        check_head(head, num_frames=num_frames, crop=crop)
+        super().__init__(pool_size=None if head == "global" else design.map_size(num_frames, crop))
+        self.stem = design.stem
+        layers, in_planes = residual_layers(design, in_planes=width, width=width, stages=stages, bottleneck=bottleneck)
+        for i, layer in enumerate(layers, 1):
+            self.add_module(f"layer{i}", layer)
+        frames = (design.pool_frames, 1, 1)
+        self.after_layer1 = nn.MaxPool3d(frames, frames) if design.pool_frames > 1 else None
         self.hidden = (
             None if hidden is None else nn.Sequential(nn.Linear(in_planes, hidden), nn.BatchNorm1d(hidden), nn.ReLU())
         )
-        self.fc = nn.Linear(hidden or in_planes, num_classes)
+        self.fc = classifier(hidden or in_planes, num_classes)
         init_weights(self)
         set_batch_norm(self, eps=bn_eps)
+        if design.inner_bn_eps is not None:
+            set_inner_batch_norm(self, eps=design.inner_bn_eps)
         if zero_gamma:
             zero_init_gamma(self)
 
     def feature_map(self, clips: Tensor) -> Tensor:
         x: Tensor = self.stem(clips)
-        for i in range(4):
-            x = self.get_submodule(f"layer{i + 1}")(x)
+        for i in range(1, 5):
+            x = self.get_submodule(f"layer{i}")(x)
+            if i == 1 and self.after_layer1 is not None:
+                x = self.after_layer1(x)
         return x
 
     def project(self, pooled: Tensor) -> Tensor:
@@ -156,19 +186,52 @@ class VideoResNet(VideoModel):
         return projected.reshape(batch, positions, -1)
 
 
-def _layer(
+def residual_layers(
+    design: Design,
+    *,
+    in_planes: int,
+    width: int,
+    stages: Sequence[int],
+    bottleneck: bool,
+    lateral_planes: Callable[[int], int] = lambda layer: 0,
+) -> tuple[list[nn.Sequential], int]:
+    """The four layers of a design, and the planes that come out of the last.
+
+    `in_planes` come out of the stem, `width` are the planes of layer1. `lateral_planes(i)` are joined to the input of
+    layer i (1 to 4), as in SlowFast's slow pathway.
+    """
+    builds = [design.builds] * 4 if callable(design.builds) else design.builds
+    layers: list[nn.Sequential] = []
+    per_layer = zip(builds, stages, design.strides, design.reduce_times, strict=True)
+    for i, (build, blocks, stride, reduce_time) in enumerate(per_layer, 1):
+        in_turn = [reduce_time] if isinstance(reduce_time, int) else reduce_time
+        layer, in_planes = residual_layer(
+            in_planes + lateral_planes(i),
+            width * 2 ** (i - 1),
+            stride,
+            build,
+            design.shortcut or shortcut_b,
+            reduce_times=list(islice(cycle(in_turn), blocks)),
+            bottleneck=bottleneck,
+        )
+        layers.append(layer)
+    return layers, in_planes
+
+
+def residual_layer(
     in_planes: int,
     planes: int,
-    blocks: int,
     stride: Stride,
     build: ConvBuilder,
     shortcut: ShortcutBuilder,
+    *,
+    reduce_times: Sequence[int],
     bottleneck: bool,
-    reduce_time: int,
 ) -> tuple[nn.Sequential, int]:
+    """One layer, and the planes that come out of it. The first block has the stride. `reduce_times`: one a block."""
     out_planes = planes * (EXPANSION if bottleneck else 1)
     modules: list[nn.Module] = []
-    for _ in range(blocks):
+    for reduce_time in reduce_times:
         changes_shape = stride != (1, 1) or in_planes != out_planes
         side = shortcut(in_planes, out_planes, stride) if changes_shape else None
         modules.append(
@@ -178,6 +241,47 @@ def _layer(
         )
         in_planes, stride = out_planes, (1, 1)
     return nn.Sequential(*modules), in_planes
+
+
+def residual_factory(design: Callable[..., Design], **defaults: Any) -> Callable[..., VideoModel]:
+    """A factory for `register_architecture`, of networks with this design.
+
+    `design(width, **options)` gives the family's choices; its keyword-only options become config values of the
+    architecture, with their defaults. `defaults` are those of the other config values: `num_frames`, `crop`, `head`,
+    `bn_eps`, `stages`, and where the family varies them `depth`, `bottleneck`, `hidden`, `zero_gamma`. `blocks`
+    ("basic" or "bottleneck") is no config value: it says which blocks a family has whose depth does not decide it.
+    """
+    blocks = defaults.pop("blocks", None)
+    options = {p.name: p.default for p in inspect.signature(design).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    config: dict[str, Any] = {
+        "width": 64,
+        "num_frames": 8,
+        "crop": 112,
+        "head": "fixed",
+        "stages": None,
+        "bn_eps": 1e-5,
+    }
+    config |= {**defaults, **options}
+
+    def factory(*, num_classes: int | None, **values: Any) -> VideoModel:
+        chosen = {name: values.pop(name) for name in options}
+        bottleneck = values.pop("bottleneck", None) if blocks is None else blocks == "bottleneck"
+        stages, bottleneck = stages_of(values.pop("depth", 18), values.pop("stages"), bottleneck)
+        made = design(values["width"], **chosen)
+        return VideoResNet(made, num_classes=num_classes, stages=stages, bottleneck=bottleneck, **values)
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [inspect.Parameter(name, keyword, default=value) for name, value in config.items()]
+    # `config_defaults` and `create_model` read the config values from the signature.
+    factory.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+        [inspect.Parameter("num_classes", keyword), *parameters]
+    )
+    factory.__doc__ = design.__doc__
+    return factory
+
+
+def _ceil_div(size: int, stride: int) -> int:
+    return -(-size // stride)
 
 
 def stages_of(depth: int, stages: Sequence[int] | None, bottleneck: bool | None) -> tuple[tuple[int, ...], bool]:
@@ -199,6 +303,14 @@ def zero_init_gamma(model: nn.Module) -> None:
             nn.init.zeros_(norm.weight)
 
 
+def set_inner_batch_norm(model: VideoResNet, *, eps: float) -> None:
+    """Sets the epsilon of the batch norms between the halves of (2+1)D pairs, that of the stem included."""
+    for pair in [model.stem, *(part for part in model.modules() if isinstance(part, Conv2Plus1d))]:
+        between = pair[1]
+        assert isinstance(between, nn.BatchNorm3d)
+        between.eps = eps
+
+
 # Stems: convolution(s) with BN and ReLU, and spatial stride 2, then perhaps a max pool.
 
 
@@ -207,9 +319,9 @@ def stem_pool_over(time: int) -> nn.MaxPool3d:
     return nn.MaxPool3d((time, 3, 3), (2 if time == 3 else 1, 2, 2), (time // 2, 1, 1))
 
 
-def stem_3d(width: int, *, time: int, pool: nn.Module | None = None) -> nn.Sequential:
-    """One convolution of `time`x7x7."""
-    layers = [conv(3, width, (time, 7), (1, 2)), nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
+def stem_3d(width: int, *, time: int, stride: int = 1, pool: nn.Module | None = None) -> nn.Sequential:
+    """One convolution of `time`x7x7, with `stride` in time."""
+    layers = [conv(3, width, (time, 7), (stride, 2)), nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, *([] if pool is None else [pool]))
 
 
@@ -284,3 +396,10 @@ class ShortcutA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         st, ss = self.stride
         return F.pad(x[:, :, ::st, ::ss, ::ss], (0, 0, 0, 0, 0, 0, 0, self.new_planes))
+
+
+def shortcut_named(name: Shortcut) -> ShortcutBuilder:
+    """The shortcut that a config value names. Raises ValueError for another name."""
+    if name not in get_args(Shortcut):
+        raise ValueError(f"shortcut must be one of {get_args(Shortcut)}, got {name!r}")
+    return ShortcutA if name == "A" else shortcut_b

@@ -5,7 +5,7 @@ Shapes: B clips, K classes, D features, P positions of the classifier, T frames,
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,35 @@ Head = Literal["fixed", "global", "mean"]
 PoolSize = tuple[int, int, int]
 
 
+class NoClassifier(nn.Module):
+    """Stands where a backbone has no classifier: float [...,D] -> float [...,0]. It has no weights."""
+
+    out_features = 0
+
+    def __init__(self, in_features: int) -> None:
+        super().__init__()
+        self.in_features = in_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features[..., :0]
+
+
+def classifier(in_features: int, num_classes: int | None) -> nn.Linear:
+    """The last layer of a network; a `NoClassifier` where `num_classes` is None.
+
+    The type is that of all but those: code that needs `weight` asks for `num_classes` first.
+    """
+    if num_classes is None:
+        return cast(nn.Linear, NoClassifier(in_features))
+    return nn.Linear(in_features, num_classes)
+
+
 class VideoModel(nn.Module):
     """A network from clips to classes. Made by `create_model`, which sets `architecture` and `config`.
 
-    Sub-classes implement `feature_map` and have `fc`, the classifier.
+    Sub-classes implement `feature_map` and have `fc`, the classifier. A backbone without one (`create_model(...,
+    num_classes=None)`) has a `NoClassifier` there: `num_classes` is 0, logits are float [B,0,P], features are as
+    always.
     """
 
     architecture: str = ""
@@ -39,6 +64,7 @@ class VideoModel(nn.Module):
 
     @property
     def num_classes(self) -> int:
+        """Classes of the classifier; 0 for a backbone without one."""
         return self.fc.out_features
 
     @property
@@ -83,6 +109,14 @@ class VideoModel(nn.Module):
         set_execution(self, execution)
 
 
+def check_head(head: Head, *, num_frames: int, crop: int) -> None:
+    """Raises ValueError for a head of another name, or one made for no frames or no pixels."""
+    if head not in get_args(Head):
+        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")
+    if num_frames < 1 or crop < 1:
+        raise ValueError(f"a model needs at least 1 frame of 1 pixel, got {num_frames = }, {crop = }")
+
+
 def pool_size(head: Head, *, num_frames: int, crop: int, strides: tuple[int, int]) -> PoolSize | None:
     """Kernel of the head for clips of `num_frames` x `crop` x `crop` in a network that strides (time, space) in all.
 
@@ -91,9 +125,6 @@ def pool_size(head: Head, *, num_frames: int, crop: int, strides: tuple[int, int
     >>> pool_size("fixed", num_frames=16, crop=112, strides=(8, 16))
     (2, 7, 7)
     """
-    if head not in get_args(Head):
-        raise ValueError(f"head must be one of {get_args(Head)}, got {head!r}")
-    if num_frames < 1 or crop < 1:
-        raise ValueError(f"a model needs at least 1 frame of 1 pixel, got {num_frames = }, {crop = }")
+    check_head(head, num_frames=num_frames, crop=crop)
     side = -(-crop // strides[1])
     return None if head == "global" else (-(-num_frames // strides[0]), side, side)

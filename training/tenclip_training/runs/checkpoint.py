@@ -1,15 +1,13 @@
 """Checkpoints: one file that rebuilds a model, says what its input is, and lets training go on.
 
 Everything in it is tensors and plain values, so it is read with `weights_only=True`: loading a checkpoint runs no code
-of whoever wrote it. Files are written beside their place and moved there, so a reader never sees half of one.
+of its author. Files are written whole or not at all.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import pickle
-import tempfile
 import warnings
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
+from tenclip_data.atomic import replacing
 from tenclip_training.models import VideoModel, create_model
 from tenclip_video.spec import ClipSpec
 
@@ -30,10 +29,11 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     `model` is in eval mode, on the CPU. `labels` are its classes in order, None where they have no names.
-    `weights_sha256` identifies the weights, whatever else the file says. `training_state`: see `train.py`.
+    `weights_sha256` identifies the weights, whatever else the file says. `training_state`: from what a run goes on, in
+    last.pt alone; see `train.py`.
     """
 
     model: VideoModel
@@ -75,7 +75,8 @@ def save_checkpoint(
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_atomically(path, payload)
+        with replacing(path) as file:
+            torch.save(payload, file)
     except (OSError, RuntimeError, pickle.PicklingError) as err:
         raise CheckpointError(f"{path}: cannot be written: {err}") from err
 
@@ -114,7 +115,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def load_weights(model: VideoModel, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights into a model, every one of them or none. Raises CheckpointError that names the first that differ."""
+    """Load weights into a model, all of them or none. Raises CheckpointError that names the first that differ."""
     expected = model.state_dict()
     missing = [name for name in expected if name not in state_dict]
     unexpected = [name for name in state_dict if name not in expected]
@@ -139,20 +140,6 @@ def weights_sha256(state_dict: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _write_atomically(path: Path, payload: dict[str, Any]) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as f:
-            torch.save(payload, f)
-            f.flush()
-            os.fsync(f.fileno())  # a rename may reach the disk before the data does
-        Path(temporary).chmod(0o644)  # mkstemp's 0600 would hide it from the process that exports or serves
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def _read(path: Path) -> dict[str, Any]:

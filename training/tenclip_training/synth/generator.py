@@ -28,12 +28,14 @@ from typing import Any, Final
 import av
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.atomic import write_text
 from tenclip_training.synth.config import SynthConfig
 from tenclip_training.synth.encode import PART_SUFFIX, Encoder, available_encoder, write_video
 from tenclip_training.synth.motions import MOTIONS
 from tenclip_training.synth.plan import VideoSpec, plan_videos
 from tenclip_training.synth.renderer import render
 from tenclip_training.synth.tags import tag_classes
+from tenclip_video.cpus import usable_cpus
 
 _log = logging.getLogger(__name__)
 
@@ -79,8 +81,8 @@ def generate(
     try:
         with _locked(out):
             _claim(out, config, encoder)
-            _make_all(specs, out, config, encoder, workers or _cores(), progress)
-            _write_text(out / "manifest.csv", manifest_csv(specs))
+            _make_all(specs, out, config, encoder, workers or usable_cpus(), progress)
+            write_text(out / "manifest.csv", manifest_csv(specs))
     except (OSError, av.FFmpegError) as error:
         raise DatasetError(f"{out}: cannot write the videos: {error}") from error
     except BrokenProcessPool as error:
@@ -141,7 +143,7 @@ def _claim(out: Path, config: SynthConfig, encoder: Encoder) -> None:
         taken = [name for name in ("manifest.csv", "videos") if (out / name).exists()]
         if taken:
             raise DatasetError(f"{out} already holds {' and '.join(taken)} of something else; choose another folder")
-        _write_text(path, json.dumps(wanted, indent=2) + "\n")
+        write_text(path, json.dumps(wanted, indent=2) + "\n")
         return
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -242,10 +244,6 @@ def _is_there(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold `folder` (made if need be) against other runs; the lock goes with the process, however it ends."""
@@ -261,9 +259,3 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
-
-
-def _write_text(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}{PART_SUFFIX}")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

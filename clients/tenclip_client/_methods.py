@@ -1,0 +1,344 @@
+"""The calls of a tenclip server, described once for both clients.
+
+A method of `ClientMethods` turns its arguments into a `Call`. The decorators `unary` and `streaming` make of it the
+method that users call: `Client` sends the `Call` and returns the result, `AsyncClient` awaits the same. Signatures,
+docstrings and types are those written here; type checkers and editors resolve them for either client.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_client import _requests, _results
+from tenclip_client._base import BaseClient
+from tenclip_client._requests import Call
+from tenclip_client._types import (
+    USE_CLIENT_DEFAULT,
+    ClipMode,
+    ClipUpdate,
+    ModelChanges,
+    ModelInfo,
+    ModelList,
+    Prediction,
+    Timeout,
+    VideoFeatures,
+)
+from tenclip_client._video import VideoSource
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class BlockingTransport:
+    """Sends calls and waits."""
+
+    def _send(self, call: Call[R]) -> R:
+        raise NotImplementedError
+
+    def _stream(self, call: Call[R]) -> Iterator[R]:
+        raise NotImplementedError
+
+
+class AsyncTransport:
+    """Sends calls and awaits."""
+
+    async def _send(self, call: Call[R]) -> R:
+        raise NotImplementedError
+
+    def _stream(self, call: Call[R]) -> AsyncGenerator[R, None]:
+        raise NotImplementedError
+
+
+class unary(Generic[P, R]):  # noqa: N801 (a decorator)
+    """Makes the method of a call with one answer: blocking in `Client`, a coroutine function in `AsyncClient`."""
+
+    def __init__(self, describe: Callable[Concatenate[Any, P], Call[R]]) -> None:
+        def blocking(client: BlockingTransport, *args: P.args, **kwargs: P.kwargs) -> R:
+            return client._send(describe(client, *args, **kwargs))
+
+        async def awaited(client: AsyncTransport, *args: P.args, **kwargs: P.kwargs) -> R:
+            return await client._send(describe(client, *args, **kwargs))
+
+        self._blocking = _described(blocking, describe, "{}")
+        self._awaited = _described(awaited, describe, "{}")
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: BlockingTransport, owner: Any) -> Callable[P, R]: ...
+    @overload
+    def __get__(self, client: AsyncTransport, owner: Any) -> Callable[P, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __get__(self, client: None, owner: Any) -> Callable[..., Any]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        return _bound(self._awaited if issubclass(owner, AsyncTransport) else self._blocking, client)
+
+
+class streaming(Generic[P, R]):  # noqa: N801 (a decorator)
+    """Makes the method of a call with many answers: an iterator in `Client`, an async generator in `AsyncClient`."""
+
+    def __init__(self, describe: Callable[Concatenate[Any, P], Call[R]]) -> None:
+        def blocking(client: BlockingTransport, *args: P.args, **kwargs: P.kwargs) -> Iterator[R]:
+            return client._stream(describe(client, *args, **kwargs))
+
+        def awaited(client: AsyncTransport, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, None]:
+            return client._stream(describe(client, *args, **kwargs))
+
+        self._blocking = _described(blocking, describe, "Iterator[{}]")
+        self._awaited = _described(awaited, describe, "AsyncGenerator[{}, None]")
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(self, client: BlockingTransport, owner: Any) -> Callable[P, Iterator[R]]: ...
+    @overload
+    def __get__(self, client: AsyncTransport, owner: Any) -> Callable[P, AsyncGenerator[R, None]]: ...
+    @overload
+    def __get__(self, client: None, owner: Any) -> Callable[..., Any]: ...
+    def __get__(self, client: Any, owner: Any) -> Any:
+        return _bound(self._awaited if issubclass(owner, AsyncTransport) else self._blocking, client)
+
+
+def _described(function: Callable[..., Any], describe: Callable[..., Any], returns: str) -> Callable[..., Any]:
+    """`function` with the name, docstring and signature of `describe`, and its own kind of result: for `help()`."""
+    functools.update_wrapper(function, describe)
+    result = returns.format(describe.__annotations__["return"].removeprefix("Call[").removesuffix("]"))
+    function.__annotations__ = {**describe.__annotations__, "return": result}
+    signature = inspect.signature(describe).replace(return_annotation=result)
+    function.__signature__ = signature  # type: ignore[attr-defined]
+    return function
+
+
+def _bound(function: Callable[..., Any], client: object | None) -> Any:
+    return function if client is None else MethodType(function, client)
+
+
+class ClientMethods(BaseClient):
+    """What a server can be asked. The methods return results in `Client`, awaitables of them in `AsyncClient`."""
+
+    @unary
+    def predict(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Call[Prediction]:
+        """Class scores of one video; its features and salience timeline too, from the same decode and network pass.
+
+        video: a path, the file's bytes, a file opened in binary mode, `ServerPath("...")` for a path on the server, or
+            `ServerUri("https://...")` for what the server is to fetch. Files may have any size: large ones are sent in
+            pieces as they are read. Such an upload is not sent again by itself when the connection breaks.
+        model: `"name"`, `"name:version"`, or `""` where the server holds one model only.
+        clips: how clips are chosen. "uniform": `num_clips` evenly spaced. "center": one from the middle.
+            "windows": every window, `window_step` frames apart. "salient": the `num_clips` of highest salience.
+            None: as the model's own protocol says, in most cases ten uniform clips.
+        start, end: use only this part of the video, in seconds from its first frame; `end` is exclusive.
+        fully_convolutional: True slides the classifier over the larger crop, False uses the centre crop.
+        protocol: a named test protocol in place of all these; `get_model(...).protocols` lists them.
+        top_k: how many classes to answer, best first.
+        clip_scores, features, timeline: what else to answer: the classes of every clip, its feature vectors
+            (float32 [K,D]: K clips, D features), the salience of every window.
+        name: what to call bytes and file objects in messages and in the server's log.
+        timeout: deadline of this call in seconds, None for none.
+
+        Raises a VideoError for a video that cannot be used (EmptyVideo, NotAVideo, TruncatedVideo, ...), InvalidRequest
+        for arguments that contradict each other, ModelNotFound, VersionNotFound, Overloaded, DeadlineExceeded,
+        ServerUnavailable; the whole tree is in `tenclip_api.errors`.
+
+        ::
+
+            prediction = client.predict("archery.avi", clips="salient", num_clips=5, features=True)
+            print(prediction.label, prediction.score)  # archery 0.93
+            matrix = prediction.features.numpy()  # float32 [5,512]
+        """
+        request = _requests.predict_request(
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        return Call(
+            method="Predict", request=request, parse=_results.prediction, video=video, name=name, timeout=timeout
+        )
+
+    @streaming
+    def predict_stream(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        top_k: int = 5,
+        clip_scores: bool = False,
+        features: bool = False,
+        timeline: bool = False,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Call[ClipUpdate | Prediction]:
+        """`predict` in parts: a ClipUpdate for each clip as soon as it is done, in any order, then the Prediction.
+
+        Arguments and errors are those of `predict`; errors are raised while iterating. Leaving the loop early, or
+        closing the iterator, makes the server drop what is left. `AsyncClient` gives an async generator: close it with
+        `contextlib.aclosing` when leaving early.
+
+        ::
+
+            for update in client.predict_stream("match.mp4", clips="windows"):
+                if isinstance(update, ClipUpdate) and update.top[0].score > 0.9:
+                    break
+        """
+        request = _requests.predict_request(
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+            top_k=top_k,
+            clip_scores=clip_scores,
+            features=features,
+            timeline=timeline,
+        )
+        return Call(
+            method="PredictStream", request=request, parse=_results.update, video=video, name=name, timeout=timeout
+        )
+
+    @unary
+    def extract_features(
+        self,
+        video: VideoSource,
+        *,
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        protocol: str | None = None,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Call[VideoFeatures]:
+        """Feature vectors of each clip and their mean over the video: what the last layer of the classifier sees.
+
+        Arguments and errors are those of `predict`.
+
+        ::
+
+            result = client.extract_features("archery.avi", clips="windows", window_step=8)
+            result.features.numpy()  # float32 [K,D]: K clips, D features
+            result.features.mean  # float32 [D], an array.array
+        """
+        request = _requests.features_request(
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            protocol=protocol,
+        )
+        parse = _results.video_features
+        return Call(method="ExtractFeatures", request=request, parse=parse, video=video, name=name, timeout=timeout)
+
+    @unary
+    def list_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelList]:
+        """Every model and version that the server holds, and those that it could not load.
+
+        ::
+
+            for model in client.list_models():
+                print(model.ref, model.state)  # actions:2 READY
+        """
+        return Call(method="ListModels", request=pb.ListModelsRequest(), parse=_results.model_list, timeout=timeout)
+
+    @unary
+    def get_model(self, model: str = "", *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelInfo]:
+        """One model with its labels and its bundle.json.
+
+        model: `"name"`, `"name:version"`, or `""` where the server holds one model only.
+        Raises ModelNotFound, VersionNotFound, InvalidRequest.
+        """
+        request = pb.GetModelRequest(model=_requests.model_ref(model))
+        return Call(method="GetModel", request=request, parse=_results.one_model, timeout=timeout)
+
+    @unary
+    def load_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelChanges]:
+        """Load a model from the server's disk, or load it again: `"name:version"`, or `"name"` for all its versions.
+
+        Raises ModelNotFound, VersionNotFound; ModelError when nothing could be loaded (what was served before still
+        is); PermissionDenied, as every call that changes models, by a server without --allow-manage.
+        """
+        request = pb.LoadModelRequest(model=_requests.required_model_ref(model))
+        return _management_call("LoadModel", request, timeout)
+
+    @unary
+    def unload_model(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelChanges]:
+        """Stop serving a model until `load_model` names it again. Requests that are running finish.
+
+        Raises ModelNotFound, VersionNotFound, PermissionDenied.
+        """
+        request = pb.UnloadModelRequest(model=_requests.required_model_ref(model))
+        return _management_call("UnloadModel", request, timeout)
+
+    @unary
+    def reload_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelChanges]:
+        """Serve what is on the server's disk now: load what is new or changed, drop what has gone.
+
+        Raises PermissionDenied. What could not be loaded is in the result's `failed`.
+        """
+        return _management_call("ReloadModels", pb.ReloadModelsRequest(), timeout)
+
+    @unary
+    def set_default_version(self, model: str, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[None]:
+        """Choose what requests without a version get: `"name:version"`, or `"name"` for its highest version again.
+
+        Raises ModelNotFound, VersionNotFound, PermissionDenied.
+        """
+        request = pb.SetDefaultVersionRequest(model=_requests.required_model_ref(model))
+        return Call(
+            service="ModelManagement",
+            method="SetDefaultVersion",
+            request=request,
+            parse=lambda response: None,
+            timeout=timeout,
+        )
+
+
+def _management_call(method: str, request: Any, timeout: Timeout) -> Call[ModelChanges]:
+    return Call(
+        service="ModelManagement", method=method, request=request, parse=_results.model_changes, timeout=timeout
+    )

@@ -1,0 +1,150 @@
+"""`tenclip features`."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenclip_client.cli.options import (
+    OUTPUT,
+    VIDEO_ARGUMENT,
+    ClipOptions,
+    Concurrency,
+    ConnectionOptions,
+    Json,
+    ServerPaths,
+    TimeoutSeconds,
+    with_option_groups,
+)
+from tenclip_client.cli.output import output_console, print_json
+
+if TYPE_CHECKING:
+    from tenclip_client._extraction import EarlierRows, ExtractionReport
+
+_EARLIER = "Rows of an earlier run"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlierRowsOptions:
+    """What to do with the rows of an earlier run."""
+
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Also the videos that failed in an earlier run.", rich_help_panel=_EARLIER),
+    ] = False
+    by_content: Annotated[
+        bool,
+        typer.Option(
+            "--by-content",
+            help="Tell changed videos by their SHA-256 as well, not only by size and time of change.",
+            rich_help_panel=_EARLIER,
+        ),
+    ] = False
+    trust_unstamped: Annotated[
+        bool,
+        typer.Option(
+            "--trust-unstamped",
+            help="Keep the rows of a file that says nothing of its videos' state.",
+            rich_help_panel=_EARLIER,
+        ),
+    ] = False
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Drop the rows of videos that are gone or not named any more.", rich_help_panel=_EARLIER
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin again, whatever is there.", rich_help_panel=_EARLIER)
+    ] = False
+
+    def earlier_rows(self) -> EarlierRows:
+        from tenclip_client._extraction import EarlierRows
+
+        return EarlierRows(by_content=self.by_content, trust_unstamped=self.trust_unstamped, prune=self.prune)
+
+
+@with_option_groups
+def features(
+    *,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="F.parquet", help="The file to write.", rich_help_panel=OUTPUT)
+    ],
+    videos: Annotated[list[str] | None, VIDEO_ARGUMENT] = None,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="Take the videos from a .csv or .parquet with a column 'path', or a .txt of one a line."),
+    ] = None,
+    connection: ConnectionOptions,
+    clip_options: ClipOptions,
+    server_path: ServerPaths = False,
+    timeout: TimeoutSeconds = 600.0,
+    concurrency: Concurrency = 4,
+    earlier: EarlierRowsOptions,
+    as_json: Json = False,
+) -> None:
+    """Extract features of many videos into one Parquet file.
+
+    One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version, and the size and time of
+    change of the video's file (video_bytes, video_mtime_ns; with --by-content video_sha256).
+    Stopped at any moment, the same command goes on where it was and ends with the same file. Until every video is
+    done, the state is in F.parquet.partial/. Videos that fail are listed at the end, and the exit code is then 1.
+    A finished file is brought up to date: videos that are new or have changed are extracted; rows of videos that are
+    gone or not named any more are kept and said. Paths on the server and URIs are not looked at again.
+
+    Examples:
+
+    \b
+      tenclip features clips/ --out clips.parquet
+      tenclip features --manifest train.csv --out train.parquet --concurrency 16
+      tenclip features clips/ --out clips.parquet --retry-failed
+    """
+    from tenclip_client._inputs import expand_inputs, read_manifest
+
+    if (manifest is None) == (not videos):
+        raise typer.BadParameter("name videos (files, folders, patterns) or a --manifest: one of the two")
+    if manifest is None:
+        inputs = expand_inputs(videos or (), server_paths=server_path)
+    else:
+        inputs = read_manifest(manifest, server_paths=server_path)
+    report = asyncio.run(
+        _extract_all(
+            connection.client_settings(timeout),
+            videos=inputs,
+            out=out,
+            choice=clip_options.choice(),
+            concurrency=concurrency,
+            retry_failed=earlier.retry_failed,
+            overwrite=earlier.overwrite,
+            earlier=earlier.earlier_rows(),
+        )
+    )
+    _print_report(report, as_json)
+    if report.failures:
+        raise typer.Exit(1)
+
+
+async def _extract_all(settings: dict[str, Any], **arguments: Any) -> ExtractionReport:
+    from tenclip_client import AsyncClient
+    from tenclip_client._extract import extract_to_parquet
+    from tenclip_client.cli.progress import bar_progress, line_progress
+
+    shown = bar_progress if sys.stderr.isatty() else line_progress
+    async with AsyncClient(**settings) as client:
+        with shown() as progress:
+            return await extract_to_parquet(client, **arguments, progress=progress)
+
+
+def _print_report(report: ExtractionReport, as_json: bool) -> None:
+    from tenclip_client.cli.render import print_extraction
+
+    if as_json:
+        failures = [vars(f) for f in report.failures]
+        print_json({**vars(report), "out": str(report.out), "failures": failures})
+    else:
+        print_extraction(output_console(), report)
