@@ -38,8 +38,6 @@ _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,
 _LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
 # Sound may well end a little later than the pictures.
 _SECONDS_SLACK = 0.5
-# Videos of more pixels, all frames together, are not decoded only to be counted: 12 minutes of 640x480 at 30 a second.
-_MAX_COUNTED_PIXELS = 7 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +49,7 @@ class FrameIndex:
     timed: a decoded frame can be recognised by its time, so seeking is exact. Otherwise frames are counted from the
     first, and `pts` only says about when they are shown.
     needs_decoding: only decoding all frames tells which there are; until `recount`, `pts` has one for each packet.
+    damage_pts: time of the first packet that is damaged, or behind which one is missing; None: all seem sound.
     """
 
     pts: NDArray[np.int64]
@@ -60,6 +59,7 @@ class FrameIndex:
     timed: bool
     end_pts: int
     needs_decoding: bool = False
+    damage_pts: int | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -72,18 +72,17 @@ class FrameIndex:
         """Seconds from the first frame's beginning to the last frame's end."""
         return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
-    def is_worth_decoding(self, pixels: int) -> bool:
-        """Whether a video of frames of so many pixels is short enough to decode all of it for an exact index."""
-        return self.needs_decoding and len(self.pts) * pixels <= _MAX_COUNTED_PIXELS
+    def with_warning(self, warning: str) -> FrameIndex:
+        """The same index with one warning more."""
+        return replace(self, warnings=(*self.warnings, warning))
 
     def recount(self, pts: Sequence[int | None]) -> FrameIndex:
         """The exact index, given the presentation time of each frame that a full decode gives, in its order."""
         lost = len(self.pts) - len(pts)
-        warnings = list(self.warnings)
+        counted = replace(self, needs_decoding=False)
         if lost > 0:
-            warnings.append(f"{lost} of {len(self.pts)} frames cannot be decoded; they are not counted")
+            counted = counted.with_warning(f"{lost} of {len(self.pts)} frames cannot be decoded; they are not counted")
         times = np.sort(np.array([t for t in pts if t is not None], np.int64))
-        counted = replace(self, needs_decoding=False, warnings=tuple(warnings))
         if self.timed and len(times) == len(pts) > 0 and bool(np.all(np.diff(times) > 0)):
             return replace(counted, pts=times, end_pts=int(times[-1]) + self.end_pts - int(self.pts[-1]))
         step = self.end_pts - int(self.pts[-1])
@@ -107,8 +106,8 @@ class _Packets:
     # The first packet that shows a frame is no keyframe.
     begins_between_keyframes: bool = False
     corrupt: int = 0
-    # Packets whose headers do not tell how many frames they give.
-    unexplained: int = 0
+    # Earliest packet that is marked as damaged, or whose headers do not tell how many frames it gives.
+    damage_pts: int | None = None
     undecodable: int = 0
     out_of_memory: bool = False
     last_pts: int | None = None
@@ -142,6 +141,11 @@ class _Packets:
         if packet.is_keyframe and packet.pts is not None:
             self.add_keyframe(packet.pts, packet.dts)
 
+    def add_damage(self, packet: Packet[VideoStream]) -> None:
+        pts = packet.pts if packet.pts is not None else packet.dts
+        pts = pts if pts is not None else min(self.pts, default=0)
+        self.damage_pts = pts if self.damage_pts is None else min(pts, self.damage_pts)
+
     def add_keyframe(self, pts: int, dts: int | None) -> None:
         self.restarted |= len(self.keyframe_pts) > 0 and pts <= self.keyframe_pts[-1]
         self.keyframe_pts.append(pts)
@@ -173,8 +177,9 @@ def _scan(
     for packet, broken in demux(container, stream):
         why = why or broken
         if packet.size:
-            shown = 1 if count_shown is None else count_shown(memoryview(packet))
-            packets.unexplained += shown == ONLY_DECODING_TELLS
+            shown = 1 if count_shown is None else count_shown(packet)
+            if shown == ONLY_DECODING_TELLS or packet.is_corrupt:
+                packets.add_damage(packet)
             if packet.is_discard or not shown:
                 packets.add_hidden(packet)
             else:
@@ -192,6 +197,8 @@ def _scan(
                 packets.out_of_memory |= isinstance(err, MemoryError)
                 packets.last_error = str(getattr(err, "strerror", None) or err)
     packets.reordered |= getattr(count_shown, "is_packed", False)
+    if (loss_pts := getattr(count_shown, "loss_pts", None)) is not None:
+        packets.damage_pts = loss_pts if packets.damage_pts is None else min(loss_pts, packets.damage_pts)
     return first, why
 
 
@@ -237,6 +244,9 @@ def _assemble(
         pts = decodable if timed else pts
     if not usable:
         pts = step * np.arange(len(pts), dtype=np.int64)
+    damage_pts = packets.damage_pts
+    if packets.undecodable or first.is_corrupt or packets.begins_between_keyframes:
+        damage_pts = int(pts[0])
     index = FrameIndex(
         pts=pts,
         keyframe_pts=np.array(packets.keyframe_pts, np.int64),
@@ -244,15 +254,10 @@ def _assemble(
         time_base=time_base,
         timed=timed,
         end_pts=int(pts[-1]) + step,
-        needs_decoding=_needs_decoding(packets, first, usable=usable),
+        needs_decoding=not usable or damage_pts is not None,
+        damage_pts=damage_pts,
     )
     return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
-
-
-def _needs_decoding(packets: _Packets, first: VideoFrame, *, usable: bool) -> bool:
-    """Whether some packets may give no frame, or several, so that only a full decode tells which frames there are."""
-    damaged = packets.unexplained > 0 or packets.corrupt > 0 or packets.undecodable > 0 or first.is_corrupt
-    return damaged or packets.begins_between_keyframes or not usable
 
 
 def _are_usable(pts: NDArray[np.int64], time_base: Fraction) -> bool:
