@@ -217,9 +217,21 @@ class Video:
         if self._undecodable:
             warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
         if self._frames_substituted:
-            warnings.append(f"{self._frames_substituted} frames cannot be decoded; the nearest ones stand in for them")
+            warnings.append(
+                _counted(
+                    self._frames_substituted,
+                    "1 frame cannot be decoded; the nearest one stands in for it",
+                    "{} frames cannot be decoded; the nearest ones stand in for them",
+                )
+            )
         if self._frames_corrupt:
-            warnings.append(f"{self._frames_corrupt} frames are damaged; the decoder concealed what is missing in them")
+            warnings.append(
+                _counted(
+                    self._frames_corrupt,
+                    "1 frame is damaged; the decoder concealed what is missing in it",
+                    "{} frames are damaged; the decoder concealed what is missing in them",
+                )
+            )
         if self._interlaced is not None:
             warnings.append(_INTERLACED_WARNINGS[self._interlaced])
         if self._unknown_colorspace is not None:
@@ -580,6 +592,10 @@ class _Stack:
 
     def repeat(self, slot: int, of: int) -> None:
         self._out[slot] = self._out[of]
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many.format(count)
 
 
 def _is_predicted(frame: VideoFrame) -> bool:
