@@ -100,6 +100,8 @@ class _Packets:
     keyframe_dts: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
     reordered: bool = False
+    # Two frames in one packet, as DivX packs them: the times of packets are not those of frames.
+    packed: bool = False
     # Times ran backwards by more than reordering explains: recordings joined end to end.
     restarted: bool = False
     missing_pts: bool = False
@@ -112,6 +114,8 @@ class _Packets:
     out_of_memory: bool = False
     last_pts: int | None = None
     last_duration: int = 0
+    # Latest end of a packet that is shown no frame for: second fields, repeats.
+    hidden_end: int = 0
     last_error: str = ""
 
     @property
@@ -138,6 +142,8 @@ class _Packets:
     def add_hidden(self, packet: Packet[VideoStream]) -> None:
         """A packet that others are decoded from and that is never shown itself: edit lists, alternate references."""
         self.hidden += 1
+        if not packet.is_discard:
+            self.hidden_end = max(self.hidden_end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
         if packet.is_keyframe and packet.pts is not None:
             self.add_keyframe(packet.pts, packet.dts)
 
@@ -173,6 +179,7 @@ def _scan(
     """Fill `packets`; return the first decoded frame, and why the container ended early ("" if it did not)."""
     first: VideoFrame | None = None
     count_shown = packet_counter(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
+    last: Packet[VideoStream] | None = None
     why = ""
     for packet, broken in demux(container, stream):
         why = why or broken
@@ -180,6 +187,7 @@ def _scan(
             shown = 1 if count_shown is None else count_shown(packet)
             if shown == ONLY_DECODING_TELLS or packet.is_corrupt:
                 packets.add_damage(packet)
+            last = packet
             if packet.is_discard or not shown:
                 packets.add_hidden(packet)
             else:
@@ -196,7 +204,9 @@ def _scan(
                 packets.undecodable += 1
                 packets.out_of_memory |= isinstance(err, MemoryError)
                 packets.last_error = str(getattr(err, "strerror", None) or err)
-    packets.reordered |= getattr(count_shown, "is_packed", False)
+    packets.packed = getattr(count_shown, "has_packed", False)
+    if last is not None and getattr(count_shown, "repeats_last", False) and not stream.codec_context.has_b_frames:
+        packets.add(last)
     if (loss_pts := getattr(count_shown, "loss_pts", None)) is not None:
         packets.damage_pts = loss_pts if packets.damage_pts is None else min(loss_pts, packets.damage_pts)
     return first, why
@@ -235,7 +245,8 @@ def _assemble(
     time_base = stream.time_base or Fraction(1, 1000)
     usable = not packets.restarted and _are_usable(pts, time_base)
     step = _usual_step(stream, packets, pts if usable else pts[:0], time_base)
-    untimed = container.format.name in _UNTIMED_FORMATS and (packets.reordered or stream.codec_context.has_b_frames)
+    is_reordered = packets.reordered or stream.codec_context.has_b_frames
+    untimed = packets.packed or (container.format.name in _UNTIMED_FORMATS and is_reordered)
     timed = False
     if usable and first.pts is not None and not untimed and not packets.missing_pts:
         # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
@@ -270,7 +281,8 @@ def _usual_step(stream: VideoStream, packets: _Packets, pts: NDArray[np.int64], 
     """Ticks that the last frame is shown for, as far as can be told; at least 1."""
     median = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
     rate = stream.average_rate or Fraction(25)
-    for step in (packets.last_duration, median, round(1 / rate / time_base)):
+    last = max(packets.last_duration, packets.hidden_end - packets.last_pts) if packets.last_pts is not None else 0
+    for step in (last, median, round(1 / rate / time_base)):
         if 0 < step * time_base < _LONGEST_FRAME_SECONDS:
             return step
     return max(1, round(Fraction(1, 25) / time_base))

@@ -178,10 +178,14 @@ class _Mpeg4:
     Packed: DivX and XviD write a P- and a B-frame into one packet, for players of AVI that know no reordering. FFmpeg
     holds the second one back and gives it for the next packet, whose own frame it holds back again; an empty VOP ends
     that.
+
+    has_packed: whether a packet held two. repeats_last: the last packet held no coded VOP; if it ends the stream, FFmpeg
+    shows the frame before once more, unless there are B-frames.
     """
 
     def __init__(self, extradata: bytes) -> None:
-        self.is_packed = False
+        self.has_packed = self.repeats_last = False
+        self._may_pack = False  # what the stream says of itself
         self._ticks_per_second = 0
         self._held: _Vop | None = None  # the second VOP of a packet, which the decoder gives for the next packet
         self._times = _VopTimes()
@@ -207,11 +211,13 @@ class _Mpeg4:
             decoded, following = vops[0], vops[1:]
         self._held = None
         shown = self._times.fits(decoded, self._ticks_per_second) and decoded.is_coded
+        self.repeats_last = not decoded.is_coded
         coded = [vop for vop in following if vop.is_coded]
-        if len(coded) > 1 or (coded and not (self.is_packed and coded[0].kind in (_I_VOP, _B_VOP))):
+        if len(coded) > 1 or (coded and not (self._may_pack and coded[0].kind in (_I_VOP, _B_VOP))):
             return ONLY_DECODING_TELLS
         if coded:
             self._held = coded[0]
+            self.has_packed = True
         return int(shown)
 
     def _read_headers(self, data: bytes) -> None:
@@ -220,7 +226,7 @@ class _Mpeg4:
             if code in _VOL_STARTS:
                 self._ticks_per_second = _ticks_per_second(data[at + 4 : at + 40]) or self._ticks_per_second
             elif code == _USER_DATA:
-                self.is_packed |= _PACKED_USER_DATA.match(data, at + 4) is not None
+                self._may_pack |= _PACKED_USER_DATA.match(data, at + 4) is not None
             elif code == _GROUP_OF_VOPS and at + 7 <= len(data):
                 bits = BitReader(data[at + 4 : at + 7])
                 hours, minutes, _, seconds = bits.read(5), bits.read(6), bits.read(1), bits.read(6)
@@ -315,8 +321,10 @@ def _count_mpeg2(packet: Packet[VideoStream]) -> int:
 
 
 class _H264:
-    """Slices of an H.264 stream. Left to a decoder: a packet of a single field, one whose units do not fill it, and one
-    before which a reference frame is missing, which the decoder makes up from those before it.
+    """Slices of an H.264 stream; the second field of a frame, in a packet of its own, gives no further frame.
+
+    Left to a decoder: a packet whose units do not fill it, and one before which a reference frame is missing, which
+    the decoder makes up from those before it.
     """
 
     def __init__(self, extradata: bytes) -> None:
@@ -328,40 +336,45 @@ class _H264:
         self._sequence = sequences.pop() if len(sequences) == 1 else None
         # frame_num of the last frame that others may refer to.
         self._reference_number: int | None = None
+        # (frame_num, bottom_field_flag) of a field whose other one is still to come.
+        self._first_field: tuple[int, int] | None = None
 
     def __call__(self, packet: Packet[VideoStream]) -> int:
         data = memoryview(packet)
-        slices = []
         try:
-            for at in nal_positions(data, self._length_bytes):
-                if data[at] & 0x1F in _SLICES:
-                    slices.append(data[at : at + _SLICE_HEADER_BYTES])
-                    if not self._length_bytes:
-                        break  # FFmpeg's parser has cut the stream into whole frames
+            slices = self._slices(data)
             if not slices:
                 return int(b"\0\0\1" in bytes(data))  # some writers put units with start codes into one with a length
-            return 1 if self._is_whole(slices) else ONLY_DECODING_TELLS
+            return 1 if self._sequence is None else self._count(slices, self._sequence)
         except IndexError:
             return ONLY_DECODING_TELLS
 
-    def _is_whole(self, slices: list[memoryview]) -> bool:
-        """Whether the slices of a packet are one frame, which follows the last packet's."""
-        sequence = self._sequence
-        if sequence is None:
-            return True
+    def _slices(self, data: memoryview) -> list[memoryview]:
+        """The header of each slice; of the first one where the others cannot matter."""
+        slices = []
+        for at in nal_positions(data, self._length_bytes):
+            if data[at] & 0x1F in _SLICES:
+                slices.append(data[at : at + _SLICE_HEADER_BYTES])
+                if not self._length_bytes and (self._sequence is None or self._sequence.frame_mbs_only):
+                    break
+        return slices
+
+    def _count(self, slices: list[memoryview], sequence: SequenceParameters) -> int:
         number, parity = self._parse(slices[0], sequence)
-        if parity is not None:
-            self._reference_number = None
-            if not self._length_bytes:
-                return True
-            return {self._parse(header, sequence)[1] for header in slices} == {0, 1}
+        if parity is not None and self._first_field == (number, 1 - parity):
+            self._first_field = None
+            return 0
+        self._first_field = None
+        if parity is not None and {self._parse(header, sequence)[1] for header in slices} == {parity}:
+            self._first_field = number, parity
         before, is_reference = self._reference_number, slices[0][0] & 0x60
         if is_reference:
             self._reference_number = number
         if before is None or sequence.allows_gaps or slices[0][0] & 0x1F == _IDR:
-            return True
+            return 1
         following = (before + 1) % (1 << sequence.frame_num_bits)
-        return number == following or (not is_reference and number == before)  # some encoders do not count those
+        is_next = number == following or (not is_reference and number == before)  # some encoders do not count those
+        return 1 if is_next else ONLY_DECODING_TELLS
 
     def _parse(self, header: memoryview, sequence: SequenceParameters) -> tuple[int, int | None]:
         """(frame_num, bottom_field_flag of a field's slice or None of a frame's) (Rec. H.264, 7.3.3)."""
