@@ -34,6 +34,8 @@ _UNTIMED_FORMATS = frozenset(
 )
 # Containers whose header says how long they are; of the others, FFmpeg estimates it from what is there.
 _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,mj2"})
+# Containers whose edit lists may show less than is there.
+_EDITED_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2"})
 # Beyond these, times are damage.
 _LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
 # Sound may well end a little later than the pictures.
@@ -104,6 +106,9 @@ class _Packets:
     packed: bool = False
     # Times ran backwards by more than reordering explains: recordings joined end to end.
     restarted: bool = False
+    # An edit list hides packets. If it also leaves out or repeats parts in between, a seek would end somewhere else.
+    is_edited: bool = False
+    jumps: bool = False
     missing_pts: bool = False
     # The first packet that shows a frame is no keyframe.
     begins_between_keyframes: bool = False
@@ -131,7 +136,8 @@ class _Packets:
         if pts is None:
             pts = self.pts[-1] + max(self.last_duration, 1) if self.pts else 0
         # A frame may come before the keyframe it follows in the file, but not before the keyframe before that one.
-        self.restarted |= len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]
+        if len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]:
+            self._go_back()
         self.begins_between_keyframes |= not self.pts and not self.keyframe_pts and not packet.is_keyframe
         self.pts.append(pts)
         if self.last_pts is None or pts >= self.last_pts:
@@ -142,6 +148,7 @@ class _Packets:
     def add_hidden(self, packet: Packet[VideoStream]) -> None:
         """A packet that others are decoded from and that is never shown itself: edit lists, alternate references."""
         self.hidden += 1
+        self.is_edited |= packet.is_discard
         if not packet.is_discard:
             self.hidden_end = max(self.hidden_end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
         if packet.is_keyframe and packet.pts is not None:
@@ -153,9 +160,17 @@ class _Packets:
         self.damage_pts = pts if self.damage_pts is None else min(pts, self.damage_pts)
 
     def add_keyframe(self, pts: int, dts: int | None) -> None:
-        self.restarted |= len(self.keyframe_pts) > 0 and pts <= self.keyframe_pts[-1]
+        if self.keyframe_pts and pts <= self.keyframe_pts[-1]:
+            self._go_back()
         self.keyframe_pts.append(pts)
         self.keyframe_dts.append(dts if dts is not None else pts)
+
+    def _go_back(self) -> None:
+        """Times run backwards."""
+        if self.is_edited:
+            self.jumps = True
+        else:
+            self.restarted = True
 
 
 def build_index(
@@ -246,7 +261,7 @@ def _assemble(
     usable = not packets.restarted and _are_usable(pts, time_base)
     step = _usual_step(stream, packets, pts if usable else pts[:0], time_base)
     is_reordered = packets.reordered or stream.codec_context.has_b_frames
-    untimed = packets.packed or (container.format.name in _UNTIMED_FORMATS and is_reordered)
+    untimed = packets.packed or packets.jumps or (container.format.name in _UNTIMED_FORMATS and is_reordered)
     timed = False
     if usable and first.pts is not None and not untimed and not packets.missing_pts:
         # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
@@ -293,7 +308,7 @@ def _warnings(
 ) -> list[str]:
     found = []
     there = packets.count + packets.hidden
-    if stream.frames > there:
+    if stream.frames > there and not _shows_less(container, stream, index):
         lost = stream.frames - there
         found.append(f"the header promises {stream.frames} frames, {there} are there ({lost} lost)")
     promised = (container.duration or 0) / av.time_base
@@ -314,6 +329,14 @@ def _warnings(
     if len(index.pts) < packets.count:
         found.append(f"the first {packets.count - len(index.pts)} frames cannot be decoded")
     return found
+
+
+def _shows_less(container: InputContainer, stream: VideoStream, index: FrameIndex) -> bool:
+    """Whether the frames that are not there were never to be shown: an edit list ends before them."""
+    if container.format.name not in _EDITED_FORMATS or stream.duration is None:
+        return False
+    frame = index.duration / len(index.pts)
+    return float((stream.duration - index.end_pts) * index.time_base) < 1.5 * frame
 
 
 def _no_frame_error(

@@ -61,7 +61,7 @@ def packet_counter(codec: str, extradata: bytes | None) -> PacketCounter | None:
     if codec == "mpeg4":
         return _Mpeg4(extradata)
     if codec in ("mpeg1video", "mpeg2video"):
-        return _count_mpeg2
+        return _Mpeg2()
     if codec == "h264" and len(extradata) > 6:
         return _H264(extradata)
     if codec == "hevc" and extradata[:1] == b"\x01" and len(extradata) > 22:
@@ -179,8 +179,8 @@ class _Mpeg4:
     holds the second one back and gives it for the next packet, whose own frame it holds back again; an empty VOP ends
     that.
 
-    has_packed: whether a packet held two. repeats_last: the last packet held no coded VOP; if it ends the stream, FFmpeg
-    shows the frame before once more, unless there are B-frames.
+    has_packed: whether a packet held two. repeats_last: the last packet held no coded VOP; if it ends the stream,
+    FFmpeg shows the frame before once more, unless there are B-frames.
     """
 
     def __init__(self, extradata: bytes) -> None:
@@ -306,18 +306,35 @@ def _positions(data: bytes, pattern: bytes) -> list[int]:
     return found
 
 
-def _count_mpeg2(packet: Packet[VideoStream]) -> int:
-    """Pictures of MPEG-1 and -2; two fields are one frame (ISO/IEC 13818-2, 6.2.3.1: picture_structure)."""
-    data = bytes(packet)
-    frames = fields = 0
-    for at in _positions(data, _PICTURE_START):
-        extension = data.find(_EXTENSION_START, at + 4, at + 64)
-        is_coding = extension >= 0 and len(data) > extension + 6 and data[extension + 4] >> 4 == _CODING_EXTENSION
-        is_field = is_coding and data[extension + 6] & 3 != _WHOLE_FRAME
-        fields += is_field
-        frames += not is_field
-    count = frames + fields // 2
-    return count if fields % 2 == 0 and count < 2 else ONLY_DECODING_TELLS
+class _Mpeg2:
+    """Pictures of MPEG-1 and -2; two fields are one frame (ISO/IEC 13818-2, 6.3.10: picture_structure)."""
+
+    def __init__(self) -> None:
+        # picture_structure of a field whose other one is still to come: 1 (top) or 2 (bottom).
+        self._first_field: int | None = None
+
+    def __call__(self, packet: Packet[VideoStream]) -> int:
+        data = bytes(packet)
+        frames = 0
+        for at in _positions(data, _PICTURE_START):
+            structure = _picture_structure(data, at)
+            if structure == _WHOLE_FRAME:
+                self._first_field = None
+                frames += 1
+            elif self._first_field == 3 - structure:
+                self._first_field = None
+            else:
+                self._first_field = structure
+                frames += 1
+        return frames if frames < 2 else ONLY_DECODING_TELLS
+
+
+def _picture_structure(data: bytes, picture: int) -> int:
+    """Of the picture whose header begins there, by its coding extension; MPEG-1 has none, and whole frames only."""
+    at = data.find(_EXTENSION_START, picture + 4, picture + 64)
+    if at < 0 or len(data) <= at + 6 or data[at + 4] >> 4 != _CODING_EXTENSION:
+        return _WHOLE_FRAME
+    return data[at + 6] & 3 or _WHOLE_FRAME
 
 
 class _H264:

@@ -24,6 +24,7 @@ class FakePacket:
     dts: int | None = None
     is_keyframe: bool = False
     is_corrupt: bool = False
+    is_discard: bool = False
     duration: int | None = 1
     size: int = field(default=10)
 
