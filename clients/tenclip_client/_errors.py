@@ -14,10 +14,7 @@ import grpc
 from tenclip_api import errors
 from tenclip_api.errors import TenclipError, VideoError
 from tenclip_api.proxies import Route
-
-REASON_KEY = "tenclip-reason"
-REQUEST_ID_KEY = "tenclip-request-id"
-RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
+from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY
 
 # What gRPC says of a call whose connection ended before its answer came.
 _BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "oing away", "ping timeout")

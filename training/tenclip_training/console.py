@@ -17,7 +17,7 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from tenclip_training.evaluation.evaluate import EvaluationResult
-    from tenclip_training.runs.train import EpochResult
+    from tenclip_training.runs.results import EpochResult, TrainResult
 
 SECONDS_BETWEEN_LINES = 10.0
 LARGEST_CONFUSION = 20  # classes that still fit on a screen
@@ -79,6 +79,19 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         if result.val_videos_decoded < result.val_videos_asked:
             line += f" (asked for {result.val_videos_asked})"
     return f"{line}, {result.seconds:.1f} s"
+
+
+def failure_lines(result: TrainResult) -> list[str]:
+    """A line for each split of which videos could not be read, with how many of how many and where they are listed."""
+    counts = (
+        (result.videos_failed, result.train_videos, "training"),
+        (result.val_videos_failed, result.val_videos, "validation"),
+    )
+    return [
+        f"{failed} of {asked} {kind} videos could not be read: {result.out / 'failures.jsonl'}"
+        for failed, asked, kind in counts
+        if failed
+    ]
 
 
 def print_evaluation(result: EvaluationResult, *, title: str) -> None:

@@ -189,6 +189,8 @@ def video_line(video: VideoInfo) -> str:
     ]
     if video.rotation:
         parts.append(f"rotated by {video.rotation}")
+    if video.mirrored:
+        parts.append("mirrored")
     return ", ".join(parts)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ def test_ambiguous_contents() -> None:
         the_input(made)
 
 
-def test_shared_memory_and_classification_are_not_passed_over() -> None:
+def test_shared_memory_and_classification_are_not_passed_over(info: BundleInfo) -> None:
     made = request("clips", "UINT8", (1, *SHAPE))
     made.inputs[0].parameters["shared_memory_region"].string_param = "x"
     with pytest.raises(InvalidRequest, match="has not: shared_memory_region"):
@@ -93,17 +94,26 @@ def test_shared_memory_and_classification_are_not_passed_over() -> None:
     made = request("clips", "UINT8", (1, *SHAPE), b"")
     made.outputs.add(name="logits").parameters["classification"].int64_param = 3
     with pytest.raises(InvalidRequest, match="has not: classification"):
-        wanted_outputs(made, "clips")
+        wanted_outputs(made, "clips", info)
 
 
-def test_outputs_in_the_order_asked_for() -> None:
+def test_outputs_in_the_order_asked_for(info: BundleInfo) -> None:
     made = pb.ModelInferRequest()
-    assert wanted_outputs(made, "VIDEO") == ("probabilities", "labels", "features")
+    assert wanted_outputs(made, "VIDEO", info) == ("probabilities", "labels", "features")
     for name in ("features", "logits", "features"):
         made.outputs.add(name=name)
-    assert wanted_outputs(made, "clips") == ("features", "logits")
+    assert wanted_outputs(made, "clips", info) == ("features", "logits")
     with pytest.raises(InvalidRequest, match="no output 'logits'; input 'VIDEO' gives probabilities"):
-        wanted_outputs(made, "VIDEO")
+        wanted_outputs(made, "VIDEO", info)
+
+
+def test_a_model_without_a_classifier_gives_features_only(info: BundleInfo) -> None:
+    backbone = replace(info, num_classes=0, label_source="none")
+    made = pb.ModelInferRequest()
+    assert wanted_outputs(made, "clips", backbone) == wanted_outputs(made, "VIDEO", backbone) == ("features",)
+    made.outputs.add(name="probabilities")
+    with pytest.raises(InvalidRequest, match="no output 'probabilities'; input 'VIDEO' gives features"):
+        wanted_outputs(made, "VIDEO", backbone)
 
 
 def test_a_model_without_a_larger_crop_takes_one_size(tmp_path: Path) -> None:
