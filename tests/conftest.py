@@ -13,8 +13,24 @@ PROJECT = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("TENCLIP_TEST_DATA", PROJECT.parent / "shared" / "data"))
 
 
+_PROXY_VARIABLES = {f"{kind}_proxy" for kind in ("grpc", "https", "http", "all", "no", "no_grpc")}
+
+
+def forget_proxies() -> None:
+    """Servers of tests are on loopback, and urllib and plain gRPC would ask a proxy for them.
+
+    Tests of proxies set their own.
+    """
+    for name in [n for n in os.environ if n.lower() in _PROXY_VARIABLES]:
+        del os.environ[name]
+
+
 def pytest_configure() -> None:
-    """Tests send Ctrl-C; a shell that runs pytest in its background has it ignored, here and in every child."""
+    """Makes every machine alike: without proxies, and with a Ctrl-C that works.
+
+    A shell that runs pytest in its background has Ctrl-C ignored, here and in every child.
+    """
+    forget_proxies()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -18,6 +18,7 @@ PACKAGES = (
     "tenclip_api",
     "tenclip_client",
     "tenclip_data",
+    "tenclip_settings",
     "tenclip_demo",
     "tenclip_export",
     "tenclip_features",

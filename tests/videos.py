@@ -34,7 +34,9 @@ class Recipe:
     """How a video is made. Times are in seconds unless they say ticks.
 
     ticks: [num_frames] presentation times in units of `time_base`, for variable frame rates; None: evenly at `fps`.
-    rotation: degrees clockwise that a player must turn the frames. audio: add a second stream of sound.
+    rotation, mirrored: degrees clockwise that a player must turn the frames, and whether it mirrors them left to right
+    after that. display_matrix: (a, b, c, d) that shows the pixel (x, y) at (ax + cy, bx + dy), instead of these two.
+    audio: add a second stream of sound.
     """
 
     codec: str = "libx264"
@@ -51,6 +53,8 @@ class Recipe:
     options: dict[str, str] = field(default_factory=dict)
     muxer_options: dict[str, str] = field(default_factory=dict)
     rotation: int = 0
+    mirrored: bool = False
+    display_matrix: tuple[float, float, float, float] | None = None
     audio: bool = False
 
 
@@ -229,8 +233,11 @@ def _add_video(container: av.container.OutputContainer, recipe: Recipe) -> av.Vi
         options["x265-params"] = ":".join(filter(None, ["log-level=none:pools=1", options.get("x265-params")]))
         context.options = options
     context.time_base = stream.time_base = recipe.time_base or 1 / recipe.fps
-    if recipe.rotation:
-        stream.set_display_rotation(-recipe.rotation)
+    if recipe.display_matrix:
+        a, b, c, d = (round(value * 65536) for value in recipe.display_matrix)
+        stream.set_display_matrix((a, b, 0, c, d, 0, 0, 0, 1 << 30))
+    elif recipe.rotation or recipe.mirrored:
+        stream.set_display_rotation(-recipe.rotation, hflip=recipe.mirrored)
     return stream
 
 

@@ -51,8 +51,8 @@ class AsyncClient(ClientMethods, AsyncTransport):
     def _open_channel(self) -> aio.Channel:
         """Binds itself to the running event loop, which is why it is opened by the first call."""
         if self._credentials is None:
-            return aio.insecure_channel(self.target, self._options)
-        return aio.secure_channel(self.target, self._credentials, self._options)
+            return aio.insecure_channel(self._route.address, self._options)
+        return aio.secure_channel(self._route.address, self._credentials, self._options)
 
     async def _send(self, call: Call[Result]) -> Result:
         self._check_open()

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from tenclip_api.errors import InvalidRequest, TenclipError
+from tenclip_api.proxies import ProxyChoice
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_client._channel import (
     DEFAULT_KEEPALIVE_SECONDS,
@@ -17,6 +18,7 @@ from tenclip_client._channel import (
     DEFAULT_TIMEOUT,
     ChannelOptions,
     channel_options,
+    choose_route,
     open_channel,
     parse_target,
 )
@@ -39,6 +41,9 @@ class BaseClient:
     token: sent with every call; a function is called before each, for tokens that are replaced from time to time.
     insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
     metadata: pairs sent with every call.
+    proxy: the HTTP proxy to connect through, `http://[USER:PASSWORD@]HOST:PORT`; False or "" for none. None: the one
+    that http_proxy and its like name, but not for addresses of this machine and those in no_proxy (see
+    `tenclip_api.proxies`).
     wait_for_ready: wait for the server to come up, until the deadline, instead of raising ServerUnavailable.
     retries: more attempts after UNAVAILABLE, or CANCELLED by the server (0 to 4), with exponential backoff.
     keepalive_seconds: ping the server this often while a call waits, so that a dead one is noticed; None: never.
@@ -61,6 +66,7 @@ class BaseClient:
         token: Token | None = None,
         insecure_token: bool = False,
         metadata: Sequence[tuple[str, str]] = (),
+        proxy: ProxyChoice = None,
         wait_for_ready: bool = False,
         retries: int = DEFAULT_RETRIES,
         keepalive_seconds: float | None = DEFAULT_KEEPALIVE_SECONDS,
@@ -76,8 +82,8 @@ class BaseClient:
             checked_token(token if isinstance(token, str) else token())
         self._fixed_metadata = tuple((name.lower(), value) for name, value in metadata)
         self._wait_for_ready = wait_for_ready
-        named = [("grpc.ssl_target_name_override", server_name)] if server_name else []
-        extra = [*named, *options]
+        self._route = choose_route(self.target, proxy=proxy, server_name=server_name, options=options)
+        extra = [*self._route.options, *options]
         self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=extra)
         # A channel that retries keeps all of a call in memory until it is answered, whatever its policy says of it.
         self._upload_options = channel_options(retries=0, keepalive_seconds=keepalive_seconds, extra=extra)
@@ -105,7 +111,9 @@ class BaseClient:
     def _channel(self, *, uploads: bool) -> Any:
         if uploads not in self._channels:
             self._channels[uploads] = (
-                open_channel(self.target, self._credentials, self._upload_options) if uploads else self._open_channel()
+                open_channel(self._route.address, self._credentials, self._upload_options)
+                if uploads
+                else self._open_channel()
             )
         return self._channels[uploads]
 
@@ -139,7 +147,7 @@ class BaseClient:
             raise RuntimeError(f"this {type(self).__name__} has been closed; make a new one")
 
     def _error(self, err: grpc.RpcError, source: str, deadline: float | None) -> TenclipError:
-        return from_rpc_error(err, target=self.target, source=source, timeout=deadline)
+        return from_rpc_error(err, target=self.target, source=source, timeout=deadline, route=self._route)
 
 
 def _checked(timeout: float | None) -> float | None:

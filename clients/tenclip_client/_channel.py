@@ -10,6 +10,7 @@ import grpc
 
 from tenclip_api.addresses import is_ipv6
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.proxies import ProxyChoice, Route, route_to, tls_name_options
 
 ChannelOptions: TypeAlias = "Sequence[tuple[str, Any]]"
 
@@ -61,6 +62,13 @@ def _split(target: str) -> tuple[str, str]:
         return target, str(DEFAULT_PORT)
     host, colon, port = target.rpartition(":")
     return (host, port) if colon else (target, str(DEFAULT_PORT))
+
+
+def choose_route(target: str, *, proxy: ProxyChoice, server_name: str, options: ChannelOptions) -> Route:
+    """How to reach `target`. Options of the caller's that are about proxies leave the choice to gRPC itself."""
+    if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
+        return Route(address=target, options=tuple(tls_name_options(server_name)))
+    return route_to(target, proxy=proxy, server_name=server_name)
 
 
 def open_channel(target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> grpc.Channel:

@@ -42,7 +42,7 @@ class Client(ClientMethods, BlockingTransport):
         self.close()
 
     def _open_channel(self) -> grpc.Channel:
-        return open_channel(self.target, self._credentials, self._options)
+        return open_channel(self._route.address, self._credentials, self._options)
 
     def _send(self, call: Call[Result]) -> Result:
         self._check_open()

@@ -13,13 +13,13 @@ import grpc
 
 from tenclip_api import errors
 from tenclip_api.errors import TenclipError, VideoError
-
-REASON_KEY = "tenclip-reason"
-REQUEST_ID_KEY = "tenclip-request-id"
-RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
+from tenclip_api.proxies import Route
+from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY
 
 # What gRPC says of a call whose connection ended before its answer came.
 _BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "oing away", "ping timeout")
+
+_DIRECTLY = "connect directly with proxy=False (--no-proxy), or name the host in no_proxy"
 
 _BY_CODE: dict[str, type[TenclipError]] = {
     "CANCELLED": errors.Cancelled,
@@ -34,13 +34,19 @@ _BY_CODE: dict[str, type[TenclipError]] = {
 }
 
 
-def from_rpc_error(err: grpc.RpcError, *, target: str, source: str, timeout: float | None) -> TenclipError:
-    """Ours for gRPC's. `source`: the video as the caller named it; `timeout`: the deadline that was set."""
+def from_rpc_error(
+    err: grpc.RpcError, *, target: str, source: str, timeout: float | None, route: Route | None = None
+) -> TenclipError:
+    """The exception of `tenclip_api.errors` for one of gRPC.
+
+    source: the video as the caller named it. timeout: the deadline that was set, in seconds. route: how the target was
+    reached, for errors of connecting.
+    """
     code, details = _code(err), _details(err)
     metadata = _trailing_metadata(err)
     cls = errors.error_classes().get(metadata.get(REASON_KEY, ""))
     if cls is None:
-        cls, details = _by_code(code, details, target=target, timeout=timeout)
+        cls, details = _by_code(code, details, target=target, timeout=timeout, route=route)
     error = cls(details, source=source) if issubclass(cls, VideoError) else cls(details)
     if isinstance(error, errors.Overloaded):
         error.retry_after_seconds = _seconds(metadata.get(RETRY_AFTER_KEY, ""))
@@ -49,7 +55,9 @@ def from_rpc_error(err: grpc.RpcError, *, target: str, source: str, timeout: flo
     return error
 
 
-def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> tuple[type[TenclipError], str]:
+def _by_code(
+    code: str, details: str, *, target: str, timeout: float | None, route: Route | None
+) -> tuple[type[TenclipError], str]:
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in details:
         # gRPC itself refuses it, before any code of the server runs: "Received message larger than max (A vs. B)".
         return (
@@ -58,21 +66,46 @@ def _by_code(code: str, details: str, *, target: str, timeout: float | None) -> 
         )
     if code == "DEADLINE_EXCEEDED":
         waited = "in time" if timeout is None else f"within {timeout:g} s"
-        return errors.DeadlineExceeded, f"{target}: no answer {waited}; allow more with timeout"
-    if code == "UNAVAILABLE" and (why := _why_no_tls(details)):
-        return errors.ServerUnavailable, f"{target}: {why} ({details})"
-    if code == "UNAVAILABLE" and _broke(details):
-        # Every call is a question or says how things shall be: a second time does no harm.
-        return errors.ServerUnavailable, (
-            f"{target}: the connection broke while the request ran: the server was ended or crashed (its log may say "
-            f"why), or something between hung up; it is safe to send the request again ({details})"
-        )
+        return errors.DeadlineExceeded, f"{target}: no answer {waited}{_through(route)}; allow more with timeout"
     if code == "UNAVAILABLE":
-        return errors.ServerUnavailable, f"{target}: no server answers there; `tenclip serve` starts one ({details})"
+        return errors.ServerUnavailable, f"{target}: {_why_unavailable(details, route)} ({details})"
     if code == "UNIMPLEMENTED":
         return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
     cls = _BY_CODE.get(code, errors.ServerError)
     return cls, f"{target}: {details or code}"
+
+
+def _why_unavailable(details: str, route: Route | None) -> str:
+    """What gRPC's details of a connection that failed mean, and what would help."""
+    if "HTTP proxy returned" in details:
+        return _why_proxy_refused(details, route)
+    if why := _why_no_tls(details):
+        return why
+    if _broke(details):
+        # Every call is a question or says how things shall be: a second time does no harm.
+        return (
+            "the connection broke while the request ran: the server was ended or crashed (its log may say "
+            f"why), or something between hung up; it is safe to send the request again{_through(route)}"
+        )
+    if route is not None and route.proxy is not None:
+        return f"cannot be reached through the proxy {route.proxy}, which does not answer; {_DIRECTLY}"
+    return f"no server answers there; `tenclip serve` starts one{_through(route)}"
+
+
+def _why_proxy_refused(details: str, route: Route | None) -> str:
+    proxy = "the proxy" if route is None or route.proxy is None else f"the proxy {route.proxy}"
+    if "response code 407" in details:
+        return f"{proxy} wants a user and a password: write http://USER:PASSWORD@HOST:PORT"
+    return f"{proxy} does not connect to it: no server answers there, or the proxy does not allow it; {_DIRECTLY}"
+
+
+def _through(route: Route | None) -> str:
+    """What a message adds about proxies; "" where there are none."""
+    if route is None:
+        return ""
+    if route.proxy is not None:
+        return f"; it was reached for through the proxy {route.proxy}"
+    return f"; connected directly: {route.note}" if route.note else ""
 
 
 def _broke(details: str) -> bool:

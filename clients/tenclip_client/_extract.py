@@ -1,28 +1,33 @@
 """Features of many videos into one Parquet file, resumable at any point.
 
-videos -> (server, many at once) -> ledger in `F.parquet.partial/` -> merged in the order of the videos -> F.parquet
+videos -> (server, many at once) -> journal in `F.parquet.partial/` -> merged in the order of the videos -> F.parquet
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tenclip_api.errors import DatasetError, InvalidRequest, Overloaded, ServerUnavailable, TenclipError
+from tenclip_api.errors import DatasetError, InvalidRequest, NoFrames, Overloaded, ServerUnavailable, TenclipError
 from tenclip_client._aio import AsyncClient
 from tenclip_client._concurrent import retry_with_backoff, run_bounded
-from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
+from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput
 from tenclip_client._types import ModelInfo, VideoFeatures
-from tenclip_features.journal import ClipRow, Failure, Ledger, check_same_settings
-from tenclip_features.writer import read_settings, read_videos, write_features
+from tenclip_features.journal import ExtractionJournal, check_same_settings
+from tenclip_features.rows import ClipRow, VideoFailure, VideoRows
+from tenclip_features.stamps import VideoStamp, is_gone, is_unchanged, stamp_file
+from tenclip_features.weights import weights_hash
 
 # A server that restarts is back within this; a batch of hours should not die of it.
 PATIENCE_SECONDS = 120.0
+
+Stamps = Mapping[str, VideoStamp | None]
 
 
 async def extract_to_parquet(
@@ -34,13 +39,16 @@ async def extract_to_parquet(
     concurrency: int = 4,
     retry_failed: bool = False,
     overwrite: bool = False,
+    earlier: EarlierRows = EarlierRows(),
     progress: Progress = Progress(),
 ) -> ExtractionReport:
     """Extract features of `videos` into `out`; see `tenclip features`.
 
     Stopped at any moment and called again with the same arguments, it goes on and ends with the same bytes. The model
     version is fixed at the beginning: a server that moves on to another one meanwhile makes the next run stop.
-    Videos that fail are kept in the ledger with their reason; a later call leaves them alone unless `retry_failed`.
+    A file that an earlier run finished is brought up to date: videos that are new or have changed are extracted, rows
+    of videos that are gone or not asked for any more are kept and reported, see `EarlierRows`.
+    Videos that fail are kept in the journal with their reason; a later call leaves them alone unless `retry_failed`.
     Raises DatasetError where `out` holds something else, and what `get_model` raises.
     """
     if out.is_dir():
@@ -49,18 +57,22 @@ async def extract_to_parquet(
     _check_protocol(choice, model)
     settings = _settings(choice, model)
     folder = out.with_name(f"{out.name}.partial")
+    read_finished = partial(_read_finished, out, settings, videos, earlier)
     if overwrite:
-        Ledger.discard(folder)
+        ExtractionJournal.discard(folder)
     elif out.exists() and not folder.exists():
-        return _finished(out, settings, videos)
-    with Ledger(folder, settings) as ledger:
-        todo = [v for v in videos if _is_open(v, ledger, retry_failed)]
-        reused = len(videos) - len({v.name for v in todo} | ledger.failures.keys() & {v.name for v in videos})
-        progress.on_start(len(videos), len(videos) - len(todo))
-        await _run(client, todo, ledger, choice, settings, concurrency, progress)
-        report = _merge(out, ledger, videos, settings, reused=reused)
+        finished = read_finished()
+        if finished.is_current:
+            return finished.report(settings)
+    # A new journal begins with the rows of the finished table, in one transaction: a kill loses none of them.
+    begin_with = None if overwrite or not out.exists() else lambda: read_finished().rows()
+    with ExtractionJournal(folder, settings, begin_with=begin_with) as journal:
+        plan = _plan(videos, journal.done(), journal.failures(), earlier, retry_failed=retry_failed)
+        progress.on_start(len(videos), len(videos) - len(plan.todo))
+        await _run(client, plan.todo, journal, choice, settings, concurrency, earlier, progress)
+        report = _merge(out, journal, videos, settings, plan)
         if not report.failures:
-            ledger.remove()
+            journal.remove()
     return report
 
 
@@ -77,7 +89,7 @@ def _settings(choice: ClipChoice, model: ModelInfo) -> dict[str, Any]:
     return {
         "model": model.name,
         "version": model.version,
-        "weights": _weights_hash(model.bundle),
+        "weights": weights_hash(model.bundle),
         "protocol": choice.protocol or model.default_protocol,
         "clip_selection": choice.clips,
         "num_clips": choice.num_clips,
@@ -88,91 +100,164 @@ def _settings(choice: ClipChoice, model: ModelInfo) -> dict[str, Any]:
     }
 
 
-def _weights_hash(bundle: Mapping[str, Any]) -> str:
-    """Tells two models apart that were exported under the same name and version; "" where the bundle says nothing."""
-    files = [v.get("files", {}) for v in bundle.get("variants", [])]
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()[:16] if any(files) else ""
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Videos to extract, and the names in `ExtractionReport`'s terms."""
+
+    todo: tuple[VideoInput, ...]
+    reused: tuple[str, ...]
+    changed: tuple[str, ...]
+    removed: tuple[str, ...]
+    pruned: tuple[str, ...]
 
 
-def _finished(out: Path, settings: Mapping[str, Any], videos: Sequence[VideoInput]) -> ExtractionReport:
-    """The report on a file that an earlier run completed; DatasetError if it is not what is asked for now."""
-    check_same_settings(out, read_settings(out), settings)
-    held = read_videos(out)
-    names = [v.name for v in videos]
-    if held != names:
-        missing = [n for n in names if n not in set(held)]
-        what = f"lacks {len(missing)} of these videos, {missing[0]} first" if missing else "holds other videos, too"
-        raise DatasetError(f"{out}: is complete and {what}; use another --out, or --overwrite to begin again")
-    rows = _count_rows(out)
-    return ExtractionReport(
-        out=out,
-        model=settings["model"],
-        version=settings["version"],
-        videos=len(held),
-        clips=rows,
-        reused=len(held),
-        failures=(),
+def _plan(
+    videos: Sequence[VideoInput],
+    done: Stamps,
+    failures: Mapping[str, VideoFailure],
+    earlier: EarlierRows,
+    *,
+    retry_failed: bool = False,
+) -> _Plan:
+    todo: list[VideoInput] = []
+    reused: list[str] = []
+    changed: list[str] = []
+    removed: list[str] = []
+    for video in videos:
+        name = video.name
+        if name in failures:
+            todo += [video] if retry_failed else []
+        elif name not in done:
+            todo.append(video)
+        elif not earlier.prune and isinstance(video.source, Path) and is_gone(video.source):
+            removed.append(name)
+            reused.append(name)
+        elif _is_current(video, done[name], earlier):
+            reused.append(name)
+        else:
+            todo.append(video)
+            changed.append(name)
+    asked = {v.name for v in videos}
+    others = [name for name in done if name not in asked]
+    return _Plan(
+        todo=tuple(todo),
+        reused=tuple(reused),
+        changed=tuple(changed),
+        removed=tuple(removed if earlier.prune else [*removed, *others]),
+        pruned=tuple(others if earlier.prune else ()),
     )
 
 
-def _count_rows(out: Path) -> int:
-    import pyarrow.parquet
-
-    return int(pyarrow.parquet.read_metadata(out).num_rows)
-
-
-def _is_open(video: VideoInput, ledger: Ledger, retry_failed: bool) -> bool:
-    if video.name in ledger.failures:
-        return retry_failed
-    return not ledger.is_done(video.name, _fingerprint(video))
-
-
-def _fingerprint(video: VideoInput) -> list[int]:
-    """[bytes, nanoseconds of the last change]; [] where there is no file to look at."""
+def _is_current(video: VideoInput, stamp: VideoStamp | None, earlier: EarlierRows) -> bool:
     if not isinstance(video.source, Path):
-        return []
-    try:
-        status = video.source.stat()
-    except (OSError, ValueError):
-        return []
-    return [status.st_size, status.st_mtime_ns]
+        return stamp is None  # on the server: nobody here can look at the file
+    return stamp is not None and is_unchanged(video.source, stamp, by_content=earlier.by_content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Finished:
+    """A table that an earlier run completed. `unstamped`: its stamps are those of the files as they are now."""
+
+    out: Path
+    stamps: Stamps
+    plan: _Plan
+    unstamped: bool
+
+    @property
+    def is_current(self) -> bool:
+        return not (self.plan.todo or self.plan.pruned or self.unstamped)
+
+    def report(self, settings: Mapping[str, Any]) -> ExtractionReport:
+        """Of a table that is left as it is."""
+        from tenclip_features.table import count_rows
+
+        return ExtractionReport(
+            out=self.out,
+            model=settings["model"],
+            version=settings["version"],
+            videos=len(self.stamps),
+            clips=count_rows(self.out),
+            reused=len(self.plan.reused),
+            failures=(),
+            removed=self.plan.removed,
+        )
+
+    def rows(self) -> tuple[str, Iterator[VideoRows]]:
+        """(the protocol that was run, the videos)."""
+        from tenclip_features.table import read_protocol, read_videos
+
+        videos = (VideoRows(v.video, self.stamps[v.video], v.clips) for v in read_videos(self.out))
+        return read_protocol(self.out), videos
+
+
+def _read_finished(
+    out: Path, settings: Mapping[str, Any], videos: Sequence[VideoInput], earlier: EarlierRows
+) -> _Finished:
+    """Raises DatasetError where `out` is something else than what is asked for now."""
+    from tenclip_features.table import read_names, read_settings, read_stamps
+
+    check_same_settings(out, read_settings(out), settings)
+    stamps: Stamps | None = read_stamps(out)
+    unstamped = stamps is None
+    if stamps is None:
+        if not earlier.trust_unstamped:
+            raise DatasetError(
+                f"{out}: was written by an earlier version of tenclip, without the sizes and times of its videos, so "
+                "nobody can tell whether they have changed since; --overwrite extracts all of them again, "
+                "--trust-unstamped takes its rows for current"
+            )
+        paths = {v.name: v.source for v in videos if isinstance(v.source, Path)}
+        stamps = {name: stamp_file(paths[name]) if name in paths else None for name in read_names(out)}
+    plan = _plan(videos, stamps, {}, earlier)
+    return _Finished(out=out, stamps=stamps, plan=plan, unstamped=unstamped)
 
 
 async def _run(
     client: AsyncClient,
     todo: Sequence[VideoInput],
-    ledger: Ledger,
+    journal: ExtractionJournal,
     choice: ClipChoice,
     settings: Mapping[str, Any],
     concurrency: int,
+    earlier: EarlierRows,
     progress: Progress,
 ) -> None:
     arguments = {**vars(choice), "model": f"{settings['model']}:{settings['version']}"}
 
-    async def extract(video: VideoInput) -> tuple[list[int], VideoFeatures]:
+    async def extract(video: VideoInput) -> tuple[VideoStamp | None, VideoFeatures]:
         if video.error is not None:
             raise video.error
         # Before it is read: if it changes meanwhile, the next run sees that.
-        fingerprint = _fingerprint(video)
+        stamp = await _stamp(video, with_hash=earlier.by_content)
         result = await retry_with_backoff(
             lambda: client.extract_features(video.source, name=video.name, **arguments),
             patience=PATIENCE_SECONDS,
             waits_for=(Overloaded, ServerUnavailable),
             on_pause=progress.on_pause,
         )
-        return fingerprint, result
+        if not result.features.clips:
+            raise NoFrames(f"{video.name}: the server gave no clips", source=video.name)
+        return stamp, result
 
     async with aclosing(run_bounded(todo, extract, concurrency=concurrency)) as finished:
         async for video, outcome in finished:
             if isinstance(outcome, TenclipError):
-                failure = Failure(video.name, outcome.reason, outcome.message)
-                ledger.fail(failure)
+                failure = VideoFailure(video.name, outcome.reason, outcome.message)
+                journal.fail(failure)
                 progress.on_video(video.name, 0, failure)
             else:
-                fingerprint, result = outcome
-                rows = _rows(result)
-                ledger.add(video.name, rows, protocol=result.provenance.protocol, fingerprint=fingerprint)
-                progress.on_video(video.name, len(rows), None)
+                stamp, result = outcome
+                clips = _rows(result)
+                journal.add(VideoRows(video.name, stamp, clips), protocol=result.provenance.protocol)
+                progress.on_video(video.name, len(clips), None)
+
+
+async def _stamp(video: VideoInput, *, with_hash: bool) -> VideoStamp | None:
+    if not isinstance(video.source, Path):
+        return None
+    if with_hash:
+        return await asyncio.to_thread(stamp_file, video.source, with_hash=True)
+    return stamp_file(video.source)
 
 
 def _rows(result: VideoFeatures) -> list[ClipRow]:
@@ -180,21 +265,32 @@ def _rows(result: VideoFeatures) -> list[ClipRow]:
 
 
 def _merge(
-    out: Path, ledger: Ledger, videos: Sequence[VideoInput], settings: Mapping[str, Any], *, reused: int
+    out: Path,
+    journal: ExtractionJournal,
+    videos: Sequence[VideoInput],
+    settings: Mapping[str, Any],
+    plan: _Plan,
 ) -> ExtractionReport:
-    failures = tuple(ledger.failures[v.name] for v in videos if v.name in ledger.failures)
+    """Write everything that is done: the videos that are asked for, in their order, then what is kept beside them."""
+    from tenclip_features.writer import write_features
+
+    done, failures = journal.done(), journal.failures()
+    asked = [v.name for v in videos]
+    names = [name for name in dict.fromkeys((*asked, *plan.removed)) if name in done]
     clips = 0
-    if len(failures) < len(videos):
-        done = [v.name for v in videos if v.name not in ledger.failures]
-        tables = ((name, ledger.rows(name)) for name in done)
-        draft = ledger.folder / "merged.parquet"
-        clips = write_features(out, draft, tables, settings, protocol=ledger.protocol(done[0]))
+    if names:
+        draft = journal.folder / "merged.parquet"
+        rows = (journal.rows(name) for name in names)
+        clips = write_features(out, draft, rows, settings, protocol=journal.protocol(names[0]))
     return ExtractionReport(
         out=out,
         model=settings["model"],
         version=settings["version"],
-        videos=len(videos) - len(failures),
+        videos=len(names),
         clips=clips,
-        reused=reused,
-        failures=failures,
+        reused=len(plan.reused),
+        failures=tuple(failures[name] for name in asked if name in failures),
+        changed=plan.changed,
+        removed=plan.removed,
+        pruned=plan.pruned,
     )

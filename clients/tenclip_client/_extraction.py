@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tenclip_api.errors import TenclipError
 from tenclip_client._types import ClipMode
-from tenclip_features.journal import Failure
+from tenclip_features.rows import VideoFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,27 @@ class ClipChoice:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EarlierRows:
+    """What to do with rows of an earlier run.
+
+    by_content: tell changed videos by the SHA-256 of the file, too, not by its size and time of change alone.
+    trust_unstamped: take the rows of a table of an earlier version, which has no stamps, for current.
+    prune: drop the rows of videos that are gone or that are not asked for any more; else they are kept.
+    """
+
+    by_content: bool = False
+    trust_unstamped: bool = False
+    prune: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What is in the file now. `reused`: videos that an earlier run had done; `failures` in the order of the videos."""
+    """What is in the file now: numbers of videos and of clips (rows).
+
+    reused: videos of which an earlier run's rows are current; changed: videos that were extracted anew because their
+    files had changed; removed: videos that are gone or not asked for any more, whose rows were kept; pruned: those
+    whose rows were dropped; failures in the order of the videos.
+    """
 
     out: Path
     model: str
@@ -35,13 +54,20 @@ class ExtractionReport:
     videos: int
     clips: int
     reused: int
-    failures: tuple[Failure, ...]
+    failures: tuple[VideoFailure, ...]
+    changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    pruned: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Whom to tell what: nothing by default."""
+    """Callbacks for extraction progress; each does nothing by default.
+
+    on_start(total, reused): once, with numbers of videos. on_video(name, clips, failure): after each video, with the
+    number of its clips. on_pause(error, seconds): before waiting for a server that is busy or away.
+    """
 
     on_start: Callable[[int, int], None] = lambda total, reused: None
-    on_video: Callable[[str, int, Failure | None], None] = lambda name, clips, failure: None
+    on_video: Callable[[str, int, VideoFailure | None], None] = lambda name, clips, failure: None
     on_pause: Callable[[TenclipError, float], None] = lambda err, seconds: None

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
-from tenclip_api.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 from tenclip_client._types import ServerPath, ServerUri
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 
 PATH_COLUMNS = ("path", "video", "video_path", "file")
 
@@ -29,7 +29,7 @@ class VideoInput:
 def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> list[VideoInput]:
     """Videos in the order of the arguments; inside folders and patterns in the order of their names. Each name once.
 
-    A folder is searched with its sub-folders by the rules of `tenclip_api.scan`; a file that is named by itself is
+    A folder is searched with its sub-folders by the rules of `tenclip_data.scan`; a file that is named by itself is
     taken whatever its suffix. Something that cannot be expanded (an empty folder, a folder that cannot be listed, a
     pattern without a match) stays in its place as an input with an `error`.
     `server_paths`: take every argument as a path on the server, or a URI, as it stands.

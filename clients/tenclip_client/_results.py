@@ -151,6 +151,7 @@ def _video(message: pb.VideoInfo) -> VideoInfo:
         duration_seconds=message.duration_seconds,
         has_audio=message.has_audio,
         variable_frame_rate=message.variable_frame_rate,
+        mirrored=message.mirrored,
     )
 
 
@@ -159,6 +160,7 @@ def _report(message: pb.DecodeReport) -> DecodeReport:
         frames_requested=message.frames_requested,
         frames_decoded=message.frames_decoded,
         frames_substituted=message.frames_substituted,
+        frames_corrupt=message.frames_corrupt,
         warnings=tuple(message.warnings),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import ssl
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from typing import TypeAlias
 
 import grpc
 
+from tenclip_api.addresses import endpoints_of, is_loopback
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.pems import as_path
 
@@ -120,11 +120,5 @@ def is_local(target: str) -> bool:
     """Whether what is sent to `target` stays on this machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
-    if target.startswith("xds:"):
-        return False  # its control plane says where
-    address = target.rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:").removeprefix("dns:")
-    host = address.rpartition(":")[0] if address.count(":") == 1 or "]" in address else address
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    endpoints = endpoints_of(target)
+    return bool(endpoints) and all(is_loopback(host) for host, _ in endpoints)

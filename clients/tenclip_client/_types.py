@@ -145,7 +145,10 @@ class Timeline(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo(_Result):
-    """What the server found in the file. Width and height are as shown, after `rotation` (degrees clockwise).
+    """What the server found in the file.
+
+    Width and height are as shown: the frames are turned `rotation` degrees clockwise, then mirrored left to right if
+    `mirrored`.
 
     `num_frames` is counted; `declared_frames` is what the header says, 0 when it says nothing.
     """
@@ -161,16 +164,21 @@ class VideoInfo(_Result):
     duration_seconds: float
     has_audio: bool
     variable_frame_rate: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport(_Result):
-    """What did not go as the file promised. For a substituted frame its nearest decoded neighbour stands in."""
+    """What did not go as the file promised.
+
+    For a substituted frame its nearest decoded neighbour stands in. A corrupt frame is used as the decoder repaired it.
+    """
 
     frames_requested: int
     frames_decoded: int
     frames_substituted: int
     warnings: tuple[str, ...]
+    frames_corrupt: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
 from tenclip_api.errors import EmptyVideo, InvalidRequest, NotAFile, VideoNotFound, VideoNotReadable
-from tenclip_api.scan import printable_name
 from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
+from tenclip_data.scan import printable_name
 
 VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath | ServerUri"
 

@@ -1,222 +1,188 @@
-"""The unfinished state of a feature extraction: the directory `F.parquet.partial/`.
+"""The resumable journal of a feature extraction: which videos are done, with their features, and which failed.
 
-::
-
-    settings.json   what the run was begun with; another run with other settings is refused
-    ledger.jsonl    one line for each video that is over: done (where its vectors lie) or failed (why)
-    vectors.f32     the vectors of all done videos, one after the other, float32
-    lock            held by the process that writes
-
-Vectors are on disk before the line that points to them, so after a kill at any moment what the ledger says is true: a
-line that was cut off is dropped, and so are vectors that no line points to.
+It is an SQLite database, `journal.sqlite` in the folder `F.parquet.partial/`. Each video is one transaction, on disk
+when `add` or `fail` returns: after a kill at any moment the journal holds every finished video and no half of one.
+Only one process at a time may hold it; the operating system releases the lock however that process ends.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
+import sqlite3
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 from tenclip_api.errors import DatasetError
+from tenclip_features.rows import ClipRow, VideoFailure, VideoRows
+from tenclip_features.stamps import VideoStamp
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+FILE_NAME = "journal.sqlite"
+FORMAT_VERSION = 1
+# Files of the journal before it was a database.
+_EARLIER_FILES = ("ledger.jsonl", "settings.json")
 
-_FLOAT_BYTES = 4
-
-
-@dataclass(frozen=True)
-class ClipRow:
-    """One clip of one video: `values` is its feature vector, [D] float32."""
-
-    index: int
-    start_seconds: float
-    end_seconds: float
-    values: array[float]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A video that gave no features, and why: `reason` is the error's stable name."""
-
-    video: str
-    reason: str
-    message: str
+# A video without a reason is done. `position` keeps the order in which videos were first entered.
+_TABLES = """
+CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE videos (
+    position INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, protocol TEXT,
+    num_bytes INTEGER, mtime_ns INTEGER, sha256 TEXT, reason TEXT, message TEXT
+);
+CREATE TABLE clips (
+    video INTEGER NOT NULL REFERENCES videos (position) ON DELETE CASCADE,
+    clip_index INTEGER NOT NULL, start_seconds REAL, end_seconds REAL, features BLOB NOT NULL
+);
+CREATE INDEX clips_of_video ON clips (video);
+"""
 
 
-class Ledger:
-    """What is over and what is not. Use as a context manager; only one process at a time may hold it."""
+class ExtractionJournal:
+    """Resumable journal: which videos are done or failed. Use it as a context manager.
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Begin in `folder`, or go on there. Raises DatasetError if it belongs to another process or other settings."""
+    ::
+
+        with ExtractionJournal(Path("f.parquet.partial"), settings) as journal:
+            if "a.mp4" not in journal.done():
+                journal.add(VideoRows("a.mp4", stamp, clips), protocol="ten-clip")
+
+    Every method raises DatasetError, with the path, where the file is damaged or cannot be written.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: Mapping[str, Any],
+        *,
+        begin_with: Callable[[], tuple[str, Iterable[VideoRows]]] | None = None,
+    ) -> None:
+        """Open the journal in `folder`, or begin one there.
+
+        settings: whatever the features depend on, JSON values; a journal of other settings is refused.
+        begin_with: called for a new journal only; gives (protocol, videos that are done).
+        Raises DatasetError for that, for one that another process holds, and for the form of earlier versions.
+        """
         self.folder = folder
-        self.failures: dict[str, Failure] = {}
-        self._done: dict[str, bytes] = {}  # the raw line: a parsed one takes ten times the memory
+        self._path = folder / FILE_NAME
+        _refuse_earlier_form(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as files:
-            files.enter_context(_lock(folder / "lock"))
-            _check_settings(folder / "settings.json", settings)
-            self._vectors = files.enter_context(_open_for_update(folder / "vectors.f32"))
-            self._lines = files.enter_context(_open_for_update(folder / "ledger.jsonl"))
-            self._load()
-            self._files = files.pop_all()
+        with _errors(self._path):
+            self._database = _open_exclusively(self._path)
+        try:
+            with self._transaction() as database:
+                if not _has_tables(database):
+                    self._begin(database, settings)
+                    protocol, videos = ("", ()) if begin_with is None else begin_with()
+                    for rows in videos:
+                        _insert(database, rows, protocol)
+            check_same_settings(folder, self._settings(), settings)
+        except BaseException:
+            self._database.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None) -> None:
-        self._files.close()
+        self._database.close()
 
-    def is_done(self, video: str, fingerprint: Sequence[int]) -> bool:
-        """Its features are here, and the file has not changed since (`fingerprint`: its size and time of change)."""
-        line = self._done.get(video)
-        return line is not None and json.loads(line)["file"] == list(fingerprint)
+    def add(self, rows: VideoRows, *, protocol: str) -> None:
+        """Enter a video as done. `protocol`: the one that the server says it ran."""
+        with self._transaction() as database:
+            _insert(database, rows, protocol)
 
-    def add(self, video: str, rows: Sequence[ClipRow], *, protocol: str, fingerprint: Sequence[int]) -> None:
-        """Keep the features of a video, safely on disk when this returns. `protocol`: what the server says it ran."""
-        offset = self._vectors.seek(0, os.SEEK_END)
-        self._vectors.writelines(r.values.tobytes() for r in rows)
-        _sync(self._vectors)
-        entry = {
-            "video": video,
-            "status": "done",
-            "file": list(fingerprint),
-            "protocol": protocol,
-            "offset": offset,
-            "dim": len(rows[0].values),
-            "clips": [[r.index, r.start_seconds, r.end_seconds] for r in rows],
-        }
-        self._done[video] = self._append(entry)
-        self.failures.pop(video, None)
+    def fail(self, failure: VideoFailure) -> None:
+        """Enter a video as failed; features of an earlier run are deleted."""
+        with self._transaction() as database:
+            _enter(database, failure.video, reason=failure.reason, message=failure.message)
 
-    def fail(self, failure: Failure) -> None:
-        """Keep why a video gave no features."""
-        self._append({**vars(failure), "status": "failed"})
-        self.failures[failure.video] = failure
-        self._done.pop(failure.video, None)
+    def done(self) -> dict[str, VideoStamp | None]:
+        """Every video that has features, with the stamp that its file had then, in the order of entry."""
+        rows = self._query(
+            "SELECT name, num_bytes, mtime_ns, sha256 FROM videos WHERE reason IS NULL ORDER BY position"
+        )
+        return {name: _stamp(*stamp) for name, *stamp in rows}
 
-    def rows(self, video: str) -> list[ClipRow]:
-        """The features of a video that is done; [] for any other."""
-        line = self._done.get(video)
-        return [] if line is None else self._read(json.loads(line))
+    def failures(self) -> dict[str, VideoFailure]:
+        """Every video that failed."""
+        rows = self._query("SELECT name, reason, message FROM videos WHERE reason IS NOT NULL ORDER BY position")
+        return {row[0]: VideoFailure(*row) for row in rows}
+
+    def rows(self, video: str) -> VideoRows:
+        """The features of a video that is done. Raises KeyError for any other."""
+        found = self._query(
+            "SELECT position, num_bytes, mtime_ns, sha256 FROM videos WHERE name = ? AND reason IS NULL", video
+        )
+        if not found:
+            raise KeyError(video)
+        position, *stamp = found[0]
+        clips = self._query(
+            "SELECT clip_index, start_seconds, end_seconds, features FROM clips WHERE video = ? ORDER BY rowid",
+            position,
+        )
+        return VideoRows(
+            video, _stamp(*stamp), [ClipRow(i, start, end, array("f", values)) for i, start, end, values in clips]
+        )
 
     def protocol(self, video: str) -> str:
-        """What the server ran on a video that is done."""
-        protocol: str = json.loads(self._done[video])["protocol"]
-        return protocol
+        """The protocol that the server ran on a video that is done. Raises KeyError for any other."""
+        for (protocol,) in self._query("SELECT protocol FROM videos WHERE name = ? AND reason IS NULL", video):
+            return str(protocol)
+        raise KeyError(video)
 
     def remove(self) -> None:
-        """Delete the whole directory: what it held is in the finished file."""
+        """Delete the folder: what it held is in the finished table."""
         shutil.rmtree(self.folder)
 
     @staticmethod
     def discard(folder: Path) -> None:
-        """Delete what an earlier run left, if anything. Raises DatasetError while another process writes there."""
-        if folder.is_dir():
-            with _lock(folder / "lock"):
-                shutil.rmtree(folder)
-
-    def _read(self, entry: dict[str, Any]) -> list[ClipRow]:
-        count = entry["dim"]
-        self._vectors.seek(entry["offset"])
-        rows = []
-        for index, start, end in entry["clips"]:
-            values = array("f")
-            values.frombytes(self._vectors.read(count * _FLOAT_BYTES))
-            rows.append(ClipRow(index, start, end, values))
-        return rows
-
-    def _append(self, entry: Mapping[str, Any]) -> bytes:
-        line = json.dumps(entry).encode() + b"\n"
-        self._lines.seek(0, os.SEEK_END)
-        self._lines.write(line)
-        _sync(self._lines)
-        return line
-
-    def _load(self) -> None:
-        vectors_size = self._vectors.seek(0, os.SEEK_END)
-        kept_lines = kept_vectors = 0
-        for number, line in enumerate(self._lines, start=1):
-            if not line.endswith(b"\n"):
-                break
-            for entry in self._entries(line, number):
-                end = _vectors_end(entry)
-                if end <= vectors_size:
-                    self._note(entry, line)
-                    kept_vectors = max(kept_vectors, end)
-            kept_lines += len(line)
-        self._lines.truncate(kept_lines)
-        self._vectors.truncate(kept_vectors)
-
-    def _entries(self, line: bytes, number: int) -> Iterator[dict[str, Any]]:
+        """Delete what an earlier run left, if anything. Raises DatasetError while another process holds it."""
+        if not folder.is_dir():
+            return
+        path = folder / FILE_NAME
+        database: sqlite3.Connection | None = None
         try:
-            entry = json.loads(line)
-            _vectors_end(entry)
-            yield {"video": entry["video"], **entry}
-        except (ValueError, KeyError, TypeError) as err:
-            raise DatasetError(
-                f"{self.folder / 'ledger.jsonl'}: line {number} is damaged ({err}); begin again with --overwrite"
-            ) from err
-
-    def _note(self, entry: dict[str, Any], line: bytes) -> None:
-        video = entry["video"]
-        if entry["status"] == "done":
-            self._done[video] = line
-            self.failures.pop(video, None)
-        else:
-            self.failures[video] = Failure(video, entry["reason"], entry["message"])
-            self._done.pop(video, None)
-
-
-def _vectors_end(entry: dict[str, Any]) -> int:
-    """How far `vectors.f32` must reach for this entry to be whole, in bytes."""
-    if entry["status"] == "failed":
-        return 0
-    end: int = entry["offset"] + len(entry["clips"]) * entry["dim"] * _FLOAT_BYTES
-    return end
-
-
-def _open_for_update(path: Path) -> BinaryIO:
-    # "a+" would write at the end whatever seek says; "r+" does not create.
-    path.touch()
-    return path.open("r+b")
-
-
-def _sync(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _lock(path: Path) -> BinaryIO:
-    # Held by the open file: the system lets go of it however the process ends.
-    file = path.open("wb")
-    if fcntl is not None:
+            if path.exists():
+                database = _open_exclusively(path)
+        except sqlite3.DatabaseError as err:
+            if _is_locked(err):
+                raise _held_elsewhere(folder) from None
+            # Damaged: it is to be deleted anyway.
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            file.close()
-            raise DatasetError(f"{path.parent}: another process is extracting features into it") from None
-    return file
+            shutil.rmtree(folder)
+        finally:
+            if database is not None:
+                database.close()
 
+    def _begin(self, database: sqlite3.Connection, settings: Mapping[str, Any]) -> None:
+        for statement in _TABLES.split(";"):
+            database.execute(statement)
+        database.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+        values = [(name, json.dumps(value)) for name, value in settings.items()]
+        database.executemany("INSERT INTO settings VALUES (?, ?)", values)
 
-def _check_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    try:
-        begun_with = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        _write_settings(path, settings)
-        return
-    except ValueError as err:
-        raise DatasetError(f"{path}: is damaged ({err}); begin again with --overwrite") from err
-    check_same_settings(path.parent, begun_with, settings)
+    def _settings(self) -> dict[str, Any]:
+        return {name: json.loads(value) for name, value in self._query("SELECT name, value FROM settings")}
+
+    def _query(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
+        with _errors(self._path):
+            return self._database.execute(statement, values).fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with _errors(self._path):
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
 
 
 def check_same_settings(where: Path, begun_with: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
@@ -234,13 +200,84 @@ def check_same_settings(where: Path, begun_with: Mapping[str, Any], settings: Ma
         )
 
 
+def _insert(database: sqlite3.Connection, rows: VideoRows, protocol: str) -> None:
+    position = _enter(database, rows.video, protocol=protocol, stamp=rows.stamp)
+    values = [(position, c.index, c.start_seconds, c.end_seconds, c.values.tobytes()) for c in rows.clips]
+    database.executemany("INSERT INTO clips VALUES (?, ?, ?, ?, ?)", values)
+
+
+def _enter(
+    database: sqlite3.Connection,
+    video: str,
+    *,
+    protocol: str | None = None,
+    stamp: VideoStamp | None = None,
+    reason: str | None = None,
+    message: str | None = None,
+) -> int:
+    """Put a video in the place of what was known of it; returns its position."""
+    known = database.execute("SELECT position FROM videos WHERE name = ?", (video,)).fetchone()
+    database.execute("DELETE FROM videos WHERE name = ?", (video,))  # its clips, too
+    file = (None, None, None) if stamp is None else (stamp.num_bytes, stamp.mtime_ns, stamp.sha256)
+    values = (known[0] if known else None, video, protocol, *file, reason, message)
+    return int(database.execute("INSERT INTO videos VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values).lastrowid or 0)
+
+
+def _stamp(num_bytes: int | None, mtime_ns: int | None, sha256: str | None) -> VideoStamp | None:
+    return None if num_bytes is None or mtime_ns is None else VideoStamp(num_bytes, mtime_ns, sha256 or "")
+
+
+def _open_exclusively(path: Path) -> sqlite3.Connection:
+    """Raises sqlite3.OperationalError, "database is locked", while another process has it open."""
+    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    try:
+        # The lock is taken by the first access and kept until the connection ends.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute("BEGIN EXCLUSIVE")
+        database.execute("COMMIT")
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _has_tables(database: sqlite3.Connection) -> bool:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version not in (0, FORMAT_VERSION):
+        raise sqlite3.DatabaseError(f"its format is version {version}, this version of tenclip reads {FORMAT_VERSION}")
+    return bool(version)
+
+
+def _refuse_earlier_form(folder: Path) -> None:
+    if not (folder / FILE_NAME).exists() and any((folder / name).exists() for name in _EARLIER_FILES):
+        raise DatasetError(
+            f"{folder}: was begun by an earlier version of tenclip, whose journal this version does not read; finish "
+            "it with that version, or begin again with --overwrite"
+        )
+
+
+@contextmanager
+def _errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as err:
+        if _is_locked(err):
+            raise _held_elsewhere(path.parent) from None
+        raise DatasetError(f"{path}: cannot be read or written: {err}") from err
+    except (sqlite3.DatabaseError, ValueError) as err:
+        raise DatasetError(f"{path}: is damaged ({err}); begin again with --overwrite") from err
+
+
+def _is_locked(err: sqlite3.Error) -> bool:
+    return getattr(err, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+
+
+def _held_elsewhere(folder: Path) -> DatasetError:
+    return DatasetError(f"{folder}: another process is extracting features into it")
+
+
 def _shown(value: object) -> str:
     return "not set" if value is None or value == "" else str(value)
-
-
-def _write_settings(path: Path, settings: Mapping[str, Any]) -> None:
-    draft = path.with_suffix(".tmp")
-    with draft.open("wb") as file:
-        file.write(json.dumps(settings, indent=2).encode())
-        _sync(file)
-    os.replace(draft, path)

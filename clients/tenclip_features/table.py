@@ -1,15 +1,18 @@
-"""Tables of features, as `tenclip features` writes them, joined to labels: what a probe is fitted on.
+"""Read feature tables: Parquet files with one row a clip, as `tenclip features` writes them.
 
-No torch here: features are made where the network runs, probes wherever there is Python.
+Needs numpy and pyarrow. No torch: features are made where the network runs, and used wherever there is Python.
 
 N clips, D features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow
@@ -18,15 +21,18 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
-from tenclip_data.manifest import Manifest, Sample
-
-COLUMNS = ("video", "clip_index", "start_seconds", "end_seconds", "features", "model", "version")
+from tenclip_features.rows import ClipRow, VideoRows
+from tenclip_features.schema import COLUMNS, SETTINGS_KEY, STAMP_COLUMNS
+from tenclip_features.stamps import VideoStamp
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FeatureTable:
-    """One row a clip. videos: N names, as they were given to `tenclip features`; seconds: [N,2], half open;
-    features: float32 [N,D]. All rows are of one version of one model.
+    """One row a clip, all of one version of one model.
+
+    videos: N names, as `tenclip features` was given them; clip_indices: [N]; seconds: [N,2], the half-open part of the
+    video; features: float32 [N,D]. weights: a hash that tells two models of one name and version apart, "" where the
+    table has none. source: the file or files, for messages.
     """
 
     source: str
@@ -36,55 +42,28 @@ class FeatureTable:
     features: NDArray[np.float32]
     model: str
     version: str
+    weights: str = ""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class LabelledClips:
-    """Clips of one split with what a manifest says of them.
-
-    features: [N,D]; samples: [N], which of `names` each row belongs to; labels: one for each name. `videos_asked`
-    counts the split's rows in the manifest, `without_features` lists those that the table does not have.
-    """
-
-    features: NDArray[np.float32]
-    samples: NDArray[np.int64]
-    names: tuple[str, ...]
-    labels: tuple[str, ...]
-    videos_asked: int
-    without_features: tuple[str, ...]
-
-    def video_features(self) -> NDArray[np.float32]:
-        """[number of names, D]: the mean over each one's clips."""
-        return mean_by_group(self.features, self.samples, len(self.names))
+def read_features(path: Path | str) -> tuple[NDArray[np.float32], pyarrow.Table]:
+    """See `tenclip_features.read_features`."""
+    path = Path(path)
+    table = _read_parquet(path, ("features",))
+    return _vectors(path, table["features"]), table
 
 
-def mean_by_group(rows: NDArray[np.float32], groups: NDArray[np.int64], num_groups: int) -> NDArray[np.float32]:
-    """[N,D], [N] -> [G,D]; every group must have a row."""
-    sums = np.zeros((num_groups, rows.shape[1]), np.float64)
-    np.add.at(sums, groups, rows)
-    means: NDArray[np.float32] = (sums / np.bincount(groups, minlength=num_groups)[:, None]).astype(np.float32)
-    return means
-
-
-def read_features(paths: Sequence[Path | str]) -> FeatureTable:
-    """Read one table from one or more Parquet files.
+def read_feature_table(paths: Sequence[Path | str]) -> FeatureTable:
+    """One checked table from one or more Parquet files.
 
     Raises DatasetError that names the file: absent, not Parquet, a column missing, no rows, vectors of different
-    lengths or with values that are not finite, clips of different models, a clip that stands twice.
+    lengths or with values that are not finite, clips of different models, a clip that is there twice.
     """
     tables = [_read_table(Path(path)) for path in paths]
     if not tables:
         raise DatasetError("no table of features was given")
     first = tables[0]
     for table in tables[1:]:
-        if (table.model, table.version) != (first.model, first.version):
-            raise DatasetError(
-                f"{table.source} is of {table.model} version {table.version}, {first.source} of {first.model} version "
-                f"{first.version}; features of different models cannot be mixed"
-            )
-        lengths = table.features.shape[1], first.features.shape[1]
-        if lengths[0] != lengths[1]:
-            raise DatasetError(f"{table.source} has {lengths[0]} features a clip, {first.source} {lengths[1]}")
+        _check_same_model(first, table)
     joined = FeatureTable(
         source=", ".join(t.source for t in tables),
         videos=tuple(v for t in tables for v in t.videos),
@@ -93,51 +72,110 @@ def read_features(paths: Sequence[Path | str]) -> FeatureTable:
         features=np.concatenate([t.features for t in tables]),
         model=first.model,
         version=first.version,
+        weights=first.weights,
     )
     _check_unique(joined)
     return joined
 
 
-def label_clips(table: FeatureTable, manifest: Manifest, split: str) -> LabelledClips:
-    """The clips of one split's videos. Where the manifest names parts of videos, a clip belongs to the part in which
-    its middle lies.
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings that a table was made with. Raises DatasetError for any other file."""
+    try:
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+        settings: dict[str, Any] = json.loads(metadata[SETTINGS_KEY])
+    except (pyarrow.ArrowException, KeyError, ValueError) as err:
+        raise DatasetError(f"{path}: is there and is no feature table of ours; --overwrite replaces it") from err
+    return settings
 
-    Raises DatasetError when a video has several labels, or no clip of the table belongs to the split.
+
+def read_protocol(path: Path) -> str:
+    """The protocol that the server ran for a table, "" where the table does not say."""
+    metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    return str(metadata.get(b"tenclip.protocol", b"").decode())
+
+
+def read_stamps(path: Path) -> dict[str, VideoStamp | None] | None:
+    """The stamp of each video, in the order of the rows. None for a table of an earlier version, without stamps."""
+    names = pyarrow.parquet.read_schema(path).names
+    if not set(STAMP_COLUMNS) <= set(names):
+        return None
+    table = pyarrow.parquet.read_table(path, columns=["video", *STAMP_COLUMNS])
+    return {row.video: row.stamp for row in _bare_rows(table)}
+
+
+def read_names(path: Path) -> list[str]:
+    """The videos of a table, each once, in the order of the rows."""
+    return list(pyarrow.parquet.read_table(path, columns=["video"])["video"].unique().to_pylist())
+
+
+def count_rows(path: Path) -> int:
+    """Rows of a table (clips), from its footer alone."""
+    return int(pyarrow.parquet.read_metadata(path).num_rows)
+
+
+def read_videos(path: Path) -> Iterator[VideoRows]:
+    """The videos of a table, one after the other, each with all of its clips; one row group is in memory at a time.
+
+    Raises DatasetError where a row group cannot be read.
     """
-    samples = manifest.split(split).samples
-    for sample in samples:
-        if len(sample.labels) != 1:
-            raise DatasetError(
-                f"{manifest.source}, line {sample.line} ({sample.name}): has labels {', '.join(sample.labels)}; "
-                "a probe needs one for each video"
-            )
-    of_video = _match(table.videos, manifest.samples)
-    rows: list[int] = []
-    owners: list[int] = []
-    place = {id(s): i for i, s in enumerate(samples)}
-    for row, video in enumerate(table.videos):
-        middle = float(table.seconds[row].mean())
-        for sample in of_video.get(video, ()):
-            if id(sample) in place and _contains(sample, middle):
-                rows.append(row)
-                owners.append(place[id(sample)])
-    if not rows:
+    current: VideoRows | None = None
+    try:
+        with path.open("rb") as raw, pyarrow.parquet.ParquetFile(raw) as file:
+            for number in range(file.num_row_groups):
+                for row in _rows(file.read_row_group(number)):
+                    if current is not None and current.video == row.video:
+                        current.clips.extend(row.clips)
+                        continue
+                    if current is not None:
+                        yield current
+                    current = row
+    except (OSError, pyarrow.ArrowException) as err:
+        raise DatasetError(f"{path}: cannot be read as Parquet: {err}") from err
+    if current is not None:
+        yield current
+
+
+def _bare_rows(table: pyarrow.Table) -> Iterator[VideoRows]:
+    """A `VideoRows` without clips for each row."""
+    videos = table["video"].to_pylist()
+    if not set(STAMP_COLUMNS) <= set(table.column_names):
+        yield from (VideoRows(video, None, []) for video in videos)
+        return
+    sizes = table["video_bytes"].to_pylist()
+    times = table["video_mtime_ns"].to_pylist()
+    hashes = table["video_sha256"].to_pylist()
+    for video, size, time, sha256 in zip(videos, sizes, times, hashes, strict=True):
+        yield VideoRows(video, None if size is None or time is None else VideoStamp(size, time, sha256 or ""), [])
+
+
+def _rows(table: pyarrow.Table) -> Iterator[VideoRows]:
+    """A `VideoRows` of one clip for each row."""
+    columns = [table[name].to_pylist() for name in ("clip_index", "start_seconds", "end_seconds")]
+    vectors = table["features"].combine_chunks()
+    for i, (row, index, start, end) in enumerate(zip(_bare_rows(table), *columns, strict=True)):
+        values = np.ascontiguousarray(vectors[i].values.to_numpy(zero_copy_only=False), np.float32)
+        row.clips.append(ClipRow(index, start, end, array("f", values.tobytes())))
+        yield row
+
+
+def _check_same_model(first: FeatureTable, other: FeatureTable) -> None:
+    if (other.model, other.version) != (first.model, first.version):
         raise DatasetError(
-            f"{table.source}: none of its videos ({table.videos[0]}, ...) is in split {split!r} of {manifest.source} "
-            f"({samples[0].name}, ...)"
+            f"{other.source} is of {other.model} version {other.version}, {first.source} of {first.model} version "
+            f"{first.version}; features of different models cannot be mixed"
         )
-    present, dense = np.unique(np.asarray(owners, np.int64), return_inverse=True)
-    return LabelledClips(
-        features=table.features[rows],
-        samples=dense.astype(np.int64),
-        names=tuple(samples[i].key for i in present),
-        labels=tuple(samples[i].labels[0] for i in present),
-        videos_asked=len(samples),
-        without_features=tuple(s.key for i, s in enumerate(samples) if i not in set(present.tolist())),
-    )
+    if first.weights and other.weights and first.weights != other.weights:
+        raise DatasetError(
+            f"{other.source} and {first.source} are of {first.model} version {first.version} with different weights; "
+            "features of different models cannot be mixed"
+        )
+    lengths = other.features.shape[1], first.features.shape[1]
+    if lengths[0] != lengths[1]:
+        raise DatasetError(f"{other.source} has {lengths[0]} features a clip, {first.source} {lengths[1]}")
 
 
-def _read_table(path: Path) -> FeatureTable:
+def _read_parquet(path: Path, columns: Sequence[str]) -> pyarrow.Table:
+    """A file that has rows and these columns. Raises DatasetError."""
     if not path.is_file():
         raise DatasetError(f"{path}: no such file; `tenclip features VIDEO... --out {path}` writes one")
     try:
@@ -149,6 +187,15 @@ def _read_table(path: Path) -> FeatureTable:
         raise DatasetError(f"{path}: no column {missing[0]!r}; it has {', '.join(table.column_names)}")
     if not table.num_rows:
         raise DatasetError(f"{path}: holds no clips")
+    for name in columns:
+        if name != "features" and table[name].null_count:
+            row = table[name].is_null().to_pylist().index(True)
+            raise DatasetError(f"{path}, row {row + 1}: column {name!r} is empty")
+    return table
+
+
+def _read_table(path: Path) -> FeatureTable:
+    table = _read_parquet(path, COLUMNS)
     models = {(str(m), str(v)) for m, v in zip(*(table[c].to_pylist() for c in ("model", "version")), strict=True)}
     if len(models) > 1:
         names = ", ".join(sorted(f"{m} version {v}" for m, v in models))
@@ -167,7 +214,15 @@ def _read_table(path: Path) -> FeatureTable:
         features=_vectors(path, table["features"]),
         model=model,
         version=version,
+        weights=_weights(table),
     )
+
+
+def _weights(table: pyarrow.Table) -> str:
+    try:
+        return str(json.loads((table.schema.metadata or {})[SETTINGS_KEY]).get("weights") or "")
+    except (KeyError, ValueError, AttributeError):
+        return ""
 
 
 def _vectors(path: Path, column: pyarrow.ChunkedArray) -> NDArray[np.float32]:
@@ -175,6 +230,8 @@ def _vectors(path: Path, column: pyarrow.ChunkedArray) -> NDArray[np.float32]:
     kind = column.type
     if not (pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) or pyarrow.types.is_fixed_size_list(kind)):
         raise DatasetError(f"{path}: column 'features' holds {kind}, not lists of numbers")
+    if not (pyarrow.types.is_floating(kind.value_type) or pyarrow.types.is_integer(kind.value_type)):
+        raise DatasetError(f"{path}: column 'features' holds lists of {kind.value_type}, not of numbers")
     array = column.combine_chunks()
     lengths = np.asarray(pyarrow.compute.list_value_length(array).fill_null(0))
     if not lengths[0] or np.any(lengths != lengths[0]):
@@ -192,39 +249,5 @@ def _check_unique(table: FeatureTable) -> None:
     seen: set[tuple[str, int]] = set()
     for key in zip(table.videos, table.clip_indices.tolist(), strict=True):
         if key in seen:
-            raise DatasetError(f"{table.source}: clip {key[1]} of {key[0]} stands there twice")
+            raise DatasetError(f"{table.source}: clip {key[1]} of {key[0]} is there twice")
         seen.add(key)
-
-
-def _match(videos: Sequence[str], samples: Sequence[Sample]) -> Mapping[str, Sequence[Sample]]:
-    """Which samples each video of the table is: the same file, else the only one whose path ends alike.
-
-    The table names videos as `tenclip features` was called, the manifest as seen from its own folder.
-    """
-    by_file: dict[Path, list[Sample]] = {}
-    by_ending: dict[str, list[Sample]] = {}
-    for sample in samples:
-        by_file.setdefault(sample.path.resolve(), []).append(sample)
-        for ending in _endings(sample.name):
-            by_ending.setdefault(ending, []).append(sample)
-    found: dict[str, Sequence[Sample]] = {}
-    for video in dict.fromkeys(videos):
-        candidates = by_file.get(Path(video).resolve(), [])
-        for ending in () if candidates else _endings(video):
-            candidates = by_ending.get(ending, [])
-            if candidates:
-                break
-        if len({s.name for s in candidates}) == 1:
-            found[video] = candidates
-    return found
-
-
-def _endings(name: str) -> list[str]:
-    """`a/b/c.mp4` -> ["a/b/c.mp4", "b/c.mp4", "c.mp4"]."""
-    parts = PurePosixPath(name.replace("\\", "/")).parts
-    return ["/".join(parts[i:]) for i in range(len(parts))]
-
-
-def _contains(sample: Sample, seconds: float) -> bool:
-    start = sample.start_seconds or 0.0
-    return start <= seconds and (sample.end_seconds is None or seconds < sample.end_seconds)

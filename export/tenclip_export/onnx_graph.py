@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_api.errors import BundleError
+from tenclip_training.preprocess import scale_and_shift
 from tenclip_video.spec import ClipSpec
 
 # ONNX Runtime, OpenVINO and TensorRT 10 all read opset 18; nothing in these graphs needs a later one.
@@ -46,8 +47,7 @@ class ServedModel(nn.Module):
         self.bias: Tensor
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        x = clips.to(self.scale.dtype) * self.scale + self.bias
-        logits, features = self.network(x.permute(0, 4, 1, 2, 3))  # (B,T,H,W,C) -> (B,C,T,H,W)
+        logits, features = self.network(scale_and_shift(clips, self.scale, self.bias))
         if logits.shape[1] == 0:
             logits = logits[:, :, :1]  # without a classifier every runtime gives [B,0,1]
         return logits, features

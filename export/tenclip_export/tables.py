@@ -131,7 +131,7 @@ def export_summary(bundle: Bundle | None, rows: Sequence[Row]) -> dict[str, Any]
             "default_protocol": info.default_protocol,
             "notes": info.provenance.get("notes", []),
             "tolerance": dataclasses.asdict(info.tolerance),
-            "float32_noise": info.provenance["float32_noise"],
+            "float32_noise": info.provenance.get("float32_noise"),
             "speed": [dataclasses.asdict(s) for s in info.speed],
         }
     return {**summary, "parity": [_finite(dataclasses.asdict(row)) for row in rows]}

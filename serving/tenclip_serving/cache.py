@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition
-from tenclip_video.protocols import Protocol
 
 # Of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
 _ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES = 6000, 600, 40, 128
@@ -22,7 +21,7 @@ _PIECE_BYTES = 1 << 20
 CacheKey = Hashable
 
 
-def cache_key(request: DecodeRequest, model: ServedModel, protocol: Protocol) -> CacheKey:
+def cache_key(request: DecodeRequest, model: ServedModel) -> CacheKey:
     """All that an answer depends on. Reads the whole video, so not on an event loop.
 
     A file that cannot be read gets a key of its own: decoding will say what is wrong with it.
@@ -32,7 +31,7 @@ def cache_key(request: DecodeRequest, model: ServedModel, protocol: Protocol) ->
         content = _digest(request.source)
     except OSError:
         return object()
-    return content, identity, protocol, request.timeline
+    return content, identity, request.protocol, request.timeline
 
 
 def _digest(source: str | bytes | int) -> bytes:
@@ -52,20 +51,11 @@ def _digest_of_descriptor(descriptor: int) -> bytes:
     return digest.digest()
 
 
-def file_stamp(descriptor: int) -> tuple[int, int] | None:
-    """Differs when the open file has been written to. None when a network file system has lost it."""
-    try:
-        stat = os.fstat(descriptor)
-    except OSError:
-        return None
-    return stat.st_size, stat.st_mtime_ns
-
-
 class AnswerCache:
     """At most `max_bytes`, the least recently used answers go first. on_bytes(bytes) is told of every change."""
 
     def __init__(self, max_bytes: int, *, on_bytes: Callable[[int], None] | None = None) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self._on_bytes = on_bytes or (lambda num_bytes: None)
         self._answers: OrderedDict[CacheKey, tuple[Recognition, int]] = OrderedDict()
         self.num_bytes = 0
@@ -83,9 +73,9 @@ class AnswerCache:
     def put(self, key: CacheKey, answer: Recognition) -> None:
         """An answer with warnings is not kept: they may name the file of another caller."""
         size = answer_bytes(answer)
-        if key in self._answers or answer.report.warnings or size > self._max_bytes:
+        if key in self._answers or answer.report.warnings or size > self.max_bytes:
             return
-        while self.num_bytes + size > self._max_bytes:
+        while self.num_bytes + size > self.max_bytes:
             _, (_, gone) = self._answers.popitem(last=False)
             self.num_bytes -= gone
         self._answers[key] = (answer, size)

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenclip_serving.config import OTHER_VARIABLES, ServerConfig
-from tenclip_serving.settings import load_settings, to_toml, with_options_of
+from tenclip_settings import load_settings, to_toml, with_options_of
 
 if TYPE_CHECKING:
     from tenclip_serving.server import Server
-    from tenclip_serving.settings import Loaded
+    from tenclip_settings import Loaded
 
 
 @with_options_of(ServerConfig)

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from tenclip_serving.security.addresses import plain_host
-from tenclip_serving.settings import Setting, check, describe, fields_of
+from tenclip_settings import Setting, check_all, describe
 from tenclip_video.cpus import usable_cpus
 
 if TYPE_CHECKING:
-    from tenclip_serving.decoding.sandbox import Confinement
+    from tenclip_serving.decoding.sandbox import SandboxLimits
     from tenclip_serving.intake.fetch import UriPolicy
     from tenclip_video.source import Limits
 
@@ -33,6 +33,7 @@ ReflectionAccess = Literal["open", "tokens", "off"]
 OTHER_VARIABLES = (
     "TENCLIP_CONFIG", "TENCLIP_SERVER", "TENCLIP_DEBUG", "TENCLIP_TOKEN", "TENCLIP_TOKEN_FILE",
     "TENCLIP_INSECURE_TOKEN", "TENCLIP_TLS", "TENCLIP_CA", "TENCLIP_CERTIFICATE", "TENCLIP_KEY", "TENCLIP_SERVER_NAME",
+    "TENCLIP_NO_PROXY",
     "TENCLIP_TEST_", "TENCLIP_BENCH_", "TENCLIP_SOAK_",
 )  # fmt: skip
 _LIMITS, _TLS, _NET = "Limits", "TLS and tokens", "Connections"
@@ -43,7 +44,7 @@ _DAY = 86400
 class ServerConfig:
     """Raises ValueError for a value that cannot work, naming the field.
 
-    A field is a key of the file of `tenclip serve --config`, a variable TENCLIP_... and a flag; see `settings`.
+    A field is a key of the file of `tenclip serve --config`, a variable TENCLIP_... and a flag; see `tenclip_settings`.
 
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
@@ -69,8 +70,6 @@ class ServerConfig:
     watch_seconds: how often the directory is looked at for bundles that came, changed or went; 0: never. Off unless
     asked for: a reload holds two copies in memory, and replicas that look at different moments answer differently.
     allow_manage: clients may load, unload and reload models.
-
-    @property
     decode_worker_memory_mb: MiB of address space of one, libraries included (about 250); 0 lifts the limit.
     decode_worker_nice: added to its niceness, so that it leaves the CPU to answering and to the runtime.
     """
@@ -277,8 +276,7 @@ class ServerConfig:
     ] = 600.0
 
     def __post_init__(self) -> None:
-        for field in fields_of(type(self)).values():
-            check(field, getattr(self, field.name))
+        check_all(self)
         self._check_budget()
         self._check_instances()
         if 0 < self.decode_worker_memory_mb < LEAST_WORKER_MB:
@@ -418,11 +416,11 @@ class ServerConfig:
         )
 
     @property
-    def confinement(self) -> Confinement:
+    def sandbox_limits(self) -> SandboxLimits:
         """What a decode worker may use."""
-        from tenclip_serving.decoding.sandbox import Confinement
+        from tenclip_serving.decoding.sandbox import SandboxLimits
 
-        return Confinement(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
+        return SandboxLimits(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)
 
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""

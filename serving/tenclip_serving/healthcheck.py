@@ -22,6 +22,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.proxies import ProxyChoice, route_to
 
 DEFAULT_TARGET = "127.0.0.1:7411"
 
@@ -34,26 +35,26 @@ def check_health(
     credentials: grpc.ChannelCredentials | None = None,
     server_name: str = "",
     token: str = "",
+    proxy: ProxyChoice = None,
 ) -> tuple[bool, str]:
     """(is `service` serving at `target`?, one line that says so or why not). An empty `service`: the server as a whole.
 
     credentials: of TLS; server_name: whose name the certificate must hold, where that is not `target`'s own.
+    proxy: as in `tenclip_api.proxies`: addresses of this machine are asked directly, whatever the environment names.
     Never raises for a server that is absent, silent, or does not speak the protocol: that is an answer too.
     """
     subject = f"{service or 'server'} at {target}"
-    # A health check must see the server itself, whatever proxy the environment names.
-    options: list[tuple[str, Any]] = [("grpc.enable_http_proxy", 0)]
-    if server_name:
-        options.append(("grpc.ssl_target_name_override", server_name))
+    route = route_to(target, proxy=proxy, server_name=server_name)
     metadata = (("authorization", f"Bearer {token}"),) if token else ()
-    with _channel(target, credentials, options) as channel:
+    with _channel(route.address, credentials, [*route.options]) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)  # types-grpcio-health-checking declares no methods on it
         try:
             response = stub.Check(
                 health_pb2.HealthCheckRequest(service=service), timeout=timeout_seconds, metadata=metadata
             )
         except grpc.RpcError as error:
-            return False, f"{subject}: {_explain(error, timeout_seconds)}"
+            through = "" if route.proxy is None else f" through the proxy {route.proxy}"
+            return False, f"{subject}{through}: {_explain(error, timeout_seconds)}"
     serving = health_pb2.HealthCheckResponse.SERVING
     status: str = health_pb2.HealthCheckResponse.ServingStatus.Name(response.status)
     return response.status == serving, f"{subject}: {status}"
@@ -132,6 +133,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=os.environ.get("TENCLIP_SERVER_NAME", ""),
         help="the name in the server's certificate (default: HOST)",
     )
+    parser.add_argument(
+        "--no-proxy",
+        action="store_true",
+        default=_is_on("TENCLIP_NO_PROXY"),
+        help="connect directly, not by http_proxy",
+    )
     parser.add_argument("--token-file", type=Path, default=os.environ.get("TENCLIP_TOKEN_FILE"), metavar="FILE")
     arguments = parser.parse_args(argv)
     try:
@@ -145,6 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         credentials=credentials,
         server_name=arguments.server_name,
         token=token,
+        proxy=False if arguments.no_proxy else None,
     )
     print(message, file=sys.stdout if serving else sys.stderr)
     return 0 if serving else 1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +17,15 @@ from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
 
-if TYPE_CHECKING:
-    from tenclip_serving.decoding.shared_memory import MemoryFile
-    from tenclip_serving.intake.spool import SpoolFile
-
 SpatialMode = Literal["pooled", "fully_convolutional"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRequest:
-    """What a caller says of the clips; None and 0 leave it to the model's protocol. Unchecked, see `plans`."""
+    """The clips that a caller asks for, unchecked. None and 0 leave it to the model's protocol.
+
+    `resolve_protocol` checks them.
+    """
 
     mode: SelectionMode | None = None
     num_clips: int = 0
@@ -37,7 +36,7 @@ class ClipRequest:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Upload:
-    """An encoded file that comes in pieces. num_bytes: of all of them; 0 where nobody knows yet."""
+    """An encoded file that comes in chunks. num_bytes: the size of the whole file, 0 where it is not known yet."""
 
     chunks: AsyncIterator[bytes]
     num_bytes: int = 0
@@ -45,16 +44,15 @@ class Upload:
 
 @dataclass(frozen=True, kw_only=True)
 class RecognitionRequest:
-    """One video to recognise: `data`, the encoded file itself; or `path`, `uri` or `upload`.
+    """One video to recognise, and how.
 
-    `file`: what came of a URI, an upload or large `data`, when all of it is there.
+    The video is one of `data` (the encoded file itself), `path`, `uri` and `upload`; `Intake.open` opens each of them.
     """
 
     data: bytes | None = None
     path: str | None = None
     uri: str | None = None
     upload: Upload | None = None
-    file: SpoolFile | MemoryFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""
@@ -65,19 +63,20 @@ class RecognitionRequest:
 
     @property
     def source(self) -> str:
-        """What messages and logs call the video."""
+        """The name of the video in messages and logs."""
         if self.path is not None:
             return self.path
         if self.uri is not None:
             return without_secrets(self.uri)
-        if self.file is not None:
-            return self.file.name
         return self.name or ("<bytes>" if self.upload is None else "<upload>")
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecognizedClip:
-    """`frames`: indices of the video's frames, one for each input frame of the network. Half-open seconds."""
+    """The part of the video that one clip shows: a half-open interval of seconds.
+
+    frames: indices of the video's frames, one for each input frame of the network.
+    """
 
     start_seconds: float
     end_seconds: float
@@ -87,9 +86,10 @@ class RecognizedClip:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClipResult:
-    """One clip of a video, its views averaged. `index`: its place among the clips. [K] and [D], float32.
+    """Scores of one clip, averaged over its views, and of the video so far.
 
-    video_probabilities: [K] of the video, from the `num_done` clips that are done; `num_clips` there are in all.
+    index: the clip's place among the `num_clips` clips. probabilities: float32 [K]; features: float32 [D].
+    video_probabilities: float32 [K], from the `num_done` clips that are done.
     """
 
     index: int
@@ -104,7 +104,7 @@ class ClipResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recognition:
-    """Everything that one decode and one pass give.
+    """Everything that one decode and one pass of the network give.
 
     probabilities: float32 [K] of the video; clip_probabilities: float32 [N,K]; clip_features: float32 [N,D];
     features: float32 [D], their mean. Views of a clip are averaged. timings: seconds by stage.

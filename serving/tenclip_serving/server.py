@@ -20,11 +20,12 @@ from tenclip_api.errors import ServerUnavailable
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_api.v1 import tenclip_pb2, tenclip_pb2_grpc
 from tenclip_serving.api.connections import channel_options
+from tenclip_serving.api.convert import SERVER_VERSION
 from tenclip_serving.api.health import ModelHealth
 from tenclip_serving.api.interceptor import Interceptor
 from tenclip_serving.api.management import MANAGEMENT, ModelManagement, permitted
 from tenclip_serving.api.open_inference import INFERENCE, OpenInference
-from tenclip_serving.api.servicer import SERVER_VERSION, SERVICE, VideoRecognition
+from tenclip_serving.api.servicer import SERVICE, VideoRecognition
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.manager import ModelManager

@@ -115,6 +115,7 @@ def _info_table(result: dict[str, Any]) -> Any:
     info, report = result["info"], result["report"]
     table = Table(show_header=False)
     turned = f", turned {info['rotation']} degrees clockwise" if info["rotation"] else ""
+    turned += ", mirrored left to right" if info["mirrored"] else ""
     audio = "audio" if info["has_audio"] else "no audio"
     declared = info["declared_frames"] or "nothing"
     rate = f"{info['frames_per_second']:.3f} fps" + (", variable" if info["variable_frame_rate"] else "")

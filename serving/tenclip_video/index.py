@@ -1,14 +1,18 @@
-"""The frame index: when each frame of a video is shown, from one pass over its packets that decodes only the first.
+"""The frame index: when each frame of a video is shown.
 
-Headers lie about frame counts, and a container's own index has decoding times where presentation times are needed, so
-every packet is looked at once (about 290,000 packets a second on the reference machine; two hours take under a second).
-The index costs 8 bytes a frame.
+One pass looks at every packet and decodes only the first frame. Headers lie about frame counts, and the index inside a
+container holds decoding times where presentation times are needed. A few bits of each packet tell how many shown frames
+it gives (`tenclip_video.shown_frames`). Where they do not tell, because packets are damaged or the stream begins
+between keyframes, `FrameIndex.needs_decoding` says so, and `recount` makes the index exact from the frames that a full
+decode gives.
+
+The index costs 8 bytes a frame. `make bench ARGS=decode` measures the pass.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -21,6 +25,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tenclip_api.errors import NoFrames, TruncatedVideo, UndecodableVideo, VideoTooLarge
+from tenclip_video.shown_frames import ONLY_DECODING_TELLS, packet_counter
 from tenclip_video.source import Limits, Source, out_of_memory
 
 # Containers that store no presentation times. FFmpeg makes some up, which are wrong wherever frames are reordered.
@@ -33,15 +38,19 @@ _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,
 _LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
 # Sound may well end a little later than the pictures.
 _SECONDS_SLACK = 0.5
+# Videos of more pixels, all frames together, are not decoded only to be counted: 12 minutes of 640x480 at 30 a second.
+_MAX_COUNTED_PIXELS = 7 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
 class FrameIndex:
-    """pts: int64 [N], ascending, in units of `time_base`; one for each frame that decoding can yield.
+    """When the frames of a video are shown.
 
-    `keyframe_pts`, `keyframe_dts`: where decoding can begin, keyframes that an edit list hides included.
-    `timed`: a decoded frame can be recognised by its time, so seeking is exact. Otherwise frames are counted from the
-    first, and `pts` is only where they lie in time.
+    pts: int64 [N], ascending presentation times in units of `time_base`; one for each frame that decoding gives.
+    keyframe_pts, keyframe_dts: where decoding can begin, keyframes that an edit list hides included.
+    timed: a decoded frame can be recognised by its time, so seeking is exact. Otherwise frames are counted from the
+    first, and `pts` only says about when they are shown.
+    needs_decoding: only decoding all frames tells which there are; until `recount`, `pts` has one for each packet.
     """
 
     pts: NDArray[np.int64]
@@ -50,6 +59,7 @@ class FrameIndex:
     time_base: Fraction
     timed: bool
     end_pts: int
+    needs_decoding: bool = False
     warnings: tuple[str, ...] = ()
 
     @property
@@ -62,6 +72,25 @@ class FrameIndex:
         """Seconds from the first frame's beginning to the last frame's end."""
         return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
+    def is_worth_decoding(self, pixels: int) -> bool:
+        """Whether a video of frames of so many pixels is short enough to decode all of it for an exact index."""
+        return self.needs_decoding and len(self.pts) * pixels <= _MAX_COUNTED_PIXELS
+
+    def recount(self, pts: Sequence[int | None]) -> FrameIndex:
+        """The exact index, given the presentation time of each frame that a full decode gives, in its order."""
+        lost = len(self.pts) - len(pts)
+        warnings = list(self.warnings)
+        if lost > 0:
+            warnings.append(f"{lost} of {len(self.pts)} frames cannot be decoded; they are not counted")
+        times = np.sort(np.array([t for t in pts if t is not None], np.int64))
+        counted = replace(self, needs_decoding=False, warnings=tuple(warnings))
+        if self.timed and len(times) == len(pts) > 0 and bool(np.all(np.diff(times) > 0)):
+            return replace(counted, pts=times, end_pts=int(times[-1]) + self.end_pts - int(self.pts[-1]))
+        step = self.end_pts - int(self.pts[-1])
+        evenly = int(self.pts[0]) + step * np.arange(max(len(pts), 1), dtype=np.int64)
+        kept = self.pts if len(self.pts) == len(evenly) else evenly
+        return replace(counted, pts=kept, timed=False, end_pts=int(kept[-1]) + step)
+
 
 @dataclass
 class _Packets:
@@ -70,12 +99,16 @@ class _Packets:
     pts: array[int] = field(default_factory=lambda: array("q"))
     keyframe_pts: array[int] = field(default_factory=lambda: array("q"))
     keyframe_dts: array[int] = field(default_factory=lambda: array("q"))
-    discarded: int = 0
+    hidden: int = 0
     reordered: bool = False
     # Times ran backwards by more than reordering explains: recordings joined end to end.
     restarted: bool = False
     missing_pts: bool = False
+    # The first packet that shows a frame is no keyframe.
+    begins_between_keyframes: bool = False
     corrupt: int = 0
+    # Packets whose headers do not tell how many frames they give.
+    unexplained: int = 0
     undecodable: int = 0
     out_of_memory: bool = False
     last_pts: int | None = None
@@ -96,15 +129,16 @@ class _Packets:
             pts = self.pts[-1] + max(self.last_duration, 1) if self.pts else 0
         # A frame may come before the keyframe it follows in the file, but not before the keyframe before that one.
         self.restarted |= len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]
+        self.begins_between_keyframes |= not self.pts and not self.keyframe_pts and not packet.is_keyframe
         self.pts.append(pts)
         if self.last_pts is None or pts >= self.last_pts:
             self.last_pts, self.last_duration = pts, packet.duration or self.last_duration
         if packet.is_keyframe:
             self.add_keyframe(pts, packet.dts)
 
-    def add_discarded(self, packet: Packet[VideoStream]) -> None:
-        """A packet that others are decoded from, and that is never shown itself (edit lists)."""
-        self.discarded += 1
+    def add_hidden(self, packet: Packet[VideoStream]) -> None:
+        """A packet that others are decoded from and that is never shown itself: edit lists, alternate references."""
+        self.hidden += 1
         if packet.is_keyframe and packet.pts is not None:
             self.add_keyframe(packet.pts, packet.dts)
 
@@ -117,14 +151,14 @@ class _Packets:
 def build_index(
     container: InputContainer, stream: VideoStream, source: Source, limits: Limits
 ) -> tuple[FrameIndex, VideoFrame]:
-    """Index every frame, and decode the first one.
+    """Index every frame of a container that stands at its beginning, and decode the first one.
 
     Raises NoFrames, TruncatedVideo or UndecodableVideo when there is no first frame, VideoTooLarge for too many or for
     one that takes more memory than there is.
     """
     packets = _Packets()
     first, broken = _scan(container, stream, source, limits, packets)
-    if first is None:
+    if first is None or not packets.count:
         raise _no_frame_error(stream, source, packets, broken)
     return _assemble(container, stream, source, packets, first, broken), first
 
@@ -134,15 +168,17 @@ def _scan(
 ) -> tuple[VideoFrame | None, str]:
     """Fill `packets`; return the first decoded frame, and why the container ended early ("" if it did not)."""
     first: VideoFrame | None = None
-    is_vp8 = stream.codec_context.codec.canonical_name == "vp8"
+    count_shown = packet_counter(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
     why = ""
     for packet, broken in demux(container, stream):
         why = why or broken
-        # Discarded packets (edit lists) are needed to decode others and are never shown; VP8 has hidden frames as well.
-        if packet.size and (packet.is_discard or (is_vp8 and not _is_shown_vp8(packet))):
-            packets.add_discarded(packet)
-        elif packet.size:
-            packets.add(packet)
+        if packet.size:
+            shown = 1 if count_shown is None else count_shown(memoryview(packet))
+            packets.unexplained += shown == ONLY_DECODING_TELLS
+            if packet.is_discard or not shown:
+                packets.add_hidden(packet)
+            else:
+                packets.add(packet)
             if limits.max_frames is not None and packets.count > limits.max_frames:
                 raise VideoTooLarge(
                     f"{source.name}: more than {limits.max_frames} frames, as many as are allowed (max_frames)",
@@ -155,13 +191,15 @@ def _scan(
                 packets.undecodable += 1
                 packets.out_of_memory |= isinstance(err, MemoryError)
                 packets.last_error = str(getattr(err, "strerror", None) or err)
+    packets.reordered |= getattr(count_shown, "is_packed", False)
     return first, why
 
 
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet[VideoStream], str]]:
     """Every packet, then an empty one that flushes the decoder; with why the container ended early, "" if it did not.
 
-    Containers that break off end without the empty packet, and would keep the decoder's last frames.
+    Packets without data on the way, which AVI has where a frame is shown again, are left out: they would flush the
+    decoder. Containers that break off end without the empty packet, and would keep the decoder's last frames.
     """
     demuxer = container.demux(stream)
     while True:
@@ -174,12 +212,8 @@ def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Pack
             why = str(getattr(err, "strerror", None) or err)
             yield Packet(), why  # type: ignore[misc]  # belongs to no stream
             return
-        yield packet, ""
-
-
-def _is_shown_vp8(packet: Packet[VideoStream]) -> bool:
-    """The show_frame bit of a VP8 frame header (RFC 6386, section 9.1): alternate reference frames have packets too."""
-    return bool(memoryview(packet)[0] & 0x10)
+        if packet.size or (packet.pts is None and packet.dts is None):
+            yield packet, ""
 
 
 def _assemble(
@@ -210,8 +244,15 @@ def _assemble(
         time_base=time_base,
         timed=timed,
         end_pts=int(pts[-1]) + step,
+        needs_decoding=_needs_decoding(packets, first, usable=usable),
     )
     return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
+
+
+def _needs_decoding(packets: _Packets, first: VideoFrame, *, usable: bool) -> bool:
+    """Whether some packets may give no frame, or several, so that only a full decode tells which frames there are."""
+    damaged = packets.unexplained > 0 or packets.corrupt > 0 or packets.undecodable > 0 or first.is_corrupt
+    return damaged or packets.begins_between_keyframes or not usable
 
 
 def _are_usable(pts: NDArray[np.int64], time_base: Fraction) -> bool:
@@ -234,7 +275,7 @@ def _warnings(
     container: InputContainer, stream: VideoStream, source: Source, packets: _Packets, index: FrameIndex, broken: str
 ) -> list[str]:
     found = []
-    there = packets.count + packets.discarded
+    there = packets.count + packets.hidden
     if stream.frames > there:
         lost = stream.frames - there
         found.append(f"the header promises {stream.frames} frames, {there} are there ({lost} lost)")
@@ -272,4 +313,5 @@ def _no_frame_error(
     if broken or source.missing_bytes or (stream.frames > packets.count and packets.count <= 2):
         return TruncatedVideo(f"{name}: cut off within its first frames; none of them decodes", source=name)
     why = f" ({packets.last_error})" if packets.last_error else ""
-    return UndecodableVideo(f"{name}: {packets.count} {codec} frames, none of which can be decoded{why}", source=name)
+    count = packets.count + packets.hidden
+    return UndecodableVideo(f"{name}: {count} {codec} frames, none of which can be decoded{why}", source=name)

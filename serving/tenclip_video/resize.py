@@ -1,21 +1,30 @@
-"""From a decoded frame to uint8 RGB of the size the spec asks for, upright, with the kernel it names.
+"""Scaling: from a decoded frame to upright uint8 RGB of the size and with the kernel that a `Resize` names.
 
-`swscale_bilinear`, our own models' kernel, scales the planes of a 4:2:0 picture before it converts them to RGB: less
-to scale and less to convert, for colour edges as coarse as the scaled chroma planes. `swscale_fast_bilinear` is the
-operator of VMZ's authors, who scale and convert in one step.
-One VideoReformatter is kept for each step of a stream; a new one for each frame (which is what `VideoFrame.reformat`
-makes) costs more than the scaling.
+`swscale_bilinear`, the kernel of our own models, scales the planes of a 4:2:0 picture before it converts them to RGB.
+That is less to scale and less to convert; colour edges come out as coarse as the scaled chroma planes.
+`swscale_fast_bilinear` reproduces the operator of VMZ's authors, which scales and converts in one step.
+
+Interlaced frames (`VideoFrame.interlaced_frame`) hold two fields, taken one after the other, on alternating lines.
+swscale converts and scales each field by itself and interleaves the results, whichever kernel is used: the conversion
+to RGB comes first for all of them. Decoders that ignore the flag (OpenCV, decord) scale the lines of both fields
+together; `Resize.interlaced = "progressive"` does as they do. The two differ in every moving part of the picture.
+
+One VideoReformatter is kept for each step of a stream. A new one for each frame, which is what `VideoFrame.reformat`
+makes, costs more than the scaling.
 """
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from tenclip_video.orientation import frame_orientation
 from tenclip_video.spec import Resize
 
 _PLANAR_420 = frozenset({"yuv420p", "yuvj420p"})
@@ -24,41 +33,45 @@ _UNSPECIFIED_COLORSPACE = 2
 _COLORSPACES = frozenset({0, 1, _UNSPECIFIED_COLORSPACE, 4, 5, 6, 7, 9})
 
 
-def clockwise_rotation(frame: VideoFrame) -> int:
-    """Degrees clockwise by which a frame must be turned to stand upright: 0, 90, 180 or 270.
-
-    FFmpeg's angle counts counter-clockwise; angles between are rounded to the nearest quarter turn.
-    """
-    return round(-frame.rotation / 90) % 4 * 90
-
-
 class FrameScaler:
-    """Scales the frames of one video to one size. The first frame fixes it, should later ones differ.
+    """Scales the frames of one video to one size, upright. The first frame fixes the size and the orientation.
 
-    `unknown_colorspace` is set (to its H.273 number) once a frame had one that swscale does not know, such as YCgCo or
-    ICtCp; it was taken for BT.601 then.
+    height, width: of the result, as shown.
+    unknown_colorspace: the H.273 number of a colour space that swscale does not know (YCgCo, ICtCp), once a frame had
+    one. Such frames are taken for BT.601.
+    has_interlaced: whether any frame so far was interlaced.
+
+    >>> scaler = FrameScaler(Resize(height=128, width=171), frame)  # doctest: +SKIP
+    >>> scaler.scaled(frame).shape  # doctest: +SKIP
+    (128, 171, 3)
     """
 
     def __init__(self, resize: Resize, first: VideoFrame) -> None:
         self.unknown_colorspace: int | None = None
+        self.has_interlaced = False
         self._kernel = resize.kernel
-        self._quarter_turns = clockwise_rotation(first) // 90
-        turned = self._quarter_turns % 2 == 1
-        shown = (first.width, first.height) if turned else (first.height, first.width)
+        self._ignores_interlacing = resize.interlaced == "progressive"
+        self._orientation = frame_orientation(first)
+        transposed = self._orientation.is_transposed
+        shown = (first.width, first.height) if transposed else (first.height, first.width)
         self.height, self.width = resize.target(*shown)
         # The size before turning.
-        self._coded = (self.width, self.height) if turned else (self.height, self.width)
+        self._coded = (self.width, self.height) if transposed else (self.height, self.width)
         self._planes, self._rgb = VideoReformatter(), VideoReformatter()
+        self._progressive = _ProgressiveFlag()
 
     def scaled(self, frame: VideoFrame) -> NDArray[np.uint8]:
-        """`frame` as uint8 [height, width, 3] RGB, a view of memory of its own."""
+        """`frame` as uint8 [height, width, 3] RGB, a view of memory of its own. Raises av.FFmpegError for damage."""
+        if frame.interlaced_frame:
+            self.has_interlaced = True
+            if self._ignores_interlacing:
+                frame = self._progressive.set(frame)
         height, width = self._coded
         if self._kernel.startswith("swscale"):
             rgb = self._swscale(frame, height, width)
         else:
             rgb = _RESIZERS[self._kernel](self._to_rgb(frame, frame.height, frame.width, "BILINEAR"), height, width)
-        # np.rot90 turns counter-clockwise.
-        return np.rot90(rgb, -self._quarter_turns) if self._quarter_turns else rgb
+        return self._orientation.apply(rgb)
 
     def _swscale(self, frame: VideoFrame, height: int, width: int) -> NDArray[np.uint8]:
         if self._kernel == "swscale_fast_bilinear":
@@ -81,6 +94,26 @@ class FrameScaler:
             self.unknown_colorspace = frame.colorspace
             frame.colorspace = _UNSPECIFIED_COLORSPACE
         return scaler.reformat(frame, width=width, height=height, format=pixel_format, interpolation=method, threads=1)
+
+
+class _ProgressiveFlag:
+    """Marks frames as progressive without copying their pixels: FFmpeg's filter `setfield`, kept while sizes agree."""
+
+    def __init__(self) -> None:
+        self._graph: av.filter.Graph | None = None
+        self._layout: tuple[int, int, str] | None = None
+
+    def set(self, frame: VideoFrame) -> VideoFrame:
+        layout = (frame.width, frame.height, frame.format.name)
+        if self._graph is None or self._layout != layout:
+            self._graph, self._layout = av.filter.Graph(), layout
+            source = self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+            )
+            self._graph.link_nodes(source, self._graph.add("setfield", "prog"), self._graph.add("buffersink"))
+            self._graph.configure()
+        self._graph.vpush(frame)
+        return self._graph.vpull()
 
 
 def _opencv_bilinear(rgb: NDArray[np.uint8], height: int, width: int) -> NDArray[Any]:

@@ -25,6 +25,7 @@ ResizeKernel = Literal[
 ValueRange = Literal["0-1", "0-255", "-1-1"]
 ColorOrder = Literal["rgb", "bgr"]
 ResizeMode = Literal["squash", "short_edge", "none"]
+InterlacedMode = Literal["fields", "progressive"]
 PaddingRule = Literal["loop"]
 
 
@@ -35,6 +36,8 @@ class Resize:
     squash: to exactly `height` x `width`, whatever the aspect ratio (VMZ: 128x171).
     short_edge: so that the shorter side is `short_edge`, aspect ratio kept.
     none: not at all.
+    interlaced: "fields" converts and scales the two fields of an interlaced frame apart; "progressive" ignores that a
+    frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the same either way.
     """
 
     mode: ResizeMode = "squash"
@@ -42,11 +45,16 @@ class Resize:
     width: int = 171
     short_edge: int = 128
     kernel: ResizeKernel = "swscale_bilinear"
+    interlaced: InterlacedMode = "fields"
 
     def __post_init__(self) -> None:
         _require(self.mode in get_args(ResizeMode), f"resize mode {self.mode!r} is not one of {get_args(ResizeMode)}")
         _require(
             self.kernel in get_args(ResizeKernel), f"kernel {self.kernel!r} is not one of {get_args(ResizeKernel)}"
+        )
+        _require(
+            self.interlaced in get_args(InterlacedMode),
+            f"interlaced {self.interlaced!r} is not one of {get_args(InterlacedMode)}",
         )
         _require(min(self.height, self.width, self.short_edge) >= 1, f"resize to a size below 1: {self}")
 

@@ -40,7 +40,8 @@ from numpy.typing import ArrayLike, NDArray
 from tenclip_api.errors import UndecodableVideo
 from tenclip_video.droppable import may_drop_frames
 from tenclip_video.index import FrameIndex, build_index, demux
-from tenclip_video.resize import FrameScaler, clockwise_rotation
+from tenclip_video.orientation import frame_orientation
+from tenclip_video.resize import FrameScaler
 from tenclip_video.source import (
     Limits,
     Source,
@@ -58,17 +59,29 @@ from tenclip_video.spec import Resize
 _SEEK_WORTH_FRAMES = 8
 # Codecs of which a packet is one frame: once the packets that matter are in, the decoder can be emptied.
 _DRAINING_CODECS = frozenset({"h264", "hevc"})
-# A frame that seeking did not give is looked for once more, from a keyframe this many before its own ...
+# A frame that seeking did not give is looked for once more, from a keyframe this many before its own, and then from the
+# beginning of the video.
 _RETRY_KEYFRAMES = 2
-# ... and from the beginning of the video, when that is not further than this or when nothing was found at all.
-_RETRY_FROM_START_FRAMES = 2_000
+# A video that is known to be damaged is read from its beginning right away when that is not further than this.
+_DAMAGED_FROM_START_FRAMES = 2_000
+# No decoder holds back more frames than this to reorder them.
+_MAX_REORDERED_FRAMES = 16
+# FFmpeg's picture types of frames that are decoded from others.
+_PREDICTED = frozenset({2, 3})
+# Later than any time of a stream: where damage has no time of its own.
+_UNKNOWN_PTS = 1 << 62
+_INTERLACED_WARNINGS = {
+    "fields": "interlaced: the two fields of each frame are scaled apart (Resize.interlaced)",
+    "progressive": "interlaced: its frames are scaled as if they were progressive (Resize.interlaced)",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
     """What was found, not what the header claims.
 
-    Sizes are as shown, after turning the frames `rotation` degrees clockwise; `coded_*` are before. Times in seconds.
+    Sizes are as shown, after turning the frames `rotation` degrees clockwise and mirroring them left to right if
+    `mirrored`; `coded_*` are before. Times in seconds.
     `declared_frames` is the header's count, 0 when it gives none. `sample_aspect_ratio` is reported and not applied:
     neither do the loaders that public models were trained with.
     """
@@ -90,19 +103,22 @@ class VideoInfo:
     has_audio: bool
     variable_frame_rate: bool
     seekable: bool
+    mirrored: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport:
-    """What reading frames has cost and what did not go as the file promised.
+    """What reading frames has cost, and what did not go as the file promised. `warnings` say the same in words.
 
-    `frames_requested` counts distinct frames asked for, `frames_decoded` every frame that came out of the decoder on
-    the way, `frames_substituted` those that could not be had and are stood in for by their nearest neighbour in time.
+    frames_requested: distinct frames asked for. frames_decoded: all that came out of the decoder on the way.
+    frames_substituted: those that could not be decoded; the nearest frame in time stands in for each.
+    frames_corrupt: those that the decoder marked as damaged. It concealed what was missing, and they are used so.
     """
 
     frames_requested: int = 0
     frames_decoded: int = 0
     frames_substituted: int = 0
+    frames_corrupt: int = 0
     seeks: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -142,12 +158,20 @@ class Video:
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._limits, self._threads = limits, threads
         self._frames_requested = self._frames_decoded = self._frames_substituted = self._seeks = 0
+        self._frames_corrupt = 0
+        self._interlaced: str | None = None
         self._preprocess_seconds = 0.0
         self._unknown_colorspace: int | None = None
         # Damaged packets may ask for absurd amounts, so this tells what went wrong only when no frame is had at all.
         self._out_of_memory = False
         # (dts, position) of packets that could not be decoded; one may be tried more than once.
         self._undecodable: set[tuple[int | None, int | None]] = set()
+        # Latest time of a damaged packet or frame since the last seek; None: nothing was damaged.
+        self._damage_pts: int | None = None
+        # Reading as a player does, from the beginning, is the only way to the same pictures.
+        self._is_damaged = False
+        # Frames that even a decode from the beginning does not give.
+        self._lost: set[int] = set()
         self._pending: Packet[VideoStream] | None = None
         self._container: InputContainer | None = None
         self._resources = ExitStack()
@@ -158,6 +182,10 @@ class Video:
             self.index, self._first = build_index(self._open, self._stream, self._source, limits)
             check_pixels(self._first.width, self._first.height, self.name, limits)
             check_seconds(self.index.duration, self.name, limits)
+            self._is_damaged = self.index.needs_decoding
+            if self.index.is_worth_decoding(self._first.width * self._first.height):
+                self._reopen()
+                self.index = self.index.recount([frame.pts for frame in self._decode(None)])
             self.info = _describe(self._open, self._stream, self.index, self._first)
         except BaseException:
             self._resources.close()
@@ -176,14 +204,23 @@ class Video:
     def report(self) -> DecodeReport:
         """Totals of all reads so far."""
         warnings = list(self.index.warnings)
+        if orientation := frame_orientation(self._first).warning:
+            warnings.append(orientation)
         if self._undecodable:
             warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
+        if self._frames_substituted:
+            warnings.append(f"{self._frames_substituted} frames cannot be decoded; the nearest ones stand in for them")
+        if self._frames_corrupt:
+            warnings.append(f"{self._frames_corrupt} frames are damaged; the decoder concealed what is missing in them")
+        if self._interlaced is not None:
+            warnings.append(_INTERLACED_WARNINGS[self._interlaced])
         if self._unknown_colorspace is not None:
             warnings.append(f"its colour space (H.273 number {self._unknown_colorspace}) is taken for BT.601")
         return DecodeReport(
             frames_requested=self._frames_requested,
             frames_decoded=self._frames_decoded,
             frames_substituted=self._frames_substituted,
+            frames_corrupt=self._frames_corrupt,
             seeks=self._seeks,
             warnings=tuple(warnings),
         )
@@ -214,16 +251,16 @@ class Video:
         """As `read_frames`, handing over each frame as it comes."""
         request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
         self._frames_requested += len(request.wanted)
-        if self.index.timed:
+        if self._may_seek(request):
             self._read_by_seeking(request, keyframes_back=0)
-            if not request.found.all():
+            if self._missing(request).any():
                 self._read_by_seeking(request, keyframes_back=_RETRY_KEYFRAMES)
-        if not request.found.all() and self._is_start_worthwhile(request):
-            # No usable times, or seeks that did not give what the index promises: decode from the beginning.
+        if self._missing(request).any():
+            # No usable times, or seeks that did not give what the index promises.
             self._read_from_start(request)
-        if request.scaler.unknown_colorspace is not None:
-            self._unknown_colorspace = request.scaler.unknown_colorspace
+        self._note(request.scaler, resize)
         self._preprocess_seconds += request.preprocess_seconds
+        self._frames_corrupt += request.corrupt
         self._frames_substituted += self._substitute(request)
 
     def iter_frames(self, resize: Resize) -> Iterator[NDArray[np.uint8]]:
@@ -238,6 +275,8 @@ class Video:
             self._reopen()
         for frame in self._decode(None):
             yield scaler.scaled(frame)
+            self._frames_corrupt += frame.is_corrupt
+            self._note(scaler, resize)
 
     def close(self) -> None:
         self._resources.close()
@@ -252,25 +291,41 @@ class Video:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
+    def _note(self, scaler: FrameScaler, resize: Resize) -> None:
+        """Keep for the report what a scaler met."""
+        if scaler.unknown_colorspace is not None:
+            self._unknown_colorspace = scaler.unknown_colorspace
+        if scaler.has_interlaced:
+            self._interlaced = resize.interlaced
+
+    def _missing(self, request: _Request) -> NDArray[np.bool_]:
+        """[M] frames that are not found yet and may still be."""
+        missing = ~request.found
+        missing[[slot for slot, index in enumerate(request.wanted.tolist()) if index in self._lost]] = False
+        return missing
+
+    def _may_seek(self, request: _Request) -> bool:
+        if not self.index.timed or not len(request.wanted):
+            return False
+        return not self._is_damaged or int(request.wanted[-1]) >= _DAMAGED_FROM_START_FRAMES
+
     def _read_by_seeking(self, request: _Request, *, keyframes_back: int) -> None:
-        """Fill what can be had from the nearest keyframes; leave the rest unfound.
+        """Fill what can be had from the nearest keyframes, where it is sure to be what a full decode gives.
 
         keyframes_back: begin so many keyframes earlier, and drop no frames on the way.
         """
-        slots = np.flatnonzero(~request.found)
+        slots = np.flatnonzero(self._missing(request))
         for first, last in _runs(request.wanted[slots], self.index):
-            self._seek_before(int(request.wanted[slots[first]]), keyframes_back)
-            self._collect(request, slots[first:last], drop=not keyframes_back)
-
-    def _is_start_worthwhile(self, request: _Request) -> bool:
-        if not self.index.timed or not request.found.any():
-            return True
-        return int(request.wanted[~request.found][-1]) < _RETRY_FROM_START_FRAMES
+            landing = self._seek_before(int(request.wanted[slots[first]]), keyframes_back)
+            self._collect(request, slots[first:last], drop=not keyframes_back, landing=landing)
 
     def _read_from_start(self, request: _Request) -> None:
+        """Fill all that a decode from the beginning gives, damaged frames included; remember what it does not give."""
         self._reopen()
         if self.index.timed:
-            self._collect(request, np.flatnonzero(~request.found), drop=False)
+            missing = np.flatnonzero(self._missing(request))
+            self._collect(request, missing, drop=False, landing=None)
+            self._lost.update(request.wanted[~request.found].tolist())
             return
         slots = {int(index): slot for slot, index in enumerate(request.wanted)}
         last = int(request.wanted[-1])
@@ -280,19 +335,40 @@ class Video:
             if position >= last:
                 return
 
-    def _collect(self, request: _Request, slots: NDArray[np.int64], *, drop: bool) -> None:
-        """Decode from where the container stands and keep the frames of `slots`; stop after the last of them."""
+    def _collect(self, request: _Request, slots: NDArray[np.int64], *, drop: bool, landing: int | None) -> None:
+        """Decode from where the container stands and keep the frames of `slots`; stop after the last of them.
+
+        landing: time of the keyframe that a seek has found; None at the beginning of the file. What is decoded from a
+        keyframe is the same as in a full decode when the keyframe is a true one and not damaged, and while nothing has
+        been damaged since or no frames are dropped: damage is concealed from whatever was decoded before.
+        """
         times = self.index.pts[request.wanted[slots]]
         slot_at = dict(zip(times.tolist(), slots.tolist(), strict=True))
-        end = int(times[-1])
+        # Damaged streams may give frames in another order than that of their times.
+        last = min(int(request.wanted[slots[-1]]) + _MAX_REORDERED_FRAMES, len(self.index.pts) - 1)
+        give_up_pts = int(self.index.pts[last])
+        self._damage_pts = None
+        is_sure = landing is None
         for frame in self._decode(frozenset(slot_at) if drop else None):
             if frame.pts is None:
                 continue
-            slot = slot_at.get(frame.pts)
-            if slot is not None and not request.found[slot]:
-                request.put(slot, frame)
-            if frame.pts >= end:
+            if self._is_damaged_since(landing) and (drop or not is_sure):
+                self._is_damaged = True
                 return
+            if landing is not None and not is_sure and frame.pts >= landing:
+                if frame.pts == landing and _is_predicted(frame):
+                    self._is_damaged = True  # its keyframes are none
+                    return
+                is_sure = True
+            slot = slot_at.pop(frame.pts, None)
+            if slot is not None:
+                request.put(slot, frame)
+            if not slot_at or frame.pts > give_up_pts:
+                return
+
+    def _is_damaged_since(self, landing: int | None) -> bool:
+        """Whether something was damaged at or after a time: leading frames of a keyframe need what lies before it."""
+        return self._damage_pts is not None and (landing is None or self._damage_pts >= landing)
 
     def _substitute(self, request: _Request) -> int:
         """Stand in for what is missing with its nearest neighbours; how many."""
@@ -347,9 +423,17 @@ class Video:
             self._out_of_memory |= isinstance(err, MemoryError)
             if packet is not None:
                 self._undecodable.add((packet.dts, packet.pos))
+                self._note_damage(packet.pts)
             return []
         self._frames_decoded += len(frames)
+        for frame in frames:
+            if frame.is_corrupt:
+                self._note_damage(frame.pts)
         return frames
+
+    def _note_damage(self, pts: int | None) -> None:
+        pts = _UNKNOWN_PTS if pts is None else pts
+        self._damage_pts = pts if self._damage_pts is None else max(pts, self._damage_pts)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets from where the container stands to the end, however it comes; the last one is empty and flushes."""
@@ -359,16 +443,23 @@ class Video:
         for packet, _ in demux(self._open, self._stream):
             yield packet
 
-    def _seek_before(self, frame: int, keyframes_back: int) -> None:
-        """Stand at the last keyframe from which `frame` can be decoded, `keyframes_back` before it, or earlier."""
+    def _seek_before(self, frame: int, keyframes_back: int) -> int | None:
+        """Stand at the last keyframe from which `frame` can be decoded, `keyframes_back` before it, or earlier.
+
+        Returns the keyframe's time, None at the beginning of the file.
+        """
         keyframes = self.index.keyframe_pts
         at = int(np.searchsorted(keyframes, self.index.pts[frame], side="right")) - 1 - keyframes_back
         self._seeks += at > 0
-        at = max(at, 0)
+        if at < 0 or not len(keyframes):
+            self._reopen()
+            return None
         # Demuxers disagree on whether a seek compares presentation or decoding times.
         targets = [*keyframes[at : at + 1], *self.index.keyframe_dts[at : at + 1], *keyframes[at - 1 : at]]
         if not any(self._seek(int(target), not_after=int(keyframes[at])) for target in targets):
             self._reopen()
+            return None
+        return None if self._pending is None else self._pending.pts
 
     def _seek(self, target: int, *, not_after: int) -> bool:
         """Seek to `target` (stream time); whether the keyframe found there is early enough."""
@@ -411,6 +502,7 @@ class _Request:
     sink: FrameSink
     found: NDArray[np.bool_] = field(init=False)
     out_of_memory: bool = False
+    corrupt: int = 0
     preprocess_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -426,6 +518,7 @@ class _Request:
         finally:
             self.preprocess_seconds += time.perf_counter() - started
         self.found[slot] = True
+        self.corrupt += frame.is_corrupt
 
 
 class _Stack:
@@ -439,6 +532,10 @@ class _Stack:
 
     def repeat(self, slot: int, of: int) -> None:
         self._out[slot] = self._out[of]
+
+
+def _is_predicted(frame: VideoFrame) -> bool:
+    return not frame.key_frame and frame.pict_type in _PREDICTED
 
 
 def _checked(indices: ArrayLike, num_frames: int) -> NDArray[np.int64]:
@@ -465,8 +562,8 @@ def _runs(wanted: NDArray[np.int64], index: FrameIndex) -> list[tuple[int, int]]
 
 
 def _describe(container: InputContainer, stream: VideoStream, index: FrameIndex, first: VideoFrame) -> VideoInfo:
-    rotation = clockwise_rotation(first)
-    turned = rotation % 180 == 90
+    orientation = frame_orientation(first)
+    turned = orientation.is_transposed
     deltas = np.diff(index.pts)
     num_frames = len(index.pts)
     rate = float(stream.average_rate or 0)
@@ -479,7 +576,8 @@ def _describe(container: InputContainer, stream: VideoStream, index: FrameIndex,
         height=first.width if turned else first.height,
         coded_width=first.width,
         coded_height=first.height,
-        rotation=rotation,
+        rotation=orientation.rotation,
+        mirrored=orientation.mirrored,
         pixel_format=first.format.name,
         sample_aspect_ratio=float(stream.sample_aspect_ratio or 1),
         frames_per_second=rate,

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.machine import describe_machine
+from tests.conftest import forget_proxies
 
 HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "results"
@@ -37,4 +38,5 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    forget_proxies()
     sys.exit(main(sys.argv[1:]))

@@ -26,7 +26,7 @@ from rich.table import Table
 
 from tenclip_serving.decoding import shared_memory
 from tenclip_serving.decoding.child import DecodeRequest
-from tenclip_serving.decoding.pool import DecodeWorker
+from tenclip_serving.decoding.worker import DecodeWorker
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec, Resize

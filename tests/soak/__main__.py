@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.machine import describe_machine
+from tests.conftest import forget_proxies
 from tests.soak._table import Row, read_table, write_table
 
 HERE = Path(__file__).resolve().parent
@@ -53,4 +54,5 @@ def main(names: list[str]) -> int:
 
 
 if __name__ == "__main__":
+    forget_proxies()
     sys.exit(main(sys.argv[1:]))

@@ -29,7 +29,7 @@ from rich.table import Table
 from tenclip_api.errors import DecodeWorkerDied, TenclipError
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
-from tenclip_serving.decoding.sandbox import Confinement
+from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.source import Limits
@@ -47,7 +47,7 @@ SELECTIONS = (
 )
 # What a server allows by default, with less memory and less time.
 LIMITS = Limits(max_seconds=90_000)
-CONFINEMENT = Confinement(memory_bytes=1 << 30)
+SANDBOX = SandboxLimits(memory_bytes=1 << 30)
 DECODE_SECONDS = 10.0
 # Of every video at least so many cases; beyond them a video is chosen the more often the smaller it is.
 _CASES_EACH, _SMALL_BYTES = 10, 20_000
@@ -197,7 +197,7 @@ async def fuzz(
     def on_restart(reason: str) -> None:
         restarts[reason] += 1
 
-    pool = DecodePool(workers, confinement=CONFINEMENT, on_restart=on_restart)
+    pool = DecodePool(workers, sandbox=SANDBOX, on_restart=on_restart)
     await pool.start()
     try:
         cases = (make_case(videos, seed=seed, index=index) for index in indices)

@@ -1,10 +1,10 @@
-"""Decode workers killed under load: each kill fails at most the request in its hands, and the server goes on.
+"""Decode workers killed under load: requests go on with other workers, and so does the server.
 
     python -m tests.soak.worker_kills [--kills 100]
 
-Clients ask a real server without a pause while one worker after the other gets SIGKILL. Each failed request must say
-UNAVAILABLE and DECODE_WORKER_DIED, there may be no more of them than kills, and in the end every worker is back, a
-request succeeds, and the server has no more descriptors open than workers account for.
+Clients ask a real server without a pause while one worker after the other gets SIGKILL. A video whose worker is killed
+is sent to a second one, so a failed request has cost two workers; it must say UNAVAILABLE and DECODE_WORKER_DIED. In
+the end every worker is back, a request succeeds, and the server has no more descriptors open than workers account for.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def _check(server: ServerProcess, video: Path, descriptors: int, report: Report)
         return
     if others := set(report.answers) - {"OK", "UNAVAILABLE DECODE_WORKER_DIED"}:
         report.failures.append(f"other answers: {', '.join(sorted(others))}")
-    if died > report.kills:
+    if 2 * died > report.kills:
         report.failures.append(f"{died} requests failed of {report.kills} kills")
     if not report.answers["OK"]:
         report.failures.append("no request succeeded")

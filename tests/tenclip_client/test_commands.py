@@ -220,6 +220,7 @@ def test_features_of_a_manifest_as_json(tenclip: Tenclip) -> None:
     report: dict[str, Any] = json.loads(out)
     assert report == {
         "out": "f.parquet", "model": "actions", "version": "2", "videos": 2, "clips": 6, "reused": 0, "failures": [],
+        "changed": [], "removed": [], "pruned": [],
     }  # fmt: skip
     assert pq.read_table("f.parquet")["video"].unique().to_pylist() == ["2.mp4", "0.mp4"]
 

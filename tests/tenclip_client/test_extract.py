@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import hashlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -20,8 +23,10 @@ from tenclip_api.errors import DatasetError
 from tenclip_client import AsyncClient, InvalidRequest, ModelNotFound, ServerUnavailable, VersionNotFound
 from tenclip_client import _extract as extract_module
 from tenclip_client._extract import extract_to_parquet
-from tenclip_client._extraction import ClipChoice, ExtractionReport, Progress
-from tenclip_client._inputs import expand_inputs
+from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
+from tenclip_client._inputs import VideoInput, expand_inputs
+from tenclip_features.names import path_of_name
+from tenclip_features.schema import STAMP_COLUMNS, table_schema
 
 from .servicer import CLIPS, FEATURE_DIM, FakeRecognition, clip, features, serving
 
@@ -52,9 +57,9 @@ def test_the_file(clips: Path, target: str, servicer: FakeRecognition) -> None:
     table = pq.read_table("f.parquet")
     assert table.schema.names == [
         "video", "clip_index", "start_seconds", "end_seconds", "features", "model", "version",
+        "video_bytes", "video_mtime_ns", "video_sha256",
     ]  # fmt: skip
-    types = [pa.string(), pa.int32(), pa.float64(), pa.float64(), pa.list_(pa.float32()), pa.string(), pa.string()]
-    assert table.schema.types == types
+    assert table.schema.equals(table_schema(FEATURE_DIM))
     rows = table.to_pylist()
     assert [r["video"] for r in rows[::4]] == [f"clips/{i:02}.mp4" for i in range(12)]
     assert [r["clip_index"] for r in rows[:5]] == [0, 1, 2, 3, 0]
@@ -63,6 +68,9 @@ def test_the_file(clips: Path, target: str, servicer: FakeRecognition) -> None:
         assert row["features"] == list(expected.clips[k].values)
         assert (row["start_seconds"], row["end_seconds"]) == (clip(k).start_seconds, clip(k).end_seconds)
         assert (row["model"], row["version"]) == ("actions", "2")
+        assert (row["video_bytes"], row["video_sha256"]) == (7, None)
+    status = (clips / "07.mp4").stat()
+    assert table["video_mtime_ns"][28].as_py() == status.st_mtime_ns
     assert not Path("f.parquet.partial").exists()
     # Requests name the version, so that a server that moves on is noticed.
     assert {r.model.version for r in servicer.requests[1:]} == {"2"}
@@ -125,15 +133,152 @@ def test_finished_file_is_left_alone(clips: Path, target: str, servicer: FakeRec
     assert len(servicer.requests) == asked + 1
 
 
-def test_finished_file_of_other_videos_or_settings(clips: Path, target: str) -> None:
-    extract(target, "f.parquet", videos=["clips/00.mp4", "clips/01.mp4"])
-    with pytest.raises(DatasetError, match=r"lacks 10 of these videos, clips/02\.mp4 first"):
-        extract(target, "f.parquet")
-    with pytest.raises(DatasetError, match="holds other videos, too"):
-        extract(target, "f.parquet", videos=["clips/00.mp4"])
+def test_finished_file_of_other_settings(clips: Path, target: str) -> None:
+    extract(target, "f.parquet")
     with pytest.raises(DatasetError, match="num_clips was not set, now 3"):
-        extract(target, "f.parquet", videos=["clips/00.mp4", "clips/01.mp4"], choice=ClipChoice(num_clips=3))
+        extract(target, "f.parquet", choice=ClipChoice(num_clips=3))
     assert extract(target, "f.parquet", overwrite=True).videos == 12
+
+
+class TestFinishedFile:
+    """A later run brings it up to date: the same rows as a run from the beginning."""
+
+    def test_a_changed_video_is_extracted_anew(self, clips: Path, target: str, servicer: FakeRecognition) -> None:
+        extract(target, "f.parquet")
+        asked = len(servicer.requests)
+        (clips / "04.mp4").write_bytes(b"another video")
+        report = extract(target, "f.parquet")
+        assert (report.videos, report.reused, report.changed) == (12, 11, ("clips/04.mp4",))
+        assert len(servicer.requests) == asked + 2
+        extract(target, "g.parquet")
+        assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes()
+        assert not Path("f.parquet.partial").exists()
+        assert extract(target, "f.parquet").changed == ()
+
+    def test_same_size_and_another_time_is_a_change(self, clips: Path, target: str) -> None:
+        extract(target, "f.parquet")
+        status = (clips / "04.mp4").stat()
+        (clips / "04.mp4").write_bytes(b"video X")
+        os.utime(clips / "04.mp4", ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+        assert extract(target, "f.parquet").changed == ("clips/04.mp4",)
+
+    def test_the_content_where_it_is_asked_for(self, clips: Path, target: str) -> None:
+        by_content = EarlierRows(by_content=True)
+        extract(target, "f.parquet", earlier=by_content)
+        assert pq.read_table("f.parquet")["video_sha256"][0].as_py() == hashlib.sha256(b"video 0").hexdigest()
+        status = (clips / "04.mp4").stat()
+        (clips / "04.mp4").write_bytes(b"video X")
+        os.utime(clips / "04.mp4", ns=(status.st_atime_ns, status.st_mtime_ns))
+        assert extract(target, "f.parquet").changed == (), "size and time are the same"
+        assert extract(target, "f.parquet", earlier=by_content).changed == ("clips/04.mp4",)
+        os.utime(clips / "05.mp4", ns=(0, 0))
+        assert extract(target, "f.parquet").changed == (), "its hash says that it is the same"
+
+    def test_new_videos_are_added(self, clips: Path, target: str) -> None:
+        extract(target, "f.parquet", videos=["clips/0[1-5].mp4"])
+        report = extract(target, "f.parquet")
+        assert (report.videos, report.reused, report.changed, report.removed) == (12, 5, (), ())
+        extract(target, "g.parquet")
+        assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes()
+
+    def test_rows_of_removed_videos_are_kept_and_said(self, clips: Path, target: str) -> None:
+        extract(target, "f.parquet")
+        (clips / "04.mp4").unlink()
+        (clips / "05.mp4").write_bytes(b"another video")
+        report = extract(target, "f.parquet")
+        assert (report.videos, report.removed, report.changed) == (12, ("clips/04.mp4",), ("clips/05.mp4",))
+        names = pq.read_table("f.parquet")["video"].unique().to_pylist()
+        assert names[-1] == "clips/04.mp4"
+        again = extract(target, "f.parquet")
+        assert (again.videos, again.removed) == (12, ("clips/04.mp4",))
+        # Named by itself it is removed all the same, and not asked of the server.
+        named = extract(target, "f.parquet", videos=["clips", "clips/04.mp4"])
+        assert (named.removed, named.failures) == (("clips/04.mp4",), ())
+
+    def test_prune_drops_them(self, clips: Path, target: str) -> None:
+        extract(target, "f.parquet")
+        (clips / "04.mp4").unlink()
+        report = extract(target, "f.parquet", earlier=EarlierRows(prune=True))
+        assert (report.videos, report.removed, report.pruned) == (11, (), ("clips/04.mp4",))
+        extract(target, "g.parquet")
+        assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes()
+
+    def test_a_changed_video_that_fails_loses_its_rows(self, clips: Path, target: str) -> None:
+        extract(target, "f.parquet")
+        (clips / "04.mp4").write_bytes(b"")
+        report = extract(target, "f.parquet")
+        assert (report.videos, [f.reason for f in report.failures]) == (11, ["EMPTY_VIDEO"])
+        assert "clips/04.mp4" not in pq.read_table("f.parquet")["video"].to_pylist()
+
+    def test_interrupted_while_it_is_brought_up_to_date(
+        self, clips: Path, servicer: FakeRecognition, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(extract_module, "PATIENCE_SECONDS", 0.2)
+        with serving(servicer) as target:
+            extract(target, "f.parquet")
+            whole = Path("f.parquet").read_bytes()
+            (clips / "02.mp4").write_bytes(b"another video")
+            (clips / "05.mp4").write_bytes(b"status UNAVAILABLE")
+            with pytest.raises(ServerUnavailable):
+                extract(target, "f.parquet", concurrency=1)
+            assert Path("f.parquet").read_bytes() == whole, "as it was, until everything is there"
+            (clips / "05.mp4").write_bytes(b"video 5 again")
+            report = extract(target, "f.parquet")
+            assert (report.reused, report.changed) == (11, ("clips/05.mp4",))
+            extract(target, "g.parquet")
+        assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes()
+
+    def test_a_table_without_stamps(self, clips: Path, target: str, servicer: FakeRecognition) -> None:
+        extract(target, "g.parquet")
+        table = pq.read_table("g.parquet").drop_columns(list(STAMP_COLUMNS))
+        vectors = table["features"].combine_chunks()
+        lists = pa.array(vectors.to_pylist(), pa.list_(pa.float32()))
+        table = table.set_column(4, "features", lists).replace_schema_metadata(table.schema.metadata)
+        pq.write_table(table, "f.parquet")
+        with pytest.raises(DatasetError, match=r"f\.parquet: was written by an earlier version .*--trust-unstamped"):
+            extract(target, "f.parquet")
+        asked = len(servicer.requests)
+        report = extract(target, "f.parquet", earlier=EarlierRows(trust_unstamped=True))
+        assert (report.videos, report.reused) == (12, 12)
+        assert len(servicer.requests) == asked + 1
+        assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes(), "with stamps, and of a fixed size"
+
+    def test_names_that_differ_in_bytes_that_are_no_text(self, clips: Path, target: str) -> None:
+        paths = [os.fsencode(clips) + b"/caf\xe9.mp4", os.fsencode(clips) + b"/caf\xe8.mp4"]
+        inputs = []
+        for path in paths:
+            Path(os.fsdecode(path)).write_bytes(path)
+            name = path.decode("utf-8", "backslashreplace")
+            inputs.append(VideoInput(name, Path(os.fsdecode(path))))
+
+        async def run() -> ExtractionReport:
+            async with AsyncClient(target) as client:
+                return await extract_to_parquet(client, inputs, Path("f.parquet"))
+
+        assert asyncio.run(run()).videos == 2
+        names = pq.read_table("f.parquet")["video"].unique().to_pylist()
+        assert [os.fsencode(path_of_name(name)) for name in names] == paths
+
+
+def test_a_server_that_gives_no_clips(clips: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.tenclip_client.servicer.CLIPS", 0)
+    report = extract(target, "f.parquet")
+    assert [f.reason for f in report.failures] == ["NO_FRAMES"] * 12
+    assert "the server gave no clips" in report.failures[0].message
+
+
+def test_vectors_of_other_lengths(clips: Path, target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (clips / "00.mp4").write_bytes(b"sleep 0.2")
+    asked: list[int] = []
+
+    def shrinking(data: bytes, num_clips: int) -> Any:
+        monkeypatch.setattr("tests.tenclip_client.servicer.FEATURE_DIM", 8 if len(asked) < 3 else 5)
+        asked.append(1)
+        return features(data, num_clips)
+
+    monkeypatch.setattr("tests.tenclip_client.servicer.features", shrinking)
+    with pytest.raises(DatasetError, match=r"f\.parquet: clip 0 of clips/\d+\.mp4 has \d features, those before"):
+        extract(target, "f.parquet", concurrency=1)
 
 
 def test_out_that_is_something_else(clips: Path, target: str) -> None:
@@ -249,21 +394,22 @@ def test_row_groups(clips: Path, target: str, monkeypatch: pytest.MonkeyPatch) -
 def test_killed_in_the_middle(clips: Path, number: signal.Signals) -> None:
     (clips / "07.mp4").write_bytes(b"raise NO_FRAMES")
     extract_here = [sys.executable, "-m", "tenclip_client", "features", "clips", "--concurrency", "3", "--json"]
-    ledger = Path("cut.parquet.partial/ledger.jsonl")
 
-    for life, limit in enumerate((4, 5), start=1):
+    for limit in (4, 5):
         servicer = FakeRecognition(limit=limit)
         with serving(servicer) as target:
             process = subprocess.Popen([*extract_here, "--out", "cut.parquet", "--server", target])
             # The server answers no more than `limit`: the process is in the middle, and stays there.
             deadline = time.monotonic() + 60
-            while time.monotonic() < deadline and _lines(ledger) < 4 * life:
+            # Three wait for answers, so those of all before them are in the journal.
+            while time.monotonic() < deadline and servicer.seen.total() < limit + 3:
                 time.sleep(0.01)
             process.send_signal(number)
             assert process.wait(30) == (130 if number == signal.SIGINT else -number)
             servicer.released.set()
-    before = _lines(ledger)
-    assert 8 <= before <= 9
+    with contextlib.closing(sqlite3.connect("cut.parquet.partial/journal.sqlite")) as journal:
+        ((before, failed),) = journal.execute("SELECT count(*), count(reason) FROM videos")
+    assert before == 9
     assert not Path("cut.parquet").exists()
 
     with serving(FakeRecognition()) as target:
@@ -274,9 +420,5 @@ def test_killed_in_the_middle(clips: Path, number: signal.Signals) -> None:
     assert (cut.returncode, whole.returncode) == (1, 1)
     report = json.loads(cut.stdout)
     assert (report["videos"], [f["video"] for f in report["failures"]]) == (11, ["clips/07.mp4"])
-    assert report["reused"] in (before, before - 1)  # minus the one that failed, if its turn had come
+    assert report["reused"] == before - failed
     assert Path("cut.parquet").read_bytes() == Path("whole.parquet").read_bytes()
-
-
-def _lines(ledger: Path) -> int:
-    return ledger.read_bytes().count(b"\n") if ledger.exists() else 0

@@ -13,7 +13,7 @@ from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import EmptyVideo, FailedModel, ModelList, ServerError, TimelinePoint
 from tenclip_client import _results as results
 from tenclip_client.cli import render
-from tenclip_features.journal import Failure
+from tenclip_features.rows import VideoFailure
 
 from .servicer import model, prediction
 
@@ -126,7 +126,7 @@ def test_model_whose_class_names_nobody_published() -> None:
 
 def test_failures() -> None:
     out = console()
-    out.print(render.failures_table([Failure("a [1].mp4", "EMPTY_VIDEO", "a [1].mp4: is empty")]))
+    out.print(render.failures_table([VideoFailure("a [1].mp4", "EMPTY_VIDEO", "a [1].mp4: is empty")]))
     assert text(out).split() == ["a", "[1].mp4", "EMPTY_VIDEO", "is", "empty"]
 
 

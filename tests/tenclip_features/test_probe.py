@@ -1,3 +1,5 @@
+"""Linear probes: fitted, counted, averaged."""
+
 from __future__ import annotations
 
 import json
@@ -10,182 +12,25 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
+from sklearn.preprocessing import StandardScaler
 
-from tenclip_api.errors import CheckpointError, DatasetError
+from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest, read_manifest
-from tenclip_features.probe import Probe, ProbeResult, fit_probe, load_probe, save_probe
-from tenclip_features.table import COLUMNS, label_clips, mean_by_group, read_features
+from tenclip_features.join import label_clips
+from tenclip_features.linear import Probe, fit_linear
+from tenclip_features.probe import ProbeResult, average_splits, cross_validate_probe, fit_probe
+from tenclip_features.probe_files import load_probe, save_probe
+from tenclip_features.scores import Predictions, confusion
+from tenclip_features.table import FeatureTable, read_feature_table
 
-DIM = 6
-SCHEMA = pyarrow.schema(
-    [
-        ("video", pyarrow.string()),
-        ("clip_index", pyarrow.int32()),
-        ("start_seconds", pyarrow.float64()),
-        ("end_seconds", pyarrow.float64()),
-        ("features", pyarrow.list_(pyarrow.float32())),
-        ("model", pyarrow.string()),
-        ("version", pyarrow.string()),
-    ]
-)
-
-
-def row(video: str, clip: int, features: Any, **changes: Any) -> dict[str, Any]:
-    values = {
-        "video": video,
-        "clip_index": clip,
-        "start_seconds": float(clip),
-        "end_seconds": clip + 1.0,
-        "features": np.asarray(features, np.float32).tolist(),
-        "model": "demo",
-        "version": "1",
-    }
-    return values | changes
-
-
-def write_table(path: Path, rows: list[dict[str, Any]], schema: pyarrow.Schema = SCHEMA) -> Path:
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), path)
-    return path
-
-
-def write_labels(path: Path, rows: list[tuple[str, str, str]]) -> Manifest:
-    path.write_text("path,label,split\n" + "".join(f"{','.join(r)}\n" for r in rows))
-    return read_manifest(path, missing="keep")
-
-
-def clusters(
-    tmp_path: Path, *, classes: int = 3, train: int = 8, test: int = 4, noise: float = 0.5, clips: int = 2
-) -> tuple[Path, Manifest]:
-    """Videos whose features lie around a centre of their class, on very different scales."""
-    rng = np.random.default_rng(0)
-    centers, scale = rng.normal(size=(classes, DIM)) * 2, 10.0 ** np.arange(-3, DIM - 3)
-    rows, labels = [], []
-    for c in range(classes):
-        for i in range(train + test):
-            name = f"{'abcdef'[c]}/{i}.mp4"
-            labels.append((name, "abcdef"[c], "train" if i < train else "test"))
-            rows += [row(name, k, (centers[c] + rng.normal(size=DIM) * noise) * scale + 5) for k in range(clips)]
-    rng.shuffle(rows)
-    return write_table(tmp_path / "f.parquet", rows), write_labels(tmp_path / "m.csv", labels)
+from .tables import DIM, clusters, row, write_labels, write_table
 
 
 def fit(tmp_path: Path, **settings: Any) -> ProbeResult:
     path, manifest = clusters(tmp_path)
-    return fit_probe(read_features([path]), manifest, **settings)
-
-
-# -- tables --
-
-
-def test_read_features(tmp_path: Path) -> None:
-    a = write_table(tmp_path / "a.parquet", [row("v", 0, [1, 2]), row("v", 1, [3, 4])])
-    b = write_table(tmp_path / "b.parquet", [row("w", 0, [5, 6])])
-    table = read_features([a, b])
-    assert table.videos == ("v", "v", "w")
-    assert table.features.tolist() == [[1, 2], [3, 4], [5, 6]]
-    assert table.features.dtype == np.float32
-    assert table.seconds.tolist() == [[0, 1], [1, 2], [0, 1]]
-    assert (table.model, table.version) == ("demo", "1")
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "holds no clips"),
-        ([row("v", 0, [])], "row 1: 0 features"),
-        ([row("v", 0, [1, 2]), row("v", 1, [1])], "row 2: 1 features where the first row has 2"),
-        ([row("v", 0, [1, 2]), row("v", 1, [1, np.nan])], "row 2: features that are not finite"),
-        ([row("v", 0, [1]), row("w", 0, [1], version="2")], "demo version 1, demo version 2; .*cannot be mixed"),
-        ([row("v", 0, [1]), row("v", 0, [1])], "clip 0 of v stands there twice"),
-        ([row("v", 0, [1]), row("w", 0, [1]) | {"features": None}], "row 2: 0 features where the first row has 1"),
-    ],
-)
-def test_bad_tables(tmp_path: Path, rows: list[dict[str, Any]], message: str) -> None:
-    path = write_table(tmp_path / "f.parquet", rows)
-    with pytest.raises(DatasetError, match=rf"f\.parquet.*{message}"):
-        read_features([path])
-
-
-@pytest.mark.parametrize("column", COLUMNS)
-def test_a_missing_column_is_named(tmp_path: Path, column: str) -> None:
-    schema = pyarrow.schema([f for f in SCHEMA if f.name != column])
-    rows = [{k: v for k, v in row("v", 0, [1]).items() if k != column}]
-    with pytest.raises(DatasetError, match=f"no column '{column}'"):
-        read_features([write_table(tmp_path / "f.parquet", rows, schema)])
-
-
-def test_features_that_are_no_lists(tmp_path: Path) -> None:
-    schema = SCHEMA.set(4, pyarrow.field("features", pyarrow.float32()))
-    with pytest.raises(DatasetError, match="column 'features' holds float, not lists of numbers"):
-        read_features([write_table(tmp_path / "f.parquet", [row("v", 0, [1]) | {"features": 1.0}], schema)])
-
-
-@pytest.mark.parametrize("kind", [pyarrow.large_list(pyarrow.float64()), pyarrow.list_(pyarrow.float32(), 2)])
-def test_other_kinds_of_lists(tmp_path: Path, kind: pyarrow.DataType) -> None:
-    schema = SCHEMA.set(4, pyarrow.field("features", kind))
-    path = write_table(tmp_path / "f.parquet", [row("v", 0, [1, 2]), row("v", 1, [3, 4])], schema)
-    assert read_features([path]).features.tolist() == [[1, 2], [3, 4]]
-
-
-def test_absent_and_other_files(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no such file; `tenclip features"):
-        read_features([tmp_path / "f.parquet"])
-    (tmp_path / "f.parquet").write_text("video\n")
-    with pytest.raises(DatasetError, match="cannot be read as Parquet"):
-        read_features([tmp_path / "f.parquet"])
-    a = write_table(tmp_path / "a.parquet", [row("v", 0, [1])])
-    for name, other in (("b", row("w", 0, [1, 2])), ("c", row("w", 0, [1], model="x"))):
-        with pytest.raises(DatasetError, match=rf"{name}\.parquet"):
-            read_features([a, write_table(tmp_path / f"{name}.parquet", [other])])
-
-
-# -- joining --
-
-
-def test_clips_find_their_labels_by_file_by_name_or_by_ending(tmp_path: Path) -> None:
-    labels = [("x/1.mp4", "a", "train"), ("x/2.mp4", "b", "train"), ("y/2.mp4", "a", "train"), ("z/3.mp4", "a", "test")]
-    manifest = write_labels(tmp_path / "m.csv", labels)
-    names = [str(tmp_path / "x/1.mp4"), "elsewhere/x/2.mp4", "2.mp4", "z/3.mp4", "other.mp4"]
-    table = read_features([write_table(tmp_path / "f.parquet", [row(n, 0, [i]) for i, n in enumerate(names)])])
-    train = label_clips(table, manifest, "train")
-    # "2.mp4" could be two of them, so it is neither.
-    assert train.names == ("x/1.mp4", "x/2.mp4")
-    assert train.features[:, 0].tolist() == [0, 1]
-    assert train.labels == ("a", "b")
-    assert (train.videos_asked, train.without_features) == (3, ("y/2.mp4",))
-    assert label_clips(table, manifest, "test").names == ("z/3.mp4",)
-
-
-def test_clips_go_to_the_part_that_holds_their_middle(tmp_path: Path) -> None:
-    path = tmp_path / "m.csv"
-    path.write_text("path,label,start,end,split\nv.mp4,a,0,2,train\nv.mp4,b,2,4,train\n")
-    table = read_features([write_table(tmp_path / "f.parquet", [row("v.mp4", i, [i]) for i in range(6)])])
-    clips = label_clips(table, read_manifest(path, missing="keep"), "train")
-    assert clips.names == ("v.mp4[0:2]", "v.mp4[2:4]")
-    assert clips.samples.tolist() == [0, 0, 1, 1]
-    assert clips.video_features()[:, 0].tolist() == [0.5, 2.5]
-
-
-def test_nothing_in_common(tmp_path: Path) -> None:
-    manifest = write_labels(tmp_path / "m.csv", [("x.mp4", "a", "train")])
-    table = read_features([write_table(tmp_path / "f.parquet", [row("y.mp4", 0, [1])])])
-    with pytest.raises(DatasetError, match=r"none of its videos \(y\.mp4, \.\.\.\) is in split 'train'"):
-        label_clips(table, manifest, "train")
-
-
-def test_several_labels_are_refused(tmp_path: Path) -> None:
-    manifest = write_labels(tmp_path / "m.csv", [("x.mp4", "a;b", "train")])
-    table = read_features([write_table(tmp_path / "f.parquet", [row("x.mp4", 0, [1])])])
-    with pytest.raises(DatasetError, match=r"line 2 \(x\.mp4\): has labels a, b"):
-        label_clips(table, manifest, "train")
-
-
-def test_mean_by_group() -> None:
-    means = mean_by_group(np.array([[1, 2], [3, 4], [9, 9]], np.float32), np.array([1, 1, 0]), 2)
-    assert means.tolist() == [[9, 9], [2, 3]]
-
-
-# -- fitting --
+    return fit_probe(read_feature_table([path]), manifest, **settings)
 
 
 @pytest.mark.parametrize("fit_on", ["videos", "clips"])
@@ -216,15 +61,13 @@ def test_one_c_is_not_cross_validated(tmp_path: Path) -> None:
 
 
 def test_two_classes_give_the_same_probabilities_as_scikit_learn(tmp_path: Path) -> None:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.preprocessing import StandardScaler
-
     path, manifest = clusters(tmp_path, classes=2, noise=2.0)
-    table = read_features([path])
+    table = read_feature_table([path])
     probe = fit_probe(table, manifest, strengths=[1.0]).probe
     train, test = (label_clips(table, manifest, s) for s in ("train", "test"))
     scaler = StandardScaler().fit(train.video_features())
-    expected = LogisticRegression(C=1.0, max_iter=2000).fit(scaler.transform(train.video_features()), train.labels)
+    classes = [labels[0] for labels in train.labels]
+    expected = LogisticRegression(C=1.0, max_iter=2000).fit(scaler.transform(train.video_features()), classes)
     np.testing.assert_allclose(
         probe.probabilities(test.video_features()),
         expected.predict_proba(scaler.transform(test.video_features())),
@@ -235,7 +78,7 @@ def test_two_classes_give_the_same_probabilities_as_scikit_learn(tmp_path: Path)
 
 def test_features_without_any_meaning_stay_near_chance(tmp_path: Path) -> None:
     path, manifest = clusters(tmp_path, classes=2, train=40, test=100, noise=1000.0)
-    result = fit_probe(read_features([path]), manifest)
+    result = fit_probe(read_feature_table([path]), manifest)
     assert 0.35 < result.mean_features.top1 < 0.65
 
 
@@ -247,7 +90,7 @@ def test_clips_of_one_video_are_never_on_both_sides_of_a_fold(tmp_path: Path) ->
         labels.append((f"{i}.mp4", "ab"[i % 2], "train" if i < 30 else "test"))
         fingerprint = rng.normal(size=60)
         rows += [row(f"{i}.mp4", k, fingerprint) for k in range(5)]
-    table = read_features([write_table(tmp_path / "f.parquet", rows)])
+    table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
     result = fit_probe(table, write_labels(tmp_path / "m.csv", labels), fit_on="clips")
     assert max(v for _, v in result.cross_validation) < 0.8
 
@@ -257,7 +100,7 @@ def test_a_constant_feature_does_no_harm(tmp_path: Path) -> None:
     rows = pyarrow.parquet.read_table(path).to_pylist()
     for r in rows:
         r["features"] = [*r["features"], 7.0]
-    result = fit_probe(read_features([write_table(path, rows)]), manifest)
+    result = fit_probe(read_feature_table([write_table(path, rows)]), manifest)
     assert np.isfinite(result.probe.weights).all()
     assert result.mean_features.top1 == 1
 
@@ -266,7 +109,7 @@ def test_test_videos_of_an_unknown_class_count_as_wrong(tmp_path: Path) -> None:
     path, _ = clusters(tmp_path)
     labels = [(f"{c}/{i}.mp4", c, "train" if i < 8 else "test") for c in "ab" for i in range(12)]
     manifest = write_labels(tmp_path / "m.csv", [*labels, ("c/0.mp4", "c", "test")])
-    result = fit_probe(read_features([path]), manifest)
+    result = fit_probe(read_feature_table([path]), manifest)
     assert result.probe.labels == ("a", "b")
     assert result.mean_features.total == 9
     assert result.mean_features.top1_correct <= 8
@@ -274,7 +117,7 @@ def test_test_videos_of_an_unknown_class_count_as_wrong(tmp_path: Path) -> None:
 
 def test_too_little_to_fit(tmp_path: Path) -> None:
     path, _ = clusters(tmp_path)
-    table = read_features([path])
+    table = read_feature_table([path])
     one = write_labels(tmp_path / "one.csv", [("a/0.mp4", "a", "train"), ("a/9.mp4", "a", "test")])
     with pytest.raises(DatasetError, match="has the class 'a' only; a probe needs two"):
         fit_probe(table, one)
@@ -284,26 +127,236 @@ def test_too_little_to_fit(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="too few training videos to choose C"):
         fit_probe(table, few)
     assert fit_probe(table, few, strengths=[1.0]).test_videos == 1
-    for bad in ({"strengths": [0.0]}, {"fit_on": "frames"}):
-        with pytest.raises(ValueError, match=r"must be positive|is not one of"):
+    for bad in ({"strengths": [0.0]}, {"strengths": [float("nan")]}, {"fit_on": "frames"}, {"folds": 1}):
+        with pytest.raises(ValueError, match=r"must be positive|is not one of|2 folds or more"):
             fit_probe(table, few, **bad)
 
 
-# -- files --
+class TestGroups:
+    """Clips of one source, which are all alike and say nothing of the class: only a leak could score well."""
+
+    def made(self, tmp_path: Path, *, sources: int = 12) -> tuple[FeatureTable, Manifest]:
+        rng = np.random.default_rng(1)
+        rows, labels = [], []
+        for i in range(sources * 5):
+            source = i % sources
+            name, label = f"{i}.mp4", "ab"[source % 2]
+            labels.append((name, label, f"s{source}"))
+            looks = np.random.default_rng(source).normal(size=60) * 3
+            rows += [row(name, 0, looks + rng.normal(size=60) * 0.01)]
+        table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
+        return table, write_labels(tmp_path / "m.csv", labels, "path,label,source")
+
+    def test_cross_validation_keeps_them_together(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)
+        leaking = cross_validate_probe(table, manifest, cv=4, strengths=[1.0])
+        grouped = cross_validate_probe(table, manifest, cv=4, strengths=[1.0], group_column="source")
+        assert leaking.mean("mean_features", "top1") > 0.95
+        assert grouped.mean("mean_features", "top1") < 0.75
+        sources = {s.key: s.extra["source"] for s in manifest.samples}
+        held = [{sources[name] for name in r.predictions.names} for r in grouped.runs]
+        assert sum(len(h) for h in held) == len(set().union(*held)) == 12
+        assert sorted(n for r in grouped.runs for n in r.predictions.names) == sorted(sources), "each is held out once"
+
+    def test_so_does_the_choice_of_c(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)
+        grouped = cross_validate_probe(table, manifest, cv=3, folds=3, group_column="source")
+        assert max(v for r in grouped.runs for _, v in r.cross_validation) < 0.9
+
+    def test_groups_on_both_sides_of_a_split_are_refused(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)  # whose split is made by class alone
+        with pytest.raises(
+            DatasetError, match=r"group 's\d+' has videos in both 'train' \(\d+\.mp4\) and 'val'.*--cv N"
+        ):
+            fit_probe(table, manifest, test_split="val", group_column="source")
+
+    def test_too_few_groups(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path, sources=4)
+        with pytest.raises(
+            DatasetError, match=r"4 groups of column 'source' are too few for 5 folds; give a smaller --cv"
+        ):
+            cross_validate_probe(table, manifest, cv=5, strengths=[1.0], group_column="source")
+        with pytest.raises(ValueError, match="needs 2 folds or more, got 1"):
+            cross_validate_probe(table, manifest, cv=1)
+
+    def test_parts_of_one_file_stay_together(self, tmp_path: Path) -> None:
+        path = tmp_path / "m.csv"
+        lines = [f"{i // 4}.mp4,{'ab'[i % 2]},{i % 4},{i % 4 + 1}" for i in range(48)]
+        path.write_text("path,label,start,end\n" + "\n".join(lines) + "\n")
+        manifest = read_manifest(path, missing="keep")
+        rng = np.random.default_rng(0)
+        rows = [row(f"{i // 4}.mp4", i % 4, rng.normal(size=4)) for i in range(48)]
+        table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
+        runs = cross_validate_probe(table, manifest, cv=4, strengths=[1.0]).runs
+        held = [{name.partition("[")[0] for name in r.predictions.names} for r in runs]
+        assert sum(map(len, held)) == len(set().union(*held)) == 12
 
 
-def test_round_trip(tmp_path: Path) -> None:
+class TestSeveralRuns:
+    def test_folds(self, tmp_path: Path) -> None:
+        path, manifest = clusters(tmp_path, noise=3.0)
+        table = read_feature_table([path])
+        seen: list[tuple[int, int]] = []
+        runs = cross_validate_probe(
+            table, manifest, cv=3, strengths=[0.1, 1.0], progress=lambda d, t: seen.append((d, t))
+        )
+        assert [r.name for r in runs.runs] == ["fold 1 of 3", "fold 2 of 3", "fold 3 of 3"]
+        assert sum(r.test_videos for r in runs.runs) == 36, "all splits of the manifest"
+        tops = [r.mean_features.top1 for r in runs.runs]
+        assert 0.4 < np.mean(tops) < 1
+        assert runs.mean("mean_features", "top1") == pytest.approx(np.mean(tops))
+        assert runs.std("mean_features", "top1") == pytest.approx(np.std(tops, ddof=1))
+        assert runs.confusion is not None
+        assert runs.confusion.counts.sum() == 36
+        assert int(np.trace(runs.confusion.counts)) == sum(r.mean_features.top1_correct for r in runs.runs)
+        assert runs.final is not None
+        assert runs.final_strength in (0.1, 1.0)
+        assert seen[-1] == (44, 44)
+        values = json.loads(json.dumps(runs.to_dict()))
+        assert [f["name"] for f in values["folds"]] == [r.name for r in runs.runs]
+        assert values["mean"]["video_mean_features"]["top1"] == runs.mean("mean_features", "top1")
+        one = cross_validate_probe(table, manifest, cv=3, split="train", strengths=[1.0])
+        assert sum(r.test_videos for r in one.runs) == 24
+
+    def test_no_held_out_video_has_a_say_in_its_probe(self, tmp_path: Path) -> None:
+        path, manifest = clusters(tmp_path, noise=3.0)
+        table = read_feature_table([path])
+        run = cross_validate_probe(table, manifest, cv=3, strengths=[1.0], seed=3).runs[1]
+        clips = label_clips(table, manifest, None)
+        kept = [i for i, name in enumerate(clips.names) if name not in run.predictions.names]
+        train = clips.select(kept)
+        targets = np.array([[labels[0] == c for c in "abc"] for labels in train.labels])
+        expected = fit_linear(train.video_features(), targets, 1.0)
+        np.testing.assert_allclose(run.probe.weights, expected.weights, rtol=1e-5, atol=1e-6)
+
+    def test_splits_of_a_data_set(self, tmp_path: Path) -> None:
+        """UCF-101's lists, as they are."""
+        rng = np.random.default_rng(0)
+        names = [f"{c}/v_{c}_g{g:02}_c01.avi" for c in ("Archery", "Bowling") for g in range(9)]
+        (tmp_path / "classInd.txt").write_text("1 Archery\n2 Bowling\n")
+        for k in (1, 2, 3):
+            tests = [n for i, n in enumerate(names) if i % 3 == k - 1]
+            (tmp_path / f"testlist0{k}.txt").write_text("".join(f"{n}\n" for n in tests))
+            (tmp_path / f"trainlist0{k}.txt").write_text("".join(f"{n} 1\n" for n in names if n not in tests))
+        rows = [row(n, 0, rng.normal(size=3) + 1.2 * (n[0] == "B")) for n in names]
+        table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
+        manifests = [read_manifest(tmp_path / f"trainlist0{k}.txt", missing="keep") for k in (1, 2, 3)]
+        runs = average_splits(table, manifests, test_splits=["test"] * 3, strengths=[1.0])
+        assert [r.name for r in runs.runs] == [str(m.source) for m in manifests]
+        single = [fit_probe(table, m, strengths=[1.0]).mean_features for m in manifests]
+        assert [r.mean_features for r in runs.runs] == single
+        assert runs.mean("mean_features", "top1") == pytest.approx(np.mean([s.top1 for s in single]))
+        assert runs.confusion is not None
+        assert runs.confusion.labels == ("Archery", "Bowling")
+        assert runs.confusion.counts.sum() == 18
+        with pytest.raises(ValueError, match="each split has a probe of its own"):
+            save_probe(tmp_path / "p", runs)
+
+
+class TestMultiLabel:
+    """Class k is seen in feature k alone."""
+
+    def made(self, tmp_path: Path, *, noise: float = 0.3) -> tuple[FeatureTable, Manifest]:
+        rng = np.random.default_rng(0)
+        rows, labels = [], []
+        for i in range(120):
+            has = rng.random(4) < (0.5, 0.4, 0.3, 0.2)
+            has[rng.integers(4)] = True
+            labels.append(
+                (f"{i}.mp4", ";".join(c for c, h in zip("abcd", has, strict=True) if h), "train" if i < 80 else "test")
+            )
+            rows += [row(f"{i}.mp4", k, has + rng.normal(size=4) * noise) for k in range(2)]
+        table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
+        return table, write_labels(tmp_path / "m.csv", labels)
+
+    def test_the_mean_average_precision(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)
+        result = fit_probe(table, manifest)
+        assert result.probe.multi_label
+        assert result.mean_features.mean_average_precision is not None
+        assert result.chance.mean_average_precision is not None
+        assert result.mean_features.mean_average_precision > 0.95
+        truth = np.array([[c in labels for c in "abcd"] for labels in result.predictions.truth])
+        assert result.chance.mean_average_precision == pytest.approx(truth.mean(axis=0).mean())
+        expected = [
+            average_precision_score(t, p) for t, p in zip(truth.T, result.predictions.probabilities.T, strict=True)
+        ]
+        assert result.mean_features.mean_average_precision == pytest.approx(np.mean(expected))
+        assert result.confusion is None
+        assert all(0 < v <= 1 for _, v in result.cross_validation)
+        values = result.to_dict()
+        assert values["video_mean_features"]["mAP"] == pytest.approx(np.mean(expected))
+        assert "mAP" in values["cross_validation"][0]
+
+    def test_one_regression_for_each_class(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path, noise=2.0)
+        probe = fit_probe(table, manifest, strengths=[0.1]).probe
+        train, test = (label_clips(table, manifest, s) for s in ("train", "test"))
+        scaler = StandardScaler().fit(train.video_features())
+        for k, label in enumerate(probe.labels):
+            expected = LogisticRegression(C=0.1).fit(
+                scaler.transform(train.video_features()), [label in labels for labels in train.labels]
+            )
+            np.testing.assert_allclose(
+                probe.probabilities(test.video_features())[:, k],
+                expected.predict_proba(scaler.transform(test.video_features()))[:, 1],
+                atol=1e-3,
+            )
+
+    def test_by_folds(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)
+        runs = cross_validate_probe(table, manifest, cv=3, strengths=[1.0])
+        assert runs.mean("mean_features", "mean_average_precision") > 0.9
+        assert runs.confusion is None
+
+    def test_it_can_be_asked_for_and_refused(self, tmp_path: Path) -> None:
+        table, manifest = self.made(tmp_path)
+        with pytest.raises(DatasetError, match=r"line \d+ \(\d+\.mp4\): has labels .*; a probe of single labels"):
+            fit_probe(table, manifest, multi_label=False)
+        path, single = clusters(tmp_path, train=8)
+        result = fit_probe(read_feature_table([path]), single, multi_label=True, strengths=[1.0])
+        assert result.mean_features.mean_average_precision == 1
+        loaded = load_probe(save_probe(tmp_path / "p", result)[0])
+        assert loaded.multi_label
+        rows = np.zeros((2, DIM), np.float32)
+        np.testing.assert_array_equal(loaded.probabilities(rows), result.probe.probabilities(rows))
+
+    def test_classes_of_all_videos_and_of_test_videos_only(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(0)
+        labels = [
+            (f"{i}.mp4", f"all;{'ab'[i % 2]}{';new' if i > 38 else ''}", "train" if i < 30 else "test")
+            for i in range(40)
+        ]
+        rows = [row(f"{i}.mp4", 0, [i % 2 + 0.1 * rng.normal(), 1]) for i in range(40)]
+        table = read_feature_table([write_table(tmp_path / "f.parquet", rows)])
+        result = fit_probe(table, write_labels(tmp_path / "m.csv", labels), strengths=[1.0])
+        assert result.probe.labels == ("a", "all", "b")
+        # a, all and b are right everywhere; of `new` chance is all that can be said: one of ten.
+        assert result.mean_features.mean_average_precision == pytest.approx((3 + 0.1) / 4)
+        assert (result.probe.probabilities(np.zeros((1, 2), np.float32))[0, 1]) > 0.9
+
+
+def test_confusion(tmp_path: Path) -> None:
     result = fit(tmp_path)
-    files = save_probe(tmp_path / "new" / "speed.v2", result)
-    assert [f.name for f in files] == ["speed.v2.npz", "speed.v2.json"]
-    loaded = load_probe(tmp_path / "new" / "speed.v2")
-    features = np.random.default_rng(1).normal(size=(5, DIM)).astype(np.float32)
-    np.testing.assert_array_equal(loaded.probabilities(features), result.probe.probabilities(features))
-    assert (loaded.labels, loaded.model, loaded.version) == (("a", "b", "c"), "demo", "1")
-    facts = json.loads(files[1].read_text())
-    assert facts["video_mean_features"]["total"] == 12
-    assert facts["C"] == result.strength
-    assert load_probe(files[0]).labels == load_probe(files[1]).labels == loaded.labels
+    assert result.confusion is not None
+    assert result.confusion.labels == ("a", "b", "c")
+    assert result.confusion.counts.tolist() == [[4, 0, 0], [0, 4, 0], [0, 0, 4]]
+    two = Predictions(
+        names=("v", "w", "x"),
+        truth=(("a",), ("new",), ("b",)),
+        labels=("a", "b"),
+        probabilities=np.array([[0.2, 0.8], [0.6, 0.4], [0.3, 0.7]], np.float32),
+    )
+    counted = confusion([two, two], ["new", "a", "never", "b"])
+    assert counted.labels == ("new", "a", "b")
+    assert counted.counts.tolist() == [[0, 2, 0], [0, 0, 2], [0, 0, 2]]
+
+
+def test_folding_the_standardisation_into_the_weights(tmp_path: Path) -> None:
+    probe = fit(tmp_path).probe
+    rows = (np.random.default_rng(1).normal(size=(5, DIM)) * 10.0 ** np.arange(-3, DIM - 3) + 5).astype(np.float32)
+    weights, bias = probe.folded()
+    np.testing.assert_allclose(rows.astype(np.float64) @ weights.T + bias, probe.logits(rows), rtol=1e-3, atol=1e-3)
 
 
 def test_probabilities() -> None:
@@ -322,37 +375,6 @@ def test_probabilities() -> None:
         probe.probabilities(np.zeros((1, 3), np.float32))
 
 
-def test_damaged_probes(tmp_path: Path) -> None:
-    numbers, facts = save_probe(tmp_path / "p", fit(tmp_path))
-    good_numbers, good_facts = numbers.read_bytes(), json.loads(facts.read_text())
-
-    def fails(message: str) -> None:
-        with pytest.raises(CheckpointError, match=message):
-            load_probe(tmp_path / "p")
-
-    numbers.write_bytes(good_numbers[:100])
-    fails(r"p\.npz: not a probe, or damaged")
-    numbers.unlink()
-    fails(r"p\.npz: no such file")
-    numbers.write_bytes(good_numbers)
-    for change, message in (
-        ({"format": "other"}, "not a tenclip-probe"),
-        ({"labels": ["a"]}, "for 1 labels and 6 features"),
-        ({"feature_dim": 9}, "for 3 labels and 9 features"),
-    ):
-        facts.write_text(json.dumps(good_facts | change))
-        fails(message)
-    facts.write_text("[]")
-    fails("not a probe, or damaged")
-    facts.write_text(json.dumps(good_facts))
-    with np.load(numbers) as arrays:
-        values = dict(arrays)
-    np.savez(numbers, **(values | {"bias": np.full(3, np.nan, np.float32)}))
-    fails("not finite")
-    np.savez(numbers, **(values | {"bias": np.array([object()] * 3)}))
-    fails("not a probe, or damaged")
-
-
 def test_probing_needs_no_torch() -> None:
     code = """
 import sys
@@ -363,6 +385,6 @@ class NoTorch:
             raise ModuleNotFoundError(f"no {name} here", name=name)
 
 sys.meta_path.insert(0, NoTorch())
-import tenclip_features.probe, tenclip_features.table, tenclip_training.commands
+import tenclip_features.probe, tenclip_features.table, tenclip_features.commands, tenclip_features.console
 """
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key, file_stamp
+from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key
 from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.intake.path_access import file_stamp
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition, RecognizedClip
 from tenclip_serving.runtimes.fake import FakeRuntime
@@ -118,21 +119,21 @@ def request(source: str | bytes, *, name: str = "v", timeline: bool = False) -> 
 def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: Path) -> None:
     file = tmp_path / "video"
     file.write_bytes(b"content")
-    key = cache_key(request(b"content"), model, TEN)
-    assert cache_key(request(str(file), name="other"), model, TEN) == key
+    key = cache_key(request(b"content"), model)
+    assert cache_key(request(str(file), name="other"), model) == key
     different = [
-        cache_key(request(b"contents"), model, TEN),
-        cache_key(request(b"content", timeline=True), model, TEN),
-        cache_key(request(b"content"), model, PROTOCOLS["tsn-3"]),
-        cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),)), TEN),
-        cache_key(request(b"content"), replace(model, variant="int8"), TEN),
+        cache_key(request(b"contents"), model),
+        cache_key(request(b"content", timeline=True), model),
+        cache_key(replace(request(b"content"), protocol=PROTOCOLS["tsn-3"]), model),
+        cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),))),
+        cache_key(request(b"content"), replace(model, variant="int8")),
     ]
     assert len({key, *different}) == 6
 
 
 def test_a_file_that_is_gone_matches_nothing(model: ServedModel, tmp_path: Path) -> None:
     gone = request(str(tmp_path / "gone"))
-    assert cache_key(gone, model, TEN) != cache_key(gone, model, TEN)
+    assert cache_key(gone, model) != cache_key(gone, model)
 
 
 def test_a_stamp_differs_when_a_file_does(tmp_path: Path) -> None:

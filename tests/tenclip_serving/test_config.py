@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tenclip_serving.config import ServerConfig
-from tenclip_serving.decoding.sandbox import Confinement
+from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_video.source import Limits
 
 
@@ -95,7 +95,7 @@ def test_limits_of_videos_and_of_workers(tmp_path: Path) -> None:
     limits = Limits(max_bytes=3 << 20, max_pixels=4, max_frames=5, max_seconds=6.5, max_streams=7)
     assert config.video_limits == limits
     config = ServerConfig(directory=tmp_path, decode_worker_memory_mb=500, decode_worker_nice=1)
-    assert config.confinement == Confinement(memory_bytes=500 << 20, nice=1)
+    assert config.sandbox_limits == SandboxLimits(memory_bytes=500 << 20, nice=1)
 
 
 @pytest.mark.parametrize(

@@ -673,7 +673,7 @@ def test_files_that_hang_hold_up_only_those_who_ask_for_them(
             hanging.wait()
         return open_path(path, roots)
 
-    monkeypatch.setattr("tenclip_serving.engine.open_path", open_)
+    monkeypatch.setattr("tenclip_serving.intake.open_video.open_path", open_)
 
     async def test() -> None:
         async with open_engine(cache_mb=1, max_queue=128) as engine:

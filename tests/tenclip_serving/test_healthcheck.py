@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -14,6 +15,8 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tenclip_serving.healthcheck import check_health, main
+
+from ..connect_proxy import connect_proxy
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -112,6 +115,21 @@ def test_a_proxy_in_the_environment_is_not_asked(closed_target: str, monkeypatch
         assert check_health(target)[0]
 
 
+def test_another_machine_is_asked_through_the_proxy(closed_target: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running(health.HealthServicer()) as target, connect_proxy({"box.example:7411": target}) as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert check_health("box.example:7411")[0]
+        assert proxy.connects == ["box.example:7411"]
+        assert "UNAVAILABLE" in check_health("box.invalid:7411", proxy=False)[1]
+        assert main(["box.invalid:7411", "--no-proxy"]) == 1
+        assert proxy.connects == ["box.example:7411"]
+    monkeypatch.setenv("http_proxy", f"http://me:secret@{closed_target}")
+    serving, message = check_health("box.example:7411")
+    assert not serving
+    assert f"through the proxy http://{closed_target} (from http_proxy)" in message
+    assert "secret" not in message
+
+
 def test_success_goes_to_stdout_and_failure_to_stderr(capsys: pytest.CaptureFixture[str]) -> None:
     servicer = health.HealthServicer()
     servicer.set(SERVICE, NOT_SERVING)
@@ -127,6 +145,15 @@ def test_a_timeout_that_cannot_be_waited_for_is_refused(seconds: str, capsys: py
     with pytest.raises(SystemExit, match="2"):
         main(["--timeout", seconds])
     assert f"'{seconds}' is not a number of seconds above 0" in capsys.readouterr().err
+
+
+def test_the_command_of_the_image_on_a_machine_with_a_proxy(closed_target: str) -> None:
+    names = ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy")
+    proxies = dict.fromkeys([*names, *map(str.upper, names)], f"http://{closed_target}")
+    with running(health.HealthServicer()) as target:
+        command = [sys.executable, "-m", "tenclip_serving.healthcheck", target]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **proxies})
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"server at {target}: SERVING\n", "")
 
 
 def test_the_command_of_the_image_exits_with_0_and_1(closed_target: str) -> None:

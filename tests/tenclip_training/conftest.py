@@ -34,11 +34,28 @@ def action_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return generate(config, tmp_path_factory.mktemp("actions"), workers=1)
 
 
+@pytest.fixture(scope="session")
+def validated_videos(action_videos: Path) -> Path:
+    """`action_videos`, whose test videos are the split val."""
+    return with_val_split(action_videos)
+
+
+def with_val_split(manifest: Path) -> Path:
+    """The manifest beside `manifest` in which the split test is called val."""
+    lines = manifest.read_text().splitlines()
+    column = lines[0].split(",").index("split")
+    rows = [line.split(",") for line in lines[1:]]
+    changed = [[*r[:column], r[column].replace("test", "val"), *r[column + 1 :]] for r in rows]
+    path = manifest.with_name(f"val_{manifest.name}")
+    path.write_text("".join(f"{line}\n" for line in (lines[0], *map(",".join, changed))))
+    return path
+
+
 @pytest.fixture
-def train_config(action_videos: Path, tmp_path: Path) -> TrainConfig:
+def train_config(validated_videos: Path, tmp_path: Path) -> TrainConfig:
     """A run of 3 epochs of 3 steps that takes about a second."""
     return TrainConfig(
-        manifest=str(action_videos),
+        manifest=str(validated_videos),
         out=str(tmp_path / "run"),
         architecture="r2plus1d_10",
         model={"width": 4},
@@ -52,6 +69,7 @@ def train_config(action_videos: Path, tmp_path: Path) -> TrainConfig:
         val_protocol="center-clip",
         precision="fp32",
         device="cpu",
+        cache_gib=0.0,
     )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tenclip_video.resize import FrameScaler, clockwise_rotation
+from tenclip_video.orientation import Orientation, frame_orientation
+from tenclip_video.resize import FrameScaler
 from tenclip_video.spec import Resize, ResizeKernel
 from tests.videos import Recipe, make_video
 
@@ -185,7 +186,7 @@ def test_rotation_is_honoured(rotation: int, kernel: ResizeKernel) -> None:
             return next(container.decode(video=0))
 
     frame = first_frame(rotation)
-    assert clockwise_rotation(frame) == rotation
+    assert frame_orientation(frame) == Orientation(rotation=rotation)
     out, upright = scale(frame, kernel, 40, 30), scale(first_frame(0), kernel, 40, 30)
     corners = [out[5, 5], out[5, -5], out[-5, -5], out[-5, 5]]  # clockwise from the top left
     expected = [upright[5, 5], upright[5, -5], upright[-5, -5], upright[-5, 5]]

@@ -1,4 +1,4 @@
-"""What train, evaluate and probe show: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
+"""What train and evaluate show: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
 
 Progress goes to standard error. Standard output has the results alone.
 """
@@ -16,9 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from tenclip_features.probe import ProbeResult
     from tenclip_training.evaluation.evaluate import EvaluationResult
-    from tenclip_training.runs.train import EpochResult
+    from tenclip_training.runs.results import EpochResult, TrainResult
 
 SECONDS_BETWEEN_LINES = 10.0
 LARGEST_CONFUSION = 20  # classes that still fit on a screen
@@ -82,6 +81,19 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
     return f"{line}, {result.seconds:.1f} s"
 
 
+def failure_lines(result: TrainResult) -> list[str]:
+    """A line for each split of which videos could not be read, with how many of how many and where they are listed."""
+    counts = (
+        (result.videos_failed, result.train_videos, "training"),
+        (result.val_videos_failed, result.val_videos, "validation"),
+    )
+    return [
+        f"{failed} of {asked} {kind} videos could not be read: {result.out / 'failures.jsonl'}"
+        for failed, asked, kind in counts
+        if failed
+    ]
+
+
 def print_evaluation(result: EvaluationResult, *, title: str) -> None:
     console = Console()
     table = Table(title=escape(title), title_justify="left")
@@ -120,39 +132,3 @@ def _class_table(result: EvaluationResult) -> Table:
         value = f"{accuracy.value:.1%}" if accuracy.total else "-"
         table.add_row(f"{i} {escape(label)}", value, str(accuracy.total), *cells)
     return table
-
-
-def print_probe(result: ProbeResult) -> None:
-    console = Console()
-    table = Table(title=f"probe of {len(result.probe.labels)} classes", title_justify="left")
-    for column in ("", "top-1", "top-5", "of"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, score in (
-        ("videos, mean features", result.mean_features),
-        ("videos, mean probabilities", result.mean_probabilities),
-        ("clips", result.clips),
-        ("videos, most frequent class", result.chance),
-    ):
-        table.add_row(name, f"{score.top1:.2%}", f"{score.top5:.2%}", str(score.total))
-    console.print(table)
-    chosen = f"C = {result.strength:g}"
-    if result.cross_validation:
-        accuracy = dict(result.cross_validation)[result.strength]
-        chosen += f", chosen by cross-validation ({accuracy:.2%} of the training {result.fit_on})"
-    lines = [
-        f"features of {result.probe.model} version {result.probe.version}, {len(result.probe.mean)} numbers a clip",
-        chosen,
-        f"fitted on {result.train_videos} of {result.train_videos_asked} videos, "
-        f"tested on {result.test_videos} of {result.test_videos_asked}",
-    ]
-    if result.without_features:
-        lines.append(f"without features: {_some(result.without_features)}")
-    if not result.converged:
-        lines.append("the solver stopped before it converged; try a smaller C")
-    for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

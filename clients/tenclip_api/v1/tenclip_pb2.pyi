@@ -422,10 +422,11 @@ class VideoInfo(_message.Message):
     DURATION_SECONDS_FIELD_NUMBER: _builtins.int
     HAS_AUDIO_FIELD_NUMBER: _builtins.int
     VARIABLE_FRAME_RATE_FIELD_NUMBER: _builtins.int
+    MIRRORED_FIELD_NUMBER: _builtins.int
     container: _builtins.str
     codec: _builtins.str
     width: _builtins.int
-    """As shown, after rotation."""
+    """As shown, after rotation and mirroring."""
     height: _builtins.int
     rotation: _builtins.int
     """Degrees clockwise that the frames were turned: 0, 90, 180 or 270."""
@@ -437,6 +438,8 @@ class VideoInfo(_message.Message):
     duration_seconds: _builtins.float
     has_audio: _builtins.bool
     variable_frame_rate: _builtins.bool
+    mirrored: _builtins.bool
+    """The frames were mirrored left to right, after rotation: front cameras and editors ask for it."""
     def __init__(
         self,
         *,
@@ -451,10 +454,11 @@ class VideoInfo(_message.Message):
         duration_seconds: _builtins.float = ...,
         has_audio: _builtins.bool = ...,
         variable_frame_rate: _builtins.bool = ...,
+        mirrored: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "container", b"container", "declared_frames", b"declared_frames", "duration_seconds", b"duration_seconds", "frames_per_second", b"frames_per_second", "has_audio", b"has_audio", "height", b"height", "num_frames", b"num_frames", "rotation", b"rotation", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "container", b"container", "declared_frames", b"declared_frames", "duration_seconds", b"duration_seconds", "frames_per_second", b"frames_per_second", "has_audio", b"has_audio", "height", b"height", "mirrored", b"mirrored", "num_frames", b"num_frames", "rotation", b"rotation", "variable_frame_rate", b"variable_frame_rate", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -470,10 +474,13 @@ class DecodeReport(_message.Message):
     FRAMES_DECODED_FIELD_NUMBER: _builtins.int
     FRAMES_SUBSTITUTED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    FRAMES_CORRUPT_FIELD_NUMBER: _builtins.int
     frames_requested: _builtins.int
     frames_decoded: _builtins.int
     frames_substituted: _builtins.int
     """Frames that could not be decoded; their nearest decoded neighbour stands in."""
+    frames_corrupt: _builtins.int
+    """Frames that the decoder marked as damaged: what was missing in them is concealed. They are used as they are."""
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -483,10 +490,11 @@ class DecodeReport(_message.Message):
         frames_decoded: _builtins.int = ...,
         frames_substituted: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        frames_corrupt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_decoded", b"frames_decoded", "frames_requested", b"frames_requested", "frames_substituted", b"frames_substituted", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["frames_corrupt", b"frames_corrupt", "frames_decoded", b"frames_decoded", "frames_requested", b"frames_requested", "frames_substituted", b"frames_substituted", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -44,6 +44,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "evaluate": "Evaluate a model on labelled videos.",
         "probe": "Fit a linear classifier on extracted features.",
         "export": "Turn a checkpoint into a bundle that `tenclip serve` serves.",
+        "export-probe": "Give a bundle a fitted probe as its classifier, so that it is served.",
     },
     "Serve and inspect": {
         "serve": "Serve a directory of bundles over gRPC.",

@@ -96,6 +96,9 @@ class ConnectionOptions:
     insecure_token: Annotated[
         bool, _connection_option("insecure-token", "Send the token to other machines without TLS, too.")
     ] = False
+    no_proxy: Annotated[
+        bool, _connection_option("no-proxy", "Connect directly, whatever http_proxy and its like say.")
+    ] = False
 
     def client_settings(self, timeout_seconds: float) -> dict[str, Any]:
         """The arguments of `Client` and `AsyncClient`. timeout_seconds: 0 for no deadline. Raises InvalidRequest."""
@@ -114,6 +117,7 @@ class ConnectionOptions:
             "server_name": self.server_name,
             "token": token if self.token_file is None else token_from_file(self.token_file),
             "insecure_token": self.insecure_token,
+            "proxy": False if self.no_proxy else None,
         }
 
 

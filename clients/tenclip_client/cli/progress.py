@@ -20,7 +20,7 @@ from rich.text import Text
 
 from tenclip_api.errors import TenclipError
 from tenclip_client import _extraction
-from tenclip_features.journal import Failure
+from tenclip_features.rows import VideoFailure
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -40,7 +40,7 @@ def bar_progress() -> Iterator[_extraction.Progress]:
     with Progress(*columns, console=Console(stderr=True, highlight=False), redirect_stdout=False) as bars:
         task = bars.add_task("features", total=None, clips=0, failed=0)
 
-        def on_video(name: str, clips: int, failure: Failure | None) -> None:
+        def on_video(name: str, clips: int, failure: VideoFailure | None) -> None:
             counts["clips"] += clips
             counts["failed"] += failure is not None
             if failure is not None:
@@ -89,7 +89,7 @@ def line_progress() -> Iterator[_extraction.Progress]:
         state.update(total=total, done=reused)
         console.print(f"features: {total} videos, {reused} done before")
 
-    def on_video(name: str, clips: int, failure: Failure | None) -> None:
+    def on_video(name: str, clips: int, failure: VideoFailure | None) -> None:
         nonlocal said
         state["done"] += 1
         state["failed"] += failure is not None

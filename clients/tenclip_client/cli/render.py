@@ -30,7 +30,7 @@ from tenclip_client._types import (
     VideoInfo,
 )
 from tenclip_client.cli.messages import one_line
-from tenclip_features.journal import Failure
+from tenclip_features.rows import VideoFailure
 
 BAR_WIDTH = 24
 # Left-aligned fractions of a cell, an eighth each, and their plain stand-ins.
@@ -189,6 +189,8 @@ def video_line(video: VideoInfo) -> str:
     ]
     if video.rotation:
         parts.append(f"rotated by {video.rotation}")
+    if video.mirrored:
+        parts.append("mirrored")
     return ", ".join(parts)
 
 
@@ -285,6 +287,12 @@ def print_extraction(console: Console, report: ExtractionReport) -> None:
                 f"{report.out}: {report.clips} clips of {report.videos} videos{reused}; {report.model}:{report.version}"
             )
         )
+    if report.changed:
+        console.print(Text(f"extracted anew, because their files had changed: {_some(report.changed)}"))
+    if report.removed:
+        console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {_some(report.removed)}"))
+    if report.pruned:
+        console.print(Text(f"gone or not named any more; rows dropped: {_some(report.pruned)}"))
     if report.failures:
         total = report.videos + len(report.failures)
         console.print(Text(f"{len(report.failures)} of {total} videos failed:", style="red"))
@@ -292,7 +300,12 @@ def print_extraction(console: Console, report: ExtractionReport) -> None:
         console.print("The same command with --retry-failed tries them again.")
 
 
-def failures_table(failures: Sequence[Failure]) -> Table:
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def failures_table(failures: Sequence[VideoFailure]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold")
     table.add_column(style="red", no_wrap=True)

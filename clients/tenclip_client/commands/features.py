@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,7 +24,49 @@ from tenclip_client.cli.options import (
 from tenclip_client.cli.output import output_console, print_json
 
 if TYPE_CHECKING:
-    from tenclip_client._extraction import ExtractionReport
+    from tenclip_client._extraction import EarlierRows, ExtractionReport
+
+_EARLIER = "Rows of an earlier run"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EarlierRowsOptions:
+    """What to do with the rows of an earlier run."""
+
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Also the videos that failed in an earlier run.", rich_help_panel=_EARLIER),
+    ] = False
+    by_content: Annotated[
+        bool,
+        typer.Option(
+            "--by-content",
+            help="Tell changed videos by their SHA-256 as well, not only by size and time of change.",
+            rich_help_panel=_EARLIER,
+        ),
+    ] = False
+    trust_unstamped: Annotated[
+        bool,
+        typer.Option(
+            "--trust-unstamped",
+            help="Keep the rows of a file that says nothing of its videos' state.",
+            rich_help_panel=_EARLIER,
+        ),
+    ] = False
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Drop the rows of videos that are gone or not named any more.", rich_help_panel=_EARLIER
+        ),
+    ] = False
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin again, whatever is there.", rich_help_panel=_EARLIER)
+    ] = False
+
+    def earlier_rows(self) -> EarlierRows:
+        from tenclip_client._extraction import EarlierRows
+
+        return EarlierRows(by_content=self.by_content, trust_unstamped=self.trust_unstamped, prune=self.prune)
 
 
 @with_option_groups
@@ -42,19 +85,17 @@ def features(
     server_path: ServerPaths = False,
     timeout: TimeoutSeconds = 600.0,
     concurrency: Concurrency = 4,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Also the videos that failed in an earlier run.")
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin again, whatever is there.", rich_help_panel=OUTPUT)
-    ] = False,
+    earlier: EarlierRowsOptions,
     as_json: Json = False,
 ) -> None:
     """Extract features of many videos into one Parquet file.
 
-    One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version.
+    One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version, and the size and time of
+    change of the video's file (video_bytes, video_mtime_ns; with --by-content video_sha256).
     Stopped at any moment, the same command goes on where it was and ends with the same file. Until every video is
     done, the state is in F.parquet.partial/. Videos that fail are listed at the end, and the exit code is then 1.
+    A finished file is brought up to date: videos that are new or have changed are extracted; rows of videos that are
+    gone or not named any more are kept and said. Paths on the server and URIs are not looked at again.
 
     Examples:
 
@@ -78,8 +119,9 @@ def features(
             out=out,
             choice=clip_options.choice(),
             concurrency=concurrency,
-            retry_failed=retry_failed,
-            overwrite=overwrite,
+            retry_failed=earlier.retry_failed,
+            overwrite=earlier.overwrite,
+            earlier=earlier.earlier_rows(),
         )
     )
     _print_report(report, as_json)

@@ -32,7 +32,7 @@ from google.protobuf import json_format
 
 from tenclip_api.errors import BundleError, InvalidRequest, MessageTooLarge, TenclipError
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.api.servicer import predict_response, recognition_request
+from tenclip_serving.api.convert import predict_response, recognition_request
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.repository import Repository, load_repository
@@ -141,7 +141,7 @@ class Handler:
         REQUEST_ID.set(request_id)
         try:
             request = predict_request(inputs, context.get_all_request_header(index))
-            asked = recognition_request(request, timeline=request.include_timeline)
+            asked = recognition_request(request)
             result = await self._engine.recognize(asked)
             return Answer(code=200, body=to_json(predict_response(request, result)))
         except TenclipError as err:

@@ -15,13 +15,11 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError
 
 from tenclip_api.errors import DeadlineExceeded, DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
+from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from tenclip_serving.api.message_limits import check_parts, request_type
 from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.telemetry.metrics import Metrics
 
-REASON_KEY = "tenclip-reason"
-REQUEST_ID_KEY = "tenclip-request-id"
-RETRY_AFTER_KEY = "tenclip-retry-after-seconds"
 # Bytes. A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
 _MAX_MESSAGE = 4000
 # Bytes. A smaller request is parsed in no time.
@@ -347,7 +345,7 @@ def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
     """What a client that retries by itself should know."""
     if isinstance(error, DecodeWorkerDied):
         # This video killed its decoder; gRPC's own retry policy would have it kill some more.
-        return (("grpc-retry-pushback-ms", "-1"),)
+        return ((RETRY_PUSHBACK_KEY, "-1"),)
     if isinstance(error, Overloaded) and error.retry_after_seconds is not None:
         return ((RETRY_AFTER_KEY, f"{error.retry_after_seconds:.3f}"),)
     return ()

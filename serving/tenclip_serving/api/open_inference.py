@@ -25,7 +25,7 @@ import grpc
 from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_api.inference import open_inference_pb2_grpc
-from tenclip_serving.api.servicer import SERVER_VERSION
+from tenclip_serving.api.convert import SERVER_VERSION
 from tenclip_serving.api.tensors import (
     CLIPS,
     VIDEO,

@@ -2,13 +2,13 @@
 
 It talks to the server over the socket FD (see `Channel`) and ends when the other end closes, so that no worker outlives
 its server, however that ended. Decoders are large C libraries fed with files from strangers: a worker may crash, hang
-or be killed at any time, and nothing but the request in its hands is lost. Once ready it is confined (`confine`).
+or be killed at any time, and nothing but the request in its hands is lost. Before it is ready it enters its sandbox.
 
 An exchange: the server sends a DecodeRequest, pickled, with a descriptor of the encoded file where that came as bytes.
-The worker answers, in the plain messages of `answers`, with an error, or with ClipsWanted as soon as it knows how much
-memory the clips take; the server sends a descriptor of that memory, the worker writes the clips into it, and sends the
-rest of the result. All memory is the server's, so no size that a worker makes up can harm it (see `memory`). Where
-there is no such memory (macOS) bytes go over the socket.
+The worker answers, in the plain messages of `worker_messages`, with an error, or with ClipsWanted as soon as it knows
+how much memory the clips take. The server sends a descriptor of that memory, the worker writes the clips into it, and
+sends the rest of the result. All memory is the server's, so no size that a worker makes up can harm it (see
+`shared_memory`). Where there is no such memory (macOS) bytes go over the socket.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
-from tenclip_serving.decoding.sandbox import Confinement, confine
+from tenclip_serving.decoding.sandbox import SandboxLimits, enter_sandbox
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import Protocol
@@ -203,7 +203,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     sock = socket.socket(fileno=int(sys.argv[1]))
     threading.Thread(target=_exit_with_server, args=(sock,), daemon=True).start()
-    confine(Confinement.from_arguments(sys.argv[2:]))
+    enter_sandbox(SandboxLimits.from_arguments(sys.argv[2:]))
     serve(Channel(sock))
 
 

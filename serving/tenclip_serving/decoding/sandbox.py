@@ -1,4 +1,4 @@
-"""What a decode worker may no longer do once it is ready: limits by the operating system, for itself and for good.
+"""The sandbox of a decode worker: limits that the operating system puts on the process, for good.
 
 A decoder that a hostile file has taken over can then neither fill the disk nor use up the machine's memory, nor gain
 rights from a set-user-id program. What is missing on a system is left out: these are second walls.
@@ -22,8 +22,12 @@ _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confinement:
-    """memory_bytes: of address space, which libraries take too (about 250 MiB); 0 lifts it. nice: added to its own."""
+class SandboxLimits:
+    """What a decode worker may use.
+
+    memory_bytes: address space, of which libraries take about 250 MiB; 0 for no limit.
+    nice: added to the niceness of the process.
+    """
 
     memory_bytes: int = 4096 << 20
     nice: int = 5
@@ -32,24 +36,24 @@ class Confinement:
         return [str(self.memory_bytes), str(self.nice)]
 
     @classmethod
-    def from_arguments(cls, arguments: list[str]) -> Confinement:
+    def from_arguments(cls, arguments: list[str]) -> SandboxLimits:
         memory_bytes, nice = arguments
         return cls(memory_bytes=int(memory_bytes), nice=int(nice))
 
 
-def confine(wanted: Confinement) -> None:
-    """Confine this process. Nothing of it can be undone."""
+def enter_sandbox(limits: SandboxLimits) -> None:
+    """Put these limits on this process. None of them can be undone."""
     with contextlib.suppress(OSError, ValueError):
         score = Path("/proc/self/oom_score_adj")
         score.write_text(str(max(_OOM_SCORE, int(score.read_text()))))
-    if wanted.memory_bytes:
-        _lower(resource.RLIMIT_AS, wanted.memory_bytes)
+    if limits.memory_bytes:
+        _lower(resource.RLIMIT_AS, limits.memory_bytes)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
     # No byte can be written to any file; pipes, sockets and shared memory are none.
     _lower(resource.RLIMIT_FSIZE, 0)
     with contextlib.suppress(OSError):
-        os.nice(wanted.nice)
+        os.nice(limits.nice)
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     # Other processes of the same user, other workers among them, cannot read its memory or trace it.
     _prctl(_PR_SET_DUMPABLE, 0)

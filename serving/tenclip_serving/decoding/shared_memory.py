@@ -92,12 +92,7 @@ def map_writable(descriptor: int, shape: Sequence[int]) -> NDArray[np.uint8]:
 
 
 class MemoryFile:
-    """An encoded video that came with its request, where its bytes can be given back as soon as it is decoded.
-
-    As `SpoolFile`, without a disk. `seconds`: None, it was not fetched.
-    """
-
-    seconds: float | None = None
+    """An inline video in memory that is given back as soon as it is decoded."""
 
     def __init__(self, name: str, descriptor: int) -> None:
         self.name = name

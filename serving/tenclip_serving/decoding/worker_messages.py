@@ -2,7 +2,7 @@
 
 A worker may have been taken over by the file it decoded. So nothing that it sends is unpickled, the server makes no
 object of it but those named here, and arrays come as bytes of one fixed type. What a message says is checked where it
-is used (`workers`); that it has the shape it must have is checked here.
+is used (`worker`); that it has the shape it must have is checked here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_TRACE = 100_000
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
-    """The worker has started and is confined."""
+    """The worker has started and is in its sandbox."""
 
 
 class ClipsWanted(msgspec.Struct, frozen=True, tag=True):

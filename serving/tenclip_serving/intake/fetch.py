@@ -37,11 +37,10 @@ from tenclip_api.errors import (
 )
 from tenclip_api.uris import without_secrets
 from tenclip_serving.requests import Upload
+from tenclip_serving.thread_pools import Pool
 
 if TYPE_CHECKING:
     from yarl import URL
-
-    from tenclip_serving.thread_pools import Pool
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network

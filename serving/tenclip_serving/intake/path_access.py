@@ -1,4 +1,4 @@
-"""Which files a request may name."""
+"""Paths that a request names: which of them it may, and how they are opened."""
 
 from __future__ import annotations
 
@@ -27,6 +27,18 @@ class OpenFile:
     def close(self) -> None:
         """May be called again."""
         self._close()
+
+
+def file_stamp(descriptor: int) -> tuple[int, int] | None:
+    """(size in bytes, time of the last change in ns): differs when the open file has been written to.
+
+    None when a network file system has lost the file.
+    """
+    try:
+        stat = os.fstat(descriptor)
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def open_path(path: str, roots: Sequence[Path]) -> OpenFile:

@@ -70,6 +70,11 @@ class ServedModel:
         return self.bundle.info.version
 
     @property
+    def key(self) -> Key:
+        """(name, version)."""
+        return self.name, self.version
+
+    @property
     def instances(self) -> tuple[Runtime, ...]:
         return (self.runtime, *self.more_instances)
 

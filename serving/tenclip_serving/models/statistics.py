@@ -1,9 +1,10 @@
-"""How often each model answered, and how long its stages took: what ModelStatistics tells."""
+"""Counters for each model: how often it answered, and how long the stages took. ModelStatistics reports them."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tenclip_serving.models.repository import Key
@@ -11,7 +12,7 @@ from tenclip_serving.models.repository import Key
 
 @dataclass
 class Duration:
-    """How many times, and seconds of all of them together."""
+    """A number of measurements, and the sum of their seconds."""
 
     count: int = 0
     seconds: float = 0.0
@@ -23,7 +24,10 @@ class Duration:
 
 @dataclass
 class ModelStatistics:
-    """Of one version since the server began, over all protocols. `stages`: by the stages of `Recognition.timings`."""
+    """Counters for one model version since server start, over all protocols.
+
+    stages: by stage, as in `Recognition.timings`.
+    """
 
     success: Duration = field(default_factory=Duration)
     failure: Duration = field(default_factory=Duration)
@@ -32,8 +36,16 @@ class ModelStatistics:
     last_unix_seconds: float = 0.0
 
 
+@dataclass
+class Outcome:
+    """What `Statistics.counted` counts of a request that succeeds. timings: seconds by stage."""
+
+    num_clips: int = 0
+    timings: Mapping[str, float] = field(default_factory=dict)
+
+
 class Statistics:
-    """Of every model. Used from the event loop only."""
+    """Counters for every model version. Used from the event loop only."""
 
     def __init__(self) -> None:
         self._models: dict[Key, ModelStatistics] = {}
@@ -41,14 +53,21 @@ class Statistics:
     def of(self, name: str, version: str) -> ModelStatistics:
         return self._models.setdefault((name, version), ModelStatistics())
 
-    def succeeded(self, key: Key, *, seconds: float, num_clips: int, timings: Mapping[str, float]) -> None:
-        """A request of `num_clips` clips was answered `seconds` after it came."""
+    @contextmanager
+    def counted(self, key: Key) -> Iterator[Outcome]:
+        """Counts what happens within as one request: a failure where it raises or is cancelled, else a success."""
+        outcome, started = Outcome(), time.perf_counter()
+        try:
+            yield outcome
+        except BaseException:
+            self.of(*key).failure.add(time.perf_counter() - started)
+            raise
+        self._succeeded(key, time.perf_counter() - started, outcome)
+
+    def _succeeded(self, key: Key, seconds: float, outcome: Outcome) -> None:
         statistics = self.of(*key)
         statistics.success.add(seconds)
-        for stage, spent in timings.items():
+        for stage, spent in outcome.timings.items():
             statistics.stages.setdefault(stage, Duration()).add(spent)
-        statistics.num_clips += num_clips
+        statistics.num_clips += outcome.num_clips
         statistics.last_unix_seconds = time.time()
-
-    def failed(self, key: Key, *, seconds: float) -> None:
-        self.of(*key).failure.add(seconds)

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import grpc
 
 from tenclip_api.errors import InvalidRequest, PermissionDenied, TenclipError, Unauthenticated
-from tenclip_serving.api.interceptor import REASON_KEY, REQUEST_ID_KEY
+from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.security.reloading import Watched
 from tenclip_serving.telemetry.logs import CLIENT, log, new_request_id

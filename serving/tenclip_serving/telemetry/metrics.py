@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily
@@ -106,6 +106,11 @@ class Metrics:
             ["reason"],
             registry=self.registry,
         )
+        self.decode_retries = Counter(
+            "tenclip_decode_retries",
+            "Videos sent to a second decode process because the first one died with them.",
+            registry=self.registry,
+        )
         self.model_info = Gauge(
             "tenclip_model_info",
             "1 for each model version that is served.",
@@ -150,6 +155,11 @@ class Metrics:
             self.refusals.labels(reason)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)
+
+    def observe_stages(self, timings: Mapping[str, float]) -> None:
+        """Seconds that one request spent in each of its stages."""
+        for name, seconds in timings.items():
+            self.stage_seconds.labels(name).observe(seconds)
 
     def count_batch(self, model: str, num_clips: int) -> None:
         self.clips.labels(model).inc(num_clips)

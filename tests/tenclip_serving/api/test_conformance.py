@@ -10,6 +10,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 from tenclip_api.inference import open_inference_pb2 as pb
+from tests.conftest import PROJECT
 from tests.triton_protocol import triton_file
 
 HERE = Path(__file__).resolve().parent
@@ -21,7 +22,7 @@ def test_tritonclient() -> None:
     pytest.importorskip("tritonclient", reason="pip install tritonclient")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "conformance_triton.py")],
-        cwd=HERE.parents[2],
+        cwd=PROJECT,
         capture_output=True,
         text=True,
         timeout=240,

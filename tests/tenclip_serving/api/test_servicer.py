@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.api.servicer import DEFAULT_TOP_K, predict_response, recognition_request
+from tenclip_serving.api.convert import DEFAULT_TOP_K, predict_response, recognition_request
 from tenclip_serving.requests import ClipRequest, Recognition, RecognitionRequest, RecognizedClip
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -22,6 +22,7 @@ INFO = VideoInfo(
     coded_width=48,
     coded_height=64,
     rotation=90,
+    mirrored=True,
     pixel_format="yuv420p",
     sample_aspect_ratio=1.0,
     frames_per_second=29.97,
@@ -55,7 +56,9 @@ def recognition(*, num_classes: int = 7, timeline: bool = False) -> Recognition:
         if timeline
         else None,
         info=INFO,
-        report=DecodeReport(frames_requested=6, frames_decoded=9, frames_substituted=1, warnings=("cut off",)),
+        report=DecodeReport(
+            frames_requested=6, frames_decoded=9, frames_substituted=1, frames_corrupt=3, warnings=("cut off",)
+        ),
         timings={"decode": 0.5, "infer": 1.25},
     )
 
@@ -67,8 +70,9 @@ def test_a_full_request_becomes_a_dataclass() -> None:
         clips=pb.ClipSelection(mode=pb.SALIENT, num_clips=3, window_step_frames=4, start_seconds=1.5, end_seconds=2.5),
         spatial_mode=pb.FULLY_CONVOLUTIONAL,
         protocol="p",
+        include_timeline=True,
     )
-    assert recognition_request(request, timeline=True) == RecognitionRequest(
+    assert recognition_request(request) == RecognitionRequest(
         path="a.mp4",
         name="n",
         model="m",
@@ -146,6 +150,7 @@ def test_everything() -> None:
         width=64,
         height=48,
         rotation=90,
+        mirrored=True,
         frames_per_second=29.97,
         num_frames=40,
         declared_frames=41,
@@ -154,5 +159,5 @@ def test_everything() -> None:
         variable_frame_rate=True,
     )
     assert response.report == pb.DecodeReport(
-        frames_requested=6, frames_decoded=9, frames_substituted=1, warnings=["cut off"]
+        frames_requested=6, frames_decoded=9, frames_substituted=1, frames_corrupt=3, warnings=["cut off"]
     )

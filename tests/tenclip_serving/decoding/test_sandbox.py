@@ -8,14 +8,15 @@ import sys
 
 import pytest
 
-from tenclip_serving.decoding.sandbox import Confinement
+from tenclip_serving.decoding.sandbox import SandboxLimits
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits differ between systems")
 
 
 def confined(code: str, **changes: int) -> str:
-    """What `code` prints after `confine`."""
-    program = f"import os\nfrom tenclip_serving.decoding.sandbox import *\nconfine(Confinement(**{changes!r}))\n{code}"
+    """What `code` prints in a sandbox."""
+    enter = f"from tenclip_serving.decoding.sandbox import *\nenter_sandbox(SandboxLimits(**{changes!r}))"
+    program = f"import os\n{enter}\n{code}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
@@ -58,10 +59,11 @@ def test_the_kernel_takes_it_first_when_memory_runs_out() -> None:
 
 
 def test_a_lower_limit_that_is_there_stays() -> None:
-    code = "import resource\nconfine(Confinement(memory_bytes=3 << 40))\nprint(resource.getrlimit(resource.RLIMIT_AS))"
+    again = "enter_sandbox(SandboxLimits(memory_bytes=3 << 40))"
+    code = f"import resource\n{again}\nprint(resource.getrlimit(resource.RLIMIT_AS))"
     assert confined(code, memory_bytes=400 << 20) == f"({400 << 20}, {400 << 20})"
 
 
 def test_arguments_go_there_and_back() -> None:
-    wanted = Confinement(memory_bytes=123, nice=4)
-    assert Confinement.from_arguments(wanted.to_arguments()) == wanted
+    wanted = SandboxLimits(memory_bytes=123, nice=4)
+    assert SandboxLimits.from_arguments(wanted.to_arguments()) == wanted

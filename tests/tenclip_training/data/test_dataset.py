@@ -2,21 +2,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import Batch, ClipDataset, Collate, DrawSampler, Failure, Ledger, target
+from tenclip_training.data.dataset import Batch, ClipDataset, Collate, target
+from tenclip_training.data.failures import Failure
+from tenclip_training.data.samplers import DrawSampler
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
@@ -142,93 +139,3 @@ def test_workers_make_the_same_batches(action_videos: Path, workers: int) -> Non
     assert [len(b.clips) for b in batches] == [4, 4, 4, 4, 4, 4]
     for batch, draws in zip(batches, sampler, strict=True):
         np.testing.assert_array_equal(batch.clips.numpy(), np.stack([clip_of(clips[d]) for d in draws]))
-
-
-# -- the order --
-
-
-@given(
-    num_samples=st.integers(1, 40),
-    batch_size=st.integers(1, 9),
-    clips_per_video=st.integers(1, 3),
-    world_size=st.integers(1, 4),
-    seed=st.integers(0, 3),
-)
-def test_an_epoch_has_every_sample(
-    num_samples: int, batch_size: int, clips_per_video: int, world_size: int, seed: int
-) -> None:
-    samplers = [
-        DrawSampler(
-            num_samples=num_samples,
-            batch_size=batch_size,
-            epochs=2,
-            seed=seed,
-            clips_per_video=clips_per_video,
-            rank=rank,
-            world_size=world_size,
-        )
-        for rank in range(world_size)
-    ]
-    per_rank = [list(s) for s in samplers]
-    # All processes take equally many steps of equally many clips, or they would wait for each other for ever.
-    assert len({tuple(len(b) for b in batches) for batches in per_rank}) == 1
-    assert all(len(batches) == len(s) == 2 * s.steps_per_epoch for batches, s in zip(per_rank, samplers, strict=True))
-    sizes = [len(b) for b in per_rank[0]]
-    assert max(sizes) <= batch_size
-    assert max(sizes) - min(sizes) <= 1
-    steps = samplers[0].steps_per_epoch
-    for epoch in range(2):
-        draws = [d for batches in per_rank for b in batches[epoch * steps : (epoch + 1) * steps] for d in b]
-        times = Counter(index for _, index in draws)
-        assert set(times) == set(range(num_samples))
-        assert len(draws) - num_samples * clips_per_video < world_size
-        # No two clips of a video are drawn alike, in this epoch or another.
-        assert {e for e, _ in draws} <= set(range(epoch * clips_per_video, (epoch + 1) * clips_per_video))
-
-
-@given(epoch=st.integers(0, 2), step=st.integers(0, 3))
-def test_the_order_goes_on_where_it_was(epoch: int, step: int) -> None:
-    whole = DrawSampler(num_samples=10, batch_size=3, epochs=3, seed=5)
-    rest = dataclasses.replace(whole, first_epoch=epoch, first_step=step)
-    assert list(rest) == list(whole)[epoch * 4 + step :]
-    assert len(rest) == len(list(rest))
-
-
-def test_epochs_have_different_orders() -> None:
-    batches = list(DrawSampler(num_samples=20, batch_size=20, epochs=2, seed=0))
-    assert [i for _, i in batches[0]] != [i for _, i in batches[1]]
-
-
-# -- the ledger --
-
-
-def failure(name: str) -> Failure:
-    return Failure(video=name, reason="EMPTY_VIDEO", message=f"{name}: the file is empty")
-
-
-def test_ledger_writes_each_video_once(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "failures.jsonl", num_videos=10, max_fraction=0.5)
-    ledger.restore([])
-    ledger.record([failure("a"), failure("b")])
-    ledger.record([failure("a")])
-    ledger.record([])
-    lines = [json.loads(line) for line in (tmp_path / "failures.jsonl").read_text().splitlines()]
-    assert [(entry["video"], entry["reason"]) for entry in lines] == [("a", "EMPTY_VIDEO"), ("b", "EMPTY_VIDEO")]
-
-
-def test_ledger_stops_a_run_that_loses_too_much(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path / "failures.jsonl", num_videos=10, max_fraction=0.2)
-    ledger.restore([])
-    ledger.record([failure("a"), failure("b")])
-    with pytest.raises(DatasetError, match=r"3 of 10 videos could not be read, more than the 20% allowed.*a: the file"):
-        ledger.record([failure("c")])
-    assert len((tmp_path / "failures.jsonl").read_text().splitlines()) == 3
-
-
-def test_ledger_goes_back_to_what_a_checkpoint_knows(tmp_path: Path) -> None:
-    path = tmp_path / "failures.jsonl"
-    ledger = Ledger(path, num_videos=10, max_fraction=1.0)
-    ledger.restore([])
-    ledger.record([failure("a"), failure("b")])
-    ledger.restore([dataclasses.asdict(failure("a"))])
-    assert [json.loads(line)["video"] for line in path.read_text().splitlines()] == ["a"]

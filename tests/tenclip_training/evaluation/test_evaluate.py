@@ -11,20 +11,18 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest, Sample, read_manifest
-from tenclip_training.data.dataset import Failure
+from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,
     clip_outputs,
     evaluate,
-    normalise,
     summarise,
 )
 from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS, video_probabilities
-from tenclip_video.spec import ClipSpec
 from tests.tenclip_training.conftest import SPEC
 
 
@@ -70,20 +68,6 @@ def test_a_model_is_left_as_it_was(model: VideoModel, action_videos: Path) -> No
     evaluate(model, read_manifest(action_videos), split="test", clip_spec=SPEC, protocol="center-clip")
     assert model.training
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
-
-
-@pytest.mark.parametrize("value_range", ["0-1", "0-255", "-1-1"])
-def test_normalise(value_range: str) -> None:
-    mean, std = (0.1, 0.2, 0.3), (0.5, 2.0, 4.0)
-    spec = ClipSpec(mean=mean, std=std, value_range=value_range)  # type: ignore[arg-type]
-    clips = torch.randint(0, 256, (2, 3, 4, 5, 3), dtype=torch.uint8)
-    factor, offset = {"0-1": (1 / 255, 0.0), "0-255": (1.0, 0.0), "-1-1": (2 / 255, -1.0)}[value_range]
-    expected = ((clips.double() * factor + offset - torch.tensor(mean)) / torch.tensor(std)).permute(0, 4, 1, 2, 3)
-    normalised = normalise(clips, spec)
-    assert normalised.shape == (2, 3, 3, 4, 5)
-    assert normalised.dtype == torch.float32
-    torch.testing.assert_close(normalised, expected.float(), rtol=1e-4, atol=1e-4)
-    assert normalised.is_contiguous(memory_format=torch.channels_last_3d), "the pixels stay where they are"
 
 
 def test_clips_beyond_one_pass_are_scored_too(model: VideoModel) -> None:

@@ -5,11 +5,18 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.models import create_model
 from tenclip_training.runs.config import Optimizer, TrainConfig
-from tenclip_training.runs.optimization import build_optimizer, learning_rate_at, resolve_precision
+from tenclip_training.runs.optimization import (
+    build_optimizer,
+    learning_rate_at,
+    resolve_precision,
+    warmup_then_cosine,
+)
 
 
 def test_precision_auto_is_what_the_processor_has(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,6 +37,15 @@ def test_learning_rate_climbs_then_falls() -> None:
     assert 0 < rates[-1] < 0.01
     flat = dataclasses.replace(config, warmup_epochs=0)
     assert learning_rate_at(0, 5, flat) == 1.0
+
+
+@given(warmup=st.integers(0, 20), rest=st.integers(1, 50), peak=st.floats(1e-6, 10))
+def test_a_schedule_never_leaves_zero_to_peak(warmup: int, rest: int, peak: float) -> None:
+    total = warmup + rest
+    rates = [warmup_then_cosine(s, peak=peak, warmup_steps=warmup, total_steps=total) for s in range(total + 1)]
+    assert all(0 <= r <= peak for r in rates)
+    assert rates[warmup] == peak
+    assert rates[-1] == pytest.approx(0, abs=peak * 1e-12)
 
 
 def test_weight_decay_leaves_norms_and_biases_alone() -> None:

@@ -9,14 +9,14 @@ from tenclip_training.runs.recipes import demo_recipe
 from tenclip_training.runs.train import train
 
 
-def test_the_demo_recipe_runs_on_generated_videos(action_videos: Path, tmp_path: Path) -> None:
+def test_the_demo_recipe_runs_on_generated_videos(validated_videos: Path, tmp_path: Path) -> None:
     """That it reaches 90% in minutes is for `tenclip demo` to show; here only that it is whole."""
-    config = dataclasses.replace(demo_recipe(action_videos, tmp_path / "run"), epochs=1, warmup_epochs=0.0)
+    config = dataclasses.replace(demo_recipe(validated_videos, tmp_path / "run"), epochs=1, warmup_epochs=0.0)
     result = train(config)
     assert result.completed
     assert math.isfinite(result.history[0].loss)
     assert result.evaluation is not None
-    assert result.evaluation.split == "test"
+    assert result.evaluation.split == "val"
     model = load_checkpoint(result.last).model
     assert (model.architecture, model.config["width"], model.feature_dim) == ("r2plus1d_10", 16, 128)
 

@@ -13,10 +13,12 @@ import torch
 from torch import nn
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
+from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import target
+from tenclip_training.data.dataset import ClipDataset, Collate
+from tenclip_training.data.samplers import DrawSampler
 from tenclip_training.models import create_model
-from tenclip_training.runs import train as module
+from tenclip_training.runs import setup
 from tenclip_training.runs.checkpoint import load_checkpoint, weights_sha256
 from tenclip_training.runs.config import Optimizer, TrainConfig, read_config
 from tenclip_training.runs.train import (
@@ -25,7 +27,7 @@ from tenclip_training.runs.train import (
     TrainResult,
     train,
 )
-from tests.tenclip_training.conftest import SPEC
+from tests.tenclip_training.conftest import SPEC, with_val_split
 
 
 def weights_of(path: Path) -> str:
@@ -108,6 +110,40 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert weights_of(other.last) != weights_of(one.last)
 
 
+def test_a_run_computes_what_a_plain_loop_computes(train_config: TrainConfig) -> None:
+    """Bit for bit: whatever is moved within the trainer, the trajectory of the loss stays."""
+    config = dataclasses.replace(train_config, momentum=0.8, label_smoothing=0.1)
+    result = train(config)
+    manifest = read_manifest(config.manifest).split("train")
+    torch.manual_seed(config.seed)
+    model = create_model("r2plus1d_10", num_classes=2, num_frames=4, crop=16, width=4)
+    model.set_execution("conv2d")
+    model.train()
+    weights = [p for p in model.parameters() if p.ndim > 1]
+    rest = [p for p in model.parameters() if p.ndim == 1]
+    optimizer = torch.optim.SGD(
+        [{"params": weights, "weight_decay": 1e-4}, {"params": rest, "weight_decay": 0.0}],
+        lr=1.0, momentum=0.8, nesterov=True,
+    )  # fmt: skip
+    clips = ClipDataset(manifest, SPEC, config.augmentation, seed=0)
+    scale, bias = (torch.from_numpy(a) for a in SPEC.affine())
+    losses = []
+    for step, draws in enumerate(DrawSampler(num_samples=12, batch_size=4, epochs=3, seed=0)):
+        batch = Collate(SPEC, 2)([clips[draw] for draw in draws])
+        torch.manual_seed(step)
+        for group in optimizer.param_groups:
+            # One epoch of three steps up, two epochs down.
+            group["lr"] = 0.02 * ((step + 1) / 4 if step < 3 else 0.5 * (1 + math.cos(math.pi * ((step - 3) / 6))))
+        logits, _ = model(torch.addcmul(bias, batch.clips.float(), scale).permute(0, 4, 1, 2, 3))
+        loss = nn.functional.cross_entropy(logits.mean(2), batch.targets, label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        losses.append(loss.item())
+    assert weights_of(result.last) == weights_sha256(model.state_dict())
+    assert [h.loss for h in result.history] == [sum(losses[i : i + 3]) / 3 for i in (0, 3, 6)]
+
+
 # -- resuming --
 
 
@@ -155,7 +191,7 @@ def test_resuming_is_exact_with_dropout(
         model.fc.register_forward_pre_hook(lambda m, args: nn.functional.dropout(args[0], 0.5, m.training))
         return model
 
-    monkeypatch.setattr(module, "create_model", with_dropout)
+    monkeypatch.setattr(setup, "create_model", with_dropout)
     whole = train(elsewhere(train_config, tmp_path, "whole"))
     parts = elsewhere(train_config, tmp_path, "parts")
     train(parts, stop_after_steps=5)
@@ -178,8 +214,9 @@ def test_resume_refuses_another_run(train_config: TrainConfig, broken_manifest: 
         train(train_config)
     with pytest.raises(CheckpointError, match=r"other settings: learning_rate \(was 0\.02, now 0\.5\)"):
         train(dataclasses.replace(train_config, learning_rate=0.5), resume=True)
+    assert read_config(train_config.out) == train_config, "a run that was refused has written nothing"
     with pytest.raises(CheckpointError, match=r"the training videos or labels in .* changed"):
-        train(dataclasses.replace(train_config, manifest=str(broken_manifest)), resume=True)
+        train(dataclasses.replace(train_config, manifest=str(with_val_split(broken_manifest))), resume=True)
 
 
 def test_resume_from_a_damaged_or_stateless_checkpoint(train_config: TrainConfig) -> None:
@@ -229,27 +266,64 @@ def test_a_second_interrupt_ends_at_once(train_config: TrainConfig) -> None:
         train(train_config, progress=interrupt)
 
 
+# -- validation --
+
+
+def test_no_epoch_is_chosen_on_a_test_split(train_config: TrainConfig, action_videos: Path) -> None:
+    config = dataclasses.replace(train_config, manifest=str(action_videos), epochs=1, warmup_epochs=0)
+    untouched = train(config)
+    assert (untouched.best, untouched.evaluation, untouched.history[0].val_video_top1) == (None, None, None)
+    assert "no best.pt: nothing was validated, for there is no split val" in untouched.best_note
+    assert "`tenclip evaluate` scores it on the test split" in untouched.best_note
+    watched = train(dataclasses.replace(config, val_split="test", out=f"{config.out}-2"))
+    assert watched.history[0].val_videos_decoded == 4
+    assert watched.best is None
+    assert not (watched.out / "best.pt").exists()
+    assert "never chosen on a test split" in watched.best_note
+
+
 # -- bad videos --
 
 
-def test_unreadable_videos_are_skipped_written_down_and_counted(
+def test_unreadable_videos_of_every_split_are_skipped_and_listed(
     train_config: TrainConfig, broken_manifest: Path
 ) -> None:
-    config = dataclasses.replace(train_config, manifest=str(broken_manifest), epochs=2, val_every=1)
+    config = dataclasses.replace(
+        train_config, manifest=str(with_val_split(broken_manifest)), epochs=2, val_every=1, cache_gib=1.0
+    )
     result = train(config)
-    assert result.videos_failed == 1
-    (line,) = (result.out / "failures.jsonl").read_text().splitlines()
-    assert json.loads(line)["reason"] == "EMPTY_VIDEO"
+    assert (result.videos_failed, result.train_videos) == (1, 13)
+    assert (result.val_videos_failed, result.val_videos) == (1, 5)
+    lines = [json.loads(line) for line in (result.out / "failures.jsonl").read_text().splitlines()]
+    assert [(f["split"], f["reason"], Path(f["video"]).name) for f in lines] == [
+        ("train", "EMPTY_VIDEO", "empty.mp4"),
+        ("val", "NOT_A_VIDEO", "text.mp4"),
+    ]
+    assert [f.video for f in result.failures] == [f["video"] for f in lines]
     assert [h.train_clips for h in result.history] == [12, 12], "13 videos, of which one is empty"
     assert result.evaluation is not None
     assert (result.evaluation.videos_asked, result.evaluation.videos_decoded) == (5, 4)
     assert result.evaluation.skipped[0].reason == "NOT_A_VIDEO"
 
 
+def test_validation_videos_none_of_which_can_be_read_are_listed_before_the_run_ends(
+    train_config: TrainConfig, action_videos: Path, tmp_path: Path
+) -> None:
+    rows = [line.split(",") for line in action_videos.read_text().splitlines()[1:]]
+    train_rows = [f"{action_videos.parent / r[0]},{r[1]},train" for r in rows if r[2] == "train"]
+    (tmp_path / "text.mp4").write_text("no video")
+    manifest = tmp_path / "m.csv"
+    manifest.write_text("\n".join(["path,label,split", *train_rows, "text.mp4,move_left,val"]))
+    with pytest.raises(DatasetError, match="none of 1 videos of split 'val' could be used"):
+        train(dataclasses.replace(train_config, manifest=str(manifest), epochs=1, warmup_epochs=0))
+    (line,) = (tmp_path / "run" / "failures.jsonl").read_text().splitlines()
+    assert json.loads(line)["split"] == "val"
+
+
 def test_a_batch_of_unreadable_videos_alone_is_passed_over(train_config: TrainConfig, broken_manifest: Path) -> None:
     config = dataclasses.replace(
         train_config,
-        manifest=str(broken_manifest),
+        manifest=str(with_val_split(broken_manifest)),
         clip_spec=dataclasses.replace(SPEC, crop=24),
         batch_size=1,
         epochs=1,
@@ -264,7 +338,9 @@ def test_a_batch_of_unreadable_videos_alone_is_passed_over(train_config: TrainCo
 def test_too_many_unreadable_videos_end_the_run(
     train_config: TrainConfig, broken_manifest: Path, cache_gib: float
 ) -> None:
-    config = dataclasses.replace(train_config, manifest=str(broken_manifest), max_failures=0.05, cache_gib=cache_gib)
+    config = dataclasses.replace(
+        train_config, manifest=str(with_val_split(broken_manifest)), max_failures=0.05, cache_gib=cache_gib
+    )
     with pytest.raises(DatasetError, match=r"1 of 13 videos could not be read, more than the 5% allowed.*EMPTY_VIDEO"):
         train(config)
 
@@ -345,30 +421,14 @@ def test_settings_that_cannot_be(train_config: TrainConfig, changes: dict[str, A
 
 
 def test_unknown_split(train_config: TrainConfig) -> None:
-    with pytest.raises(DatasetError, match="no video in split 'dev'; its splits are 'train', 'test'"):
-        train(dataclasses.replace(train_config, val_split="dev"))
+    with pytest.raises(DatasetError, match="no video in split 'holdout'; its splits are 'train', 'val'"):
+        train(dataclasses.replace(train_config, val_split="holdout"))
 
 
-def test_labels_of_a_direction_are_not_mirrored(train_config: TrainConfig) -> None:
-    config = dataclasses.replace(train_config, augmentation=dataclasses.replace(train_config.augmentation, flip=None))
-    manifest, _ = module._read_splits(config)
-    assert module._build_dataset(config, manifest, SPEC).augmentation.flip is False
-    by_speed, _ = module._read_splits(dataclasses.replace(config, label_column="speed"))
-    assert module._build_dataset(config, by_speed, SPEC).augmentation.flip is True
-
-
-def test_several_labels_train_against_equal_shares() -> None:
-    """Cross entropy with soft targets is the mean over the k labels of the usual one (IG-65M, section 3.2)."""
-    logits = torch.randn(1, 5)
-    soft = nn.functional.cross_entropy(logits, torch.from_numpy(target([1, 4], 5))[None])
-    one, other = (nn.functional.cross_entropy(logits, torch.tensor([i])) for i in (1, 4))
-    assert soft.item() == pytest.approx(((one + other) / 2).item(), rel=1e-6)
-
-
-def test_multi_label_training(train_config: TrainConfig, action_videos: Path, tmp_path: Path) -> None:
-    rows = [line.split(",") for line in action_videos.read_text().splitlines()[1:]]
+def test_multi_label_training(train_config: TrainConfig, validated_videos: Path, tmp_path: Path) -> None:
+    rows = [line.split(",") for line in validated_videos.read_text().splitlines()[1:]]
     manifest = tmp_path / "tags.csv"
-    lines = [f"{action_videos.parent / r[0]},#all #{r[1]},{r[2]}\n" for r in rows]
+    lines = [f"{validated_videos.parent / r[0]},#all #{r[1]},{r[2]}\n" for r in rows]
     manifest.write_text("path,tags,split\n" + "".join(lines))
     result = train(dataclasses.replace(train_config, manifest=str(manifest), label_column="tags"))
     assert result.labels == ("#all", "#move_left", "#move_right")

@@ -1,1 +1,1 @@
-"""What is learned from: manifests, clips, augmentation."""
+"""Training data: clips of a manifest's videos, augmentation, the order of videos, failures."""

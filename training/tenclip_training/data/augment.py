@@ -1,4 +1,4 @@
-"""What training does to a clip and serving does not: a random crop, a mirror image, other colours.
+"""Augmentation: what training does to a clip and serving does not: a random crop, a mirror image, other colours.
 
 Everything else (decode, sampling, resize) is tenclip_video's. All frames of a clip get the same change: an action is
 what differs between frames. Clips are uint8 [T,H,W,3]; randomness comes from an explicit rng alone.
@@ -9,10 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Annotated
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from tenclip_settings import Setting, check_all, numbers
+from tenclip_training.data.clip_overrides import CLIPS
 
 Clip = NDArray[np.uint8]
 
@@ -23,25 +27,36 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """Which changes, and how strong.
+    """The random changes of training clips, and their strength.
 
     scale: side of the square that is cut out, as a part of the frame's short side, drawn between the two and resized to
-    the crop; None cuts out the crop itself, unscaled, anywhere (R(2+1)D, IG-65M). flip: mirror half of the clips; None
-    decides by the labels, see `flip_is_safe`. brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
+    the crop; None cuts out the crop itself, unscaled, anywhere (VMZ, IG-65M).
+    flip: mirror half of the clips; None decides by the labels, see `flip_is_safe`.
+    brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
+    Scale, colours and the rule for mirroring are this project's; IG-65M does not say whether it mirrors.
     """
 
-    scale: tuple[float, float] | None = None
-    flip: bool | None = None
-    brightness: float = 0.0
-    contrast: float = 0.0
-    saturation: float = 0.0
+    scale: Annotated[
+        tuple[float, float] | None,
+        Setting(
+            "Random resized crop: least and most part of the short side, e.g. 0.6-1.",
+            form=numbers("-", 2, "0.6-1", metavar="LEAST-MOST"),
+            group=CLIPS,
+            default="a random crop of the frame as it is",
+        ),
+    ] = None
+    flip: Annotated[
+        bool | None,
+        Setting("Mirror half of the clips.", group=CLIPS, default="yes, unless a class names a direction"),
+    ] = None
+    brightness: Annotated[float, Setting("Vary the brightness by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
+    contrast: Annotated[float, Setting("Vary the contrast by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
+    saturation: Annotated[float, Setting("Vary the saturation by this part.", lowest=0, below=1, group=CLIPS)] = 0.0
 
     def __post_init__(self) -> None:
+        check_all(self)
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale must be 0 < low <= high <= 1, got {self.scale}")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {getattr(self, name)}")
 
 
 def flip_is_safe(labels: Iterable[str]) -> bool:

@@ -9,42 +9,26 @@ B clips of T frames, crop x crop pixels, K classes.
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from itertools import islice, pairwise
-from pathlib import Path
+from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
-from tenclip_api.errors import DatasetError, NoFrames, TenclipError, VideoError
+from tenclip_api.errors import NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, augment
+from tenclip_training.data.failures import Failure
+from tenclip_training.data.samplers import Draw
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video
-
-# (epoch, index of the sample in the manifest)
-Draw = tuple[int, int]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Failure:
-    """A video that could not be used. `reason` is the error's stable name (EMPTY_VIDEO, NOT_A_VIDEO, ...)."""
-
-    video: str
-    reason: str
-    message: str
-
-    @classmethod
-    def of(cls, sample: Sample, error: TenclipError) -> Failure:
-        return cls(video=sample.key, reason=error.reason, message=error.message)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +157,11 @@ def within(selection: ClipSelection, sample: Sample) -> ClipSelection:
 
 
 def target(labels: Sequence[int], num_classes: int) -> NDArray[np.float32]:
-    """[K]: 1/k at each of the k labels (IG-65M, section 3.2: softmax over all hashtags against 1/k targets)."""
+    """The soft target [K] of a video with k labels: 1/k at each of them, so that a row sums to 1.
+
+    Used with softmax cross entropy, as for images with hashtags (Mahajan et al. 2018). IG-65M (section 3.3) does
+    otherwise: it draws one of the k tags at random; the gradient is the same in expectation.
+    """
     row = np.zeros(num_classes, np.float32)
     row[list(labels)] = 1 / len(labels)
     return row
@@ -194,81 +182,3 @@ class Collate:
             clips[i], targets[i] = clip, row
         failures = tuple(item for item in items if isinstance(item, Failure))
         return Batch(torch.from_numpy(clips), torch.from_numpy(targets), failures)
-
-
-@dataclass(frozen=True, kw_only=True)
-class DrawSampler(Sampler[list[Draw]]):
-    """Batches of (epoch, index) from one place in the schedule to its end, every epoch in an order of its own.
-
-    One sampler runs through all epochs, so that workers live on between them. Where several processes train, each
-    takes every `world_size`-th sample, and the first few are repeated so that all have equally many.
-    """
-
-    num_samples: int
-    batch_size: int
-    epochs: int
-    seed: int
-    clips_per_video: int = 1
-    rank: int = 0
-    world_size: int = 1
-    first_epoch: int = 0
-    first_step: int = 0
-
-    @property
-    def steps_per_epoch(self) -> int:
-        of_this_rank = -(-self.num_samples * self.clips_per_video // self.world_size)
-        return -(-of_this_rank // self.batch_size)
-
-    def __len__(self) -> int:
-        return (self.epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
-
-    def __iter__(self) -> Iterator[list[Draw]]:
-        for epoch in range(self.first_epoch, self.epochs):
-            skip = self.first_step if epoch == self.first_epoch else 0
-            yield from self._epoch(epoch)[skip:]
-
-    def _epoch(self, epoch: int) -> list[list[Draw]]:
-        # Several clips of a video in one epoch are drawn as of `clips_per_video` epochs that follow each other.
-        count = self.num_samples * self.clips_per_video
-        order = np.random.default_rng((self.seed, epoch)).permutation(count)
-        order = np.resize(order, -(-count // self.world_size) * self.world_size)[self.rank :: self.world_size]
-        draws = [(epoch * self.clips_per_video + int(i) // self.num_samples, int(i) % self.num_samples) for i in order]
-        # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
-        cuts = np.linspace(0, len(draws), self.steps_per_epoch + 1).round().astype(int)
-        return [draws[start:end] for start, end in pairwise(cuts)]
-
-
-@dataclass
-class Ledger:
-    """failures.jsonl: each video that could not be used, once, with the reason.
-
-    Raises DatasetError when more than `max_fraction` of `num_videos` have failed: a run over what little is left would
-    look like a good one.
-    """
-
-    path: Path
-    num_videos: int
-    max_fraction: float
-    failures: dict[str, Failure] = field(default_factory=dict)
-
-    def restore(self, failures: Sequence[Mapping[str, str]]) -> None:
-        """Start from what a checkpoint remembers, rather than from what later steps have written."""
-        self.failures = {f["video"]: Failure(**f) for f in failures}
-        self._write("w", self.failures.values())
-
-    def record(self, failures: Sequence[Failure]) -> None:
-        new = {f.video: f for f in failures if f.video not in self.failures}
-        if not new:
-            return
-        self.failures.update(new)
-        self._write("a", new.values())
-        if len(self.failures) > self.max_fraction * self.num_videos:
-            first = next(iter(self.failures.values()))
-            raise DatasetError(
-                f"{len(self.failures)} of {self.num_videos} videos could not be read, more than the "
-                f"{self.max_fraction:.0%} allowed; {self.path} lists them. The first: {first.message} ({first.reason})"
-            )
-
-    def _write(self, mode: str, failures: Iterable[Failure]) -> None:
-        with self.path.open(mode, encoding="utf-8") as f:
-            f.writelines(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)

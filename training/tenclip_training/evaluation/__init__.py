@@ -1,1 +1,1 @@
-"""How good a model is: evaluation over the serving path, linear probes on features."""
+"""How good a model is: evaluation over the serving path."""

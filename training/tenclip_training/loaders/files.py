@@ -1,20 +1,18 @@
 """Reading a checkpoint file without running anything in it.
 
-A file is recognised by its first bytes, never by its name: torch's zip (`torch.save` since 1.6) and its older pickle,
-both read with `weights_only`; safetensors; and Caffe2's pickled blobs (`caffe2.py`).
+A file is recognised by its first bytes, never by its name: `torch.save`'s zip and older pickles (`torch_files.py`),
+safetensors (`safetensors.py`), and pickles of arrays (Caffe2, `caffe2.py`) or of tensors. What lies beside the weights
+(optimizer, history, random states) is left alone, whatever classes it needs.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import math
 import pickle
-import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,55 +22,69 @@ from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
 from tenclip_training.loaders.caffe2 import read_blobs
+from tenclip_training.loaders.configuration import Configuration, read_configuration
+from tenclip_training.loaders.pickles import ForbiddenGlobalError, Placeholder, StoredTensor, Unpickled
+from tenclip_training.loaders.safetensors import is_safetensors, read_safetensors
+from tenclip_training.loaders.torch_files import StorageCache, is_torch, open_torch, read_plain_pickle, to_tensor
 
-# The first pickle in files of torch before 1.6 is this number, 0x1950a86a20f9469cfc6c.
-LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-ZIP = b"PK\x03\x04"
-# Where training code puts the weights beside its optimizer and counters.
-WEIGHT_KEYS = ("state_dict", "model_state", "model_state_dict", "model", "net")
-
-SAFETENSORS_DTYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-}
+# Where training code puts the weights beside its optimizer and counters, the most telling first.
+WEIGHT_KEYS = (
+    "state_dict",
+    "model_state",
+    "model_state_dict",
+    "model",
+    "net",
+    "network",
+    "weights",
+    "params",
+    "module",
+    "state",
+)
+MAX_WRAPPERS = 4  # weights lie in at most so many such entries, one in the other
+SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class WeightsFile:
     """Tensors by their authors' names, and what else the file told.
 
-    `format`: "torch", "safetensors" or "caffe2". `data_parallel`: names had a `module.` in front, taken off.
-    `beside`: names of the entries next to the weights ("optimizer", "epoch", ...). `text`: strings among them that may
-    describe how the weights were trained (MMAction2 keeps its config so).
+    `format`: "torch", "safetensors", "caffe2" or "pickle". `prefix` was in front of all names and is taken off.
+    `beside`: the entries next to the weights ("optimizer", "epoch", ...). `configuration`: what they say about how the
+    weights were trained. `notes` are for people.
     """
 
     tensors: dict[str, Tensor]
     format: str
     sha256: str
-    data_parallel: bool = False
-    beside: frozenset[str] = frozenset()
-    text: str = ""
+    prefix: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    configuration: Configuration = field(default_factory=Configuration)
+    notes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Raises CheckpointError that names the file: absent, empty, truncated, holding code, or without weights."""
+    """Raises CheckpointError that names the file: absent, empty, truncated, damaged, asking for code to be run, a
+    program instead of weights, or without weights; and the tensor, where one has no values (sparse, quantised, meta).
+    """
     head = _head(path)
     try:
-        if head.startswith((ZIP, LEGACY_TORCH)):
+        if is_torch(head):
             return _from_torch(path)
-        if len(head) > 8 and head[6:9] == b"\0\0{":
+        if is_safetensors(head):
             return _from_safetensors(path)
         if head[:1] in (b"\x80", b"(", b"}", b"c"):
-            return _from_caffe2(path)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, TypeError, IndexError, AttributeError) as err:
+            return _from_pickle(path)
+    except ForbiddenGlobalError as err:
+        raise CheckpointError(
+            f"{path}: holds objects that no checkpoint needs, and loading those could run code; it was not loaded. "
+            "Where you trust the file, save its weights alone: "
+            f"torch.save(torch.load(PATH, weights_only=False)['state_dict'], NEW). (It asks for {err})"
+        ) from err
+    except (pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, MemoryError, RecursionError) as err:
         raise CheckpointError(f"{path}: damaged or cut off: {_first_line(err)}") from err
-    raise CheckpointError(
-        f"{path}: not a checkpoint; readable are files of torch.save, safetensors and Caffe2's pickled blobs"
-    )
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError) as err:
+        raise CheckpointError(f"{path}: damaged or cut off: {type(err).__name__}: {_first_line(err)}") from err
+    raise CheckpointError(f"{path}: {_other_format(head)}; readable are files of torch.save, safetensors and pickles")
 
 
 def _head(path: Path) -> bytes:
@@ -81,7 +93,7 @@ def _head(path: Path) -> bytes:
         raise CheckpointError(f"{path}: a directory, not a checkpoint file")
     try:
         with path.open("rb") as f:
-            head = f.read(64)
+            head = f.read(512)
     except FileNotFoundError as err:
         raise CheckpointError(f"{path}: no such file") from err
     except OSError as err:
@@ -91,106 +103,168 @@ def _head(path: Path) -> bytes:
     return head
 
 
+def _other_format(head: bytes) -> str:
+    known = {
+        b"\x89HDF": "an HDF5 file (Keras)",
+        b"\x1f\x8b": "compressed with gzip; unpack it first",
+        b"7z\xbc\xaf": "compressed with 7z; unpack it first",
+        b"version https://git-lfs": "a pointer of Git LFS; fetch the file itself with git lfs pull",
+        b"<!DOCTYPE": "a web page, not a checkpoint: the download went wrong",
+        b"<html": "a web page, not a checkpoint: the download went wrong",
+    }
+    if head[257:262] == b"ustar":
+        return "a tar archive: unpack it, or load and save it again with torch 1.0 or newer if torch 0.1 wrote it"
+    return next((what for magic, what in known.items() if head.startswith(magic)), "not a checkpoint")
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def _from_torch(path: Path) -> WeightsFile:
-    try:
-        with torch.serialization.safe_globals(_plain_data()):
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as err:
-        message = str(err)
-        if "Unsupported" not in message and "GLOBAL" not in message:
-            raise CheckpointError(f"{path}: damaged or cut off: {_first_line(err)}") from err
-        raise CheckpointError(
-            f"{path}: holds Python objects beside its tensors, and loading those could run code. Where you trust the "
-            f"file, save its weights alone: torch.save(torch.load(PATH, weights_only=False)['state_dict'], NEW). "
-            f"({_offender(message)})"
-        ) from err
-    except (RuntimeError, EOFError, zipfile.BadZipFile) as err:
-        raise CheckpointError(f"{path}: damaged or cut off: {_first_line(err)}") from err
-    if not isinstance(loaded, Mapping):
-        raise CheckpointError(f"{path}: holds a {type(loaded).__name__}, not weights by name")
-    weights, beside = _weights_in(loaded)
-    if not weights:
-        keys = ", ".join(sorted(map(str, loaded))[:8])
-        raise CheckpointError(f"{path}: holds no weights; its entries are {keys or 'none'}")
-    return _weights_file(
-        weights, format="torch", sha256=_sha256(path), beside=frozenset(beside), text="\n".join(_strings(beside))
-    )
+    with open_torch(path) as file:
+        return _from_unpickled(path, file, format="torch", notes=file.notes)
 
 
-def _weights_in(loaded: Mapping[Any, Any]) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """(tensors by name, the entries beside them)."""
-    for key in WEIGHT_KEYS:
-        inner = loaded.get(key)
-        if isinstance(inner, Mapping):
-            tensors = {str(name): value for name, value in inner.items() if isinstance(value, Tensor)}
-            return tensors, {str(k): v for k, v in loaded.items() if k != key}
-    tensors = {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}
-    return tensors, {str(k): v for k, v in loaded.items() if not isinstance(v, Tensor)}
-
-
-def _weights_file(tensors: Mapping[str, Tensor], **about: Any) -> WeightsFile:
-    prefix = "module."
-    parallel = bool(tensors) and all(name.startswith(prefix) for name in tensors)
-    names = {name.removeprefix(prefix) if parallel else name: value for name, value in tensors.items()}
-    return WeightsFile(tensors=names, data_parallel=parallel, **about)
-
-
-def _strings(value: Any, depth: int = 0) -> list[str]:
-    """Strings in nested entries that may be a config: long ones only."""
-    if isinstance(value, str):
-        return [value] if len(value) > 40 else []
-    if isinstance(value, Mapping) and depth < 3:
-        return [text for inner in value.values() for text in _strings(inner, depth + 1)]
-    return []
-
-
-def _plain_data() -> list[Any]:
-    """Globals that training code leaves in checkpoints and that hold data only."""
-    scalar = np.float64(0).__reduce__()[0]
-    dtypes = [type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4")]
-    return [argparse.Namespace, scalar, (scalar, "numpy.core.multiarray.scalar"), np.dtype, *dtypes]
+def _from_pickle(path: Path) -> WeightsFile:
+    """Arrays, as Caffe2 keeps them, or tensors."""
+    content = path.read_bytes()
+    # A pickled tensor names the function that rebuilds it; arrays are pickled without a word of torch.
+    if b"_rebuild_" in content and b"torch" in content:
+        return _from_unpickled(path, read_plain_pickle(path, content), format="pickle")
+    blobs = read_blobs(path, content)
+    tensors = {name: torch.from_numpy(np.ascontiguousarray(blob)) for name, blob in blobs.items()}
+    return _weights_file(tensors, format="caffe2", sha256=_sha256(path))
 
 
 def _from_safetensors(path: Path) -> WeightsFile:
-    """A length (uint64), a JSON header of that length, then the tensors; offsets count from the end of the header."""
-    content = path.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    if 8 + length > len(content):
-        raise CheckpointError(f"{path}: damaged or cut off: a header of {length} bytes in {len(content)}")
-    header = json.loads(content[8 : 8 + length])
-    data = memoryview(content)[8 + length :]
-    header.pop("__metadata__", None)
-    tensors = {name: _safetensor(path, name, entry, data) for name, entry in header.items()}
+    tensors = read_safetensors(path)
     if not tensors:
         raise CheckpointError(f"{path}: holds no weights")
     return _weights_file(tensors, format="safetensors", sha256=_sha256(path))
 
 
-def _safetensor(path: Path, name: str, entry: Mapping[str, Any], data: memoryview) -> Tensor:
-    dtype = SAFETENSORS_DTYPES.get(entry["dtype"])
-    if dtype is None:
-        raise CheckpointError(f"{path}: {name} is of type {entry['dtype']}, not one of {', '.join(SAFETENSORS_DTYPES)}")
-    begin, end = (int(offset) for offset in entry["data_offsets"])
-    shape = [int(side) for side in entry["shape"]]
-    size = math.prod(shape) * torch.empty((), dtype=dtype).element_size()
-    if not 0 <= begin <= end <= len(data) or min(shape, default=0) < 0 or end - begin != size:
-        raise CheckpointError(
-            f"{path}: damaged or cut off: {name} {shape} should be bytes {begin} to {end} of {len(data)}"
-        )
-    if size == 0:
-        return torch.empty(shape, dtype=dtype)
-    return torch.frombuffer(bytearray(data[begin:end]), dtype=dtype).reshape(shape)
+def _from_unpickled(path: Path, file: Unpickled, *, format: str, notes: tuple[str, ...] = ()) -> WeightsFile:
+    if not isinstance(file.value, dict | Placeholder):
+        raise CheckpointError(f"{path}: holds a {type(file.value).__name__}, not weights by name")
+    stored, beside, whole = _weights_in(file.value)
+    if not stored:
+        keys = ", ".join(sorted(map(str, file.value))[:8]) if isinstance(file.value, dict) else file.value.origin
+        raise CheckpointError(f"{path}: holds no weights; its entries are {keys or 'none'}")
+    if whole:
+        notes += ("the file is a whole pickled network: its tensors were read by name, its code was not run",)
+    elif file.left_out:
+        notes += (f"left unread beside the weights: objects of {_some(file.left_out)}",)
+    return _weights_file(
+        _tensors(path, stored),
+        format=format,
+        sha256=_sha256(path),
+        beside=beside,
+        configuration=read_configuration(beside),
+        notes=notes,
+    )
 
 
-def _from_caffe2(path: Path) -> WeightsFile:
-    blobs = read_blobs(path, path.read_bytes())
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(blob)) for name, blob in blobs.items()}
-    return _weights_file(tensors, format="caffe2", sha256=_sha256(path))
+def _weights_in(value: dict[Any, Any] | Placeholder) -> tuple[dict[str, StoredTensor], dict[str, Any], bool]:
+    """(tensors by name, the entries beside them, whether they were the attributes of a pickled module)."""
+    beside: dict[str, Any] = {}
+    for _ in range(MAX_WRAPPERS):
+        if isinstance(value, Placeholder):
+            return _of_module(value), beside, True
+        inner = next((key for key in WEIGHT_KEYS if _may_hold_weights(value.get(key))), None)
+        if inner is None:
+            break
+        beside |= {str(k): v for k, v in value.items() if k != inner}
+        value = value[inner]
+    if isinstance(value, Placeholder):
+        return _of_module(value), beside, True
+    beside |= {str(k): v for k, v in value.items() if not isinstance(v, StoredTensor)}
+    return {str(name): v for name, v in value.items() if isinstance(v, StoredTensor)}, beside, False
+
+
+def _may_hold_weights(value: Any) -> bool:
+    """A dict with tensors in it or in a wrapper in it, or a pickled module."""
+    if isinstance(value, Placeholder):
+        return bool(_of_module(value))
+    if not isinstance(value, dict):
+        return False
+    return any(isinstance(v, StoredTensor) for v in value.values()) or any(
+        _may_hold_weights(value.get(key)) for key in WEIGHT_KEYS if value.get(key) is not value
+    )
+
+
+def _of_module(module: Placeholder, prefix: str = "") -> dict[str, StoredTensor]:
+    """The parameters and buffers of a pickled torch module, by the names that its state_dict would have."""
+    state = module.state if isinstance(module.state, dict) else {}
+    found: dict[str, StoredTensor] = {}
+    for kind in ("_parameters", "_buffers"):
+        own = state.get(kind)
+        if isinstance(own, dict):
+            found |= {f"{prefix}{name}": v for name, v in own.items() if isinstance(v, StoredTensor)}
+    children = state.get("_modules")
+    for name, child in children.items() if isinstance(children, dict) else ():
+        if isinstance(child, Placeholder) and prefix.count(".") < 30:
+            found |= _of_module(child, f"{prefix}{name}.")
+    return found
+
+
+def _tensors(path: Path, stored: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """The values. Raises CheckpointError that names the tensors without values of their own."""
+    cache: StorageCache = {}
+    tensors: dict[str, Tensor] = {}
+    for name, tensor in stored.items():
+        quantised = tensor.dtype is not None and str(tensor.dtype).startswith(("torch.qint", "torch.quint"))
+        kind = "quantised" if quantised else tensor.kind
+        if kind != "dense":
+            raise CheckpointError(f"{path}: {name} is a {_kind(kind, tensor.dtype)}; {_REMEDIES[kind]}")
+        try:
+            tensors[name] = to_tensor(tensor, cache)
+        except ValueError as err:
+            raise CheckpointError(f"{path}: damaged or cut off: {name}: {err}") from err
+    return tensors
+
+
+_REMEDIES = {
+    "sparse": "save its dense form (tensor.to_dense())",
+    "quantised": "save the network before it was quantised, or tensor.dequantize()",
+    "meta": "save the network after its weights were loaded",
+    "nested": "save ordinary tensors",
+    "subclass": "save ordinary tensors (for FSDP or DTensor, a full state_dict)",
+}
+
+
+def _kind(kind: str, dtype: torch.dtype | None) -> str:
+    of = "" if dtype is None else f" of {str(dtype).removeprefix('torch.')}"
+    what = {
+        "meta": "meta tensor, which has a shape and no values",
+        "subclass": "tensor of a class of its own",
+    }.get(kind, f"{kind} tensor")
+    return what + of
+
+
+def _weights_file(tensors: Mapping[str, Tensor], **about: Any) -> WeightsFile:
+    """Takes `module.` off, as often as it stands before all names: DataParallel and its like put it there."""
+    prefix = ""
+    while tensors and (common := common_prefix(tensors)) == "module.":
+        tensors, prefix = without_prefix(tensors, common), prefix + common
+    return WeightsFile(tensors=dict(tensors), prefix=prefix, **about)
+
+
+def common_prefix(tensors: Mapping[str, Tensor]) -> str:
+    """The first part of all names ("model."), or "". Counters and other single values do not count: wrappers keep
+    theirs (`n_averaged`) beside the network."""
+    firsts = {name.partition(".")[0] for name, value in tensors.items() if value.is_floating_point() and value.dim()}
+    first = next(iter(firsts), "")
+    return f"{first}." if len(firsts) == 1 and all("." in n for n, v in tensors.items() if v.dim()) else ""
+
+
+def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The tensors with `prefix` taken off their names. Raises ValueError where two then have one name."""
+    found = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    if len(found) != len(tensors):
+        raise ValueError(f"two tensors have one name without {prefix!r}")
+    return found
 
 
 def _first_line(err: BaseException) -> str:
@@ -198,7 +272,5 @@ def _first_line(err: BaseException) -> str:
     return text.splitlines()[0] if text else type(err).__name__
 
 
-def _offender(message: str) -> str:
-    """The line of torch's long message that names the global."""
-    lines = [line.strip() for line in message.splitlines() if "GLOBAL" in line or "global" in line]
-    return lines[-1][:200] if lines else message.splitlines()[0][:200]
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

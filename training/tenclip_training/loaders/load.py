@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,123 +10,176 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
+from tenclip_training.loaders.choose import Choice, check_family, choose
 from tenclip_training.loaders.files import WeightsFile, read_weights
-from tenclip_training.loaders.layouts import Plan, UnknownLayoutError, recognise
-from tenclip_training.loaders.presets import LABEL_SOURCES, PRESETS, Preset
-from tenclip_training.models import VideoModel, create_model
+from tenclip_training.loaders.layouts import recognise
+from tenclip_training.loaders.overrides import SpecChanges, in_words, override_spec, protocol_for
+from tenclip_training.loaders.plans import Plan, UnknownLayoutError
+from tenclip_training.loaders.presets import LABEL_SOURCES
+from tenclip_training.models import ARCHITECTURES, VideoModel, create_model
+from tenclip_training.models.registry import config_defaults
+from tenclip_training.models.video_model import Head
 from tenclip_video.spec import ClipSpec
 
 SHOWN = 10  # names in each list of an error
+WEIGHT_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class PublicCheckpoint(NamedTuple):
     """`model` is in eval mode, on the CPU. `provenance` are plain values: `family`, `preset`, `architecture`, `format`,
     `file` and `file_sha256`, `protocol`, `label_source` (the name of a public list of classes, or None), `published`,
-    `source`, `ignored` (tensors left out and why) and `notes`."""
+    `source`, `prefix` (what stood before all names), `ignored` (tensors left out), `model_options` and
+    `clip_spec_changes` (what differs from the preset, as field: [before, after]), and `notes`, sentences for people."""
 
     model: VideoModel
     clip_spec: ClipSpec
     provenance: dict[str, Any]
 
 
-def load_public_checkpoint(path: Path | str, *, family: str | None = None) -> PublicCheckpoint:
+def load_public_checkpoint(
+    path: Path | str,
+    *,
+    family: str | None = None,
+    clip_spec: SpecChanges | None = None,
+    head: Head | None = None,
+    model_options: Mapping[str, Any] | None = None,
+    features_only: bool = False,
+) -> PublicCheckpoint:
     """Load a checkpoint of a public family: torchvision, VMZ (PyTorch and Caffe2), ig65m, 3D-ResNets (2018 and 2020),
     MMAction2 (0.x and 1.x), pytorchvideo, I3D, EfficientNet-Lite0, and torchvision's 2D ResNets.
 
     The family is recognised by names and shapes of tensors; the number of classes, width and depth come from shapes.
-    `family` is a name of `PRESETS` ("vmz-8f") or their family ("vmz"), and decides where weights alike in shape were
-    trained on different inputs. Raises CheckpointError that names the file: unreadable, of no family known, of several
-    (with the names to choose from), or with tensors missing, unexpected, of a wrong shape or not finite.
+    Where the file carries its own configuration, that decides between networks and inputs alike in shape, or refuses.
+    See `load_checkpoint` for the arguments.
+
+    Raises CheckpointError that names the file: unreadable, of no family known, of several (with the names to choose
+    from), at odds with its own configuration, or with tensors missing, unexpected, of a wrong shape or type, or not
+    finite.
     """
     path = Path(path)
-    _check_family(family)
+    check_family(family)
     weights = read_weights(path)
     if "architecture" in weights.beside and "clip_spec" in weights.beside:
         raise CheckpointError(f"{path}: a checkpoint of tenclip; tenclip_training.load_checkpoint reads it")
     try:
-        plan = recognise(weights)
+        found = recognise(weights)
     except UnknownLayoutError as err:
         raise CheckpointError(f"{path}: not a network of the zoo: {err}") from err
-    if plan is None:
+    if found is None:
         raise CheckpointError(
             f"{path}: weights of no family known here; they are named {', '.join(sorted(weights.tensors)[:5])}, ..."
         )
-    preset = _choose(path, plan, family)
-    model = _build(path, plan, preset, weights)
-    provenance = _provenance(path, plan, preset, weights, model)
-    if family is None:
-        provenance["notes"] += [f"taken for {preset.name}; {note}" for note in plan.assumed]
-    return PublicCheckpoint(model, preset.clip_spec, provenance)
+    plan, weights = found
+    choice = choose(str(path), plan, weights.configuration, family, clip_spec)
+    spec, changed = _override(path, choice.clip_spec, clip_spec)
+    options = {**choice.options, **({} if head is None else {"head": head}), **(model_options or {})}
+    model, left_out = _build(path, choice, spec, options, weights, features_only=features_only)
+    provenance = _provenance(path, choice, weights, model)
+    provenance |= {
+        "protocol": protocol_for(choice.preset.protocol, spec),
+        "model_options": options,
+        "clip_spec_changes": {**choice.from_file, **changed},
+        "ignored": sorted(left_out),
+    }
+    asked = {*(model_options or {}), *choice.options}
+    provenance["notes"] += _notes(choice, weights, left_out, changed, options, asked)
+    return PublicCheckpoint(model, spec, provenance)
 
 
-def _check_family(family: str | None) -> None:
-    known = list(dict.fromkeys([*PRESETS, *(preset.family for preset in PRESETS.values())]))
-    if family is not None and family not in known:
-        near = get_close_matches(family, known, n=3) or sorted(PRESETS)
-        raise CheckpointError(f"no family {family!r}; did you mean {', '.join(near)}?")
+def _override(path: Path, spec: ClipSpec, changes: SpecChanges | None) -> tuple[ClipSpec, dict[str, list[Any]]]:
+    if changes is None:
+        return spec, {}
+    try:
+        return override_spec(spec, changes)
+    except (ValueError, TypeError) as err:
+        raise CheckpointError(f"{path}: clip_spec: {err}") from err
 
 
-def _choose(path: Path, plan: Plan, family: str | None) -> Preset:
-    if family is None:
-        # What differs only in its name is one input: VMZ's and ig65m's R(2+1)D-34 are the same weights.
-        inputs: dict[tuple[ClipSpec, object], Preset] = {}
-        for preset in plan.candidates:
-            inputs.setdefault((preset.clip_spec, preset.model), preset)
-        fitting = list(inputs.values())[: 1 if plan.assumed else None]
-    else:
-        fitting = [p for p in plan.candidates if family in (p.name, p.family)]
-        if not fitting:
-            raise CheckpointError(
-                f"{path}: its tensors are those of {plan.architecture}, which {family!r} does not have; "
-                f"it may be {_names(plan.candidates)}"
-            )
-    if len(fitting) == 1:
-        return fitting[0]
-    choices = "; ".join(f"{p.name} ({p.description})" for p in fitting)
-    raise CheckpointError(
-        f"{path}: {plan.architecture}, but its weights do not show what input it was trained on; "
-        f"choose with --family (family=...): {choices}"
-    )
-
-
-def _names(presets: tuple[Preset, ...]) -> str:
-    return " or ".join(p.name for p in presets)
-
-
-def _build(path: Path, plan: Plan, preset: Preset, weights: WeightsFile) -> VideoModel:
-    spec = preset.clip_spec
-    config = {"num_frames": spec.num_frames, "crop": spec.crop, **plan.config, **dict(preset.model)}
+def _build(
+    path: Path, choice: Choice, spec: ClipSpec, options: Mapping[str, Any], weights: WeightsFile, *, features_only: bool
+) -> tuple[VideoModel, dict[str, str]]:
+    """(the network, the tensors left out and why)."""
+    plan, preset = choice.plan, dict(choice.preset.model)
+    # A head that is made for less than the crop slides over the rest.
+    made_for = min(preset.pop("crop", spec.crop), spec.crop)
+    config = {"num_frames": spec.num_frames, "crop": made_for, **plan.config, **preset, **options}
     fc = next((weights.tensors[theirs] for theirs, ours in plan.names.items() if ours == "fc.weight"), None)
-    if fc is None or fc.dim() < 2:
-        raise CheckpointError(f"{path}: {plan.architecture} without a classifier; tenclip needs whole networks")
+    if not features_only and (fc is None or fc.dim() < 2):
+        raise CheckpointError(
+            f"{path}: {plan.architecture} without a classifier. For its features alone, load it with "
+            "features_only=True (--features-only)"
+        )
+    classes = None if features_only or fc is None else fc.shape[0]
     with torch.device("meta"):  # weights are about to come, so none are made
         try:
-            model = create_model(plan.architecture, num_classes=fc.shape[0], **config)
-        except ValueError as err:
+            model = create_model(plan.architecture, num_classes=classes, **config)
+        except (ValueError, TypeError) as err:
             raise CheckpointError(f"{path}: {err}") from err
-    state = map_tensors(path, plan, weights.tensors, model.state_dict())
+    expected = model.state_dict()
+    left_out = {**plan.ignored, **_left_out(plan, weights.tensors, expected, features_only=features_only)}
+    state = map_tensors(path, plan, weights.tensors, expected, left_out)
     model.load_state_dict(state, assign=True)
-    return model.eval()
+    return model.eval(), left_out
+
+
+def _left_out(
+    plan: Plan, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, features_only: bool
+) -> dict[str, str]:
+    """Tensors that the network can do without: masks, counters and the like, and for `features_only` what is no part
+    of the backbone."""
+    backbone = {_module_of(theirs) for theirs, ours in plan.names.items() if ours in expected}
+    unknown = {n: v for n, v in tensors.items() if plan.names.get(n) not in expected and n not in plan.ignored}
+    left = {n: "no weights" for n, v in unknown.items() if not v.is_floating_point() and not v.is_complex()}
+    if features_only:
+        classifier = [n for n in unknown if plan.names.get(n, "").startswith("fc.")]
+        left |= {name: "no part of the backbone" for name in unknown if _module_of(name) not in backbone}
+        left |= dict.fromkeys(classifier, "the classifier")
+    return left
+
+
+def _module_of(name: str) -> str:
+    """The outermost module, and of a list of modules the one in it.
+
+    >>> _module_of("blocks.6.proj.weight"), _module_of("layer1.0.conv1.weight")
+    ('blocks.6', 'layer1')
+    """
+    first, _, rest = name.partition(".")
+    second = rest.partition(".")[0]
+    return f"{first}.{second}" if second.isdigit() and not first[-1:].isdigit() else first
 
 
 def map_tensors(
-    path: Path, plan: Plan, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+    path: Path,
+    plan: Plan,
+    tensors: Mapping[str, Tensor],
+    expected: Mapping[str, Tensor],
+    left_out: Mapping[str, str] | None = None,
 ) -> dict[str, Tensor]:
-    """Every tensor once, under our names, float32. Raises CheckpointError that lists what is missing, unexpected, of a
-    wrong shape, or not finite."""
-    unexpected = [name for name in tensors if name not in plan.names and name not in plan.ignored]
+    """Every tensor once, under our names, float32; but those of `left_out`.
+
+    Raises CheckpointError that lists what is missing, unexpected, of a wrong shape, of a type that holds no weights,
+    or not finite.
+    """
+    left_out = plan.ignored if left_out is None else left_out
+    unexpected = [name for name in tensors if name not in plan.names and name not in left_out]
     state: dict[str, Tensor] = {}
     misfits: list[str] = []
     for theirs, ours in plan.names.items():
+        if theirs in left_out:
+            continue
         if ours not in expected:
             unexpected.append(theirs)
             continue
         if ours in state:
             raise CheckpointError(f"{path}: {theirs} and another tensor are both {ours}")
-        state[ours] = _fit(tensors[theirs], expected[ours])
-        if state[ours].shape != expected[ours].shape:
+        _check_type(path, theirs, tensors[theirs], expected[ours])
+        value = _reshaped(tensors[theirs], expected[ours])
+        if value.shape != expected[ours].shape:
             got, need = list(tensors[theirs].shape), list(expected[ours].shape)
             misfits.append(f"{theirs} is {got}, needed is {need}")
+            value = expected[ours]
+        # A copy, so that nothing holds on to the file's storage, which several tensors may share.
+        state[ours] = value.detach().to(expected[ours].dtype, copy=True, memory_format=torch.contiguous_format)
     _fill_counters(state, expected)
     missing = [name for name in expected if name not in state]
     if missing or unexpected or misfits:
@@ -140,15 +192,22 @@ def map_tensors(
     return state
 
 
-def _fit(value: Tensor, like: Tensor) -> Tensor:
-    """The same values as float32, with the dimensions that our modules have and the authors' lack, or the other way."""
-    value = value.detach().to(like.dtype)
+def _check_type(path: Path, name: str, value: Tensor, like: Tensor) -> None:
+    if like.is_floating_point() and value.dtype not in WEIGHT_DTYPES:
+        readable = ", ".join(str(dtype).removeprefix("torch.") for dtype in WEIGHT_DTYPES)
+        raise CheckpointError(
+            f"{path}: {name} is of type {str(value.dtype).removeprefix('torch.')}, which is no weight: readable are "
+            f"{readable}. Of a quantised network, save the weights before they were quantised"
+        )
+
+
+def _reshaped(value: Tensor, like: Tensor) -> Tensor:
+    """The same values with the dimensions that our modules have and the authors' lack, or the other way."""
     if value.dim() == 4 and like.dim() == 5 and like.shape[2] == 1:
         value = value.unsqueeze(2)  # a frame model: [O,I,k,k] -> [O,I,1,k,k]
     if value.dim() == 5 and like.dim() == 2 and value.shape[2:] == (1, 1, 1):
-        value = value.flatten(1)  # a classifier that is a 1x1x1 convolution
-    # A copy, so that nothing holds on to the file's storage, which several tensors may share.
-    return value.clone(memory_format=torch.contiguous_format)
+        value = value.flatten(1)  # a linear layer that is a 1x1x1 convolution
+    return value
 
 
 def _fill_counters(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> None:
@@ -171,16 +230,17 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
-def _provenance(path: Path, plan: Plan, preset: Preset, weights: WeightsFile, model: VideoModel) -> dict[str, Any]:
+def _provenance(path: Path, choice: Choice, weights: WeightsFile, model: VideoModel) -> dict[str, Any]:
+    plan, preset = choice.plan, choice.preset
     label_source = LABEL_SOURCES.get((preset.family, model.num_classes))
     notes: list[str] = []
-    if label_source is None:
+    if model.num_classes == 0:
+        notes.append("a backbone without a classifier: it gives features and no predictions")
+    elif label_source is None:
         notes.append(
             f"no label list was published for {model.num_classes} classes of {preset.family}: "
             "labels are numbers unless a file of them is given"
         )
-    if plan.ignored:
-        notes.append(f"{len(plan.ignored)} tensors left out: {', '.join(sorted(set(plan.ignored.values())))}")
     return {
         "kind": "public checkpoint",
         "family": preset.family,
@@ -190,10 +250,39 @@ def _provenance(path: Path, plan: Plan, preset: Preset, weights: WeightsFile, mo
         "layout": plan.layout,
         "file": path.name,
         "file_sha256": weights.sha256,
-        "protocol": preset.protocol,
         "label_source": label_source,
         "published": preset.published,
         "source": preset.source,
-        "ignored": sorted(plan.ignored),
+        "prefix": weights.prefix,
         "notes": notes,
     }
+
+
+def _notes(
+    choice: Choice,
+    weights: WeightsFile,
+    left_out: Mapping[str, str],
+    changed: Mapping[str, list[Any]],
+    options: Mapping[str, Any],
+    asked: set[str],
+) -> list[str]:
+    """What a user should know: assumptions first, then what was changed, then what was left out."""
+    notes = list(choice.notes)
+    notes += [
+        f"{note} (model_options={{'{option}': ...}}, --model-option {option}=...)"
+        for option, note in choice.plan.unseen.items()
+        if option not in asked
+    ]
+    if changed:
+        notes.append(f"input changed from {choice.preset.name}: {in_words(changed)}")
+    defaults = config_defaults(ARCHITECTURES[choice.plan.architecture])
+    differing = {name: value for name, value in options.items() if value != defaults[name]}
+    if differing:
+        notes.append("network: " + ", ".join(f"{name}={value}" for name, value in differing.items()))
+    if weights.prefix:
+        notes.append(f"{weights.prefix!r} stood before all names and was taken off")
+    if left_out:
+        notes.append(
+            f"{len(left_out)} {'tensor' if len(left_out) == 1 else 'tensors'} left out: {', '.join(sorted(set(left_out.values())))}"
+        )
+    return [*notes, *weights.notes]

@@ -209,6 +209,75 @@ MMACTION2_TSN = replace(
     protocol="tsn-25",
     published="Kinetics-400 top-1 of videos: 3 segments 70.6 (OmniSource 73.6), from IG-1B 73.1 (OmniSource 75.7)",
 )
+MMACTION2_TSN_8X8 = replace(
+    MMACTION2_8X8,
+    name="mmaction2-tsn-8x8",
+    description="8 frames, every eighth, each by itself (C2D without pools)",
+    clip_spec=replace(MMACTION2_SPEC, crop=224, resize=_short_edge(224, "opencv_bilinear")),
+    published="Kinetics-400 top-1 of videos: C2D R50 without pools 73.16, R101 74.57",
+)
+MMACTION2_C2D_8X8 = replace(
+    MMACTION2_TSN_8X8,
+    name="mmaction2-c2d-8x8",
+    description="C2D: 8 frames, every eighth",
+    published="Kinetics-400 top-1/top-5 of videos: C2D R50 with a temporal pool 73.57/90.96",
+)
+MMACTION2_C2D_16X4 = replace(
+    MMACTION2_C2D_8X8,
+    name="mmaction2-c2d-16x4",
+    description="C2D: 16 frames, every fourth",
+    clip_spec=replace(MMACTION2_C2D_8X8.clip_spec, num_frames=16, frame_stride=4),
+    published="Kinetics-400 top-1/top-5 of videos: C2D R50 with a temporal pool 74.54/91.76",
+)
+MMACTION2_I3D_32X2 = replace(
+    MMACTION2_32X2,
+    name="mmaction2-i3d-32x2",
+    description="I3D-R50: 32 frames, every second",
+    published="Kinetics-400 top-1/top-5 of videos: i3d_r50_32x2x1 73.27/90.92",
+)
+MMACTION2_SLOWFAST_8X8 = replace(
+    MMACTION2_32X2,
+    name="mmaction2-slowfast-8x8",
+    description="SlowFast 8x8: 32 frames, every second, 8 of them for the slow pathway",
+    published="Kinetics-400 top-1/top-5 of videos: SlowFast R50 8x8 76.24/92.30, R101 8x8 76.29/91.97",
+    model=(("alpha", 4),),
+)
+MMACTION2_SLOWFAST_4X16 = replace(
+    MMACTION2_SLOWFAST_8X8,
+    name="mmaction2-slowfast-4x16",
+    description="SlowFast 4x16: 32 frames, every second, 4 of them for the slow pathway",
+    published="Kinetics-400 top-1/top-5 of videos: SlowFast R50 4x16 75.51/92.05, R101 and R50 76.33/93.03",
+    model=(("alpha", 8),),
+)
+MMACTION2_X3D_S = replace(
+    MMACTION2_8X8,
+    name="mmaction2-x3d-s",
+    description="X3D-S: 13 frames, every sixth at 30 a second, of 182 pixels",
+    clip_spec=replace(
+        MMACTION2_SPEC,
+        num_frames=13,
+        frame_stride=6,
+        target_fps=30.0,
+        resize=_short_edge(182, "opencv_bilinear"),
+        crop=182,
+        mean=(114.75, 114.75, 114.75),
+        std=(57.38, 57.38, 57.38),
+    ),
+    published="Kinetics-400 top-1 of videos: X3D-S 73.3 (ported from PySlowFast)",
+)
+MMACTION2_X3D_M = replace(
+    MMACTION2_X3D_S,
+    name="mmaction2-x3d-m",
+    description="X3D-M: 16 frames, every fifth at 30 a second, of 256 pixels",
+    clip_spec=replace(
+        MMACTION2_X3D_S.clip_spec,
+        num_frames=16,
+        frame_stride=5,
+        resize=_short_edge(256, "opencv_bilinear"),
+        crop=256,
+    ),
+    published="Kinetics-400 top-1 of videos: X3D-M 75.5 (ported from PySlowFast)",
+)
 PYTORCHVIDEO_SLOW = Preset(
     name="pytorchvideo-8x8",
     family="pytorchvideo",
@@ -243,6 +312,63 @@ PYTORCHVIDEO_R2PLUS1D = replace(
     # Above 224 pixels the authors average the softmaxes of the positions, so each keeps its logits.
     model=(("crop", 224), ("head", "fixed")),
 )
+PYTORCHVIDEO_C2D = replace(
+    PYTORCHVIDEO_SLOW,
+    name="pytorchvideo-c2d-8x8",
+    description="C2D: 8 frames, every eighth at 30 a second",
+    published="Kinetics-400 top-1/top-5 of videos: c2d_r50 71.46/89.68",
+)
+PYTORCHVIDEO_I3D = replace(
+    PYTORCHVIDEO_SLOW,
+    name="pytorchvideo-i3d-8x8",
+    description="I3D-R50: 8 frames, every eighth at 30 a second",
+    published="Kinetics-400 top-1/top-5 of videos: i3d_r50 73.27/90.70",
+)
+PYTORCHVIDEO_SLOWFAST_8X8 = replace(
+    PYTORCHVIDEO_CSN,
+    name="pytorchvideo-slowfast-8x8",
+    description="SlowFast 8x8: 32 frames, every second at 30 a second, 8 of them for the slow pathway",
+    published="Kinetics-400 top-1/top-5 of videos: slowfast_r50 76.94/92.69, slowfast_r101 77.90/93.27",
+    model=(("crop", 224), ("head", "mean"), ("alpha", 4)),
+)
+PYTORCHVIDEO_SLOWFAST_4X16 = replace(
+    PYTORCHVIDEO_SLOWFAST_8X8,
+    name="pytorchvideo-slowfast-4x16",
+    description="SlowFast 4x16: 32 frames, every second at 30 a second, 4 of them for the slow pathway",
+    published="Kinetics-400 top-1/top-5 of videos: slowfast_r50 4x16 75.34/91.89",
+    model=(("crop", 224), ("head", "mean"), ("alpha", 8)),
+)
+PYTORCHVIDEO_SLOWFAST_16X8 = replace(
+    PYTORCHVIDEO_SLOWFAST_8X8,
+    name="pytorchvideo-slowfast-16x8",
+    description="SlowFast 16x8: 64 frames, every second at 30 a second, 16 of them for the slow pathway",
+    clip_spec=replace(PYTORCHVIDEO_SPEC, num_frames=64, frame_stride=2),
+    published="Kinetics-400 top-1/top-5 of videos: slowfast_16x8_r101_50_50 78.70/93.61",
+)
+
+
+def _x3d(name: str, num_frames: int, frame_stride: int, side: int, made_for: int, published: str) -> Preset:
+    """X3D's clips; its head is made for the crop of training, and above it the softmaxes are averaged."""
+    return replace(
+        PYTORCHVIDEO_SLOW,
+        name=f"pytorchvideo-x3d-{name.lower()}",
+        description=f"X3D-{name}: {num_frames} frames, every {frame_stride}th at 30 a second, of {side} pixels",
+        clip_spec=replace(
+            PYTORCHVIDEO_SPEC,
+            num_frames=num_frames,
+            frame_stride=frame_stride,
+            resize=_short_edge(side, "torch_bilinear"),
+            crop=side,
+        ),
+        published=f"Kinetics-400 top-1/top-5 of videos: {published}",
+        model=(("crop", made_for), ("head", "fixed")),
+    )
+
+
+PYTORCHVIDEO_X3D_XS = _x3d("XS", 4, 12, 182, 160, "x3d_xs 69.12/88.63")
+PYTORCHVIDEO_X3D_S = _x3d("S", 13, 6, 182, 160, "x3d_s 73.33/91.27")
+PYTORCHVIDEO_X3D_M = _x3d("M", 16, 5, 256, 224, "x3d_m 75.94/92.72")
+PYTORCHVIDEO_X3D_L = _x3d("L", 16, 5, 356, 312, "x3d_l 77.44/93.31")
 I3D = Preset(
     name="i3d",
     family="i3d",
@@ -288,10 +414,27 @@ PRESETS: dict[str, Preset] = {
         MMACTION2_32X2,
         MMACTION2_VMZ_32X2,
         MMACTION2_TSN,
+        MMACTION2_TSN_8X8,
+        MMACTION2_C2D_8X8,
+        MMACTION2_C2D_16X4,
+        MMACTION2_I3D_32X2,
+        MMACTION2_SLOWFAST_8X8,
+        MMACTION2_SLOWFAST_4X16,
+        MMACTION2_X3D_S,
+        MMACTION2_X3D_M,
         PYTORCHVIDEO_SLOW,
         PYTORCHVIDEO_SLOW_4X16,
         PYTORCHVIDEO_CSN,
         PYTORCHVIDEO_R2PLUS1D,
+        PYTORCHVIDEO_C2D,
+        PYTORCHVIDEO_I3D,
+        PYTORCHVIDEO_SLOWFAST_8X8,
+        PYTORCHVIDEO_SLOWFAST_4X16,
+        PYTORCHVIDEO_SLOWFAST_16X8,
+        PYTORCHVIDEO_X3D_XS,
+        PYTORCHVIDEO_X3D_S,
+        PYTORCHVIDEO_X3D_M,
+        PYTORCHVIDEO_X3D_L,
         I3D,
         EFFICIENTNET_LITE,
     )

@@ -4,11 +4,21 @@
 >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
 
 Reading order: `video_model` (the head), `blocks`, `resnet` (the skeleton of all residual networks), then the families
-that are cut from it (`r2plus1d`, `r3d`, `r2d`), `i3d`, `efficientnet`; `registry` holds their names.
+that are cut from it (`r2plus1d`, `r3d`, `r2d`, `inflated`), `slowfast`, `x3d`, `i3d`,
+`efficientnet`; `registry` holds their names.
 """
 
 # Each of these registers its architectures.
-from tenclip_training.models import efficientnet, i3d, r2d, r2plus1d, r3d  # noqa: F401
+from tenclip_training.models import (  # noqa: F401
+    efficientnet,
+    i3d,
+    inflated,
+    r2d,
+    r2plus1d,
+    r3d,
+    slowfast,
+    x3d,
+)
 from tenclip_training.models.registry import ARCHITECTURES, Architecture, create_model, register_architecture
 from tenclip_training.models.video_model import VideoModel
 

@@ -187,4 +187,5 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(part.bias)
         elif isinstance(part, nn.Linear):
             nn.init.normal_(part.weight, 0, 0.01)
-            nn.init.zeros_(part.bias)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

@@ -76,6 +76,9 @@ def create_model(
     `config` are plain JSON values, arguments of the architecture's factory; `num_frames` and `crop` say for which clips
     the head pools to one position. `model.config` holds all of them, so that `create_model(architecture, **config)`
     rebuilds the model. Raises ValueError for an unknown architecture or argument.
+
+    >>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
+    >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
     """
     found = ARCHITECTURES.get(architecture)
     if found is None:

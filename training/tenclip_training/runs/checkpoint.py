@@ -1,7 +1,7 @@
 """Checkpoints: one file that rebuilds a model, says what its input is, and lets training go on.
 
 Everything in it is tensors and plain values, so it is read with `weights_only=True`: loading a checkpoint runs no code
-of whoever wrote it. Files are written beside their place and moved there, so a reader never sees half of one.
+of its author. Files are written whole or not at all.
 """
 
 from __future__ import annotations
@@ -29,10 +29,11 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     `model` is in eval mode, on the CPU. `labels` are its classes in order, None where they have no names.
-    `weights_sha256` identifies the weights, whatever else the file says. `training_state`: see `train.py`.
+    `weights_sha256` identifies the weights, whatever else the file says. `training_state`: from what a run goes on, in
+    last.pt alone; see `train.py`.
     """
 
     model: VideoModel
@@ -114,7 +115,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def load_weights(model: VideoModel, state_dict: Mapping[str, Tensor], *, source: str) -> None:
-    """Put weights into a model, every one of them or none. Raises CheckpointError that names the first that differ."""
+    """Load weights into a model, all of them or none. Raises CheckpointError that names the first that differ."""
     expected = model.state_dict()
     missing = [name for name in expected if name not in state_dict]
     unexpected = [name for name in state_dict if name not in expected]

@@ -6,103 +6,191 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from tenclip_api.errors import CheckpointError
-from tenclip_data.manifest import DEFAULT_HELD_OUT, Missing
+from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
+from tenclip_settings import Setting, check_all
 from tenclip_training.data.augment import Augmentation
+from tenclip_training.data.clip_overrides import ClipOverrides, check_crop
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from tenclip_video.spec import ClipSpec
+from tenclip_video.spec import ClipSpec, require_types
 
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
+DEFAULT_WARMUP_EPOCHS = 5.0
+# Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
+RESUMABLE_FIELDS = frozenset(
+    {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes"}
+)
+# Headings in --help.
+VIDEOS, MODEL, OPTIMISATION, VALIDATION, MACHINE = "Videos", "Model", "Optimisation", "Validation", "Machine"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """Defaults are those of IG-65M and VMZ (SGD, cosine after warm-up), scaled to one machine.
+    """The settings of a run: each field says in its `Setting` what it is, its limits and its option of `tenclip train`.
 
-    Data: `manifest` to `held_out` as in `manifest.read_manifest`.
-    `val_split` None takes "val", else "test", else none. `clips_per_video`: drawn from each video in one epoch.
-    `max_failures`: the fraction of training videos that may be unreadable.
+    The defaults are this project's own, for one machine: SGD with Nesterov momentum, no weight decay on biases and
+    norms, a linear warm-up and a cosine. Momentum 0.9 is VMZ's, weight decay 1e-4 that of IG-65M's fine-tuning, and a
+    random 112x112 of 128x171 that of both. They do otherwise with the rest: VMZ uses plain momentum and decays every
+    parameter, and both divide the rate in steps.
 
-    Model: `architecture` and its `model` values; `clip_spec` gives num_frames and crop. `init_from`: a checkpoint to
-    fine-tune from, ours or of a public family (`init_family` where its weights leave open which); it brings its
-    architecture, and its clip_spec unless one is given.
+    clip_spec: the clips as a whole; None takes those of `init_from`, or ClipSpec's defaults. `clip` then replaces
+    single fields of it. warmup_epochs None becomes 5, or half of `epochs` where that is less.
+    Raises ValueError for a value that cannot work, naming the field.
 
-    Optimisation: `learning_rate` is that of the whole batch at its peak: it climbs to it linearly over
-    `warmup_epochs`, then follows a cosine to zero at the end of `epochs`. `weight_decay` leaves biases and norms alone.
-    `batch_size` counts clips of one process. `max_gradient_norm` 0: no clipping.
-
-    Machine: `precision` auto: bf16 or fp16 where the device gains from it. `cache_gib`: memory for decoded videos, 0
-    decodes each clip anew. `workers` 0 reads clips in the training process.
+    >>> TrainConfig(manifest="videos/manifest.csv", out="run", epochs=4).warmup_epochs
+    2.0
     """
 
-    manifest: str
-    out: str
-    videos: str | None = None
-    labels: str | None = None
-    label_column: str | None = None
-    whole_videos: bool = False
-    missing: Missing = "error"
-    held_out: float = DEFAULT_HELD_OUT
-    train_split: str = "train"
-    val_split: str | None = None
-    clips_per_video: int = 1
-    max_failures: float = 0.1
+    manifest: Annotated[
+        str,
+        Setting(
+            "A .csv or .parquet, a folder of class-named sub-folders, a UCF-101, HMDB-51 or Kinetics list.",
+            option="MANIFEST",
+            is_path=True,
+        ),
+    ]
+    out: Annotated[str, Setting("Folder of the run.", aliases=("-o",), is_path=True)]
 
-    architecture: str = "r2plus1d_18"
-    model: dict[str, Any] = field(default_factory=dict)
-    clip_spec: ClipSpec | None = None
-    init_from: str | None = None
-    init_family: str | None = None
+    videos: Annotated[
+        str | None,
+        Setting("Folder that relative paths start from.", is_path=True, group=VIDEOS, default="the manifest's"),
+    ] = None
+    labels: Annotated[
+        str | None,
+        Setting("File with the classes in order, one a line.", is_path=True, group=VIDEOS, default="sorted"),
+    ] = None
+    label_column: Annotated[
+        str | None, Setting("Column of the table to take labels from.", group=VIDEOS, default="label")
+    ] = None
+    train_split: Annotated[str, Setting("Split to train on.", group=VIDEOS)] = "train"
+    val_split: Annotated[
+        str | None,
+        Setting(
+            "Split to validate on. On one called test nothing is chosen: there is no best.pt.",
+            group=VIDEOS,
+            default="val, where there is one",
+        ),
+    ] = None
+    held_out: Annotated[
+        float, Setting("Part of each class that becomes split val where there are no splits.", group=VIDEOS)
+    ] = DEFAULT_HELD_OUT
+    whole_videos: Annotated[bool, Setting("Ignore the start and end of each row.", group=VIDEOS)] = False
+    missing: Annotated[
+        Missing, Setting("Videos that are not there: an error, or kept and counted as unreadable.", group=VIDEOS)
+    ] = "error"
+    leaks: Annotated[
+        Leaks, Setting("A video that is in two splits: an error, a warning, or not looked for.", group=VIDEOS)
+    ] = "error"
+    max_failures: Annotated[
+        float, Setting("Part of the training videos that may be unreadable.", lowest=0, highest=1, group=VIDEOS)
+    ] = 0.1
+
+    clip_spec: Annotated[ClipSpec | None, Setting("The clips as a whole.", exposed=False)] = None
+    clip: ClipOverrides = field(default_factory=ClipOverrides)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group="Clips")] = 1
 
-    epochs: int = 45
-    batch_size: int = 16
-    optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.01
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 5.0
-    label_smoothing: float = 0.0
-    max_gradient_norm: float = 0.0
-    seed: int = 0
+    architecture: Annotated[
+        str,
+        Setting("Name of the network; that of a checkpoint goes first.", aliases=("-a",), group=MODEL),
+    ] = "r2plus1d_18"
+    model: Annotated[
+        dict[str, Any],
+        Setting("Further NAME=JSON of the architecture, e.g. bn_eps=1e-5.", option="--model-option", group=MODEL),
+    ] = field(default_factory=dict)
+    init_from: Annotated[
+        str | None,
+        Setting(
+            "Checkpoint to fine-tune, ours or a public one; brings its architecture and clips.",
+            is_path=True,
+            group=MODEL,
+            default="random weights",
+        ),
+    ] = None
+    init_family: Annotated[
+        str | None, Setting("Family of a public checkpoint.", group=MODEL, default="as its weights tell")
+    ] = None
 
-    val_every: int = 1
-    val_protocol: str = DEFAULT_PROTOCOL
+    epochs: Annotated[int, Setting("Passes over the videos.", lowest=1, group=OPTIMISATION)] = 45
+    batch_size: Annotated[
+        int, Setting("Clips in a batch of one process.", lowest=1, aliases=("-b",), group=OPTIMISATION)
+    ] = 16
+    optimizer: Annotated[Optimizer, Setting("SGD with Nesterov momentum, or AdamW.", group=OPTIMISATION)] = "sgd"
+    learning_rate: Annotated[
+        float, Setting("At its peak, for the batches of all processes.", above=0, aliases=("--lr",), group=OPTIMISATION)
+    ] = 0.01
+    warmup_epochs: Annotated[
+        float | None,
+        Setting(
+            "The rate climbs to its peak so long; then it follows a cosine to zero.",
+            lowest=0,
+            group=OPTIMISATION,
+            default="5, or half of the epochs where that is less",
+        ),
+    ] = None
+    momentum: Annotated[float, Setting("Of SGD; beta 1 of AdamW.", lowest=0, below=1, group=OPTIMISATION)] = 0.9
+    weight_decay: Annotated[
+        float, Setting("L2, not of biases and norms; decoupled with AdamW.", lowest=0, group=OPTIMISATION)
+    ] = 1e-4
+    label_smoothing: Annotated[
+        float, Setting("Part of a target that is spread over all classes.", lowest=0, below=1, group=OPTIMISATION)
+    ] = 0.0
+    max_gradient_norm: Annotated[
+        float,
+        Setting(
+            "Largest norm of a gradient; 0: any.",
+            lowest=0,
+            option="--clip-gradients",
+            aliases=("--max-gradient-norm",),
+            group=OPTIMISATION,
+        ),
+    ] = 0.0
+    seed: Annotated[int, Setting("The same seed gives the same run.", lowest=0, group=OPTIMISATION)] = 0
 
-    device: str = "auto"
-    precision: Precision = "auto"
-    channels_last: bool = True
-    workers: int = 0
-    cache_gib: float = 0.0
-    save_every_minutes: float = 10.0
+    val_every: Annotated[int, Setting("Validate every n epochs.", lowest=1, group=VALIDATION)] = 1
+    val_protocol: Annotated[
+        str, Setting("Test protocol; `tenclip evaluate x y --protocol list` shows them all.", group=VALIDATION)
+    ] = DEFAULT_PROTOCOL
+
+    device: Annotated[str, Setting("cpu, cuda, cuda:1, ... or auto.", group=MACHINE)] = "auto"
+    precision: Annotated[Precision, Setting("auto: bf16 or fp16 where the device gains from it.", group=MACHINE)] = (
+        "auto"
+    )
+    channels_last: Annotated[bool, Setting("Memory layout of clips and weights.", group=MACHINE)] = True
+    workers: Annotated[int, Setting("Processes that read clips; 0: the trainer itself.", lowest=0, group=MACHINE)] = 0
+    cache_gib: Annotated[
+        float,
+        Setting("GiB of memory for decoded videos; 0: decode anew.", lowest=0, option="--cache", group=MACHINE),
+    ] = 2.0
+    save_every_minutes: Annotated[
+        float, Setting("Minutes between saves of last.pt within an epoch.", lowest=0, group=MACHINE)
+    ] = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "clips_per_video", "val_every"):
-            _require(getattr(self, name) >= 1, f"{name} must be at least 1, got {getattr(self, name)}")
-        _require(self.learning_rate > 0, f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("weight_decay", "warmup_epochs", "max_gradient_norm", "workers", "cache_gib", "seed"):
-            _require(getattr(self, name) >= 0, f"{name} must not be negative, got {getattr(self, name)}")
-        _require(self.warmup_epochs < self.epochs, f"{self.warmup_epochs} warm-up epochs of {self.epochs} in all")
-        for name in ("momentum", "label_smoothing"):
-            _require(0 <= getattr(self, name) < 1, f"{name} must lie between 0 and 1, got {getattr(self, name)}")
-        _require(0 <= self.max_failures <= 1, f"max_failures is a fraction, got {self.max_failures}")
-        _require(self.optimizer in get_args(Optimizer), f"optimizer {self.optimizer!r}: {get_args(Optimizer)}")
-        _require(self.precision in get_args(Precision), f"precision {self.precision!r}: {get_args(Precision)}")
-        _require(self.missing in get_args(Missing), f"missing {self.missing!r}: {get_args(Missing)}")
-        _require(self.val_protocol in PROTOCOLS, f"val_protocol {self.val_protocol!r}: {', '.join(PROTOCOLS)}")
-        if self.clip_spec is not None:
-            _check_crop(self.clip_spec)
+        check_all(self)
+        if self.warmup_epochs is None:
+            object.__setattr__(self, "warmup_epochs", min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2))
+        assert self.warmup_epochs is not None
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} of {self.epochs} epochs in all; make it less")
+        if self.val_protocol not in PROTOCOLS:
+            raise ValueError(f"val_protocol {self.val_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        if self.clip_spec is not None or self.init_from is None:
+            self.resolve_clip_spec()
+
+    def resolve_clip_spec(self, inherited: ClipSpec | None = None) -> ClipSpec:
+        """The clips of the run. inherited: those of the checkpoint that is fine-tuned. Raises ValueError."""
+        spec = self.clip.apply_to(self.clip_spec or inherited or ClipSpec())
+        check_crop(spec)
+        return spec
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
-        values = dataclasses.asdict(self)
-        values["augmentation"]["scale"] = self.augmentation.scale and list(self.augmentation.scale)
-        if self.clip_spec is not None:
-            spec = values["clip_spec"]
-            spec["mean"], spec["std"] = list(self.clip_spec.mean), list(self.clip_spec.std)
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
         return values
 
     @classmethod
@@ -110,14 +198,18 @@ class TrainConfig:
         """Raises ValueError or TypeError for anything that `to_dict` of this version does not write."""
         values = dict(values)
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
-        _require(not unknown, f"TrainConfig has no field {', '.join(sorted(unknown))}")
-        augmentation = dict(values.get("augmentation", {}))
-        if augmentation.get("scale") is not None:
-            augmentation["scale"] = tuple(augmentation["scale"])
-        values["augmentation"] = Augmentation(**augmentation)
+        if unknown:
+            raise ValueError(f"TrainConfig has no field {', '.join(sorted(unknown))}")
+        kinds: tuple[tuple[str, type[Any]], ...] = (("augmentation", Augmentation), ("clip", ClipOverrides))
+        for name, kind in kinds:
+            if name in values:
+                values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
+                require_types(values[name])
         if values.get("clip_spec") is not None:
             values["clip_spec"] = ClipSpec.from_dict(values["clip_spec"])
-        return cls(**values)
+        config = cls(**values)
+        require_types(config)
+        return config
 
 
 def read_config(run: Path | str) -> TrainConfig:
@@ -129,15 +221,3 @@ def read_config(run: Path | str) -> TrainConfig:
         raise CheckpointError(f"{run}: no config.json, so this is not the folder of a training run") from None
     except (OSError, ValueError, TypeError, AttributeError) as err:
         raise CheckpointError(f"{path}: {err}") from err
-
-
-def _check_crop(spec: ClipSpec) -> None:
-    resize = spec.resize
-    short = {"squash": min(resize.height, resize.width), "short_edge": resize.short_edge, "none": None}[resize.mode]
-    crop = max(spec.crop, spec.fully_convolutional_crop or 0)
-    _require(short is None or short >= crop, f"a crop of {crop} does not fit into frames of which one side is {short}")
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

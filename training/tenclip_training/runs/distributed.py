@@ -1,8 +1,8 @@
-"""The little that training needs to run on several devices: one process each, started by torchrun.
+"""Data-parallel training: one process for each device, started by torchrun.
 
     torchrun --nproc-per-node 8 --no-python tenclip train ...
 
-Without torchrun's environment variables everything here is a no-op for a world of one.
+Without torchrun's environment variables there is a world of one process, in which everything here does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """This process among those that train together."""
+    """The group of processes that train together, as one of them sees it.
+
+    rank: this process's number, from 0; size: how many there are; local_rank: its number on this machine.
+    """
 
     rank: int = 0
     size: int = 1
@@ -35,7 +38,7 @@ class World:
         return self.rank == 0
 
     def device(self, name: str) -> torch.device:
-        """`auto`: this process's own GPU where there is one."""
+        """The device of that name; for `auto` this process's own GPU where there is one, else the CPU."""
         if name != "auto":
             return torch.device(name)
         return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
@@ -69,7 +72,7 @@ class World:
                 dist.broadcast(buffer, 0)
 
     def gather(self, values: list[T]) -> list[T]:
-        """Everyone's values, in the order of ranks."""
+        """The values of all processes, in the order of their ranks."""
         if self.size == 1:
             return values
         parts: list[list[T]] = [[] for _ in range(self.size)]
@@ -77,13 +80,13 @@ class World:
         return [value for part in parts for value in part]
 
     def wait(self) -> None:
-        """Until every process is here."""
+        """Wait until every process has come to this point."""
         if self.size > 1:
             dist.barrier()
 
 
 def join_world(device: str) -> World:
-    """Meet the other processes, when torchrun started this one.
+    """Join the process group when torchrun started this process; else a world of one.
 
     They stay together until they end: a group that was left cannot be entered anew (it would find the addresses of the
     old one), and a process may train more than once.

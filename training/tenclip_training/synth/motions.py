@@ -43,7 +43,7 @@ WOBBLE: Final = 0.6  # amplitude of a rocking object, radians
 
 @dataclass(frozen=True, kw_only=True)
 class State:
-    """Where one object is: arrays of [N], or of [1] for a start."""
+    """Position, angle and size of one object: arrays of [N], or of [1] for a start."""
 
     x: Floats  # pixels, any real number: the renderer wraps it
     y: Floats
@@ -58,7 +58,7 @@ class State:
 
 @dataclass(frozen=True, kw_only=True)
 class Mover:
-    """What is drawn once for an object that moves; none of it depends on the class."""
+    """The random draws of a moving object, made once; none of them depends on the class."""
 
     start: State  # arrays of [1]
     speed: float  # short sides per second

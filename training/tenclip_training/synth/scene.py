@@ -1,4 +1,4 @@
-"""What things look like: backgrounds, shapes and textures, drawn from an rng that knows nothing of the class.
+"""Appearance: backgrounds, shapes and textures, drawn from an rng that knows nothing of the class.
 
 Objects are bright and dark, backgrounds of middle brightness and pale, so that an object stands out on any of them.
 Clutter looks exactly like the objects; only motion tells them apart.

@@ -68,16 +68,21 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """`kind`: "r2plus1d", "slowonly", "ir", "ip" or "2d"."""
+    """`kind`: "r2plus1d", "slowonly", "ir", "ip", "2d", "c2d", "i3d" or "i3d-heavy"."""
 
     def __init__(self, kind: str, width: int, layers: Sequence[int]) -> None:
         super().__init__()
+        # C2D is the frame network with pools of its own; its modules are the same.
+        self.pools_between = kind in ("c2d", "i3d", "i3d-heavy")
+        self.is_c2d, self.heavy = kind == "c2d", kind == "i3d-heavy"
+        kind = {"c2d": "2d", "i3d-heavy": "i3d"}.get(kind, kind)
         self.kind, basic = kind, kind == "r2plus1d"
         eps = 1e-3 if kind in ("r2plus1d", "ir", "ip") else 1e-5
         common: dict[str, Any] = {"eps": eps, "factorised": kind == "r2plus1d"}
-        stem = {"2d": (7, 7), "slowonly": (1, 7, 7)}.get(kind, (3, 7, 7))
-        self.conv1 = ConvModule(3, width, stem, (1, 2, 2), act=True, **common)
-        pool2d, pool3d = nn.MaxPool2d(3, 2, 1), nn.MaxPool3d((1, 3, 3), (1, 2, 2), (0, 1, 1))
+        stem = {"2d": (7, 7), "slowonly": (1, 7, 7), "i3d": (5, 7, 7)}.get(kind, (3, 7, 7))
+        step = 2 if kind == "i3d" and not self.heavy else 1
+        self.conv1 = ConvModule(3, width, stem, (step, 2, 2), act=True, **common)
+        pool2d, pool3d = nn.MaxPool2d(3, 2, 1), nn.MaxPool3d((1, 3, 3), (step, 2, 2), (0, 1, 1))
         self.maxpool: nn.Module = pool2d if kind == "2d" else pool3d
         i = width
         for n in range(4):
@@ -89,7 +94,10 @@ class Backbone(nn.Module):
                 s = (time, side, side)
                 one = (1, 1) if kind == "2d" else (1, 1, 1)
                 downsample = ConvModule(i, out, one, s, act=False, **common) if side != 1 or i != out else None
-                blocks.append(Block(self._convs(kind, i, p, s, deep_time=n >= 2, common=common), downsample))
+                # I3D: all blocks of layer1, every second of layers 2 and 3 from the first, of layer4 from the second.
+                inflated = self.heavy or n == 0 or b % 2 == (1 if n == 3 else 0)
+                deep = inflated if kind == "i3d" else n >= 2
+                blocks.append(Block(self._convs(kind, i, p, s, deep_time=deep, common=common), downsample))
                 i = out
             setattr(self, f"layer{n + 1}", nn.Sequential(*blocks))
         self.out = i
@@ -106,7 +114,7 @@ class Backbone(nn.Module):
                 ConvModule(p, p, (3, 3), s, act=True, **common),
                 ConvModule(p, 4 * p, (1, 1), act=False, **common),
             ]
-        if kind == "slowonly":
+        if kind in ("slowonly", "i3d"):
             reduce = (3, 1, 1) if deep_time else (1, 1, 1)
             middle: nn.Module = ConvModule(p, p, (1, 3, 3), s, act=True, **common)
         else:
@@ -121,10 +129,31 @@ class Backbone(nn.Module):
         ]
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.is_c2d:
+            return self._c2d(x)
         x = self.maxpool(self.conv1(x))
         for n in range(4):
             x = getattr(self, f"layer{n + 1}")(x)
+            if n == 0 and self.pools_between:
+                x = nn.functional.max_pool3d(x, (2, 1, 1), (2, 1, 1))
         return x
+
+    def _c2d(self, clips: Tensor) -> Tensor:
+        batch = clips.shape[0]
+
+        def to_3d(frames: Tensor) -> Tensor:
+            return frames.reshape(batch, -1, *frames.shape[1:]).transpose(1, 2)
+
+        def to_2d(x: Tensor) -> Tensor:
+            return x.transpose(1, 2).flatten(0, 1)
+
+        x = to_3d(self.conv1(to_2d(clips)))
+        frames = to_2d(nn.functional.max_pool3d(x, (1, 3, 3), (1, 2, 2)))  # no padding
+        for n in range(4):
+            frames = getattr(self, f"layer{n + 1}")(frames)
+            if n == 0:
+                frames = to_2d(nn.functional.max_pool3d(to_3d(frames), (2, 1, 1), (2, 1, 1)))
+        return to_3d(frames)
 
 
 class Head(nn.Module):
@@ -141,7 +170,7 @@ class Recognizer(nn.Module):
 
     def forward(self, clips: Tensor) -> Tensor:
         """[B,3,T,H,W]; a 2D recognizer takes its frames as segments and averages them before the classifier."""
-        if self.backbone.kind == "2d":
+        if self.backbone.kind == "2d" and not self.backbone.is_c2d:
             batch, _, frames = clips.shape[:3]
             maps = self.backbone(clips.transpose(1, 2).flatten(0, 1)).mean((2, 3))
             pooled = maps.reshape(batch, frames, -1).mean(1)

@@ -44,7 +44,7 @@ class Branch2(nn.Module):
         self.conv_a = nn.Conv3d(i, p, (time, 1, 1), padding=(time // 2, 0, 0), bias=False)
         self.norm_a = nn.BatchNorm3d(p)
         self.conv_b: nn.Module
-        if kind == "slow":
+        if kind in ("slow", "c2d", "i3d"):
             self.conv_b = nn.Conv3d(p, p, (1, 3, 3), (1, s, s), (0, 1, 1), bias=False)
         elif kind == "csn":
             self.conv_b = nn.Conv3d(p, p, 3, (t, s, s), 1, groups=p, bias=False)
@@ -104,26 +104,33 @@ class Head(nn.Module):
 
 
 class Net(nn.Module):
-    """`kind`: "slow", "csn" or "r2plus1d"."""
+    """`kind`: "slow", "csn", "r2plus1d", "c2d" or "i3d"; the last two pool over time in a block of its own."""
 
     def __init__(self, kind: str, width: int, layers: Sequence[int] = ONES, *, num_classes: int = 400) -> None:
         super().__init__()
+        flat = ((1, 1), (1, 2), (1, 2), (1, 2))
         strides = {
-            "slow": ((1, 1), (1, 2), (1, 2), (1, 2)),
+            "slow": flat,
+            "c2d": flat,
+            "i3d": flat,
             "csn": ((1, 1), (2, 2), (2, 2), (2, 2)),
             "r2plus1d": ((1, 2), (1, 2), (2, 2), (2, 2)),
         }[kind]
-        pool = {"slow": (8, 7, 7), "csn": (4, 7, 7), "r2plus1d": (4, 7, 7)}[kind]
-        blocks: list[nn.Module] = [Stem(width, 3 if kind == "csn" else 1, pool=kind != "r2plus1d")]
+        pool = (8, 7, 7) if kind == "slow" else (4, 7, 7)
+        blocks: list[nn.Module] = [Stem(width, {"csn": 3, "i3d": 5}.get(kind, 1), pool=kind != "r2plus1d")]
         i = width
         for n in range(4):
             p, o = width * 2**n, 4 * width * 2**n
-            time = 3 if kind == "slow" and n >= 2 else 1
             stage = []
             for b in range(layers[n]):
+                time = 3 if kind == "slow" and n >= 2 else 1
+                if kind == "i3d":
+                    time = ([3], [3, 1], [3, 1], [1, 3])[n][b % (1 if n == 0 else 2)]
                 stage.append(ResBlock(kind, i, p, o, time, strides[n] if b == 0 else (1, 1)))
                 i = o
             blocks.append(ResStage(stage))
+            if n == 0 and kind in ("c2d", "i3d"):
+                blocks.append(nn.MaxPool3d((2, 1, 1), (2, 1, 1)))
         blocks.append(Head(i, num_classes, pool, softmax=kind == "r2plus1d"))
         self.blocks = nn.ModuleList(blocks)
 

@@ -98,7 +98,7 @@ def synth(
 
 
 def summarise(manifest: Path, seconds: float) -> dict[str, Any]:
-    """What a manifest and the `synth.json` beside it hold, as plain values."""
+    """Counts of a manifest and of the `synth.json` beside it, as plain values."""
     import csv
     from collections import Counter
 

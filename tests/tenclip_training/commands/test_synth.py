@@ -10,8 +10,8 @@ import typer
 from typer.testing import CliRunner
 
 from tenclip_api.errors import DatasetError, InvalidRequest
+from tenclip_training.commands.synth import synth
 from tenclip_training.synth import CLASSES
-from tenclip_training.synth.command import synth
 
 SMALL = ["--num-classes", "2", "--videos-per-class", "5", "--size", "32x24", "--seconds", "0.2-0.3", "--workers", "1"]
 

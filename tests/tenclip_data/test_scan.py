@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_api.scan import (
+from tenclip_data.scan import (
     SYSTEM_NAMES,
     VIDEO_SUFFIXES,
     Scan,

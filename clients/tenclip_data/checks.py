@@ -1,0 +1,46 @@
+"""Checks on samples that hold for every format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tenclip_api.errors import DatasetError
+from tenclip_data.leaks import FileFacts
+from tenclip_data.paths import IMAGE_SUFFIXES
+from tenclip_data.samples import Missing, Sample, place, unit
+
+
+def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], missing: Missing) -> None:
+    """Raise DatasetError for the first sample without a label, with an impossible part, or that is listed twice; with
+    missing="error" also for the first that is not there.
+    """
+    seen: dict[tuple[str, str, float | None, float | None], Sample] = {}
+    for sample in samples:
+        at = place(source, sample)
+        if not sample.labels:
+            raise DatasetError(f"{at}: no label")
+        start, end = sample.start_seconds, sample.end_seconds
+        if start is not None and start < 0:
+            raise DatasetError(f"{at}: start {start:g} s is negative")
+        if end is not None and end <= (start or 0):
+            raise DatasetError(f"{at}: end {end:g} s is not after start {start or 0:g} s")
+        first = seen.setdefault((sample.split, sample.name, start, end), sample)
+        if first is not sample:
+            raise DatasetError(
+                f"{at}: the same video is on {unit(source)} {first.line} already; a row holds all labels of a video, "
+                "and start and end where it is a part of one"
+            )
+        if sample.path.suffix.lower() in IMAGE_SUFFIXES:
+            raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
+        if missing == "error" and facts[sample.path].size is None:
+            raise DatasetError(
+                f"{at}: no such file {sample.path}; paths start from the manifest's folder unless another is given, "
+                "and missing videos can be kept and counted instead"
+            )
+        if missing == "error" and os.path.isdir(sample.path):
+            raise DatasetError(f"{at}: {sample.path} is a folder, not a video; lists of frame folders are not read")
+    without = [s for s in samples if not s.split]
+    if without and len(without) < len(samples):
+        raise DatasetError(f"{place(source, without[0])}: no split, where other videos have one")

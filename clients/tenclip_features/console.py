@@ -1,0 +1,152 @@
+"""What `tenclip probe` prints: scores, the grid of C, the confusion matrix. Progress goes to standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tenclip_features.probe import ProbeResult, ProbeRuns
+from tenclip_features.scores import Confusion, Score
+
+LARGEST_CONFUSION = 20  # classes that still fit on a screen
+
+
+@contextmanager
+def fit_progress() -> Iterator[Callable[[int, int], None]]:
+    """A bar of fits on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda done, total: None
+        return
+    columns = (TextColumn("fitting"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task("fitting", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_probe(result: ProbeResult) -> None:
+    """One probe on one test split."""
+    console = _console()
+    multi_label = result.probe.multi_label
+    table = _score_table(f"probe of {len(result.probe.labels)} classes", multi_label, ("of",))
+    for name, score in _scores(result):
+        table.add_row(name, *_cells(score), str(score.total))
+    console.print(table)
+    _print_grid(console, result)
+    chosen = f"C = {result.strength:g}"
+    if result.cross_validation:
+        value = dict(result.cross_validation)[result.strength]
+        metric = "mAP" if multi_label else "top-1"
+        chosen += f", chosen by cross-validation ({metric} {value:.2%} of the training {result.fit_on})"
+    lines = [
+        f"features of {result.probe.model} version {result.probe.version}, {len(result.probe.mean)} numbers a clip",
+        chosen,
+        f"fitted on {result.train_videos} of {result.train_videos_asked} videos, "
+        f"tested on {result.test_videos} of {result.test_videos_asked}",
+    ]
+    _print_rest(console, lines, result.without_features, [] if result.converged else [""])
+    _print_confusion(console, result.confusion)
+
+
+def print_runs(runs: ProbeRuns) -> None:
+    """Every fold or split, their mean, and their standard deviation."""
+    console = _console()
+    first = runs.runs[0]
+    multi_label = first.probe.multi_label
+    what = f"{len(runs.runs)} {runs.kind}"
+    table = _score_table(f"probe of {len(first.probe.labels)} classes, {what}", multi_label, ("of", "C"))
+    for run in runs.runs:
+        table.add_row(escape(run.name), *_cells(run.mean_features), str(run.mean_features.total), f"{run.strength:g}")
+    for which, name in _KINDS.items():
+        cells = [f"{runs.mean(which, m):.2%} ± {runs.std(which, m):.2%}" for m in _metrics(multi_label)]
+        table.add_row(f"mean ± std: {name}", *cells, "", "", style="bold" if which == "mean_features" else None)
+    console.print(table)
+    lines = [f"features of {first.probe.model} version {first.probe.version}, {len(first.probe.mean)} numbers a clip"]
+    if runs.final_strength is not None:
+        lines.append(f"the probe that is saved is fitted on all videos with C = {runs.final_strength:g}")
+    for run in runs.runs:
+        _print_grid(console, run)
+    _print_rest(console, lines, runs.without_features, [f"{r.name}: " for r in runs.runs if not r.converged])
+    _print_confusion(console, runs.confusion)
+
+
+_KINDS = {
+    "mean_features": "videos, mean features",
+    "mean_probabilities": "videos, mean probabilities",
+    "clips": "clips",
+    "chance": "videos, most frequent class",
+}
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _scores(result: ProbeResult) -> list[tuple[str, Score]]:
+    return [(name, getattr(result, which)) for which, name in _KINDS.items()]
+
+
+def _metrics(multi_label: bool) -> tuple[str, ...]:
+    return ("mean_average_precision", "top1", "top5") if multi_label else ("top1", "top5")
+
+
+def _score_table(title: str, multi_label: bool, more: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    table.add_column("")
+    for column in (*(("mAP", "hit@1", "hit@5") if multi_label else ("top-1", "top-5")), *more):
+        table.add_column(column, justify="right")
+    return table
+
+
+def _cells(score: Score) -> list[str]:
+    return [f"{getattr(score, m):.2%}" for m in _metrics(score.mean_average_precision is not None)]
+
+
+def _print_grid(console: Console, result: ProbeResult) -> None:
+    if not result.cross_validation:
+        return
+    metric = "mAP" if result.probe.multi_label else "top-1"
+    where = f", {result.name}" if result.name else ""
+    # Above the table, not its title: that would be wrapped to the width of two narrow columns.
+    console.print(f"cross-validation of C: {metric} of held-out training {result.fit_on}{where}", markup=False)
+    table = Table()
+    table.add_column("C", justify="right")
+    table.add_column(metric, justify="right")
+    for strength, value in result.cross_validation:
+        table.add_row(f"{strength:g}", f"{value:.2%}", style="bold" if strength == result.strength else None)
+    console.print(table)
+
+
+def _print_rest(console: Console, lines: list[str], without: Sequence[str], unconverged: Sequence[str]) -> None:
+    if without:
+        lines.append(f"without features: {_some(without)}")
+    lines += [f"{prefix}the solver stopped before it converged; try a smaller C" for prefix in unconverged]
+    for line in lines:
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_confusion(console: Console, confusion: Confusion | None) -> None:
+    if confusion is None:
+        return
+    if len(confusion.labels) > LARGEST_CONFUSION:
+        console.print(f"confusion of {len(confusion.labels)} classes: see --json or --predictions", markup=False)
+        return
+    console.print("confusion (rows: true, columns: predicted)")
+    table = Table()
+    table.add_column("")
+    for i in range(len(confusion.labels)):
+        table.add_column(str(i), justify="right")
+    for i, (label, counts) in enumerate(zip(confusion.labels, confusion.counts.tolist(), strict=True)):
+        cells = [f"[bold]{n}[/]" if j == i and n else str(n) if n else "[dim].[/]" for j, n in enumerate(counts)]
+        table.add_row(f"{i} {escape(label)}", *cells)
+    console.print(table)
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

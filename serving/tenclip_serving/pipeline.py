@@ -1,0 +1,155 @@
+"""From an open video to its `Recognition`: (cache) -> wait -> decode -> run -> average."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+from tenclip_api.errors import VideoTooLarge
+from tenclip_serving.cache import AnswerCache, cache_key
+from tenclip_serving.clip_results import ClipEmitter, recognition, recognized_clips
+from tenclip_serving.decoding.child import DecodeRequest
+from tenclip_serving.decoding.pool import DecodePool
+from tenclip_serving.decoding.worker import DecodeWorker
+from tenclip_serving.intake.admission import Ticket
+from tenclip_serving.intake.open_video import OpenVideo
+from tenclip_serving.models.repository import ServedModel
+from tenclip_serving.requests import ClipResult, Recognition, RecognizedClip
+from tenclip_serving.resolve_protocol import most_clip_bytes
+from tenclip_serving.scheduling.scheduler import ClipScheduler, InferenceResult
+from tenclip_serving.telemetry.metrics import Metrics
+from tenclip_serving.telemetry.tracing import stage
+from tenclip_serving.thread_pools import Threads
+from tenclip_video.aggregate import aggregate
+from tenclip_video.clips import VideoClips
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Job:
+    """One request that was understood and whose video is open.
+
+    decode: with the protocol. deadline: on the monotonic clock. on_clip: told of each clip as soon as it has run.
+    """
+
+    model: ServedModel
+    video: OpenVideo
+    decode: DecodeRequest
+    ticket: Ticket
+    deadline: float
+    on_clip: Callable[[ClipResult], None] | None = None
+
+    def emitter(self, clips: tuple[RecognizedClip, ...]) -> ClipEmitter | None:
+        """For callers who want each clip as soon as it has run."""
+        if self.on_clip is None:
+            return None
+        return ClipEmitter(self.on_clip, clips, self.model.bundle.labels, self.decode.protocol.averaging)
+
+
+class Pipeline:
+    """Decodes in the pool, runs clips on the scheduler, averages on a thread. Remembers answers in the cache.
+
+    max_decode_seconds: for one video.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: DecodePool,
+        scheduler: ClipScheduler,
+        threads: Threads,
+        metrics: Metrics,
+        cache: AnswerCache,
+        max_decode_seconds: float,
+    ) -> None:
+        self._pool, self._scheduler, self._threads = pool, scheduler, threads
+        self._metrics, self._cache, self._max_decode_seconds = metrics, cache, max_decode_seconds
+
+    async def recognize(self, job: Job) -> Recognition:
+        """Raises every TenclipError of a bad video; DecodeWorkerDied; what the scheduler raises."""
+        answer = await (self._look_up(job) if self._cache.max_bytes else self._run(job))
+        if job.video.fetch_seconds is None:
+            return answer
+        fetched = {"fetch": job.video.fetch_seconds}
+        self._metrics.observe_stages(fetched)
+        return replace(answer, timings={**fetched, **answer.timings})
+
+    async def _look_up(self, job: Job) -> Recognition:
+        """The answer that was given before to the same question, or a new one."""
+        stamp = await job.video.stamp()
+        key = await job.video.readers.run(cache_key, job.decode, job.model)
+        answer = self._cache.get(key)
+        self._metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
+        if answer is None:
+            answer = await self._run(job)
+            if stamp == await job.video.stamp():  # else what was decoded may not be what was hashed
+                self._cache.put(key, answer)
+            return answer
+        if (emitter := job.emitter(answer.clips)) is not None:
+            for index in range(len(answer.clips)):
+                emitter.emit(index, answer.clip_probabilities[index], answer.clip_features[index])
+        return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
+
+    async def _run(self, job: Job) -> Recognition:
+        arrived = time.perf_counter()
+        video, started, decode_seconds = await self._decode(job)
+        job.ticket.decoded(video.clips.nbytes)
+        job.video.release()
+        inference = await self._infer(job, video)
+        # The memory of the clips is given back before the budget says so.
+        video = replace(video, clips=video.clips[:0].copy())
+        job.ticket.ran()
+        averaged = time.perf_counter()
+        protocol = job.decode.protocol
+        with stage("aggregate"):
+            average = partial(aggregate, inference.outputs, protocol.averaging, views=video.views)
+            scores = await self._threads.answers.run(average)
+        # The worker reports this time, and may report anything: it is never more than the decoding took.
+        preprocess = min(max(0.0, video.preprocess_seconds), decode_seconds)
+        timings = {
+            "decode": decode_seconds - preprocess,
+            "preprocess": preprocess,
+            "queue": started - arrived + inference.queue_seconds,
+            "infer": inference.infer_seconds,
+            "aggregate": time.perf_counter() - averaged,
+        }
+        self._metrics.observe_stages(timings)
+        return recognition(job.model, protocol, video, scores, timings)
+
+    async def _decode(self, job: Job) -> tuple[VideoClips, float, float]:
+        """(clips, time when a worker began, seconds of decoding). Waits for room for the clips and for a worker."""
+        try:
+            with stage("queue"):
+                await job.ticket.begin(most_clip_bytes(job.decode.protocol, job.decode.spec))
+                worker = await self._pool.acquire()
+            started = time.perf_counter()
+            video = await self._decode_on(worker, job)
+        except asyncio.CancelledError:
+            self._metrics.count_saved(job.model.name, job.decode.protocol.num_planned or 0)
+            raise
+        self._metrics.frames_decoded.inc(video.report.frames_decoded)
+        self._metrics.frames_used.inc(len({frame for clip in video.plan for frame in clip.frames}))
+        return video, started, time.perf_counter() - started
+
+    async def _decode_on(self, worker: DecodeWorker, job: Job) -> VideoClips:
+        with stage("decode"):
+            try:
+                return await self._pool.decode(
+                    worker, job.decode, timeout=self._max_decode_seconds, on_leave=job.ticket.keep_until
+                )
+            except VideoTooLarge:
+                self._metrics.refusals.labels("video_too_large").inc()
+                raise
+
+    async def _infer(self, job: Job, video: VideoClips) -> InferenceResult:
+        emitter = job.emitter(recognized_clips(video))
+        with stage("infer", clips=len(video.clips), model=job.model.name):
+            return await self._scheduler.run(
+                job.model.instances,
+                video.clips,
+                model=job.model.name,
+                seconds_left=job.deadline - time.monotonic(),
+                on_outputs=None if emitter is None else emitter.on_outputs(video.views),
+            )

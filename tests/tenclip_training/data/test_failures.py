@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_api.errors import DatasetError, EmptyVideo
+from tenclip_data.manifest import Sample
+from tenclip_training.data.failures import Failure, FailureLog
+
+
+def failure(name: str, split: str = "train") -> Failure:
+    return Failure(video=name, reason="EMPTY_VIDEO", message=f"{name}: the file is empty", split=split)
+
+
+def log(path: Path, max_fraction: float = 1.0) -> FailureLog:
+    failures = FailureLog(path, "train", num_videos=10, max_fraction=max_fraction)
+    failures.restore([])
+    return failures
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_failure_names_the_video_its_split_and_the_reason() -> None:
+    sample = Sample(path=Path("/v/a.mp4"), name="a.mp4", labels=("x",), split="val")
+    assert Failure.of(sample, EmptyVideo("a.mp4: the file is empty", source="a.mp4")) == Failure(
+        video=sample.key, reason="EMPTY_VIDEO", message="a.mp4: the file is empty", split="val"
+    )
+
+
+def test_each_video_of_a_split_is_listed_once(tmp_path: Path) -> None:
+    path = tmp_path / "failures.jsonl"
+    failures = log(path)
+    failures.record([failure("a"), failure("b")])
+    failures.record([failure("a"), failure("a", "val")])
+    failures.record([])
+    assert [(f["split"], f["video"], f["reason"]) for f in lines_of(path)] == [
+        ("train", "a", "EMPTY_VIDEO"),
+        ("train", "b", "EMPTY_VIDEO"),
+        ("val", "a", "EMPTY_VIDEO"),
+    ]
+    assert [f.video for f in failures.of_split("train")] == ["a", "b"]
+
+
+def test_a_run_that_loses_too_many_training_videos_ends(tmp_path: Path) -> None:
+    path = tmp_path / "failures.jsonl"
+    failures = log(path, max_fraction=0.2)
+    failures.record([failure("a"), failure("b")])
+    failures.record([failure(str(i), "val") for i in range(10)])
+    with pytest.raises(DatasetError, match=r"3 of 10 videos could not be read, more than the 20% allowed.*a: the file"):
+        failures.record([failure("c")])
+    assert len(lines_of(path)) == 13
+
+
+def test_a_resumed_run_goes_back_to_what_its_checkpoint_knows(tmp_path: Path) -> None:
+    path = tmp_path / "failures.jsonl"
+    failures = log(path)
+    failures.record([failure("a"), failure("b", "val")])
+    failures.restore([dataclasses.asdict(failure("b", "val"))])
+    assert [f["video"] for f in lines_of(path)] == ["b"]
+
+
+def test_failures_of_earlier_versions_are_those_of_the_training_split(tmp_path: Path) -> None:
+    failures = log(tmp_path / "failures.jsonl")
+    failures.restore([{"video": "a", "reason": "EMPTY_VIDEO", "message": "m"}])
+    assert failures.of_split("train") == [Failure(video="a", reason="EMPTY_VIDEO", message="m", split="train")]

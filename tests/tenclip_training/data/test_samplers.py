@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tenclip_training.data.samplers import DrawSampler
+
+
+@given(
+    num_samples=st.integers(1, 40),
+    batch_size=st.integers(1, 9),
+    clips_per_video=st.integers(1, 3),
+    world_size=st.integers(1, 4),
+    seed=st.integers(0, 3),
+)
+def test_an_epoch_has_every_sample(
+    num_samples: int, batch_size: int, clips_per_video: int, world_size: int, seed: int
+) -> None:
+    samplers = [
+        DrawSampler(
+            num_samples=num_samples,
+            batch_size=batch_size,
+            epochs=2,
+            seed=seed,
+            clips_per_video=clips_per_video,
+            rank=rank,
+            world_size=world_size,
+        )
+        for rank in range(world_size)
+    ]
+    per_rank = [list(s) for s in samplers]
+    # All processes take equally many steps of equally many clips, or they would wait for each other for ever.
+    assert len({tuple(len(b) for b in batches) for batches in per_rank}) == 1
+    assert all(len(batches) == len(s) == 2 * s.steps_per_epoch for batches, s in zip(per_rank, samplers, strict=True))
+    sizes = [len(b) for b in per_rank[0]]
+    assert max(sizes) <= batch_size
+    assert max(sizes) - min(sizes) <= 1
+    steps = samplers[0].steps_per_epoch
+    for epoch in range(2):
+        draws = [d for batches in per_rank for b in batches[epoch * steps : (epoch + 1) * steps] for d in b]
+        times = Counter(index for _, index in draws)
+        assert set(times) == set(range(num_samples))
+        assert len(draws) - num_samples * clips_per_video < world_size
+        # No two clips of a video are drawn alike, in this epoch or another.
+        assert {e for e, _ in draws} <= set(range(epoch * clips_per_video, (epoch + 1) * clips_per_video))
+
+
+@given(epoch=st.integers(0, 2), step=st.integers(0, 3))
+def test_the_order_goes_on_where_it_was(epoch: int, step: int) -> None:
+    whole = DrawSampler(num_samples=10, batch_size=3, epochs=3, seed=5)
+    rest = dataclasses.replace(whole, first_epoch=epoch, first_step=step)
+    assert list(rest) == list(whole)[epoch * 4 + step :]
+    assert len(rest) == len(list(rest))
+
+
+def test_epochs_have_different_orders() -> None:
+    batches = list(DrawSampler(num_samples=20, batch_size=20, epochs=2, seed=0))
+    assert [i for _, i in batches[0]] != [i for _, i in batches[1]]

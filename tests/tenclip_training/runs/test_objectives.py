@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tenclip_training.data.dataset import target
+from tenclip_training.runs.objectives import Classification, Inputs
+
+
+def inputs(*labels: list[int], num_classes: int = 3) -> Inputs:
+    targets = torch.stack([torch.from_numpy(target(one, num_classes)) for one in labels])
+    return Inputs(clips=torch.zeros(len(labels), 3, 2, 4, 4), targets=targets)
+
+
+def test_the_loss_is_the_mean_cross_entropy_and_correct_is_a_count() -> None:
+    scores = torch.tensor([[2.0, 0.0, 0.0], [0.0, 2.0, 0.0]])
+    loss, correct = Classification()(inputs([0], [2]), lambda clips: (scores[..., None], clips))
+    log_sum = math.log(math.exp(2) + 2)
+    assert loss.item() == pytest.approx(((log_sum - 2) + log_sum) / 2)
+    assert correct.item() == 1
+
+
+def test_positions_are_averaged_before_the_softmax() -> None:
+    scores = torch.tensor([[[3.0, -3.0], [1.0, 1.0], [0.0, 0.0]]])  # [B,K,P]
+    loss, correct = Classification()(inputs([1]), lambda clips: (scores, clips))
+    assert correct.item() == 1
+    assert loss.item() == pytest.approx(-torch.tensor([0.0, 1.0, 0.0]).log_softmax(0)[1].item())
+
+
+def test_any_of_several_labels_is_right() -> None:
+    scores = torch.tensor([[0.0, 0.0, 5.0]])
+    _, correct = Classification()(inputs([0, 2]), lambda clips: (scores[..., None], clips))
+    assert correct.item() == 1
+
+
+def test_several_labels_train_against_equal_shares() -> None:
+    """Cross entropy with soft targets is the mean over the k labels of the usual one."""
+    scores = torch.randn(1, 5)
+    soft, _ = Classification()(inputs([1, 4], num_classes=5), lambda clips: (scores[..., None], clips))
+    one, other = (nn.functional.cross_entropy(scores, torch.tensor([i])) for i in (1, 4))
+    assert soft.item() == pytest.approx(((one + other) / 2).item(), rel=1e-6)
+
+
+def test_label_smoothing_spreads_a_part_over_all_classes() -> None:
+    scores = torch.tensor([[1.0, 0.0, -1.0]])
+    smooth, _ = Classification(label_smoothing=0.3)(inputs([0]), lambda clips: (scores[..., None], clips))
+    expected = -(torch.tensor([0.8, 0.1, 0.1]) * scores[0].log_softmax(0)).sum()
+    assert smooth.item() == pytest.approx(expected.item(), rel=1e-6)
+
+
+def test_gradients_reach_the_network() -> None:
+    layer = nn.Linear(3, 3)
+
+    def network(clips: Tensor) -> tuple[Tensor, Tensor]:
+        features = clips.mean((2, 3, 4))
+        return layer(features)[..., None], features
+
+    loss, _ = Classification()(inputs([0], [1]), network)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert layer.bias.grad is not None
+    assert layer.bias.grad.abs().sum() > 0

@@ -1,0 +1,159 @@
+"""`tenclip train`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenclip_settings import fields_of, load_settings, with_options_of
+from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
+from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.runs.config import MODEL, RESUMABLE_FIELDS, TrainConfig, read_config
+
+if TYPE_CHECKING:
+    from tenclip_training.console import Reporter
+    from tenclip_training.runs.results import Progress, TrainResult
+
+INTERRUPTED = 130  # exit code
+
+
+@with_options_of(TrainConfig)
+def train(
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
+    ] = None,
+    keep_missing: KeepMissing = False,
+    color_jitter: Annotated[
+        float | None,
+        typer.Option(
+            help="Vary brightness, contrast and saturation by this part.", show_default=False, rich_help_panel=CLIPS
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
+    ] = None,
+    json: Json = False,
+    **flags: Any,
+) -> None:
+    """Train a model.
+
+    The run's folder gets last.pt (to resume from), best.pt (best video top-1
+    on the validation split, never on a test split), history.jsonl and
+    failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the
+    same weights as one that never stopped. Labels joined by ';' or '|' train
+    against 1/k for each of the k. With --init-from, a clip option replaces
+    only its part of the checkpoint's clips.
+    On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
+
+    \b
+    Examples:
+      tenclip train videos/manifest.csv --out run -a r2plus1d_10 --width 16
+      tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
+      tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
+      tenclip train --resume run
+    """
+    from tenclip_api.errors import InvalidRequest
+
+    given = {name: value for name, value in flags.items() if value is not None and value != []}
+    for name in ("brightness", "contrast", "saturation"):
+        if color_jitter is not None:
+            given.setdefault(name, color_jitter)
+    if keep_missing:
+        given["missing"] = "keep"
+    if width is not None:
+        given["model"] = [f"width={width}", *given.get("model", [])]
+    with usage_errors():
+        if resume is not None:
+            _run(_resumed(resume, given), resume=True, json=json, folder=resume)
+            return
+        if "manifest" not in given or "out" not in given:
+            raise InvalidRequest("tenclip train needs a manifest and --out, or --resume RUN")
+        config = load_settings(TrainConfig, flags=given).settings
+    _run(config, resume=False, json=json, folder=given["out"])
+
+
+def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+    """The config of the run in `folder`, with what may change between its parts."""
+    from dataclasses import replace
+
+    from tenclip_api.errors import InvalidRequest
+
+    config = read_config(folder)
+    if "manifest" in given or "out" in given:
+        raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
+    fields = fields_of(TrainConfig)
+    if refused := [fields[name].option for name in given if name not in RESUMABLE_FIELDS]:
+        allowed = [f.option for name, f in fields.items() if name in RESUMABLE_FIELDS - {"manifest", "out"}]
+        raise InvalidRequest(
+            f"--resume goes on with the settings of {folder}: it takes {', '.join(allowed)}, not {', '.join(refused)}"
+        )
+    loaded = load_settings(TrainConfig, flags={**given, "manifest": config.manifest, "out": str(folder)})
+    return replace(config, out=str(folder), **{name: getattr(loaded.settings, name) for name in given})
+
+
+def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:
+    from tenclip_training.console import epoch_line, reporting
+    from tenclip_training.runs.train import train as run
+
+    with reporting() as reporter:
+        result = run(
+            config,
+            resume=resume,
+            progress=lambda p: _show(reporter, p),
+            on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
+        )
+    if os.environ.get("RANK", "0") == "0":
+        _print_result(result, json=json)
+    if not result.completed:
+        typer.echo(
+            f"stopped after {result.epochs_done} of {config.epochs} epochs, saved in {result.last}; "
+            f"go on with: tenclip train --resume {shlex.quote(str(folder))}",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def _show(reporter: Reporter, p: Progress) -> None:
+    if p.stage == "train":
+        loss = "" if p.loss != p.loss else f"loss {p.loss:.3f}"
+        reporter.update(f"epoch {p.epoch} of {p.epochs}", p.done, p.total, loss)
+    else:
+        reporter.update({"cache": "decoding", "evaluate": "validating"}[p.stage], p.done, p.total, "videos")
+
+
+def _print_result(result: TrainResult, *, json: bool) -> None:
+    from tenclip_training.console import failure_lines
+
+    if json:
+        print_json(_as_json(result))
+        return
+    for line in failure_lines(result):
+        typer.echo(line)
+    if result.completed:
+        typer.echo(f"wrote {result.last}" + (f" and {result.best}" if result.best else ""))
+        if result.best_note:
+            typer.echo(result.best_note)
+
+
+def _as_json(result: TrainResult) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "completed": result.completed,
+        "epochs_done": result.epochs_done,
+        "last": str(result.last),
+        "best": None if result.best is None else str(result.best),
+        "best_note": result.best_note,
+        "labels": list(result.labels),
+        "videos_failed": result.videos_failed,
+        "val_videos_failed": result.val_videos_failed,
+        "failures": [asdict(f) for f in result.failures],
+        "history": [asdict(h) for h in result.history],
+        "evaluation": None if result.evaluation is None else result.evaluation.to_dict(),
+    }

@@ -1,0 +1,75 @@
+"""Videos that could not be used: what is known of each, and the file of a run that lists them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from tenclip_api.errors import DatasetError, TenclipError
+from tenclip_data.samples import Sample, split_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A video that could not be used.
+
+    reason: the error's stable name (EMPTY_VIDEO, NOT_A_VIDEO, ...); message: the error in words. split: of the
+    manifest; "" where the manifest has no splits.
+    """
+
+    video: str
+    reason: str
+    message: str
+    split: str = ""
+
+    @classmethod
+    def of(cls, sample: Sample, error: TenclipError) -> Failure:
+        """The failure that `error` means for the video of `sample`."""
+        return cls(video=sample.key, reason=error.reason, message=error.message, split=split_name(sample.split))
+
+
+@dataclass
+class FailureLog:
+    """failures.jsonl: a line for each video of any split that could not be used, with the split and the reason.
+
+    `num_videos` and `max_fraction` bound the failures of `train_split`: a run over the little that is left would look
+    like a good one. Failures of other splits are listed and never end a run.
+    """
+
+    path: Path
+    train_split: str
+    num_videos: int
+    max_fraction: float
+    failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
+
+    def restore(self, failures: Sequence[Mapping[str, str]]) -> None:
+        """Start from what a checkpoint remembers, rather than from what later steps have written."""
+        # Runs of earlier versions listed training videos only, without their split.
+        known = [Failure(**{"split": self.train_split, **f}) for f in failures]
+        self.failures = {(f.split, f.video): f for f in known}
+        self._write("w", known)
+
+    def record(self, failures: Iterable[Failure]) -> None:
+        """Add the failures that are new. Raises DatasetError when too many training videos have failed."""
+        new = {(f.split, f.video): f for f in failures if (f.split, f.video) not in self.failures}
+        if not new:
+            return
+        self.failures.update(new)
+        self._write("a", new.values())
+        training = self.of_split(self.train_split)
+        if len(training) > self.max_fraction * self.num_videos:
+            raise DatasetError(
+                f"{len(training)} of {self.num_videos} videos could not be read, more than the "
+                f"{self.max_fraction:.0%} allowed; {self.path} lists them. "
+                f"The first: {training[0].message} ({training[0].reason})"
+            )
+
+    def of_split(self, split: str) -> list[Failure]:
+        """The failures of one split, in the order in which they were met."""
+        return [failure for failure in self.failures.values() if failure.split == split]
+
+    def _write(self, mode: str, failures: Iterable[Failure]) -> None:
+        with self.path.open(mode, encoding="utf-8") as f:
+            f.writelines(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)

@@ -1,0 +1,56 @@
+"""Training objectives: (a batch, the network) -> (the loss, how many clips are right).
+
+An objective decides what is learned from a batch and nothing else: the order of the videos, the optimiser, precision
+and files are the trainer's. A new training method brings an objective of its own.
+
+B clips of T frames, H x W pixels; K classes; P positions of the classifier (1 in training).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.nn import functional as F
+
+# Normalised clips, float32 [B,3,T,H,W] -> (logits [B,K,P], features [B,D]), under the run's autocast.
+Network = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """A batch on the device. clips: float32 [B,3,T,H,W], normalised; targets: float32 [B,K], each row sums to 1."""
+
+    clips: Tensor
+    targets: Tensor
+
+
+class Objective(Protocol):
+    """A callable that a run minimises."""
+
+    def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
+        """(loss, correct): the mean loss of the clips, with its graph, and the number of clips that are right.
+
+        Both are float32 scalars on the device of the inputs.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Classification:
+    """Softmax cross entropy with soft targets: one class a clip, or 1/k for each of its k.
+
+    A clip is right when its best class is any of its own. label_smoothing: the part of each target that is spread
+    evenly over all classes.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
+        logits, _ = network(inputs.clips)
+        logits = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = F.cross_entropy(logits, inputs.targets, label_smoothing=self.label_smoothing)
+        best = logits.argmax(1, keepdim=True)  # [B,1]
+        return loss, inputs.targets.gather(1, best).gt(0).sum().float()

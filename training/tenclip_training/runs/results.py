@@ -1,0 +1,86 @@
+"""Reports of a run: progress, the result of each epoch, and the result of the whole."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tenclip_training.data.failures import Failure
+from tenclip_training.evaluation.evaluate import EvaluationResult
+
+Stage = Literal["cache", "train", "evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Progress of a run: `done` of `total` videos (cache, evaluate) or steps of the epoch (train). Epochs count from 1.
+
+    loss: mean over the clips of the epoch so far, NaN where it was not read.
+    """
+
+    stage: Stage
+    done: int
+    total: int
+    epoch: int
+    epochs: int
+    loss: float = math.nan
+    learning_rate: float = math.nan
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochResult:
+    """A line of history.jsonl.
+
+    loss: mean over the epoch's training clips; learning_rate: of its last step; seconds: of the epoch, validation
+    included. Accuracies are fractions, each with its denominator beside it; those of validation are None, and their
+    denominators 0, in an epoch that was not validated.
+    """
+
+    epoch: int
+    loss: float
+    learning_rate: float
+    train_clip_top1: float
+    train_clips: int
+    seconds: float
+    val_video_top1: float | None = None
+    val_clip_top1: float | None = None
+    val_loss: float | None = None
+    val_videos_decoded: int = 0
+    val_videos_asked: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TrainResult:
+    """The result of a run. `completed` is False when it was stopped and can be resumed.
+
+    best: None where no epoch was chosen; `best_note` says why. evaluation: of the last epoch that was validated.
+    failures: the videos that could not be read, of all splits and processes, as in failures.jsonl.
+    train_split, val_split: their names; val_split is None where nothing was validated.
+    """
+
+    out: Path
+    last: Path
+    best: Path | None
+    best_note: str
+    completed: bool
+    epochs_done: int
+    labels: tuple[str, ...]
+    history: tuple[EpochResult, ...]
+    evaluation: EvaluationResult | None
+    failures: tuple[Failure, ...]
+    train_split: str
+    val_split: str | None
+    train_videos: int
+    val_videos: int
+
+    @property
+    def videos_failed(self) -> int:
+        """Training videos that could not be read."""
+        return sum(f.split == self.train_split for f in self.failures)
+
+    @property
+    def val_videos_failed(self) -> int:
+        """Validation videos that could not be read."""
+        return sum(f.split == self.val_split for f in self.failures)
