@@ -19,7 +19,7 @@ PATH_COLUMNS = ("path", "video", "video_path", "file")
 
 @dataclass(frozen=True)
 class VideoInput:
-    """One video to work on. `name` identifies it in output and ledgers; `error` says why there is none to open."""
+    """One video to work on. `name` identifies it in output and journals; `error` says why there is none to open."""
 
     name: str
     source: Path | ServerPath | ServerUri
