@@ -15,7 +15,7 @@ from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan
 
 @dataclass(frozen=True)
 class VideoInput:
-    """One video to work on. `name` identifies it in output and ledgers; `error` says why there is none to open."""
+    """One video to work on. `name` identifies it in output and journals; `error` says why there is none to open."""
 
     name: str
     source: Path | ServerPath | ServerUri

@@ -167,7 +167,9 @@ def test_fully_convolutional_averages_positions(open_engine: OpenEngine, runtime
     async def test() -> None:
         async with open_engine() as engine:
             result = await engine.recognize(path(spatial_mode="fully_convolutional"))
-            assert result.protocol == "fully-convolutional"
+            assert result.protocol == (
+                "custom: 10 uniform clips, centre crop, fully-convolutional, probabilities averaged"
+            )
             clips = read_clips(videos / "colors.mp4", SPEC, Protocol(fully_convolutional=True)).clips
             assert clips.shape[2:4] == (40, 40)
             assert FakeRuntime(crop=SPEC.crop).run(clips).logits.shape[2] == 4
