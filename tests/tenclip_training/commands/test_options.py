@@ -11,7 +11,7 @@ from tenclip_training.commands.options import print_json, usage_errors
 from tests.tenclip_training.commands.helpers import run
 
 
-@pytest.mark.parametrize("name", ["train", "evaluate", "probe", "synth"])
+@pytest.mark.parametrize("name", ["train", "evaluate", "synth"])
 def test_help_has_examples(name: str) -> None:
     result = run(name, "--help")
     assert result.exit_code == 0
@@ -24,7 +24,6 @@ def test_help_has_examples(name: str) -> None:
     [
         ("train", {"torch", "av", "sklearn", "pyarrow"}),
         ("evaluate", {"torch", "numpy", "av", "cv2", "sklearn", "pyarrow"}),
-        ("probe", {"torch", "numpy", "av", "cv2", "sklearn", "pyarrow"}),
         ("synth", {"torch", "numpy", "av", "cv2", "sklearn", "pyarrow"}),
     ],
 )

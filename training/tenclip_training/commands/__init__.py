@@ -1,4 +1,4 @@
-"""The commands of this package, a file each: `tenclip train`, `evaluate`, `probe` and `synth`.
+"""The commands of this package, a file each: `tenclip train`, `evaluate` and `synth`.
 
-Importing this package imports none of them: a probe needs no torch, and `synth` needs PyAV.
+Importing this package imports none of them: `synth` needs PyAV, `train` and `evaluate` torch.
 """
