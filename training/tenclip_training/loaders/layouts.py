@@ -83,8 +83,8 @@ VMZ_STEM_POOL_152 = (
     "default: for weights trained with that code choose stem_pool=True"
 )
 RESNETS3D_2018_LIKELY = (
-    "names that begin with module. and shortcuts without weights are those of the release of 2018, whose input is 0-255; "
-    "for the release of 2020 choose 3d-resnets-2020"
+    "names that begin with module. and shortcuts without weights are those of the release of 2018, whose input is "
+    "0-255; for the release of 2020 choose 3d-resnets-2020"
 )
 RESNETS3D_STEM_POOL = (
     "whether the stem has a max pool (no_max_pool of 3D-ResNets) does not show in weights; taken with one"
@@ -225,7 +225,10 @@ def _resnets3d_2plus1d(weights: WeightsFile) -> Plan:
 
 
 def _resnets3d_releases(weights: WeightsFile, shortcut: str) -> tuple[tuple[Preset, ...], tuple[str, ...]]:
-    """(the releases that it may be of, what makes the first the likely one). Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler."""
+    """(the releases that it may be of, what makes the first the likely one).
+
+    Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler.
+    """
     if "scheduler" in weights.beside or side(weights.tensors, "fc.weight", 0) in CLASSES_2020:
         return (presets.RESNETS3D_2020,), ()
     if weights.prefix.startswith("module.") or shortcut == "A":
