@@ -1,4 +1,4 @@
-"""What shapes do not show: a file's own configuration decides or refuses, then the caller, and the rest is said."""
+"""Settings that shapes do not show: a file's own configuration decides or refuses, then the caller decides."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01 * 4))
 def with_config(
     backbone: str, frames: int, stride: int, *, side: int = 224, pool: str = "avg", key: str = "cfg"
 ) -> Wrap:
-    """As MMAction2 1.x (`cfg`) and 0.x (`config`) keep a run's config beside the weights."""
+    """The weights beside a run's config, in the places of MMAction2 1.x (`cfg`) and 0.x (`config`)."""
     text = MMACTION2.format(backbone=backbone, frames=frames, stride=stride, side=side, pool=pool)
     return lambda state: {"meta": {key: text, "epoch": 100}, "state_dict": state, "message_hub": {}}
 

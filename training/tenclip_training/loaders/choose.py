@@ -1,4 +1,4 @@
-"""Which network and which input a checkpoint is taken for, where its tensors alone leave that open.
+"""The choice between networks and inputs that tensors alone leave open.
 
 A file's own configuration decides or refuses. Then the caller's `family`. What neither says is assumed and noted, or
 asked for.
@@ -113,7 +113,7 @@ def _named(source: str, plan: Plan, configuration: Configuration) -> Plan | None
 
 
 def _network_names(configuration: Configuration) -> list[str]:
-    """What training scripts call the network, in lower case."""
+    """Names of the network in the options of training scripts, in lower case."""
     keys = ("model", "model_name", "arch", "architecture", "backbone")
     return [v.lower() for k, v in configuration.options.items() if k in keys and isinstance(v, str)]
 
@@ -152,7 +152,7 @@ def _preset(
 
 
 def _with(spec: ClipSpec, changes: SpecChanges | None) -> ClipSpec:
-    """The spec after the caller's changes; as it is where those are wrong, which is said later."""
+    """The spec after the caller's changes; unchanged where those are invalid, which `load` reports."""
     try:
         return spec if changes is None else override_spec(spec, changes)[0]
     except ValueError:

@@ -79,12 +79,12 @@ class Placeholder:
     add = append
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Placeholder:
-        """What an inert function returns."""
+        """An inert function returns another placeholder."""
         return Placeholder(*arguments, **keywords)
 
 
 class PlainDict(dict[Any, Any]):
-    """What an OrderedDict, a defaultdict or a Counter becomes. Attributes (`_metadata` of a state_dict) are ignored."""
+    """Stands for an OrderedDict, a defaultdict or a Counter. Attributes (`_metadata` of a state_dict) are ignored."""
 
     def __init__(self, *arguments: Any) -> None:
         # A defaultdict is given its factory first.
