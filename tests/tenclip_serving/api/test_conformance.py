@@ -21,7 +21,7 @@ def test_tritonclient() -> None:
     pytest.importorskip("tritonclient", reason="pip install tritonclient")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / "conformance_triton.py")],
-        cwd=HERE.parent.parent,
+        cwd=HERE.parents[2],
         capture_output=True,
         text=True,
         timeout=240,
