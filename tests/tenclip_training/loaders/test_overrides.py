@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from tenclip_api.errors import CheckpointError
-from tenclip_training.checkpoint import save_checkpoint
 from tenclip_training.loaders import load_any, load_checkpoint, load_public_checkpoint
 from tenclip_training.loaders.overrides import override_spec, protocol_for
 from tenclip_training.loaders.presets import PRESETS
 from tenclip_training.models import create_model
+from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.spec import ClipSpec, Resize
 
 from .helpers import assert_same_function, load, save, trained
