@@ -24,7 +24,7 @@ from tenclip_data.tables import (
     read_delimited,
     read_parquet,
 )
-from tenclip_data.text import lines_of, read_text
+from tenclip_data.text import is_excel_delimiter, lines_of, read_text
 
 __all__ = ["LIST_SUFFIXES", "read_source", "split_of_file", "videos_root"]
 
@@ -87,7 +87,7 @@ _NOT_A_MANIFEST = (
 
 def _refuse_header(source: Path, text: str) -> None:
     """Raise with the columns of a CSV of which none is known."""
-    first = next((line for line in lines_of(text) if line.strip()), "")
+    first = next((line for line in lines_of(text) if line.strip() and not is_excel_delimiter(line)), "")
     delimiter = max(",;\t|", key=first.count)
     table = read_delimited(source, first, delimiter)
     try:

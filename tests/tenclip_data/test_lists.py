@@ -260,6 +260,7 @@ def test_a_folder_of_other_lists_is_refused_with_their_names(videos: Path) -> No
         ("a.mp4 0 5 0\nb.mp4 -3 5 1\n", r"line 2 \(b\.mp4\): start -3 s is negative"),
         ("a.mp4 -1\n", r"line 1 \(a\.mp4\): label -1 is negative"),
         ("a.mp4 123456789\n", r"line 1 \(a\.mp4\): label 123456789 is no number of a class"),
+        ("Some text.\n", r"line 1: 'Some text\.': no label; write it after the path"),
         ("", "lists no videos"),
         ("# only\n", "lists no videos"),
     ],
