@@ -52,7 +52,11 @@ bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON
 soak: $(READY) ## Run the long proofs, or those named in ARGS; results/ gets the JSON.
 	$(BIN)/python -m tests.soak $(ARGS)
 
-clean: ## Remove the environment, caches and results.
-	rm -rf $(VENV) demo results dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+docs: $(READY) ## Build the documentation into site/, warnings as errors.
+	$(BIN)/python -m mkdocs build --quiet --strict
+	@echo "open site/index.html"
 
-.PHONY: help setup demo test check stubs bench soak clean
+clean: ## Remove the environment, caches and results.
+	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+
+.PHONY: help setup demo test check stubs bench soak docs clean

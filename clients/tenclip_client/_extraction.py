@@ -1,4 +1,4 @@
-"""What an extraction of features is told and what it reports. Light: `predict` uses it too, without pyarrow."""
+"""Arguments, progress and report of a feature extraction. Without pyarrow, as `tenclip predict` uses them too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person names on the command line (files, folders, patterns, manifests) -> one ordered list of videos."""
+"""Files, folders, patterns and manifests of the command line -> one ordered list of videos."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan
 
 @dataclass(frozen=True)
 class VideoInput:
-    """One video to work on. `name` identifies it in output and ledgers; `error` says why there is none to open."""
+    """One video to work on. `name` identifies it in output and journals; `error` says why there is none to open."""
 
     name: str
     source: Path | ServerPath | ServerUri

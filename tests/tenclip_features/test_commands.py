@@ -131,6 +131,26 @@ def test_several_splits(features: Path, tmp_path: Path) -> None:
     assert "mean ± std: videos, mean features" in result.stdout
 
 
+def test_numbered_classes_in_a_list_without_a_header(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{n} {i % 2}\n" for i, n in enumerate(NAMES)))
+    (tmp_path / "classes.txt").write_text("slow\nfast\n")
+    values = output_of(
+        run(features, "--labels", tmp_path / "list.txt", "--classes", tmp_path / "classes.txt", "-C", "1", "--json")
+    )
+    assert values["labels"] == ["slow", "fast"]
+    assert values["video_mean_features"]["top1"] == 1
+
+
+def test_folds_need_no_clean_splits(features: Path, tmp_path: Path) -> None:
+    """Parts of one video in train and in test: an error, unless the splits are not used."""
+    lines = [f"{n},{'ab'[i % 2]},{k},{k + 1},{('train', 'test')[k]}\n" for i, n in enumerate(NAMES) for k in range(2)]
+    lines.append(f"./{NAMES[0]},a,0.5,1.5,test\n")
+    (tmp_path / "m.csv").write_text("path,label,start,end,split\n" + "".join(lines))
+    assert "is in two splits" in str(error_of(run(features, "--labels", tmp_path / "m.csv", "-C", "1")))
+    values = output_of(run(features, "--labels", tmp_path / "m.csv", "-C", "1", "--cv", "4", "--json"))
+    assert values["mean"]["video_mean_features"]["top1"] == 1
+
+
 def test_several_labels_a_video(features: Path, tmp_path: Path) -> None:
     lines = [
         f"{n},{('slow', 'fast')[i % 2]};{'xy'[i // 2 % 2]},{'train' if i < 12 else 'test'}\n"
