@@ -42,9 +42,7 @@ def test_markdown_of_docstrings(docstrings: ModuleType, docstring: str, markdown
 
 
 def test_parameters_become_a_list(docstrings: ModuleType) -> None:
-    docstring = (
-        "Reads.\n\nstart, end: seconds [0, 1)\n    of the video.\nname: a file's. Raises: none\n\nother: prose"
-    )
+    docstring = "Reads.\n\nstart, end: seconds [0, 1)\n    of the video.\nname: a file's. Raises: none\n\nother: prose"
     assert docstrings.as_markdown(docstring, names=["start", "end", "name"]) == (
         "Reads.\n\n\n- `start`, `end`: seconds \\[0, 1)\n    of the video.\n- `name`: a file's. Raises: none\n\n"
         "other: prose"
