@@ -241,7 +241,7 @@ async def _run(
         stamp = await _stamp(video, with_hash=earlier.by_content)
         result = await retry_with_backoff(
             lambda: client.extract_features(video.source, name=video.name, **arguments),
-            patience=PATIENCE_SECONDS,
+            max_wait_seconds=PATIENCE_SECONDS,
             waits_for=(Overloaded, ServerUnavailable),
             on_pause=progress.on_pause,
         )

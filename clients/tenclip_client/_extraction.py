@@ -1,4 +1,4 @@
-"""Arguments, callbacks and report of a feature extraction. Light: `predict` uses it too, without pyarrow."""
+"""Arguments, callbacks and report of a feature extraction. Without pyarrow, as `tenclip predict` uses them too."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
                 f"{at}: the same video is on {unit(source)} {first.line} already; a row holds all labels of a video, "
                 "and start and end where it is a part of one"
             )
-        if sample.path.suffix.lower() in IMAGE_SUFFIXES:
+        if os.path.splitext(sample.name)[1].lower() in IMAGE_SUFFIXES:
             raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
         if missing == "error" and facts[sample.path].size is None:
             raise DatasetError(

@@ -28,7 +28,8 @@ from tenclip_data.text import lines_of, read_text
 
 __all__ = ["LIST_SUFFIXES", "read_source", "split_of_file", "videos_root"]
 
-# Suffixes that lists of videos have. A list of another suffix is read when it is named as one.
+# Suffixes that lists of videos have, where lists and videos stand side by side. A list of another suffix is read, too,
+# when it is named as one.
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".list", ".lst", ".parquet", ".pq", ".json", ".jsonl"})
 # What finds the video of a row, where labels are not needed: other columns of Parquet are not read then.
 _NAMING_COLUMNS = frozenset({*PATH_COLUMNS, *SPLIT_COLUMNS, *START_COLUMNS, *END_COLUMNS, *KINETICS_COLUMNS, "label"})

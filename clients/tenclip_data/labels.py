@@ -91,7 +91,8 @@ def label_space(
     whole = _whole_numbers(used)
     if whole is None:
         return samples, classes.names if classes else tuple(sorted(used)), ()
-    samples = [_renamed(s, whole.__getitem__) for s in samples]
+    if any(label != number for label, number in whole.items()):
+        samples = [_renamed(s, whole.__getitem__) for s in samples]
     numbers = {int(n) for n in whole.values()}
     if min(numbers) < 0:
         bad = next(s for s in samples if any(int(n) < 0 for n in s.labels))

@@ -175,11 +175,18 @@ def _with_fields(number: int, text: str, name: str, rest: str) -> ListLine:
         fields = rest.split("\t") if "\t" in rest else rest.split()
         fields = [rest] if rest[0] in "\"'" and rest[-1] == rest[0] else fields
     else:
-        fields = next(csv.reader([rest], delimiter=separator, skipinitialspace=True))
+        fields = _delimited(rest, separator)
     cleaned = [_unquoted(f) for f in fields]
     while len(cleaned) > 1 and not cleaned[-1]:
         cleaned.pop()
     return ListLine(number, text, name, separator, tuple(cleaned), rest)
+
+
+def _delimited(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as err:
+        raise DatasetError(f"{text!r}: {err}") from err
 
 
 def _unquoted(text: str) -> str:
@@ -199,7 +206,7 @@ def parse_lines(source: Path, text: str, root: Path) -> Iterator[ListLine]:
             if line.lstrip().startswith("#") and not _names_a_file(line.strip(), root):
                 continue
             yield parse_line(number, line, root)
-        except (DatasetError, csv.Error) as err:
+        except DatasetError as err:
             raise DatasetError(f"{where(source, number)}: {err}") from err
 
 

@@ -131,7 +131,7 @@ def read_delimited(source: Path, text: str, delimiter: str) -> Table:
                 continue
             rows.append((reader.line_num, _row(source, reader.line_num, columns, fields)))
     except csv.Error as err:
-        raise DatasetError(f"{source}, line {reader.line_num}: {err}") from err
+        raise DatasetError(f"{source}, line {reader.line_num}: cannot be read as CSV: {err}") from err
     return Table(source=source, columns=_named(columns), rows=rows)
 
 

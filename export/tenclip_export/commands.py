@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tenclip_client.cli.options import with_option_groups
-from tenclip_export.options import BundleOptions, CheckOptions, CheckpointOptions, VariantOptions
+from tenclip_export.options import BundleOptions, CheckOptions, CheckpointOptions, InputOptions, VariantOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +27,15 @@ def export(
     ],
     bundle: BundleOptions,
     reading: CheckpointOptions,
+    input: InputOptions,
     variants: VariantOptions,
     checks: CheckOptions,
 ) -> None:
     """Turn a checkpoint into a bundle that `tenclip serve` serves.
 
     Public checkpoints (torchvision, VMZ, ig65m, 3D-ResNets, MMAction2, pytorchvideo, I3D and others) are recognised by
-    their tensors and get the input and the test protocol of their authors.
+    their tensors and get the input and the test protocol of their authors. What the options change of either is
+    printed and recorded in the bundle.
 
     Every installed runtime is checked against torch on golden clips. A runtime that differs by more than rounding ends
     the export, with the table of differences, and nothing is written.
@@ -44,6 +46,8 @@ def export(
       tenclip export runs/moves/best.pt --out models --name moves --measure
       tenclip export best.pt --labels labels.txt --video sample.mp4 --json
       tenclip export r2plus1d_34_clip32_ft_kinetics.pth --family ig65m-32f --labels kinetics400.txt
+      tenclip export fine_tuned.pth --family vmz --frames 16 --stride 2 --resize 128x171 --crop 112 --head global
+      tenclip export pretrained_backbone.pth --features-only --name backbone
       tenclip export best.pt --variant fp16,int8 --calibration videos/ --measure
       tenclip export best.pt --variant bf16 --format torch,tensorrt
       tenclip export best.pt --target torchserve --target triton
@@ -59,7 +63,7 @@ def export(
     check_targets(variants.targets, version=bundle.version)
     with Steps(Console(stderr=True)) as steps:
         try:
-            written = _write_bundle(checkpoint, bundle, reading, variants, checks, steps.step, rows)
+            written = _write_bundle(checkpoint, bundle, reading, input, variants, checks, steps.step, rows)
         except ParityError:
             steps.close()
             print_export(None, rows, json=checks.json)
@@ -72,6 +76,7 @@ def _write_bundle(
     checkpoint: Path,
     options: BundleOptions,
     reading: CheckpointOptions,
+    input: InputOptions,
     variants: VariantOptions,
     checks: CheckOptions,
     progress: Callable[[str], None],
@@ -79,11 +84,21 @@ def _write_bundle(
 ) -> Bundle:
     """Load the checkpoint and export it; `rows` becomes the parity table."""
     from tenclip_export.bundle_writer import export_bundle
+    from tenclip_export.targets import check_features_only
     from tenclip_training.loaders import load_any
 
     progress(f"reading {checkpoint}")
-    loaded = load_any(checkpoint, family=reading.family)
+    loaded = load_any(
+        checkpoint,
+        family=reading.family,
+        clip_spec=input.changes() or None,
+        head=reading.head,
+        model_options=reading.model_options,
+        features_only=reading.features_only,
+    )
     spec = loaded.clip_spec
+    if loaded.model.num_classes == 0:
+        check_features_only(variants.targets)
     labels = options.class_names(loaded.model.num_classes)
     clips = checks.real_clips(spec)
     if variants.calibration:

@@ -146,6 +146,14 @@ class InputOptions:
             help="Whose interpolation scales the frames.", show_default="the preset's", rich_help_panel=_INPUT
         ),
     ] = None
+    interlaced: Annotated[
+        Literal["fields", "progressive"] | None,
+        typer.Option(
+            help="Scale the two fields of an interlaced frame apart, or ignore that it is interlaced.",
+            show_default="the preset's",
+            rich_help_panel=_INPUT,
+        ),
+    ] = None
     crop: Annotated[
         int | None,
         typer.Option(
@@ -206,12 +214,13 @@ class InputOptions:
         }
         found = {name: value for name, value in found.items() if value is not None}
         # For these two None is a value: the video's own frames, no larger crop. The command line says 0.
-        for name, value in (("target_fps", self.fps), ("fully_convolutional_crop", self.fully_convolutional_crop)):
-            if value is not None:
-                found[name] = value or None
+        for name, number in (("target_fps", self.fps), ("fully_convolutional_crop", self.fully_convolutional_crop)):
+            if number is not None:
+                found[name] = number or None
         resize = {} if self.resize is None else _resize(self.resize)
-        if self.resize_kernel is not None:
-            resize["kernel"] = self.resize_kernel
+        for name, value in (("kernel", self.resize_kernel), ("interlaced", self.interlaced)):
+            if value is not None:
+                resize[name] = value
         return {**found, "resize": resize} if resize else found
 
 

@@ -120,7 +120,7 @@ def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
 
 
 def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_bytes: int) -> int:
-    """How many clips fit a request, by number and by the bytes of their pixels."""
+    """The most clips that a request may have, by their number and by the bytes of their pixels."""
     return max(1, min(max_clips, max_clip_bytes // (protocol.views * _view_bytes(spec, protocol))))
 
 

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 from tenclip_client.cli.main import GROUP, build_command
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.security.auth import read_tokens
-from tenclip_serving.settings import load_settings
+from tenclip_settings.loading import load_settings
 from tests.conftest import PROJECT
 
 from .pages import PAGES, Command, blocks, commands, options

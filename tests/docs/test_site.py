@@ -42,11 +42,11 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     ("page", "names"),
     [
         ("tenclip_client", ["Client", "Client.predict", "Client.extract_features", "AsyncClient"]),
-        ("tenclip_training", ["load_checkpoint"]),
+        ("tenclip_training", ["load_checkpoint", "train", "TrainConfig", "create_model"]),
         ("tenclip_export", ["export_bundle", "export_torchserve", "export_triton"]),
         ("tenclip_video", ["spec.ClipSpec", "clips.read_clips", "protocols.Protocol", "bundle.read_bundle"]),
-        ("tenclip_data", ["manifest.read_manifest"]),
-        ("tenclip_features", ["table.read_features"]),
+        ("tenclip_data", ["manifest.read_manifest", "samples.Sample"]),
+        ("tenclip_features", ["read_features", "probe.fit_probe", "linear.Probe"]),
     ],
 )
 def test_the_reference_has_what_people_import(site: Path, page: str, names: list[str]) -> None:

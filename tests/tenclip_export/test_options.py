@@ -7,7 +7,7 @@ import pytest
 
 from tenclip_api.errors import BundleError, InvalidRequest
 from tenclip_export.options import BundleOptions, CheckpointOptions, InputOptions, VariantOptions
-from tenclip_video.spec import ClipSpec, ColorOrder, Resize, ResizeKernel, ValueRange
+from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Resize, ResizeKernel, ValueRange
 
 
 def test_nothing_given_changes_nothing() -> None:
@@ -24,7 +24,10 @@ def test_nothing_given_changes_nothing() -> None:
         (InputOptions(resize="128x171"), {"resize": {"mode": "squash", "height": 128, "width": 171}}),
         (InputOptions(resize="256"), {"resize": {"mode": "short_edge", "short_edge": 256}}),
         (InputOptions(resize="none"), {"resize": {"mode": "none"}}),
-        (InputOptions(resize_kernel="pil_bilinear"), {"resize": {"kernel": "pil_bilinear"}}),
+        (
+            InputOptions(resize_kernel="pil_bilinear", interlaced="progressive"),
+            {"resize": {"kernel": "pil_bilinear", "interlaced": "progressive"}},
+        ),
         (
             InputOptions(mean="0.45,0.45, 0.45", std="1,2,3", value_range="0-255", color_order="bgr"),
             {"mean": [0.45, 0.45, 0.45], "std": [1, 2, 3], "value_range": "0-255", "color_order": "bgr"},
@@ -61,7 +64,12 @@ def test_text_that_is_no_input(options: InputOptions, message: str) -> None:
 
 def test_choices_are_those_of_the_spec() -> None:
     hints = get_type_hints(InputOptions)
-    for name, literal in (("resize_kernel", ResizeKernel), ("value_range", ValueRange), ("color_order", ColorOrder)):
+    for name, literal in (
+        ("resize_kernel", ResizeKernel),
+        ("interlaced", InterlacedMode),
+        ("value_range", ValueRange),
+        ("color_order", ColorOrder),
+    ):
         chosen = next(get_args(part) for part in get_args(hints[name]) if part is not type(None))
         assert chosen == get_args(literal)
     assert Resize(mode="short_edge", short_edge=256).kernel in get_args(ResizeKernel)

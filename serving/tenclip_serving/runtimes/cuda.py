@@ -35,7 +35,7 @@ def driver() -> Any | None:
 
 @functools.cache
 def gpu_name() -> str | None:
-    """Of the first GPU, such as "NVIDIA A10G"; None where there is none."""
+    """Name of the first GPU, such as "NVIDIA A10G"; None without a GPU."""
     library = driver()
     if library is None:
         return None

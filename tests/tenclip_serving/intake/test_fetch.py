@@ -31,12 +31,13 @@ from tenclip_api.errors import (
 )
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import Client, ServerUri
-from tenclip_serving.intake import fetch as fetch_module
-from tenclip_serving.intake.fetch import (
+from tenclip_serving.intake import fetch_s3
+from tenclip_serving.intake.fetch import fetch
+from tenclip_serving.intake.fetch_http import _socket
+from tenclip_serving.intake.uri_policy import (
     UriPolicy,
-    _socket,
     check_address,
-    fetch,
+    checked_url,
     file_path,
     host_allowed,
     is_public,
@@ -132,7 +133,8 @@ class Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        self.seen.append(self.path)
+        # As it was sent: `self.path` has slashes taken off.
+        self.seen.append(self.requestline.split(" ", 1)[1].rsplit(" ", 1)[0])
         kind, _, argument = self.path[1:].partition("/")
         self.close_connection = True
         with contextlib.suppress(ConnectionError):
@@ -249,6 +251,68 @@ def test_a_file_and_where_it_has_moved_to() -> None:
         assert get(f"http://{host}/to//data", allowed) == (DATA, len(DATA))
         assert get(f"http://{host}/to/http://{host}/to//data", allowed) == (DATA, len(DATA))
     assert seen[0] == "/data?token=secret"
+
+
+# Spellings that a signature may be of: what is encoded stays so, what is not stays so too.
+AS_GIVEN = (
+    "/data?X-Amz-Credential=AKIA%2F20261129%2Fus-east-1%2Fs3&X-Amz-Signature=ab%3d%3D",
+    "/data?sig=a%2bb%2Bc%20d+e&empty=&flag&&=x",
+    "/data?a=%7E~%2d-%5F_%2e.&slash=/%2f/?&at=@%40&colon=:%3A",
+    "/data/%41%2f%2F%7e%2e%2E/b;c=1,2!$'()*@:?x=[%5B]%5D{}|\\^`<>\"",
+    "/data/%e4%b8%ad?%E4%B8%AD=%zz%&100%",
+    "/data//double//slash/./dot/../up",
+    "/data?",
+)
+
+
+@pytest.mark.parametrize("path", AS_GIVEN)
+@pytest.mark.parametrize("way", ["given", "redirect to a URI", "redirect to a path"])
+def test_a_uri_is_sent_as_it_was_given(path: str, way: str) -> None:
+    """At every hop of a redirect, too, whether that names a whole URI or a path."""
+    expected = path.removesuffix("?")  # an empty query is none
+    if way == "redirect to a path":
+        expected = expected.replace("/./dot/..", "")  # RFC 3986, section 5.2.2: relative to where it came from
+    with serving() as (host, seen):
+        uri = f"http://{host}{path}"
+        if way != "given":
+            uri = f"http://{host}/to/{quote(uri if way == 'redirect to a URI' else path, safe='')}"
+        assert get(uri, policy(host))[0] == DATA
+        assert seen[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("/data/a b.mp4?q=c d", "/data/a%20b.mp4?q=c%20d"),
+        ("/data/\u4e2d.mp4?q=\u00e9%C3%A9", "/data/%E4%B8%AD.mp4?q=%C3%A9%C3%A9"),
+        ("/data?x=1#fragment", "/data?x=1"),
+        ("/data?a=\x7f\x01", "/data?a=%7F%01"),
+    ],
+)
+def test_what_a_request_cannot_hold_is_encoded_and_nothing_else(given: str, sent: str) -> None:
+    with serving() as (host, seen):
+        assert get(f"http://{host}{given}", policy(host))[0] == DATA
+        assert seen == [sent]
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=30), st.text(st.characters(codec="utf-8"), max_size=30))
+def test_no_uri_makes_two_requests_of_one(path: str, query: str) -> None:
+    """No blank and no end of a line gets into the request line, whatever is given."""
+    try:
+        url = checked_url(f"http://media.example/{path}?{query}", "v", policy("media.example"))
+    except (InvalidRequest, UriNotAllowed):
+        return
+    sent = url.raw_path_qs
+    assert sent.startswith("/")
+    assert all("!" <= character <= "~" for character in sent)
+
+
+def test_a_host_without_a_path_is_asked_for_its_root() -> None:
+    with serving() as (host, seen):
+        for given, sent in ((f"http://{host}?a=%2F", "/?a=%2F"), (f"http://{host}", "/")):
+            with pytest.raises(TenclipError):
+                get(given, policy(host))
+            assert seen[-1] == sent
 
 
 @pytest.mark.parametrize(
@@ -486,7 +550,7 @@ class S3(Handler):
 
 
 def test_s3(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fetch_module, "_PART_BYTES", 500_000)
+    monkeypatch.setattr(fetch_s3, "_PART_BYTES", 500_000)
     for name, value in (("ACCESS_KEY_ID", "id"), ("SECRET_ACCESS_KEY", "key"), ("DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(f"AWS_{name}", value)
     monkeypatch.setattr(Handler, "do_GET", S3.do_GET)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tenclip_data.manifest import DEFAULT_HELD_OUT
 from tenclip_training.commands.options import (
     MACHINE,
     VIDEOS,
@@ -51,7 +52,7 @@ def evaluate(
         ),
     ] = None,
     label_column: LabelColumn = None,
-    held_out: HeldOut = 0.2,
+    held_out: HeldOut = DEFAULT_HELD_OUT,
     seed: Annotated[
         int, typer.Option(help="Of the training run, where it chose what to hold out.", rich_help_panel=VIDEOS)
     ] = 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -40,6 +41,7 @@ WEIGHT_KEYS = (
     "module",
     "state",
 )
+COMMON_MODULES = sys.stdlib_module_names | {"__builtin__", "copy_reg", "numpy"}
 MAX_WRAPPERS = 4  # weights lie in at most so many such entries, one in the other
 SHOWN = 5
 
@@ -155,7 +157,9 @@ def _from_unpickled(path: Path, file: Unpickled, *, format: str, notes: tuple[st
     if whole:
         notes += ("the file is a whole pickled network: its tensors were read by name, its code was not run",)
     elif file.left_out:
-        notes += (f"left unread beside the weights: objects of {_some(file.left_out)}",)
+        # The classes of other packages say most about what was left.
+        names = sorted(file.left_out, key=lambda name: (name.partition(".")[0] in COMMON_MODULES, name))
+        notes += (f"left unread beside the weights: objects of {_some(names)}",)
     return _weights_file(
         _tensors(path, stored),
         format=format,
@@ -256,7 +260,7 @@ def common_prefix(tensors: Mapping[str, Tensor]) -> str:
     theirs (`n_averaged`) beside the network."""
     firsts = {name.partition(".")[0] for name, value in tensors.items() if value.is_floating_point() and value.dim()}
     first = next(iter(firsts), "")
-    return f"{first}." if len(firsts) == 1 and all("." in n for n, v in tensors.items() if v.dim()) else ""
+    return f"{first}." if len(firsts) == 1 and not any(name == first for name in tensors) else ""
 
 
 def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -82,6 +82,10 @@ VMZ_STEM_POOL_152 = (
     + ", as the published figures of the 152-layer network say, though VMZ's PyTorch code has one there by "
     "default: for weights trained with that code choose stem_pool=True"
 )
+RESNETS3D_2018_LIKELY = (
+    "names that begin with module. and shortcuts without weights are those of the release of 2018, whose input is 0-255; "
+    "for the release of 2020 choose 3d-resnets-2020"
+)
 RESNETS3D_STEM_POOL = (
     "whether the stem has a max pool (no_max_pool of 3D-ResNets) does not show in weights; taken with one"
 )
@@ -189,13 +193,14 @@ def _resnets3d(weights: WeightsFile) -> Plan:
     name, config = sized("resnets3d_r3d_{}", DEPTHS, stages, bottleneck, width)
     if not any(".downsample." in key for key in tensors):
         config["shortcut"] = "A"
-    candidates = _resnets3d_releases(weights, config.get("shortcut", "B"))
+    candidates, assumed = _resnets3d_releases(weights, config.get("shortcut", "B"))
     return Plan(
         layout="3d-resnets",
         architecture=name,
         config=config,
         names=names,
         candidates=candidates,
+        assumed=assumed,
         unseen={"stem_pool": RESNETS3D_STEM_POOL},
         settings={"no_max_pool": "!stem_pool"},
     )
@@ -219,13 +224,13 @@ def _resnets3d_2plus1d(weights: WeightsFile) -> Plan:
     )
 
 
-def _resnets3d_releases(weights: WeightsFile, shortcut: str) -> tuple[Preset, ...]:
-    """Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler."""
+def _resnets3d_releases(weights: WeightsFile, shortcut: str) -> tuple[tuple[Preset, ...], tuple[str, ...]]:
+    """(the releases that it may be of, what makes the first the likely one). Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler."""
     if "scheduler" in weights.beside or side(weights.tensors, "fc.weight", 0) in CLASSES_2020:
-        return (presets.RESNETS3D_2020,)
+        return (presets.RESNETS3D_2020,), ()
     if weights.prefix.startswith("module.") or shortcut == "A":
-        return (presets.RESNETS3D_2018,)
-    return (presets.RESNETS3D_2018, presets.RESNETS3D_2020)
+        return (presets.RESNETS3D_2018, presets.RESNETS3D_2020), (RESNETS3D_2018_LIKELY,)
+    return (presets.RESNETS3D_2018, presets.RESNETS3D_2020), ()
 
 
 def _resnet2d(tensors: Tensors) -> Plan:

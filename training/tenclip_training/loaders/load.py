@@ -81,6 +81,8 @@ def load_public_checkpoint(
         "clip_spec_changes": {**choice.from_file, **changed},
         "ignored": sorted(left_out),
     }
+    if changed or choice.from_file:
+        provenance["published"] = None  # it was measured with the preset's input
     asked = {*(model_options or {}), *choice.options}
     provenance["notes"] += _notes(choice, weights, left_out, changed, options, asked)
     return PublicCheckpoint(model, spec, provenance)
@@ -282,7 +284,6 @@ def _notes(
     if weights.prefix:
         notes.append(f"{weights.prefix!r} stood before all names and was taken off")
     if left_out:
-        notes.append(
-            f"{len(left_out)} {'tensor' if len(left_out) == 1 else 'tensors'} left out: {', '.join(sorted(set(left_out.values())))}"
-        )
+        count = "1 tensor" if len(left_out) == 1 else f"{len(left_out)} tensors"
+        notes.append(f"{count} left out: {', '.join(sorted(set(left_out.values())))}")
     return [*notes, *weights.notes]

@@ -14,6 +14,8 @@ from typing import IO, Any, Literal
 
 import torch
 
+from tenclip_api.errors import CheckpointError
+
 # dense: values in a storage. The others carry no values that a network could take as they are.
 TensorKind = Literal["dense", "sparse", "quantised", "meta", "nested", "subclass"]
 
@@ -108,10 +110,16 @@ def unpickle(
     """Read one pickle, of any protocol, from where `file` stands.
 
     `read_storage` gives the bytes of a storage of this container, `load_bytes` reads a torch file inside a pickle.
-    Raises ForbiddenGlobalError, and for a damaged pickle whatever the damage leads to.
+    Raises ForbiddenGlobalError, and for a damaged pickle UnpicklingError.
     """
     reader = _Reader(file, read_storage, load_bytes, encoding)
-    return Unpickled(value=reader.load(), left_out=sorted(reader.left_out), storages=reader.storages)
+    try:
+        value = reader.load()
+    except (pickle.UnpicklingError, CheckpointError):
+        raise
+    except Exception as err:  # a damaged pickle can fail in any way at all
+        raise pickle.UnpicklingError(f"{type(err).__name__}: {err}") from err
+    return Unpickled(value=value, left_out=sorted(reader.left_out), storages=reader.storages)
 
 
 class _Reader(pickle.Unpickler):

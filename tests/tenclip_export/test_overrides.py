@@ -1,0 +1,145 @@
+"""`tenclip export` of public checkpoints on another input, with other settings, and without their classifier."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner, Result
+
+from tenclip_api.errors import BundleError, CheckpointError, InvalidRequest
+from tenclip_export import runtime_checks
+from tenclip_export.commands import export
+from tenclip_export.onnx_graph import ServedModel
+from tenclip_training.loaders import load_any
+from tenclip_video.bundle import read_bundle
+
+from ..tenclip_training.loaders.helpers import save, trained
+from ..tenclip_training.loaders.reference import resnets3d
+
+app = typer.Typer()
+app.command()(export)
+K = 5
+SMALL = ("--frames", "8", "--resize", "40x52", "--crop", "32", "--head", "global")
+
+
+def run(*args: object) -> Result:
+    return CliRunner().invoke(app, [str(a) for a in args])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("downloads")
+
+
+@pytest.fixture(scope="module")
+def public(folder: Path) -> Path:
+    """A narrow R3D-18 as 3D-ResNets saves it; its preset is 16 frames of 112 pixels."""
+    reference = trained(resnets3d.ResNet(8, num_classes=K, layers=(2, 2, 2, 2), shortcut="A"))
+    return save(folder / "save_200.pth", reference, lambda s: {"state_dict": s})
+
+
+@pytest.fixture(scope="module")
+def backbone(public: Path, folder: Path) -> Path:
+    """The same without its classifier, as self-supervised training leaves it."""
+    state = torch.load(public, weights_only=True)["state_dict"]
+    path = folder / "pretrained.pth"
+    torch.save({"state_dict": {name: value for name, value in state.items() if not name.startswith("fc.")}}, path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime_checks, "available_runtimes", lambda: ("onnxruntime",))
+
+
+def test_another_input_is_exported_and_said(public: Path, tmp_path: Path) -> None:
+    input = (*SMALL, "--stride", "2", "--fps", "15", "--mean", "0.4,0.5,0.6", "--std", "0.2,0.2,0.3")
+    result = run(public, "--out", tmp_path, "--name", "m", *input, "--value-range", "0-1", "--color-order", "bgr")
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "input changed from 3d-resnets: num_frames 8 instead of 16" in " ".join(result.stdout.split())
+    info = read_bundle(tmp_path / "m" / "1").info
+    spec = info.clip_spec
+    assert (spec.num_frames, spec.frame_stride, spec.target_fps, spec.crop) == (8, 2, 15.0, 32)
+    assert (spec.resize.mode, spec.resize.height, spec.resize.width) == ("squash", 40, 52)
+    assert (spec.mean, spec.std) == ((0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
+    assert (spec.value_range, spec.color_order) == ("0-1", "bgr")
+    assert info.provenance["clip_spec_changes"]["num_frames"] == [16, 8]
+    assert info.provenance["model_options"]["head"] == "global"
+
+
+def test_the_bundle_computes_what_the_loader_gives(public: Path, tmp_path: Path) -> None:
+    assert run(public, "--out", tmp_path, "--name", "m", *SMALL).exit_code == 0
+    bundle = read_bundle(tmp_path / "m" / "1")
+    resize = {"mode": "squash", "height": 40, "width": 52}
+    loaded = load_any(public, clip_spec={"num_frames": 8, "crop": 32, "resize": resize}, head="global")
+    assert bundle.info.clip_spec == loaded.clip_spec
+    with torch.inference_mode():
+        logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(bundle.golden.clips))
+    np.testing.assert_allclose(bundle.golden.logits, logits.numpy(), rtol=1e-4, atol=1e-5)
+
+
+def test_json_names_the_changes(public: Path, tmp_path: Path) -> None:
+    result = run(public, "--out", tmp_path, *SMALL, "--json")
+    summary = json.loads(result.stdout)
+    assert any("num_frames 8 instead of 16" in note for note in summary["notes"])
+    assert summary["clip_spec_changes"]["crop"] == [112, 32]
+    assert summary["model_options"]["head"] == "global"
+
+
+def test_settings_of_the_network(public: Path, tmp_path: Path) -> None:
+    with_pool = run(public, "--out", tmp_path, "--name", "a", *SMALL, "--model-option", "stem_pool=true")
+    without = run(public, "--out", tmp_path, "--name", "b", *SMALL, "--model-option", "stem_pool=false")
+    assert (with_pool.exit_code, without.exit_code) == (0, 0), (with_pool.exception, without.exception)
+    first, second = (read_bundle(tmp_path / name / "1") for name in ("a", "b"))
+    assert first.info.provenance["model_options"]["stem_pool"] is True
+    assert not np.allclose(first.golden.logits, second.golden.logits, rtol=1e-2)
+
+
+def test_a_classifier_that_is_left_out(public: Path, backbone: Path, tmp_path: Path) -> None:
+    for name, path in (("whole", public), ("bare", backbone)):
+        result = run(path, "--out", tmp_path, "--name", name, "--features-only", *SMALL)
+        assert result.exit_code == 0, (result.output, result.exception)
+        assert "no classifier: it answers 64 features a clip, and no predictions" in " ".join(result.stdout.split())
+    whole, bare = (read_bundle(tmp_path / name / "1") for name in ("whole", "bare"))
+    assert whole.info.features_only
+    assert bare.labels == ()
+    np.testing.assert_array_equal(whole.golden.features, bare.golden.features)
+
+
+def test_without_a_classifier_the_error_names_the_option(backbone: Path, tmp_path: Path) -> None:
+    result = run(backbone, "--out", tmp_path / "models")
+    assert isinstance(result.exception, CheckpointError)
+    assert "--features-only" in str(result.exception)
+    assert not (tmp_path / "models").exists()
+
+
+def test_torchserve_is_refused_before_anything_is_made(public: Path, tmp_path: Path) -> None:
+    result = run(public, "--out", tmp_path / "models", "--features-only", "--target", "torchserve")
+    assert isinstance(result.exception, BundleError)
+    assert "leave out --target torchserve" in str(result.exception)
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("--crop", "300"), CheckpointError, "crop of 300 pixels does not fit"),
+        (("--resize", "big"), InvalidRequest, "--resize 'big'"),
+        (("--mean", "1"), InvalidRequest, "--mean '1'"),
+        (("--std", "0,0,0"), CheckpointError, "std must be positive"),
+        (("--model-option", "stem_pools=true"), CheckpointError, "stem_pools"),
+        (("--model-option", "stem_pool"), InvalidRequest, "NAME=VALUE"),
+    ],
+)
+def test_what_cannot_be(
+    public: Path, tmp_path: Path, arguments: tuple[str, ...], error: type[Exception], message: str
+) -> None:
+    result = run(public, "--out", tmp_path / "models", *arguments)
+    assert isinstance(result.exception, error), result.exception
+    assert message in str(result.exception)
+    assert not (tmp_path / "models").exists()
