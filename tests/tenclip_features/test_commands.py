@@ -116,6 +116,13 @@ def test_by_folds_of_groups(features: Path, labels: Path, tmp_path: Path) -> Non
     assert (tmp_path / "p.npz").is_file()
 
 
+def test_one_grid_for_all_folds(features: Path, labels: Path) -> None:
+    arguments = ["--label-column", "speed", "--cv", "2", "-C", "0.5", "-C", "2", "--folds", "2"]
+    shown = run(features, "--labels", labels, *arguments).stdout
+    (header,) = [line for line in shown.splitlines() if "fold 1 of 2" in line and "fold 2 of 2" in line]
+    assert header.split("┃")[1].strip() == "C"
+
+
 def test_several_splits(features: Path, tmp_path: Path) -> None:
     """HMDB-51's lists, as they are."""
     for k in (1, 2):

@@ -31,7 +31,7 @@ _EARLIER = "Rows of an earlier run"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlierRowsOptions:
-    """What to do with the rows of an earlier run."""
+    """How the rows of an earlier run are treated."""
 
     retry_failed: Annotated[
         bool,
