@@ -66,7 +66,7 @@ def _facts(path: Path, real_folder: Callable[[str], str]) -> FileFacts:
 def check_leaks(
     source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], leaks: Leaks
 ) -> tuple[str, ...]:
-    """Warnings for what the module's text lists. Raises DatasetError for a file in training and in another split.
+    """Warn of every leak that the module's text lists; a file in training and in another split is a DatasetError.
 
     leaks: "warn" makes a warning of that, "allow" looks for nothing.
     """
@@ -93,7 +93,7 @@ def check_leaks(
 
 
 def same_videos(samples: Sequence[Sample], facts: Mapping[Path, FileFacts], *, content: bool = True) -> dict[str, str]:
-    """Name -> the first name (in the order of names) of the same file or, with `content`, of one with equal content."""
+    """Map each name to the first name (in their order) of the same file; with `content`, of an equal file, too."""
     representative: dict[str, str] = {}
     by_name = {s.name: s for s in samples}
     of_file = _grouped([by_name[n] for n in sorted(by_name)], lambda s: facts[s.path].identity)
