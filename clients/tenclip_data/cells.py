@@ -29,7 +29,7 @@ _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 
 def to_text(value: Any) -> str | None:
-    """A cell as text, None where it is empty. 3 and 3.0 (integers beside empty cells in pandas) are "3".
+    """Convert a cell to text; None where it is empty. 3 and 3.0 (integers beside empty cells in pandas) are "3".
 
     Raises DatasetError for what is no single value.
     """
@@ -45,7 +45,7 @@ def to_text(value: Any) -> str | None:
 
 
 def to_labels(value: Any, known: Collection[str] = ()) -> tuple[str, ...]:
-    """The labels that a cell holds, each once, by the rule above; () where it is empty.
+    """Convert a cell to labels, each once, by the rule above; () where it is empty.
 
     known: the label space, where one is given. Raises DatasetError for what is no label.
     """
@@ -64,7 +64,7 @@ def to_labels(value: Any, known: Collection[str] = ()) -> tuple[str, ...]:
 
 
 def to_seconds(value: Any) -> float | None:
-    """Seconds, from a number, `HH:MM:SS.ss`, `MM:SS` or a duration; None where the cell is empty.
+    """Convert a cell to seconds, from a number, `HH:MM:SS.ss`, `MM:SS` or a duration; None where the cell is empty.
 
     Raises ValueError for anything else.
     """
@@ -88,7 +88,7 @@ def to_seconds(value: Any) -> float | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether the text is a finite number of seconds, or a time as `HH:MM:SS`."""
+    """True for a finite number of seconds, or a time as `HH:MM:SS`."""
     try:
         return to_seconds(text) is not None
     except (ValueError, DatasetError):

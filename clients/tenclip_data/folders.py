@@ -42,7 +42,7 @@ class _Folder:
 
 
 def folder_rows(source: Path, options: ReadOptions) -> Rows:
-    """The samples of a folder, by the rules of this module. Raises DatasetError."""
+    """Read the samples of a folder, by the rules of this module. Raises DatasetError."""
     refuse_column(source, options)
     root = options.root
     folders = [_look(f) for f in _folders_in(root)]

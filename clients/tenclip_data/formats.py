@@ -1,4 +1,4 @@
-"""Which format a source is in, by its content, and its samples."""
+"""Detection of formats: the reader for each kind of folder and file."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def videos_root(source: Path, videos: Path | str | None) -> Path:
 
 
 def read_source(source: Path, options: ReadOptions) -> Rows:
-    """The samples of a folder or file, not checked yet. Raises DatasetError that names the file and the line."""
+    """Read the samples of a folder or file, not checked yet. Raises DatasetError that names the file and the line."""
     if source.is_dir():
         return _read_folder(source, options)
     rows = _read_file(source, options)

@@ -34,7 +34,7 @@ _ACCEPTED = (
 
 
 def json_rows(source: Path, text: str, options: ReadOptions) -> Rows:
-    """The samples of a JSON list, by its content. Raises DatasetError that names the row."""
+    """Read the samples of a JSON list, by its content. Raises DatasetError that names the row."""
     try:
         data = json.loads(text)
     except (ValueError, RecursionError) as err:
@@ -43,7 +43,7 @@ def json_rows(source: Path, text: str, options: ReadOptions) -> Rows:
 
 
 def json_lines_rows(source: Path, text: str, options: ReadOptions) -> Rows:
-    """The samples of a file with one JSON object a line. Raises DatasetError that names the line."""
+    """Read the samples of a file with one JSON object a line. Raises DatasetError that names the line."""
     rows = []
     for number, line in enumerate(lines_of(text), start=1):
         if not line.strip():

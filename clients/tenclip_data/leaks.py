@@ -18,6 +18,7 @@ import functools
 import hashlib
 import itertools
 import os
+import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError
 from tenclip_data.samples import Leaks, Sample, place
 
-HELD_OUT_SPLITS = frozenset({"val", "test"})
+# Splits that are judged by, not learned from: val, validation, test, test2, testing, eval, ...
+_HELD_OUT = re.compile(r"(val|dev|test|eval)", re.IGNORECASE)
 UNUSED_SPLIT = "unused"
 _MIDDLE_BYTES = 1 << 14
 _CHUNK_BYTES = 1 << 20
@@ -66,7 +68,7 @@ def _facts(path: Path, real_folder: Callable[[str], str]) -> FileFacts:
 def check_leaks(
     source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], leaks: Leaks
 ) -> tuple[str, ...]:
-    """Warnings for what the module's text lists. Raises DatasetError for a file in training and in another split.
+    """Warn of every leak that the module's text lists; a file in training and in another split is a DatasetError.
 
     leaks: "warn" makes a warning of that, "allow" looks for nothing.
     """
@@ -81,7 +83,9 @@ def check_leaks(
     for group in groups.values():
         for a, b in _across_splits(group):
             overlapping = _overlap(a, b)
-            (parts if not overlapping else mild if {a.split, b.split} <= HELD_OUT_SPLITS else severe).append((a, b))
+            (
+                parts if not overlapping else mild if _HELD_OUT.match(a.split) and _HELD_OUT.match(b.split) else severe
+            ).append((a, b))
         twice += _listed_twice(group)
     if severe and leaks == "error":
         raise DatasetError(_message(source, severe, "is in two splits") + _FIX)
@@ -93,7 +97,7 @@ def check_leaks(
 
 
 def same_videos(samples: Sequence[Sample], facts: Mapping[Path, FileFacts], *, content: bool = True) -> dict[str, str]:
-    """Name -> the first name (in the order of names) of the same file or, with `content`, of one with equal content."""
+    """Map each name to the first name (in their order) of the same file; with `content`, of an equal file, too."""
     representative: dict[str, str] = {}
     by_name = {s.name: s for s in samples}
     of_file = _grouped([by_name[n] for n in sorted(by_name)], lambda s: facts[s.path].identity)

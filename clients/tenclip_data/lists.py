@@ -32,6 +32,9 @@ from tenclip_data.text import is_excel_delimiter, lines_of
 
 LAYOUTS = "'path', 'path label' or 'path start end label' (seconds), separated by blanks, tabs, commas or semicolons"
 
+# Linux allows 4096 bytes in a path.
+MAX_LINE_CHARACTERS = 8192
+
 _SEPARATOR = re.compile(r"[ \t]*[,;|][ \t]*|[ \t]+")
 _QUOTED_PATH = re.compile(r"""(?:"((?:[^"]|"")+)"|'([^']+)')(?=[ \t,;|]|$)""")
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+")
@@ -83,20 +86,26 @@ class ListLine:
 
 
 def list_rows(source: Path, text: str, options: ReadOptions) -> Rows:
-    """The samples of a list, by its content. Raises DatasetError that names the line."""
+    """Read the samples of a list. Raises DatasetError that names the line."""
     refuse_column(source, options)
-    lines = list(parse_lines(source, text, options.root))
-    _check_layouts(source, lines, options)
-    return Rows(
-        samples=[_sample(source, line, options) for line in lines],
-        split_of_file=split_of_file(source),
-    )
+    first: ListLine | None = None
+    samples = []
+    for line in parse_lines(source, text, options.root):
+        first = first or line
+        _check_layout(source, line, first, options)
+        samples.append(_sample(source, line, options))
+    return Rows(samples=samples, split_of_file=split_of_file(source))
 
 
 def looks_like_list(source: Path, text: str, root: Path) -> bool:
-    """Whether the first line is a row, not a header: it names a video or a URI, or ends in a number."""
+    """True where the first line is a row, not a header: it names a video or a URI, or ends in a number."""
     for line in lines_of(text):
-        if line.strip() and not line.lstrip().startswith("#") and not is_excel_delimiter(line):
+        if (
+            line.strip()
+            and len(line) <= MAX_LINE_CHARACTERS
+            and not line.lstrip().startswith("#")
+            and not is_excel_delimiter(line)
+        ):
             try:
                 found = _path_end(line.strip(), root)
             except DatasetError:
@@ -118,6 +127,8 @@ def split_of_file(source: Path) -> str:
 def parse_line(number: int, text: str, root: Path) -> ListLine:
     """Take one line apart. Raises DatasetError where two readings are possible, or none."""
     text = text.strip()
+    if len(text) > MAX_LINE_CHARACTERS:
+        raise DatasetError(f"{text[:40]!r}... has {len(text)} characters, so this is no line of a list ({LAYOUTS})")
     quoted = _QUOTED_PATH.match(text)
     if quoted:
         name = quoted[2] or quoted[1].replace('""', '"')
@@ -129,7 +140,7 @@ def parse_line(number: int, text: str, root: Path) -> ListLine:
 
 
 def _path_end(text: str, root: Path) -> int | None:
-    """Where the path ends: at a video suffix, or after a name that is a file. None where nothing tells."""
+    """Find the end of the path: at a video suffix, or after a name that is a file. None where neither is there."""
     ends = [*(m.start() for m in _SEPARATOR.finditer(text) if m.start()), len(text)]
     by_suffix = [e for e in ends if is_video_name(text[:e])]
     if len(by_suffix) == 1:
@@ -151,7 +162,7 @@ def _is_file(root: Path, name: str) -> bool:
 
 
 def _guessed_path_end(text: str) -> int:
-    """Where the path of a video ends that is not there and has no suffix of a video."""
+    """Guess the end of the path of a video that is not there and has no suffix of a video."""
     uri = _URI.match(text)
     if uri:
         return uri.end()
@@ -203,7 +214,7 @@ def parse_lines(source: Path, text: str, root: Path) -> Iterator[ListLine]:
         if not line.strip() or is_excel_delimiter(line):
             continue
         try:
-            if line.lstrip().startswith("#") and not _names_a_file(line.strip(), root):
+            if line.lstrip().startswith("#") and not _names_a_file(line.strip()[:MAX_LINE_CHARACTERS], root):
                 continue
             yield parse_line(number, line, root)
         except DatasetError as err:
@@ -216,25 +227,24 @@ def _names_a_file(text: str, root: Path) -> bool:
     return end is not None and _is_file(root, text[:end])
 
 
-def _check_layouts(source: Path, lines: list[ListLine], options: ReadOptions) -> None:
-    for line in lines:
-        at = where(source, line.number)
-        _refuse_frames(at, line, options.root)
-        if not line.layout:
-            raise DatasetError(f"{at}: {_several_fields(line)}")
-        if line.layout == "path" and options.need_labels:
-            raise DatasetError(f"{at}: {_no_label(line)}")
-        first = lines[0]
-        if line.layout != first.layout:
-            raise DatasetError(
-                f"{at}: {line.text!r} reads as '{line.layout}', where line {first.number} reads as '{first.layout}'; "
-                f"a list has lines of one layout: {LAYOUTS}"
-            )
-        if line.separator != first.separator:
-            raise DatasetError(
-                f"{at}: the path ends at {line.separator!r}, where line {first.number} has {first.separator!r}; use "
-                "one separator in all lines, or put paths in double quotes"
-            )
+def _check_layout(source: Path, line: ListLine, first: ListLine, options: ReadOptions) -> None:
+    """Raise DatasetError for a line that is no row, or that is laid out in another way than the first one."""
+    at = where(source, line.number)
+    _refuse_frames(at, line, options.root)
+    if not line.layout:
+        raise DatasetError(f"{at}: {_several_fields(line)}")
+    if line.layout == "path" and options.need_labels:
+        raise DatasetError(f"{at}: {_no_label(line)}")
+    if line.layout != first.layout:
+        raise DatasetError(
+            f"{at}: {line.text!r} reads as '{line.layout}', where line {first.number} reads as '{first.layout}'; "
+            f"a list has lines of one layout: {LAYOUTS}"
+        )
+    if line.separator != first.separator:
+        raise DatasetError(
+            f"{at}: the path ends at {line.separator!r}, where line {first.number} has {first.separator!r}; use one "
+            "separator in all lines, or put paths in double quotes"
+        )
 
 
 def _refuse_frames(at: str, line: ListLine, root: Path) -> None:

@@ -21,7 +21,7 @@ class VideoName:
 
 
 def read_video_names(source: Path | str, *, videos: Path | str | None = None) -> list[VideoName]:
-    """The videos that a list names, in its order, whether they are there or not; labels are not needed.
+    """List the videos that a file names, in its order, whether they are there or not; labels are not needed.
 
     source: any file that `read_manifest` reads, or a text file with one path a line. Of lists that come in pairs
     (UCF-101's, HMDB-51's) only the one that is named is read. videos: as in `read_manifest`.

@@ -19,7 +19,7 @@ _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 
 def resolve(root: Path, name: str) -> Path:
-    """The file that `name` means: relative to `root`, with environment variables and `~` replaced.
+    """Find the file that `name` means: relative to `root`, with environment variables and `~` replaced.
 
     A file that is there under the very name is that file, whatever signs are in it. Where none is, what leads to a file
     is tried: slashes for backslashes, the other Unicode forms of the name, and `root` for a variable that is not set.
@@ -45,12 +45,12 @@ def resolve(root: Path, name: str) -> Path:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether the name ends in a suffix of a video."""
+    """True for a name that ends in a suffix of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
 
 
 def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | None:
-    """The first of `root/folder/stem.mp4` and the like that is a file, else None."""
+    """Find the first of `root/folder/stem.mp4` and the like that is a file; None where none is."""
     for folder in dict.fromkeys(folders):
         for suffix in STEM_SUFFIXES:
             path = root / folder / f"{stem}{suffix}"
@@ -60,7 +60,7 @@ def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | 
 
 
 def locate(root: Path, name: str) -> Path:
-    """Like `resolve`; a name without a suffix that is no file stands for the video of that name with one."""
+    """Like `resolve`; where there is no file of this name, a name without a suffix means the video of that stem."""
     path = resolve(root, name)
     if is_video_name(name) or os.path.isfile(path):
         return path

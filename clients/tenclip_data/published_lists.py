@@ -18,7 +18,7 @@ HMDB_LIST = re.compile(r"(?P<label>.+)_test_split(?P<fold>\d+)\.txt")
 
 
 def read_ucf(source: Path, options: ReadOptions) -> Rows:
-    """`Class/v_x.avi 1`, or without the number in test lists; the class is the folder's name.
+    """Read UCF-101's `Class/v_x.avi 1`, or without the number in test lists; the class is the folder's name.
 
     The other list and classInd.txt are found beside it. Names may hold blanks.
     """
@@ -49,7 +49,7 @@ def read_ucf(source: Path, options: ReadOptions) -> Rows:
 
 
 def read_hmdb(source: Path, options: ReadOptions) -> Rows:
-    """`x.avi 1`: 1 train, 2 test, 0 unused in this fold; the class is in the list's own name.
+    """Read HMDB-51's `x.avi 1`: 1 train, 2 test, 0 unused in this fold; the class is in the list's own name.
 
     The lists of the other classes are found beside it.
     """

@@ -19,7 +19,7 @@ EPIC_LABELS = ("verb", "noun", "verb_class", "noun_class", "narration")
 
 
 def kinetics_rows(table: Table, options: ReadOptions) -> Rows:
-    """Kinetics: label, youtube_id, time_start, time_end, split. Raises DatasetError that names the line."""
+    """Read Kinetics: label, youtube_id, time_start, time_end, split. Raises DatasetError that names the line."""
     if options.label_column is not None:
         table.need((options.label_column,))
     label = table.find((options.label_column or "label",))
@@ -69,7 +69,7 @@ def _kinetics_folders(label: str, split: str) -> list[str]:
 
 
 def epic_rows(table: Table, options: ReadOptions) -> Rows:
-    """EPIC-KITCHENS-100: video_id, start_timestamp, stop_timestamp, and columns to learn from. Raises DatasetError."""
+    """Read EPIC-KITCHENS-100: video_id, start_timestamp, stop_timestamp, columns to learn from. Raises DatasetError."""
     column = options.label_column
     label = table.need((column,)) if column else None
     if label is None and options.need_labels:

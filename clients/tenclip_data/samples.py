@@ -120,17 +120,17 @@ def split_name(text: str) -> str:
 
 
 def unit(source: Path) -> str:
-    """What `Sample.line` counts in this file: lines of a text, rows of a table that has none."""
+    """The unit of `Sample.line` in this file: "line" in text, "row" in Parquet and JSON."""
     return "row" if source.suffix.lower() in _ROW_SUFFIXES else "line"
 
 
 def where(source: Path, line: int) -> str:
-    """`m.csv, line 3`, or `m.parquet, row 3`; the file alone where there is no line."""
+    """The place of a row for messages: `m.csv, line 3` or `m.parquet, row 3`; only the file where `line` is 0."""
     return f"{source}, {unit(source)} {line}" if line else f"{source}"
 
 
 def place(source: Path, sample: Sample) -> str:
-    """Where a sample stands, and its name: `m.csv, line 3 (a.mp4)`."""
+    """The place of a sample for messages, with its name: `m.csv, line 3 (a.mp4)`."""
     return f"{where(sample.file or source, sample.line)} ({sample.name})"
 
 

@@ -1,4 +1,4 @@
-"""What every reader of a manifest is given, and what it gives back."""
+"""The input and output types that all readers of manifests share."""
 
 from __future__ import annotations
 

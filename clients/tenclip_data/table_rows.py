@@ -19,7 +19,7 @@ _FRAME_COLUMNS = ("start_frame", "end_frame", "stop_frame")
 
 
 def table_rows(table: Table, options: ReadOptions) -> Rows:
-    """The samples of a table, by its columns. Raises DatasetError that names the line."""
+    """Read the samples of a table, by its columns. Raises DatasetError that names the line."""
     lower = set(table.by_lower)
     if not lower & set(PATH_COLUMNS) - {"video_id"} and lower >= KINETICS_COLUMNS:
         return kinetics_rows(table, options)

@@ -100,13 +100,13 @@ class Table:
 
 
 def has_header(fields: Sequence[str]) -> bool:
-    """Whether these fields of a first line are column names that tenclip knows."""
+    """True where the fields of a first line include a column name that tenclip knows."""
     names = {f.strip().strip("\"'").lower() for f in fields}
     return not any(is_video_name(n) for n in names) and (bool(names & set(PATH_COLUMNS)) or names >= KINETICS_COLUMNS)
 
 
 def find_delimiter(source: Path, text: str) -> str | None:
-    """The delimiter under which the first line is a header that tenclip knows; None where there is none."""
+    """Find the delimiter under which the first line is a header that tenclip knows; None where there is none."""
     header = _first_line(text)
     order = sorted(DELIMITERS, key=lambda d: (d != "\t", d)) if source.suffix.lower() == ".tsv" else DELIMITERS
     for delimiter in order:

@@ -51,7 +51,7 @@ def lines_of(text: str) -> list[str]:
 
 
 def is_excel_delimiter(line: str) -> bool:
-    """Whether the line is `sep=;`, which tells Excel the delimiter and is no data."""
+    """True for `sep=;`, which tells Excel the delimiter and is not data."""
     return re.fullmatch(r"\s*\"?sep=.?\"?,?\s*", line, re.IGNORECASE) is not None
 
 

@@ -157,6 +157,12 @@ def test_names_in_another_unicode_form(tmp_path: Path) -> None:
     assert read_manifest(file, labels=["re\u0301"]).labels == ("r\u00e9",)
 
 
+def test_lines_of_any_length_are_refused_quickly(tmp_path: Path) -> None:
+    file = write(tmp_path / "l.txt", "1 " * 200_000 + "x 1\n")
+    with pytest.raises(DatasetError, match=r"l\.txt, line 1: .* has 400003 characters, so this is no line of a list"):
+        read_manifest(file)
+
+
 def test_text_that_is_no_list(tmp_path: Path) -> None:
     file = write(tmp_path / "l.txt", "word " * 200 + "\n")
     with pytest.raises(DatasetError, match=r"l\.txt, line 1: .*: no label"):
