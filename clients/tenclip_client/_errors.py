@@ -80,7 +80,7 @@ def _unavailable_reason(details: str, route: Route | None) -> str:
     if "HTTP proxy returned" in details:
         return _proxy_refusal(details, route)
     if why := _tls_failure(details):
-        return why
+        return f"{why}{_through(route)}"
     if _was_connected(details):
         # Every call is idempotent.
         return (
@@ -104,7 +104,7 @@ def _through(route: Route | None) -> str:
     if route is None:
         return ""
     if route.proxy is not None:
-        return f"; it was reached for through the proxy {route.proxy}"
+        return f"; the proxy {route.proxy} is in between"
     return f"; connected directly: {route.note}" if route.note else ""
 
 

@@ -255,12 +255,13 @@ class ClientMethods(BaseClient):
         end: float | None = None,
         fully_convolutional: bool | None = None,
         protocol: str | None = None,
+        timeline: bool = False,
         name: str | None = None,
         timeout: Timeout = USE_CLIENT_DEFAULT,
     ) -> Call[VideoFeatures]:
         """Feature vectors of each clip and their mean over the video: what the last layer of the classifier sees.
 
-        Arguments and errors are those of `predict`.
+        Arguments and errors are those of `predict`. A model without a classifier answers this call as any other.
 
         ::
 
@@ -277,6 +278,7 @@ class ClientMethods(BaseClient):
             end=end,
             fully_convolutional=fully_convolutional,
             protocol=protocol,
+            timeline=timeline,
         )
         parse = _results.video_features
         return Call(method="ExtractFeatures", request=request, parse=parse, video=video, name=name, timeout=timeout)

@@ -132,6 +132,7 @@ def features_request(
     end: float | None,
     fully_convolutional: bool | None,
     protocol: str | None,
+    timeline: bool,
 ) -> pb.ExtractFeaturesRequest:
     """Raises InvalidRequest, as `predict_request`."""
     return pb.ExtractFeaturesRequest(
@@ -139,6 +140,7 @@ def features_request(
         clips=clip_selection(clips, num_clips, window_step, start, end),
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
+        include_timeline=timeline,
     )
 
 

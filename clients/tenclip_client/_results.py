@@ -62,6 +62,7 @@ def video_features(message: pb.ExtractFeaturesResponse) -> VideoFeatures:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        timeline=_timeline(message.timeline) if message.HasField("timeline") else None,
     )
 
 

@@ -224,12 +224,13 @@ class Prediction(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFeatures(_Result):
-    """The answer to `extract_features`."""
+    """The answer to `extract_features`. `timeline` is None unless it was asked for, or the selection was salient."""
 
     features: Features
     video: VideoInfo
     report: DecodeReport
     provenance: Provenance
+    timeline: Timeline | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def _digest_of_descriptor(descriptor: int) -> bytes:
 
 
 class AnswerCache:
-    """At most `max_bytes`, the least recently used answers go first. on_bytes(bytes) is told of every change."""
+    """A least-recently-used cache of at most `max_bytes`. on_bytes(bytes) is called with its size at every change."""
 
     def __init__(self, max_bytes: int, *, on_bytes: Callable[[int], None] | None = None) -> None:
         self.max_bytes = max_bytes

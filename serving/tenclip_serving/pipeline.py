@@ -31,7 +31,7 @@ from tenclip_video.clips import VideoClips
 class Job:
     """One request that was understood and whose video is open.
 
-    decode: with the protocol. deadline: on the monotonic clock. on_clip: told of each clip as soon as it has run.
+    decode: with the protocol. deadline: on the monotonic clock. on_clip: called with each clip as soon as it has run.
     """
 
     model: ServedModel

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from tenclip_video.parameter_sets import (
     h264_sequence_parameters,
     hevc_temporal_layers,
+    is_single_unit,
     nal_length_bytes,
     nal_positions,
 )
@@ -44,6 +45,8 @@ def droppable_packets(codec: str, extradata: bytes | None) -> PacketTest:
     def test(packet: Packet[VideoStream]) -> bool:
         data = memoryview(packet)
         try:
+            if length_bytes and is_single_unit(data, length_bytes):
+                return bool(is_unreferenced(data[length_bytes]))
             marks = (is_unreferenced(data[at]) for at in nal_positions(data, length_bytes))
             return next((mark for mark in marks if mark is not None), False)
         except IndexError:

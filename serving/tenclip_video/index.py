@@ -74,6 +74,16 @@ class FrameIndex:
         """Seconds from the first frame's beginning to the last frame's end."""
         return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
+    @property
+    def has_holes(self) -> bool:
+        """Whether a frame is shown for much longer than is usual: frames may be missing, or the rate is variable."""
+        steps = np.diff(self.pts)
+        return self.timed and len(steps) > 1 and bool(steps.max() > 1.5 * np.median(steps))
+
+    def with_loss(self, pts: int) -> FrameIndex:
+        """The same index, with a packet that is missing before this time."""
+        return replace(self, needs_decoding=True, damage_pts=pts)
+
     def with_warning(self, warning: str) -> FrameIndex:
         """The same index with one warning more."""
         return replace(self, warnings=(*self.warnings, warning))
@@ -222,9 +232,18 @@ def _scan(
     packets.packed = getattr(count_shown, "has_packed", False)
     if last is not None and getattr(count_shown, "repeats_last", False) and not stream.codec_context.has_b_frames:
         packets.add(last)
-    if (loss_pts := getattr(count_shown, "loss_pts", None)) is not None:
-        packets.damage_pts = loss_pts if packets.damage_pts is None else min(loss_pts, packets.damage_pts)
     return first, why
+
+
+def find_loss(container: InputContainer, stream: VideoStream) -> int | None:
+    """Time of the first packet before which one is missing, by the numbers that a stream gives its frames; else None.
+
+    container: at its beginning; it is read to its end.
+    """
+    count = packet_counter(stream.codec_context.codec.canonical_name, stream.codec_context.extradata, finds_losses=True)
+    lost = [p.pts for p, _ in demux(container, stream) if p.size and count and count(p) == ONLY_DECODING_TELLS]
+    found = [pts for pts in (*lost, getattr(count, "loss_pts", None)) if pts is not None]
+    return min(found, default=None)
 
 
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet[VideoStream], str]]:

@@ -104,6 +104,11 @@ def nal_length_bytes(codec: str, extradata: bytes) -> int:
     return (extradata[at] & 3) + 1 if len(extradata) > at else 0
 
 
+def is_single_unit(packet: memoryview, length_bytes: int) -> bool:
+    """Whether a packet is one NAL unit behind its length, as most are."""
+    return int.from_bytes(packet[:length_bytes], "big") == len(packet) - length_bytes > 0
+
+
 def nal_positions(packet: memoryview, length_bytes: int) -> Iterator[int]:
     """Where each NAL unit of a packet begins, behind its length or (length_bytes: 0) its start code.
 

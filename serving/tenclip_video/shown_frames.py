@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from av.packet import Packet
 from av.video.stream import VideoStream
@@ -23,6 +22,7 @@ from tenclip_video.parameter_sets import (
     SequenceParameters,
     h264_sequence_parameters,
     hevc_slice_layout,
+    is_single_unit,
     nal_length_bytes,
     nal_positions,
 )
@@ -43,13 +43,15 @@ _SLICES, _IDR = frozenset({1, 2, 5}), 5
 _SLICE_HEADER_BYTES = 24
 # HEVC NAL unit types (Rec. H.265, table 7-1).
 _HEVC_SKIPPED_LEADING, _HEVC_BROKEN_LINKS = frozenset({8, 9}), frozenset({16, 17, 18})
+_HEVC_TRAILING = frozenset({0, 1})
 _HEVC_IDR, _HEVC_RANDOM_ACCESS, _HEVC_NON_PICTURES, _HEVC_ENDS = (19, 20), range(16, 24), 32, (36, 37)
 
 
-def packet_counter(codec: str, extradata: bytes | None) -> PacketCounter | None:
+def packet_counter(codec: str, extradata: bytes | None, *, finds_losses: bool = False) -> PacketCounter | None:
     """The counter for a codec by FFmpeg's canonical name; None where each packet is one shown frame.
 
     extradata: the stream's parameter sets as FFmpeg has them (avcC, hvcC, av1C or start codes).
+    finds_losses: read the numbers that H.264 and HEVC give their frames, too, which takes as long as demuxing does.
     """
     extradata = extradata or b""
     if codec == "vp8":
@@ -63,9 +65,9 @@ def packet_counter(codec: str, extradata: bytes | None) -> PacketCounter | None:
     if codec in ("mpeg1video", "mpeg2video"):
         return _Mpeg2()
     if codec == "h264" and len(extradata) > 6:
-        return _H264(extradata)
+        return _H264(extradata, finds_losses=finds_losses)
     if codec == "hevc" and extradata[:1] == b"\x01" and len(extradata) > 22:
-        return _Hevc(extradata)
+        return _Hevc(extradata, finds_losses=finds_losses)
     return None
 
 
@@ -193,16 +195,14 @@ class _Mpeg4:
 
     def __call__(self, packet: Packet[VideoStream]) -> int:
         data = bytes(packet)
-        self._read_headers(data)
+        if not data.startswith(_VOP_START):
+            self._read_headers(data)
         starts = _positions(data, _VOP_START)
         if not starts:
             return int(len(data) > 2 and data[:2] == b"\0\0" and data[2] & 0xFC == 0x80)  # a short header: H.263
         if not self._ticks_per_second:
             return ONLY_DECODING_TELLS
-        try:
-            return self._count([_Vop.parse(data[at + 4 : at + 16], self._ticks_per_second) for at in starts])
-        except IndexError:
-            return ONLY_DECODING_TELLS
+        return self._count([_parse_vop(data[at + 4 : at + 16], self._ticks_per_second) for at in starts])
 
     def _count(self, vops: list[_Vop]) -> int:
         if self._held is not None:
@@ -233,8 +233,7 @@ class _Mpeg4:
                 self._times.seconds = 3600 * hours + 60 * minutes + seconds
 
 
-@dataclass(frozen=True)
-class _Vop:
+class _Vop(NamedTuple):
     """Header of a VOP. seconds: since those of the last one that is no B-VOP; ticks: of a second."""
 
     kind: int
@@ -242,16 +241,18 @@ class _Vop:
     ticks: int
     is_coded: bool
 
-    @classmethod
-    def parse(cls, header: bytes, ticks_per_second: int) -> _Vop:
-        bits = BitReader(header)
-        kind, seconds = bits.read(2), 0
-        while bits.read(1):
-            seconds += 1
-        bits.read(1)
-        ticks = bits.read(max(1, (ticks_per_second - 1).bit_length()))
-        bits.read(1)
-        return cls(kind, seconds, ticks, bool(bits.read(1)))
+
+def _parse_vop(header: bytes, ticks_per_second: int) -> _Vop:
+    """By the first bytes behind a start code; bits beyond them are taken for 0."""
+    size = 96
+    bits = int.from_bytes(header.ljust(size // 8, b"\0"), "big")
+    at = size - 3  # behind its type; each 1 from here on is a second
+    while bits >> at & 1:
+        at -= 1
+    ticks_bits = max(1, (ticks_per_second - 1).bit_length())
+    at -= 1 + ticks_bits  # a marker
+    ticks = bits >> max(at, 0) & ((1 << ticks_bits) - 1)
+    return _Vop(bits >> size - 2, size - 3 - at - 1 - ticks_bits, ticks, bool(bits >> max(at - 2, 0) & 1))
 
 
 class _VopTimes:
@@ -340,29 +341,39 @@ def _picture_structure(data: bytes, picture: int) -> int:
 class _H264:
     """Slices of an H.264 stream; the second field of a frame, in a packet of its own, gives no further frame.
 
-    Left to a decoder: a packet whose units do not fill it, and one before which a reference frame is missing, which
-    the decoder makes up from those before it.
+    Left to a decoder: a packet whose units do not fill it, and one before which a reference frame is missing
+    (finds_losses), which the decoder makes up from those before it.
     """
 
-    def __init__(self, extradata: bytes) -> None:
+    def __init__(self, extradata: bytes, *, finds_losses: bool) -> None:
         self._length_bytes = nal_length_bytes("h264", extradata)
         try:
             sequences = set(h264_sequence_parameters(extradata))
         except IndexError:
             sequences = set()
         self._sequence = sequences.pop() if len(sequences) == 1 else None
+        # Whole frames need no look at their slices.
+        self._is_plain = not finds_losses and (self._sequence is None or self._sequence.frame_mbs_only)
         # frame_num of the last frame that others may refer to.
         self._reference_number: int | None = None
         # (frame_num, bottom_field_flag) of a field whose other one is still to come.
         self._first_field: tuple[int, int] | None = None
 
     def __call__(self, packet: Packet[VideoStream]) -> int:
+        if self._is_plain and not self._length_bytes:
+            return 1
         data = memoryview(packet)
         try:
+            if (
+                self._is_plain
+                and is_single_unit(data, self._length_bytes)
+                and data[self._length_bytes] & 0x1F in _SLICES
+            ):
+                return 1
             slices = self._slices(data)
             if not slices:
                 return int(b"\0\0\1" in bytes(data))  # some writers put units with start codes into one with a length
-            return 1 if self._sequence is None else self._count(slices, self._sequence)
+            return 1 if self._is_plain or self._sequence is None else self._count(slices, self._sequence)
         except IndexError:
             return ONLY_DECODING_TELLS
 
@@ -409,13 +420,13 @@ class _H264:
 class _Hevc:
     """Pictures of an hvcC stream, without leading pictures that refer to what was cut away (RASL, Rec. H.265, 8.1.3).
 
-    loss_pts: beginning of the first coded video sequence in which picture order counts are missing, None if none is.
-    FFmpeg withholds the pictures that refer to missing ones, so that only decoding tells which are left.
+    loss_pts: beginning of the first coded video sequence in which picture order counts are missing (finds_losses), None
+    if none is. FFmpeg withholds the pictures that refer to missing ones: only decoding tells which are left.
     """
 
-    def __init__(self, extradata: bytes) -> None:
+    def __init__(self, extradata: bytes, *, finds_losses: bool) -> None:
         self._length_bytes = nal_length_bytes("hevc", extradata)
-        self._layout = hevc_slice_layout(extradata)
+        self._layout = hevc_slice_layout(extradata) if finds_losses else None
         self._after_cut = True  # at the beginning, and behind an end of sequence
         self._skips_leading = False
         self._counts = _OrderCounts(0)
@@ -425,6 +436,9 @@ class _Hevc:
         data = memoryview(packet)
         shown = 0
         try:
+            is_single = self._layout is None and is_single_unit(data, self._length_bytes)
+            if is_single and data[self._length_bytes] >> 1 & 0x3F in _HEVC_TRAILING:
+                return 1
             for at in nal_positions(data, self._length_bytes):
                 unit_type = data[at] >> 1 & 0x3F
                 if unit_type in _HEVC_ENDS:

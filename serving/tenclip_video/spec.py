@@ -36,8 +36,9 @@ class Resize:
     squash: to exactly `height` x `width`, whatever the aspect ratio (VMZ: 128x171).
     short_edge: so that the shorter side is `short_edge`, aspect ratio kept.
     none: not at all.
-    interlaced: "fields" converts and scales the two fields of an interlaced frame apart; "progressive" ignores that a
-    frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the same either way.
+    interlaced: "fields" treats the two fields of an interlaced frame apart, as swscale does (`tenclip_video.resize`);
+    "progressive" ignores that a frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the
+    same either way.
     """
 
     mode: ResizeMode = "squash"

@@ -39,7 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tenclip_api.errors import UndecodableVideo
 from tenclip_video.droppable import droppable_packets, may_drop_frames
-from tenclip_video.index import FrameIndex, build_index, demux
+from tenclip_video.index import FrameIndex, build_index, demux, find_loss
 from tenclip_video.orientation import frame_orientation
 from tenclip_video.resize import FrameScaler
 from tenclip_video.source import (
@@ -59,6 +59,8 @@ from tenclip_video.spec import Resize
 _SEEK_WORTH_FRAMES = 8
 # Codecs of which a packet is one frame: once the packets that matter are in, the decoder can be emptied.
 _DRAINING_CODECS = frozenset({"h264", "hevc"})
+# Codecs that number their frames, so that missing ones can be told.
+_NUMBERED_CODECS = frozenset({"h264", "hevc"})
 # A frame that seeking did not give is looked for once more, from a keyframe this many before its own, and then from the
 # beginning of the video.
 _RETRY_KEYFRAMES = 2
@@ -71,8 +73,8 @@ _PREDICTED = frozenset({2, 3})
 # Later than any time of a stream, in ticks.
 _NO_TIME = 1 << 62
 _INTERLACED_WARNINGS = {
-    "fields": "interlaced: the two fields of each frame are scaled apart (Resize.interlaced)",
-    "progressive": "interlaced: its frames are scaled as if they were progressive (Resize.interlaced)",
+    "fields": "interlaced: the two fields of each frame are scaled apart (resize.interlaced is fields)",
+    "progressive": "interlaced: frames are scaled as if they were progressive (resize.interlaced is progressive)",
 }
 
 
@@ -190,6 +192,7 @@ class Video:
             self._drains = codec.codec.canonical_name in _DRAINING_CODECS and may_drop_frames(
                 codec.codec.canonical_name, codec.extradata
             )
+            self._find_losses()
             if self.index.damage_pts is not None:
                 self._doubt(self.index.damage_pts)
             if self.index.needs_decoding:
@@ -293,9 +296,10 @@ class Video:
         else:
             self._reopen()
         for frame in self._decode(None):
-            yield scaler.scaled(frame)
+            scaled = scaler.scaled(frame)
             self._frames_corrupt += frame.is_corrupt
             self._note(scaler, resize)
+            yield scaled
 
     def close(self) -> None:
         self._resources.close()
@@ -307,6 +311,16 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _find_losses(self) -> None:
+        """Look for missing packets where times have holes: frames that refer to them may never be shown."""
+        codec = self._stream.codec_context.codec.canonical_name
+        if self.index.needs_decoding or codec not in _NUMBERED_CODECS or not self.index.has_holes:
+            return
+        self._reopen()
+        loss_pts = find_loss(self._open, self._stream)
+        if loss_pts is not None:
+            self.index = self.index.with_loss(loss_pts)
 
     def _count_by_decoding(self) -> None:
         """Make the index exact by decoding the whole video once, unless that would take minutes."""
@@ -387,7 +401,7 @@ class Video:
         slot_at, give_up_pts = self._slots_by_time(request, slots)
         has_landed = landing is None
         for frame in self._decode(frozenset(slot_at) if drop else None):
-            if self._is_damaged_since(landing):
+            if self._damage and self._is_damaged_since(landing):
                 return
             if frame.pts is None:
                 continue

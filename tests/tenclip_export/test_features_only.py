@@ -135,6 +135,12 @@ def test_triton_gets_features_and_torchserve_is_refused(features_bundle: Bundle,
 def test_features_are_answered(server: ServerProcess, video: Path, features_bundle: Bundle) -> None:
     with Client(server.address) as client:
         answer = client.extract_features(video, clips="salient", num_clips=2)
+        timeline = client.extract_features(video, timeline=True).timeline
+        assert client.extract_features(video).timeline is None
+    assert answer.timeline is not None
+    assert timeline is not None
+    assert sum(point.selected for point in answer.timeline.points) == 2
+    assert len(timeline.points) == len(answer.timeline.points)
     assert len(answer.features.clips) == 2
     assert len(answer.features.mean) == features_bundle.info.feature_dim
     assert np.isfinite(answer.features.mean).all()

@@ -144,7 +144,7 @@ def test_sparse_reads_equal_a_sequential_decode(name: str) -> None:
             np.testing.assert_array_equal(video.read_frames(indices, WHOLE), expected[indices])
 
 
-INTERLACED = ("interlaced: the two fields of each frame are scaled apart (Resize.interlaced)",)
+INTERLACED = ("interlaced: the two fields of each frame are scaled apart (resize.interlaced is fields)",)
 STATEFUL = [
     "h264 open GOP",
     "h264 with 6 B-frames",

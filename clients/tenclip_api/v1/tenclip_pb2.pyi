@@ -734,8 +734,11 @@ class ExtractFeaturesRequest(_message.Message):
     CLIPS_FIELD_NUMBER: _builtins.int
     SPATIAL_MODE_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    INCLUDE_TIMELINE_FIELD_NUMBER: _builtins.int
     spatial_mode: Global___SpatialMode.ValueType
     protocol: _builtins.str
+    include_timeline: _builtins.bool
+    """Also the salience of every window of the video (implied by SALIENT)."""
     @_builtins.property
     def model(self) -> Global___ModelRef: ...
     @_builtins.property
@@ -750,10 +753,11 @@ class ExtractFeaturesRequest(_message.Message):
         clips: Global___ClipSelection | None = ...,
         spatial_mode: Global___SpatialMode.ValueType = ...,
         protocol: _builtins.str = ...,
+        include_timeline: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "include_timeline", b"include_timeline", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -767,6 +771,7 @@ class ExtractFeaturesResponse(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    TIMELINE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> Global___Features: ...
     @_builtins.property
@@ -775,6 +780,8 @@ class ExtractFeaturesResponse(_message.Message):
     def report(self) -> Global___DecodeReport: ...
     @_builtins.property
     def provenance(self) -> Global___Provenance: ...
+    @_builtins.property
+    def timeline(self) -> Global___Timeline: ...
     def __init__(
         self,
         *,
@@ -782,10 +789,11 @@ class ExtractFeaturesResponse(_message.Message):
         video: Global___VideoInfo | None = ...,
         report: Global___DecodeReport | None = ...,
         provenance: Global___Provenance | None = ...,
+        timeline: Global___Timeline | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

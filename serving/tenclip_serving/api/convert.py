@@ -74,7 +74,7 @@ def recognition_request(
         ),
         spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
         protocol=request.protocol,
-        timeline=isinstance(request, pb.PredictRequest) and request.include_timeline,
+        timeline=request.include_timeline,
     )
 
 
@@ -117,10 +117,13 @@ def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate
 
 
 def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
-    """Features of the clips and of the video."""
-    return pb.ExtractFeaturesResponse(
+    """Features of the clips and of the video, and the salience timeline where there is one."""
+    response = pb.ExtractFeaturesResponse(
         features=_features(result), video=_video(result), report=_report(result), provenance=_provenance(result)
     )
+    if result.timeline is not None:
+        response.timeline.CopyFrom(_timeline(result.timeline))
+    return response
 
 
 def _known(values: dict[int, T], value: int, field: str, names: Sequence[str]) -> T:

@@ -94,7 +94,7 @@ class _Rpc:
 
 
 class _Sampled:
-    """At most so many lines a second; the next one says how many were left out."""
+    """Limits log lines a second; the next line says how many were left out."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second

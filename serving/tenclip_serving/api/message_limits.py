@@ -30,7 +30,7 @@ def request_type(path: str) -> Descriptor | None:
 
 
 def check_parts(raw: bytes, message: Descriptor, *, most: int = MAX_PARTS) -> None:
-    """Raises InvalidRequest for a message of more than so many fields, those of its sub-messages included.
+    """Raises InvalidRequest for a message of more fields than are allowed, those of its sub-messages included.
 
     Ends quietly where the bytes are no message: that is for the parser to say.
     """

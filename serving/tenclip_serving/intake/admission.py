@@ -28,7 +28,7 @@ from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
-# A request whose clips do not fit yet may be passed by smaller ones so often; then they wait behind it.
+# A request whose clips do not fit yet may be passed by this number of smaller ones; then they wait behind it.
 MAX_PASSED = 16
 # When a refused client is told to try again: before anything was measured, at the earliest, at the latest.
 _DEFAULT_RETRY_SECONDS = 1.0
@@ -59,7 +59,7 @@ class Admission:
     clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
     max_arrivals: messages that are read at once, whose bytes nobody knows before they are there; each within
     max_arrival_seconds. Requests whose videos still come in pieces have at most half of the places.
-    on_bytes(kind, bytes) is told of every change, on_refusal(reason) of every refusal.
+    on_bytes(kind, bytes) is called at every change, on_refusal(reason) for every refusal.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Admission:
         return self._held[kind]
 
     def check(self, num_bytes: int, *, name: str = "") -> None:
-        """Raises Overloaded or VideoTooLarge where a request of so many encoded bytes would not be admitted now."""
+        """Raises Overloaded or VideoTooLarge where a request of `num_bytes` encoded bytes would not be admitted now."""
         if num_bytes > self.max_queue_bytes:
             self._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
@@ -146,7 +146,7 @@ class Admission:
     async def admit(
         self, num_bytes: int = 0, *, name: str = "", seconds_left: float | None = None
     ) -> AsyncIterator[Ticket]:
-        """A ticket for a request of so many encoded bytes. Raises Overloaded or VideoTooLarge at once.
+        """A ticket for a request of `num_bytes` encoded bytes. Raises Overloaded or VideoTooLarge at once.
 
         seconds_left: until the caller's deadline, where that is known.
         """
@@ -246,7 +246,7 @@ class Ticket:
         self.times_passed = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Charge so many encoded bytes more. Raises Overloaded or VideoTooLarge and then charges nothing."""
+        """Charge `num_bytes` more encoded bytes. Raises Overloaded or VideoTooLarge and then charges nothing."""
         admission, total = self._admission, self._held["encoded"] + num_bytes
         if total > admission.max_queue_bytes:
             admission.check(total, name=self._name)

@@ -33,10 +33,11 @@ _MIN_PROGRESS_BYTES = 64 << 10
 class Spool:
     """All spooled videos of one server.
 
-    directory: where their disk is; None: that of temporary files. max_bytes: of all together; max_file_bytes: of one.
-    idle_seconds: the longest that a source may send nothing, or next to nothing. on_bytes is told of every change of
-    the bytes held, on_refusal of every upload that is refused for want of room, on_too_large of every one that is
-    larger than any may be.
+    directory: for the files; None takes that of temporary files.
+    max_bytes: of all files together. max_file_bytes: of one.
+    idle_seconds: the longest that a source may send nothing, or next to nothing.
+    on_bytes: called with the bytes held at every change. on_refusal: for every upload that finds no room now.
+    on_too_large: for every upload that is larger than any may be.
     """
 
     def __init__(

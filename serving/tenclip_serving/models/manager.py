@@ -103,7 +103,7 @@ class ModelManager:
         return await self._order(self._load(name, version))
 
     async def unload(self, name: str, version: str = "") -> Changes:
-        """Serve it no longer, till `load` names it; an empty version means every one that is served.
+        """Stop serving a model until `load` names it; an empty version means every one that is served.
 
         Requests that run end well. Raises ModelNotFound or VersionNotFound.
         """

@@ -83,7 +83,7 @@ class Device:
         return int(self._stream.value or 0)
 
     def allocate(self, num_bytes: int) -> int:
-        """Address of so many bytes of the GPU's memory."""
+        """Address of a new block of the GPU's memory."""
         address = ctypes.c_uint64()
         _check(self._cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
         self._addresses.add(int(address.value))

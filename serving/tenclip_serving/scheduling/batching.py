@@ -12,7 +12,7 @@ SAMPLES = 3
 _GOOD_ENOUGH = 1.05
 # Share of the newest call in the running mean.
 _NEWEST_WEIGHT = 0.2
-# After so many calls the runtime's own size is tried again, in case things have changed.
+# The runtime's own size is tried again once in this number of calls, in case things have changed.
 RETRY_EVERY = 100
 # Never hold clips back for longer than this, in seconds.
 MAX_DELAY_SECONDS = 0.005

@@ -22,8 +22,8 @@ from tenclip_serving.runtimes.base import Clips, Runtime
 from tenclip_serving.scheduling.batching import BatchSizer
 
 Shape = tuple[int, ...]  # T, H, W, 3
-# The weight of a video halves after so many clips, then goes down to a third and a quarter: it will take long in any
-# case, and what waits beside it hardly notices it then.
+# The weight of a video halves after this number of clips, then goes down to a third and a quarter. It will take long in
+# any case, and the others hardly notice it then.
 LONG_CLIPS = 50
 _SMALLEST_WEIGHT = 1 / 4
 

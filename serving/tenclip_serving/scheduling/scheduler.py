@@ -47,7 +47,7 @@ class ClipScheduler:
 
     The threads take their next batch themselves, so a busy event loop does not keep a runtime waiting; what is
     cancelled before it is taken never reaches a runtime.
-    on_batch(model, clips) is told of every batch that ran, on_saved(model, clips) of clips that were cancelled.
+    on_batch(model, clips) is called for every batch that ran, on_saved(model, clips) for clips that were cancelled.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What shapes do not show: a file's own configuration decides or refuses, then the caller, and the rest is said."""
+"""Settings that shapes do not show: a file's own configuration decides or refuses, then the caller decides."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01 * 4))
 def with_config(
     backbone: str, frames: int, stride: int, *, side: int = 224, pool: str = "avg", key: str = "cfg"
 ) -> Wrap:
-    """As MMAction2 1.x (`cfg`) and 0.x (`config`) keep a run's config beside the weights."""
+    """The weights beside a run's config, in the places of MMAction2 1.x (`cfg`) and 0.x (`config`)."""
     text = MMACTION2.format(backbone=backbone, frames=frames, stride=stride, side=side, pool=pool)
     return lambda state: {"meta": {key: text, "epoch": 100}, "state_dict": state, "message_hub": {}}
 
@@ -167,13 +167,24 @@ def test_pyslowfasts_configuration(tmp_path: Path) -> None:
     slow = trained(pytorchvideo.Net("slow", 4, num_classes=K))
     loaded = load(save(path, slow, pyslowfast("slow", 4, 16)))
     assert (loaded.provenance["preset"], loaded.provenance["notes"][1:]) == ("pytorchvideo-4x16", [])
-    with pytest.raises(CheckpointError, match=r"says that it is a i3d network, but its tensors are .*slow_r50"):
+    with pytest.raises(CheckpointError, match=r"says that it is i3d, but its tensors are .*slow_r50"):
         load(save(path, slow, pyslowfast("i3d", 8, 8)))
     net = trained(x3d.PytorchvideoX3D(8, frames=13, crop=160, num_classes=K))
     assert load(save(path, net, pyslowfast("x3d", 13, 6, side=182))).provenance["preset"] == "pytorchvideo-x3d-s"
     reference = trained(slowfast.PytorchvideoSlowFast(8, kernel=7, alpha=8, num_classes=K))
     loaded = load(save(path, reference, pyslowfast("slowfast", 32, 2, alpha=8)))
     assert_same_function(loaded, reference, random_clips(1, 3, 32, 224, 224))
+
+
+def test_names_of_the_hub_in_hyper_parameters(tmp_path: Path) -> None:
+    net = trained(x3d.PytorchvideoX3D(8, frames=13, crop=160, num_classes=K))
+
+    def lightning(name: str) -> Wrap:
+        return lambda s: {"state_dict": {f"model.{n}": v for n, v in s.items()}, "hyper_parameters": {"model": name}}
+
+    assert load(save(tmp_path / "w.ckpt", net, lightning("x3d_s"))).provenance["preset"] == "pytorchvideo-x3d-s"
+    with pytest.raises(CheckpointError, match="says that it is slow_r50, but its tensors are those of"):
+        load(save(tmp_path / "w.ckpt", net, lightning("slow_r50")))
 
 
 def test_options_of_training_scripts(tmp_path: Path) -> None:

@@ -110,6 +110,14 @@ def test_one_prefix_before_all_names_is_taken_off_and_said(
     assert f"{prefix!r} stood before all names" in " ".join(provenance["notes"])
 
 
+def test_compiled_parts_of_a_network(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    state = reference.state_dict()
+    compiled = {n.replace(".", "._orig_mod.", 1) if n.startswith("layer") else n: v for n, v in state.items()}
+    torch.save(compiled, tmp_path / "w.pth")
+    same_weights(tmp_path / "w.pth", reference)
+    assert "of torch.compile was taken out" in " ".join(load(tmp_path / "w.pth").provenance["notes"])
+
+
 def test_counters_of_a_wrapper_and_masks_are_left_out(reference: tv.VideoResNet, tmp_path: Path) -> None:
     extra = {"n_averaged": torch.tensor(3), "mask": torch.ones(4, dtype=torch.bool)}
     averaged = {**{f"module.{n}": v for n, v in reference.state_dict().items()}, **extra}

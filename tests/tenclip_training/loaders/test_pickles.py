@@ -1,4 +1,4 @@
-"""Whatever lies beside the weights: it is left alone, nothing of it runs, and the weights are read."""
+"""Objects beside the weights: they are left alone, nothing of them runs, and the weights are read."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def state() -> dict[str, Tensor]:
 
 
 class HistoryBuffer:
-    """As MMEngine's: an object of a class that this package does not know, with arrays and a deque in it."""
+    """An object of a class that this package does not know, with arrays and a deque in it, like MMEngine's."""
 
     def __init__(self) -> None:
         self.log, self.names = np.arange(5.0), collections.deque([1, 2])

@@ -1,4 +1,4 @@
-"""From a public checkpoint to a network of ours that gives the authors' numbers: read, recognise, map, check."""
+"""Public checkpoints: read the tensors, recognise the network, map the names, check every value."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def _notes(
     options: Mapping[str, Any],
     asked: set[str],
 ) -> list[str]:
-    """What a user should know: assumptions first, then what was changed, then what was left out."""
+    """Notes for the user: assumptions, then changes, then tensors and objects left out."""
     notes = list(choice.notes)
     notes += [
         f"{note} (model_options={{'{option}': ...}}, --model-option {option}=...)"

@@ -61,9 +61,10 @@ def train(
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
 
-    >>> result = train(TrainConfig(manifest="videos/manifest.csv", out="run", epochs=10))  # doctest: +SKIP
-    >>> result.last, result.history[-1].val_video_top1  # doctest: +SKIP
-    (PosixPath('run/last.pt'), 0.92)
+    ::
+
+        result = train(TrainConfig(manifest="videos/manifest.csv", out="run", epochs=10))
+        print(result.last, result.history[-1].val_video_top1)  # run/last.pt 0.92
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
