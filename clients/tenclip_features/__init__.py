@@ -8,7 +8,9 @@ Importing this package needs nothing else; its functions need pyarrow, probes sc
     rows stamps schema     what a table consists of
     journal writer         written: resumable, then merged
     table join             read, and joined to labels
-    probe ...              linear classifiers on features
+    linear folds scores    linear classifiers, cross-validation, figures
+    probe probe_results    a classifier on a table: fitted, counted, averaged
+    probe_files console    saved, printed; `tenclip probe` is in commands
 """
 
 from __future__ import annotations

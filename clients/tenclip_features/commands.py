@@ -11,7 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from tenclip_data.manifest import Manifest
-    from tenclip_features.probe import ProbeResult, ProbeRuns
+    from tenclip_features.probe_results import ProbeResult, ProbeRuns
     from tenclip_features.table import FeatureTable
 
 _DATA, _FIT, _COUNT, _OUTPUT = "Videos", "Fit", "Count", "Output"
@@ -148,8 +148,9 @@ def probe(
     """
     from tenclip_data.manifest import read_manifest
     from tenclip_features.console import print_probe, print_runs
-    from tenclip_features.probe import STRENGTHS, ProbeResult
+    from tenclip_features.probe import STRENGTHS
     from tenclip_features.probe_files import check_predictions_path, save_probe, write_predictions
+    from tenclip_features.probe_results import ProbeResult
     from tenclip_features.table import read_feature_table
 
     _check_options(labels, cv=cv, test_split=test_split, out=out)

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tenclip_features.probe import ProbeResult, ProbeRuns
+from tenclip_features.probe_results import ProbeResult, ProbeRuns
 from tenclip_features.scores import Confusion, Score
 
 LARGEST_CONFUSION = 20  # classes that still fit on a screen

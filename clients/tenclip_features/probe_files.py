@@ -17,7 +17,7 @@ import numpy as np
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.scan import printable_name
 from tenclip_features.linear import Probe
-from tenclip_features.probe import ProbeResult, ProbeRuns
+from tenclip_features.probe_results import ProbeResult, ProbeRuns
 from tenclip_features.scores import Predictions
 
 FORMAT = "tenclip-probe"

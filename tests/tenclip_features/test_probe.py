@@ -20,8 +20,9 @@ from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_features.join import label_clips
 from tenclip_features.linear import Probe, fit_linear
-from tenclip_features.probe import ProbeResult, average_splits, cross_validate_probe, fit_probe
+from tenclip_features.probe import average_splits, cross_validate_probe, fit_probe
 from tenclip_features.probe_files import load_probe, save_probe
+from tenclip_features.probe_results import ProbeResult
 from tenclip_features.scores import Predictions, confusion
 from tenclip_features.table import FeatureTable, read_feature_table
 

@@ -11,8 +11,9 @@ import pyarrow.parquet
 import pytest
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
-from tenclip_features.probe import ProbeResult, cross_validate_probe, fit_probe
+from tenclip_features.probe import cross_validate_probe, fit_probe
 from tenclip_features.probe_files import load_probe, save_probe, write_predictions
+from tenclip_features.probe_results import ProbeResult
 from tenclip_features.scores import Predictions
 from tenclip_features.table import read_feature_table
 
