@@ -270,3 +270,22 @@ def _encode_sound(stream: av.AudioStream, seconds: float, *, rate: int = 8000) -
         frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
         yield from stream.encode(frame)
     yield from stream.encode(None)
+
+
+def with_edits(data: bytes, edits: Sequence[tuple[int, int]]) -> bytes:
+    """An MP4 of one track, its index at the end, with this edit list: (duration in ticks of the movie, first tick of
+    the track) of each part that is shown; a first tick of -1 shows nothing for so long.
+    """
+    path = []
+    start, end = 0, len(data)
+    for name in (b"moov", b"trak", b"edts", b"elst"):
+        at = next(start + offset for box, offset, _ in mp4_boxes(data[start:end]) if box == name)
+        path.append(at)
+        start, end = at + 8, at + struct.unpack(">I", data[at : at + 4])[0]
+    entries = b"".join(struct.pack(">IiHH", duration, first, 1, 0) for duration, first in edits)
+    body = struct.pack(">II", 0, len(edits)) + entries
+    grown = bytearray(data[: path[-1] + 8] + body + data[end:])
+    for at in path:
+        size = struct.unpack(">I", data[at : at + 4])[0] + 8 + len(body) - (end - path[-1])
+        grown[at : at + 4] = struct.pack(">I", size)
+    return bytes(grown)

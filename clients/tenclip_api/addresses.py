@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether it is an IPv6 address, without brackets or port.
+    """True for an IPv6 address, without brackets or port.
 
     >>> is_ipv6("::1"), is_ipv6("127.0.0.1"), is_ipv6("localhost")
     (True, False, False)
@@ -33,7 +33,7 @@ def ip_address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | 
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a connection to `host` stays on this machine: localhost, 127.0.0.0/8, ::1, and 0.0.0.0 and ::."""
+    """True when a connection to `host` stays on this machine: localhost, 127.0.0.0/8, ::1, and 0.0.0.0 and ::."""
     address = ip_address_of(host)
     if address is None:
         return host.lower().removesuffix(".") == "localhost"
@@ -41,7 +41,7 @@ def is_loopback(host: str) -> bool:
 
 
 def is_socket(target: str) -> bool:
-    """Whether a gRPC target is a socket of this machine (or of its virtual machine's host), without a network."""
+    """True for a gRPC target that is a socket of this machine, or of its virtual machine's host."""
     return target.startswith(("unix:", "unix-abstract:", "vsock:"))
 
 

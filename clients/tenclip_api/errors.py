@@ -64,6 +64,7 @@ class TenclipError(Exception):
 
     @property
     def message(self) -> str:
+        """The text of the error; the name of its class where it has none."""
         return str(self.args[0]) if self.args else type(self).__name__
 
 
@@ -86,70 +87,88 @@ def _rebuild_video_error(cls: type[VideoError], message: str, source: str) -> Vi
 
 
 class VideoNotFound(VideoError):
+    """There is no such file."""
+
     grpc_status = "NOT_FOUND"
 
 
 class NotAFile(VideoError):
-    pass
+    """The path is a directory, a socket or a device."""
 
 
 class VideoNotReadable(VideoError):
+    """The operating system refuses to read the file, or to list the folder."""
+
     grpc_status = "PERMISSION_DENIED"
 
 
 class EmptyVideo(VideoError):
-    pass
+    """The file has no bytes."""
 
 
 class NotAVideo(VideoError):
-    pass
+    """The file is no container or codec that tenclip accepts."""
 
 
 class NoVideoStream(VideoError):
-    pass
+    """The file has no video stream, only audio for example."""
 
 
 class NoFrames(VideoError):
-    pass
+    """The file has a video stream without frames."""
 
 
 class UndecodableVideo(VideoError):
-    pass
+    """The file has frames, and none of them can be decoded."""
 
 
 class TruncatedVideo(VideoError):
-    pass
+    """The file ends before its first frame can be decoded."""
 
 
 class VideoTooLarge(VideoError):
-    pass
+    """The video has more bytes, pixels, frames or seconds than allowed."""
 
 
 class FetchFailed(VideoError):
+    """The server could not fetch what a URI names from its host."""
+
     grpc_status = "FAILED_PRECONDITION"
 
 
 class UriNotAllowed(TenclipError):
+    """The server does not fetch from this scheme, host or address."""
+
     grpc_status = "PERMISSION_DENIED"
 
 
 class PathNotAllowed(TenclipError):
+    """The path is outside the folders that the server may read."""
+
     grpc_status = "PERMISSION_DENIED"
 
 
 class InvalidRequest(TenclipError, ValueError):
+    """An argument or option is missing, contradictory or out of range."""
+
     grpc_status = "INVALID_ARGUMENT"
 
 
 class ModelError(TenclipError):
+    """A model could not be loaded or used."""
+
     grpc_status = "FAILED_PRECONDITION"
 
 
 class ModelNotFound(ModelError):
+    """There is no model of this name."""
+
     grpc_status = "NOT_FOUND"
 
 
 class VersionNotFound(ModelError):
+    """There is a model of this name, but not this version of it."""
+
     grpc_status = "NOT_FOUND"
 
 
@@ -158,59 +177,81 @@ class NoClassifier(ModelError):
 
 
 class BundleError(ModelError):
-    pass
+    """A bundle is incomplete, inconsistent or corrupt."""
 
 
 class ParityError(ModelError):
-    pass
+    """A model's outputs on its golden clips differ by more than the bundle's tolerance."""
 
 
 class CheckpointError(ModelError):
-    pass
+    """A checkpoint cannot be loaded whole."""
 
 
 class DatasetError(TenclipError, ValueError):
+    """A manifest, a folder of videos or a table of features cannot be used."""
+
     grpc_status = "INVALID_ARGUMENT"
 
 
 class MissingDependency(TenclipError):
+    """A package is not installed; the message names the extra that brings it."""
+
     grpc_status = "FAILED_PRECONDITION"
 
 
 class MessageTooLarge(TenclipError):
+    """A message is larger than the server's limit."""
+
     grpc_status = "RESOURCE_EXHAUSTED"
 
 
 class Overloaded(TenclipError):
+    """The server refuses the request for now. `retry_after_seconds`: when to try again, where it says so."""
+
     grpc_status = "RESOURCE_EXHAUSTED"
     retry_after_seconds: float | None = None
 
 
 class DeadlineExceeded(TenclipError):
+    """There was no answer before the call's deadline."""
+
     grpc_status = "DEADLINE_EXCEEDED"
 
 
 class Cancelled(TenclipError):
+    """The call was cancelled, by the caller or by closing the client."""
+
     grpc_status = "CANCELLED"
 
 
 class Unauthenticated(TenclipError):
+    """The request has no token, or none that the server knows."""
+
     grpc_status = "UNAUTHENTICATED"
 
 
 class PermissionDenied(TenclipError):
+    """The server, or the permissions of the caller's token, do not allow this call."""
+
     grpc_status = "PERMISSION_DENIED"
 
 
 class ServerUnavailable(TenclipError):
+    """No server answers, or it is shutting down, or the connection broke."""
+
     grpc_status = "UNAVAILABLE"
 
 
 class DecodeWorkerDied(TenclipError):
+    """The process that decoded the video crashed or took too long."""
+
     grpc_status = "UNAVAILABLE"
 
 
 class ServerError(TenclipError):
+    """A fault of the server. `request_id` finds it in the server's log."""
+
     request_id: str = ""
 
 

@@ -1,4 +1,4 @@
-"""PEM in memory, for OpenSSL, on either side."""
+"""PEM in memory, for OpenSSL, for client and server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def as_path(pem: bytes) -> Iterator[str]:
-    """A path, within, to what was read: OpenSSL takes pairs from files only, and the file itself may change any time.
+    """A path to PEM that has been read already, while the context lasts.
 
-    In memory where that is possible (Linux), else a temporary file that its owner alone can read.
+    OpenSSL takes certificates and keys from files only, and the original file may have changed. The path is in memory
+    where that is possible (Linux), else a temporary file that only its owner can read.
     """
     if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
         descriptor = os.memfd_create("pem")

@@ -63,7 +63,7 @@ class Proxy:
 
 @dataclass(frozen=True, kw_only=True)
 class Route:
-    """How a gRPC channel reaches a target: open it to `address`, with `options` among its own.
+    """The way to a gRPC target: open the channel to `address`, with `options` among its own.
 
     proxy: what it goes through, None when it connects directly. note: proxies that were passed over, and why.
     """
@@ -141,7 +141,7 @@ def parse_proxy(text: str, *, source: str) -> Proxy:
 
 
 def is_exempt(host: str, port: int | None, no_proxy: str) -> bool:
-    """Whether a list in the form of no_proxy names a host.
+    """True when a list in the form of no_proxy names the host.
 
     >>> is_exempt("gpu.lab.example", 7411, "localhost, .lab.example"), is_exempt("10.1.2.3", 7411, "10.0.0.0/8")
     (True, True)

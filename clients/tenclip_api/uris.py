@@ -1,4 +1,4 @@
-"""URIs in messages and logs, on either side."""
+"""URIs in messages and logs, for client and server."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 
 def without_secrets(uri: str) -> str:
-    """A URI for messages and logs: its user, password, query and fragment may hold secrets."""
+    """The URI without what may hold secrets (user, password, query, fragment), for messages and logs."""
     try:
         parts = urlsplit(uri)
     except ValueError:

@@ -17,7 +17,7 @@ from tenclip_client._errors import is_unimplemented
 from tenclip_client._methods import AsyncTransport, ClientMethods
 from tenclip_client._requests import Call, Result
 from tenclip_client._uploads import Upload, UploadStream
-from tenclip_client._waits import answer_of, hang_up
+from tenclip_client._waits import await_rpc, cancel_rpc
 
 
 class AsyncClient(ClientMethods, AsyncTransport):
@@ -75,7 +75,7 @@ class AsyncClient(ClientMethods, AsyncTransport):
         try:
             if call.pieces is None:
                 rpc = method(call.request, **settings)
-                response = await answer_of(rpc, rpc)
+                response = await await_rpc(rpc, rpc)
             else:
                 response = await Upload(method, call, settings).wait_async()
         except grpc.RpcError as err:
@@ -102,7 +102,7 @@ class AsyncClient(ClientMethods, AsyncTransport):
         rpc: Any
         if call.pieces is None:
             rpc = method(call.request, **settings)
-            responses, end = _read(rpc), partial(hang_up, rpc)
+            responses, end = _read(rpc), partial(cancel_rpc, rpc)
         else:
             rpc = UploadStream(method, call, settings)
             responses, end = _in_threads(rpc), rpc.cancel
@@ -121,7 +121,7 @@ async def _loaded(call: Call[Result]) -> Call[Result]:
 
 
 async def _read(rpc: Any) -> AsyncIterator[Any]:
-    while (item := await answer_of(rpc, rpc.read())) is not aio.EOF:
+    while (item := await await_rpc(rpc, rpc.read())) is not aio.EOF:
         yield item
 
 

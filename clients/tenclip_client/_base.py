@@ -118,7 +118,7 @@ class BaseClient:
         return self._channels[uploads]
 
     def _settings(self, deadline: float | None) -> dict[str, Any]:
-        """What gRPC is told of every call. Raises InvalidRequest for a token that cannot be sent."""
+        """Arguments of every gRPC call. Raises InvalidRequest for a token that cannot be sent."""
         return {"timeout": deadline, "metadata": self._metadata, "wait_for_ready": self._wait_for_ready}
 
     def _take_channels(self) -> list[Any]:

@@ -1,4 +1,4 @@
-"""How a client reaches its server: address, retries, keepalive, message limits."""
+"""The channel of a client: address, route, retries, keepalive, message limits."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _split(target: str) -> tuple[str, str]:
 
 
 def choose_route(target: str, *, proxy: ProxyChoice, server_name: str, options: ChannelOptions) -> Route:
-    """How to reach `target`. Options of the caller's that are about proxies leave the choice to gRPC itself."""
+    """Choose how to reach `target`. Where `options` name a proxy themselves, gRPC follows those."""
     if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
         return Route(address=target, options=tuple(tls_name_options(server_name)))
     return route_to(target, proxy=proxy, server_name=server_name)

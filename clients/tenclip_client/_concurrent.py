@@ -22,9 +22,9 @@ from tenclip_api.errors import (
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Not about one video: the next one would fail alike.
+# Errors that are not about one video: the next one would fail in the same way.
 SYSTEMIC = (Cancelled, MissingDependency, ModelError, PermissionDenied, ServerUnavailable, Unauthenticated)
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_FIRST_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.5, 30.0
 
 
 async def run_bounded(
@@ -63,7 +63,7 @@ async def run_bounded(
 async def in_order(
     items: Iterable[Item], work: Callable[[Item], Awaitable[Result]], *, concurrency: int
 ) -> AsyncGenerator[tuple[Item, Result | TenclipError], None]:
-    """`run_bounded`, in the order of `items`: the first ones do not wait for the last."""
+    """`run_bounded`, with results in the order of `items`, each as soon as those before it are done."""
     ready: dict[int, tuple[Item, Result | TenclipError]] = {}
     turn = 0
 
@@ -81,17 +81,18 @@ async def in_order(
 async def retry_with_backoff(
     call: Callable[[], Awaitable[Result]],
     *,
-    patience: float,
+    max_wait_seconds: float,
     waits_for: tuple[type[TenclipError], ...] = (Overloaded,),
     on_pause: Callable[[TenclipError, float], None] | None = None,
 ) -> Result:
-    """`call`, again and again while it raises one of `waits_for`, for `patience` seconds at most.
+    """Await `call`, repeating it while it raises one of `waits_for`, for `max_wait_seconds` at most.
 
-    The pause is what the server asks for, otherwise it doubles from 0.5 s to 30 s; `on_pause` is told of each.
+    The pause between attempts is what the server asks for; otherwise it doubles from 0.5 s to 30 s. `on_pause` is
+    called with the error and the seconds of each pause.
     """
     loop = asyncio.get_running_loop()
-    give_up = loop.time() + patience
-    pause = _FIRST_PAUSE
+    give_up = loop.time() + max_wait_seconds
+    pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             return await call()
@@ -103,4 +104,4 @@ async def retry_with_backoff(
             if on_pause is not None:
                 on_pause(err, seconds)
         await asyncio.sleep(seconds)
-        pause = min(2 * pause, _LONGEST_PAUSE)
+        pause = min(2 * pause, _MAX_PAUSE_SECONDS)

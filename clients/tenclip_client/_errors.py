@@ -16,7 +16,7 @@ from tenclip_api.errors import TenclipError, VideoError
 from tenclip_api.proxies import Route
 from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY
 
-# What gRPC says of a call whose connection ended before its answer came.
+# Words in gRPC's details of a call whose connection ended before its answer came.
 _BROKEN = ("Stream removed", "Socket closed", "Connection reset", "Broken pipe", "GOAWAY", "oing away", "ping timeout")
 
 _DIRECTLY = "connect directly with proxy=False (--no-proxy), or name the host in no_proxy"
@@ -68,21 +68,21 @@ def _by_code(
         waited = "in time" if timeout is None else f"within {timeout:g} s"
         return errors.DeadlineExceeded, f"{target}: no answer {waited}{_through(route)}; allow more with timeout"
     if code == "UNAVAILABLE":
-        return errors.ServerUnavailable, f"{target}: {_why_unavailable(details, route)} ({details})"
+        return errors.ServerUnavailable, f"{target}: {_unavailable_reason(details, route)} ({details})"
     if code == "UNIMPLEMENTED":
         return errors.ServerError, f"{target}: is no tenclip server, or one too old for this call ({details})"
     cls = _BY_CODE.get(code, errors.ServerError)
     return cls, f"{target}: {details or code}"
 
 
-def _why_unavailable(details: str, route: Route | None) -> str:
-    """What gRPC's details of a connection that failed mean, and what would help."""
+def _unavailable_reason(details: str, route: Route | None) -> str:
+    """The reason of a failed connection, and the remedy, from gRPC's details."""
     if "HTTP proxy returned" in details:
-        return _why_proxy_refused(details, route)
-    if why := _why_no_tls(details):
-        return why
-    if _broke(details):
-        # Every call is a question or says how things shall be: a second time does no harm.
+        return _proxy_refusal(details, route)
+    if why := _tls_failure(details):
+        return f"{why}{_through(route)}"
+    if _was_connected(details):
+        # Every call is idempotent.
         return (
             "the connection broke while the request ran: the server was ended or crashed (its log may say "
             f"why), or something between hung up; it is safe to send the request again{_through(route)}"
@@ -92,7 +92,7 @@ def _why_unavailable(details: str, route: Route | None) -> str:
     return f"no server answers there; `tenclip serve` starts one{_through(route)}"
 
 
-def _why_proxy_refused(details: str, route: Route | None) -> str:
+def _proxy_refusal(details: str, route: Route | None) -> str:
     proxy = "the proxy" if route is None or route.proxy is None else f"the proxy {route.proxy}"
     if "response code 407" in details:
         return f"{proxy} wants a user and a password: write http://USER:PASSWORD@HOST:PORT"
@@ -100,23 +100,23 @@ def _why_proxy_refused(details: str, route: Route | None) -> str:
 
 
 def _through(route: Route | None) -> str:
-    """What a message adds about proxies; "" where there are none."""
+    """The part of a message about proxies; "" without one."""
     if route is None:
         return ""
     if route.proxy is not None:
-        return f"; it was reached for through the proxy {route.proxy}"
+        return f"; the proxy {route.proxy} is in between"
     return f"; connected directly: {route.note}" if route.note else ""
 
 
-def _broke(details: str) -> bool:
-    """Whether the server had been reached. What comes before that is told of as the "last error" of connecting."""
+def _was_connected(details: str) -> bool:
+    """Whether the connection had been made. gRPC reports failures before that as the "last error" of connecting."""
     if "last error" in details or "ailed to connect" in details:
         return False
     return any(word in details for word in _BROKEN)
 
 
-def _why_no_tls(details: str) -> str:
-    """What a failed handshake means; "" where it was none. gRPC reports it as one more way of not getting through."""
+def _tls_failure(details: str) -> str:
+    """The reason of a failed TLS handshake; "" for other failures. gRPC reports both as UNAVAILABLE."""
     if "CERTIFICATE_VERIFY_FAILED" in details:
         return "the server's TLS certificate is not trusted; name the authority that vouches for it with ca (--ca)"
     if "WRONG_VERSION_NUMBER" in details:

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ async def extract_to_parquet(
     _check_protocol(choice, model)
     settings = _settings(choice, model)
     folder = out.with_name(f"{out.name}.partial")
-    read_finished = partial(_read_finished, out, settings, videos, earlier)
+    read_finished = cache(partial(_read_finished, out, settings, videos, earlier))
     if overwrite:
         ExtractionJournal.discard(folder)
     elif out.exists() and not folder.exists():
@@ -156,16 +156,16 @@ def _is_current(video: VideoInput, stamp: VideoStamp | None, earlier: EarlierRow
 
 @dataclass(frozen=True, kw_only=True)
 class _Finished:
-    """A table that an earlier run completed. `unstamped`: its stamps are those of the files as they are now."""
+    """A table that an earlier run completed. restamped: some of `stamps` are not in it yet."""
 
     out: Path
     stamps: Stamps
     plan: _Plan
-    unstamped: bool
+    restamped: bool
 
     @property
     def is_current(self) -> bool:
-        return not (self.plan.todo or self.plan.pruned or self.unstamped)
+        return not (self.plan.todo or self.plan.pruned or self.restamped)
 
     def report(self, settings: Mapping[str, Any]) -> ExtractionReport:
         """Of a table that is left as it is."""
@@ -198,7 +198,8 @@ def _read_finished(
 
     check_same_settings(out, read_settings(out), settings)
     stamps: Stamps | None = read_stamps(out)
-    unstamped = stamps is None
+    known = stamps
+    paths = {v.name: v.source for v in videos if isinstance(v.source, Path)}
     if stamps is None:
         if not earlier.trust_unstamped:
             raise DatasetError(
@@ -206,10 +207,19 @@ def _read_finished(
                 "nobody can tell whether they have changed since; --overwrite extracts all of them again, "
                 "--trust-unstamped takes its rows for current"
             )
-        paths = {v.name: v.source for v in videos if isinstance(v.source, Path)}
         stamps = {name: stamp_file(paths[name]) if name in paths else None for name in read_names(out)}
     plan = _plan(videos, stamps, {}, earlier)
-    return _Finished(out=out, stamps=stamps, plan=plan, unstamped=unstamped)
+    if earlier.by_content:
+        current = {name: paths[name] for name in plan.reused if name in paths}
+        stamps = {name: _with_hash(stamp, current.get(name)) for name, stamp in stamps.items()}
+    return _Finished(out=out, stamps=stamps, plan=plan, restamped=stamps != known)
+
+
+def _with_hash(stamp: VideoStamp | None, path: Path | None) -> VideoStamp | None:
+    """The stamp of a file that has not changed, with the SHA-256 that it may lack."""
+    if stamp is None or stamp.sha256 or path is None:
+        return stamp
+    return stamp_file(path, with_hash=True) or stamp
 
 
 async def _run(
@@ -231,7 +241,7 @@ async def _run(
         stamp = await _stamp(video, with_hash=earlier.by_content)
         result = await retry_with_backoff(
             lambda: client.extract_features(video.source, name=video.name, **arguments),
-            patience=PATIENCE_SECONDS,
+            max_wait_seconds=PATIENCE_SECONDS,
             waits_for=(Overloaded, ServerUnavailable),
             on_pause=progress.on_pause,
         )

@@ -1,4 +1,4 @@
-"""What an extraction of features is told and what it reports. Light: `predict` uses it too, without pyarrow."""
+"""Arguments, callbacks and report of a feature extraction. Without pyarrow, as `tenclip predict` uses them too."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ class ClipChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierRows:
-    """What to do with rows of an earlier run.
+    """How rows of an earlier run are treated.
 
-    by_content: tell changed videos by the SHA-256 of the file, too, not by its size and time of change alone.
+    by_content: tell changed videos by the SHA-256 of the file, too, not by its size and time of change alone. Rows
+    without one get it, if size and time are the same.
     trust_unstamped: take the rows of a table of an earlier version, which has no stamps, for current.
     prune: drop the rows of videos that are gone or that are not asked for any more; else they are kept.
     """
@@ -41,7 +42,7 @@ class EarlierRows:
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractionReport:
-    """What is in the file now: numbers of videos and of clips (rows).
+    """Result of an extraction. videos, clips: how many the file holds now, a row a clip.
 
     reused: videos of which an earlier run's rows are current; changed: videos that were extracted anew because their
     files had changed; removed: videos that are gone or not asked for any more, whose rows were kept; pruned: those

@@ -1,4 +1,4 @@
-"""How often which value: percentiles of millions of values in a few kilobytes.
+"""A histogram of durations: percentiles of millions of values in a few kilobytes.
 
 As in HDR histograms, buckets are linear within a power of two and double in width from one power to the next, so every
 value is known to within 1/64 of itself, from microseconds to hours.
@@ -16,7 +16,10 @@ _UNIT = 1e-6  # seconds
 
 
 class Histogram:
-    """Of durations in seconds. Count, least, most and mean are exact; percentiles are within 1.6%, never too low."""
+    """Histogram of durations in seconds. Count, min, max and mean are exact.
+
+    Percentiles are within 1.6%, never too low.
+    """
 
     def __init__(self) -> None:
         self._buckets: Counter[int] = Counter()
@@ -26,7 +29,7 @@ class Histogram:
         self.max = 0.0
 
     def add(self, seconds: float) -> None:
-        """Negative ones (clocks of two machines) count as 0."""
+        """Add a duration; a negative one (from clocks of two machines) counts as 0."""
         seconds = max(seconds, 0.0)
         self._buckets[bucket_of(round(seconds / _UNIT))] += 1
         self.count += 1

@@ -1,4 +1,4 @@
-"""Load on a server, and what it answers: closed loop (so many at once) or open loop (so many a second).
+"""Generates load on a server: closed loop (a number of requests at once) or open loop (a number per second).
 
 In an open loop a request's latency counts from when it should have been sent, whether or not the generator or the
 server kept up: a server that stands still for a second is charged with every request of that second. (Measured from
@@ -25,14 +25,14 @@ Arrivals = Literal["poisson", "constant"]
 Method = Literal["predict", "features"]
 # Status and reason of a request that was never sent, because so many were in flight.
 UNSENT = ("NOT_SENT", "MAX_IN_FLIGHT")
-# Seconds that a place of a closed loop waits after UNAVAILABLE: without a server it would only count to a million.
-_PAUSE_WITHOUT_SERVER = 0.1
+# Pause of a place of a closed loop after UNAVAILABLE; without a server it would do nothing but fail.
+_UNAVAILABLE_PAUSE_SECONDS = 0.1
 _TICK_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadVideo:
-    """`data`: what is sent. `group`: what it is reported under. `weight`: how often, against the others."""
+    """A video to send. `group`: the name it is reported under. `weight`: how often, relative to the others."""
 
     name: str
     data: bytes | ServerPath | ServerUri = field(repr=False)
@@ -42,14 +42,16 @@ class LoadVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class LoadPlan:
-    """How requests follow each other. Raises InvalidRequest for what makes no sense.
+    """The load to generate. Raises InvalidRequest for settings that contradict each other.
 
-    concurrency: closed loop, each place sends its next request when it has the answer. rate: open loop, requests a
-    second, with random (poisson) or equal (constant) times between them. One of the two.
-    seconds: for so long requests are sent; num_requests: so many are. One of the two. What is in flight then is
-    waited for. warmup_seconds: before that, sent and not measured.
-    max_in_flight: of an open loop; a request beyond it is not sent and counts as failed (`UNSENT`).
-    seed: of the choice of videos and of the times of arrival.
+    concurrency: closed loop with this many places; each sends its next request when it has its answer.
+    rate: open loop, in requests per second, with random (poisson) or equal (constant) times between them. Give one of
+        the two.
+    seconds, num_requests: how long, or how many requests, to measure. Give one of the two. Requests in flight at the
+        end are waited for.
+    warmup_seconds: load before the measurement, which is sent and not measured.
+    max_in_flight: limit of an open loop; a request beyond it is not sent and counts as failed (`UNSENT`).
+    seed: seeds the choice of videos and the arrival times.
     """
 
     videos: Sequence[LoadVideo]
@@ -79,7 +81,7 @@ class LoadPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a sender gives for one request: clips that were classified, and seconds of each stage in the server."""
+    """The result of one request: number of clips, and seconds of each stage on the server."""
 
     num_clips: int
     stage_seconds: Mapping[str, float]
@@ -88,7 +90,10 @@ class Answer:
 
 @dataclass
 class Failures:
-    """Of one status and reason. `seconds`: till the refusal. `example`: the message of the first one."""
+    """The failed requests of one status and reason.
+
+    seconds: from when each was due to its failure. example: the message of the first one.
+    """
 
     status: str
     reason: str
@@ -98,7 +103,7 @@ class Failures:
 
 @dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """How it goes. `share_done`: from 0 to 1. `per_second`: answers since the snapshot before."""
+    """Progress of a running load. `share_done`: from 0 to 1. `per_second`: answers since the last snapshot."""
 
     warming_up: bool
     share_done: float
@@ -110,14 +115,14 @@ class Snapshot:
 
 
 class LoadReport:
-    """What was measured. Times are seconds.
+    """The measurements of a load. Times are in seconds.
 
-    latency: of good answers, from when they should have been sent. groups: the same by `LoadVideo.group`.
-    lag: how late requests were sent; a generator that is short of CPU shows here.
+    latency: of successful requests, from when they were due. groups: the same by `LoadVideo.group`.
+    lag: how late requests were sent; it grows when the generator is short of CPU.
     window_seconds: from the end of the warm-up until the last request was due (or, for a number of requests, until
     the last answer); num_ok_in_window and clips_in_window arrived in it, and rates come from these.
-    elsewhere: of a request, what no stage of the server accounts for: network, gRPC, parsing, the client itself.
-    cpu_share: of one core, that this process used meanwhile.
+    elsewhere: the part of a request that no stage of the server accounts for: network, gRPC, parsing, this client.
+    cpu_share: the share of one core that this process used.
     """
 
     def __init__(self, plan: LoadPlan) -> None:
@@ -183,9 +188,9 @@ Send = Callable[[LoadVideo], Awaitable[Answer]]
 
 
 async def generate(send: Send, plan: LoadPlan, *, on_tick: Callable[[Snapshot], None] | None = None) -> LoadReport:
-    """Load as planned. TenclipErrors of `send` are counted, others raised.
+    """Generate the planned load and measure it. Errors of tenclip that `send` raises are counted, others raised.
 
-    When it is cancelled (Ctrl-C) it returns what it has, `interrupted`.
+    Cancelled (Ctrl-C), it returns what it has measured so far, marked `interrupted`.
     """
     return await _Generator(send, plan).run(on_tick)
 
@@ -194,7 +199,7 @@ class _Generator:
     def __init__(self, send: Send, plan: LoadPlan) -> None:
         self._send, self._plan = send, plan
         self._report = LoadReport(plan)
-        # Two, so that the choice of videos does not depend on who comes first.
+        # Two generators, so that the choice of videos does not depend on the order of arrivals.
         self._choice, self._gaps = random.Random(plan.seed), random.Random(plan.seed + 1)
         self._weights = [video.weight for video in plan.videos]
         self._num_measured = self._in_flight = self._answers = 0
@@ -234,7 +239,7 @@ class _Generator:
     async def _place(self) -> None:
         while self._goes_on(now := time.perf_counter()):
             if not await self._request(now):
-                await asyncio.sleep(_PAUSE_WITHOUT_SERVER)
+                await asyncio.sleep(_UNAVAILABLE_PAUSE_SECONDS)
 
     async def _open(self, rate: float) -> None:
         due = self._start
@@ -253,13 +258,13 @@ class _Generator:
         return due < self._until and (wanted is None or self._num_measured < wanted)
 
     def _count(self, due: float) -> bool:
-        """Is a request that is due then measured?"""
+        """Count the request that is due then. True when it is measured."""
         measured = due >= self._measure_from
         self._num_measured += measured
         return measured
 
     async def _request(self, due: float, *, measured: bool | None = None) -> bool:
-        """Send one video. False when no server was there."""
+        """Send one video. False when no server answered."""
         if measured is None:
             measured = self._count(due)
             self._in_flight += 1
@@ -282,7 +287,7 @@ class _Generator:
         return True
 
     def _answered(self) -> None:
-        # Not in a `finally`: what is cancelled stays unanswered.
+        # Not in a `finally`: a cancelled request stays unanswered.
         self._in_flight -= 1
         self._answers += 1
         self._last_answer = time.perf_counter()

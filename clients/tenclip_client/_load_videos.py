@@ -17,9 +17,9 @@ _MAX_BYTES = 2**31
 
 
 def weighted_videos(arguments: Sequence[str], *, server_path: bool = False) -> list[LoadVideo]:
-    """What is sent. The videos of one argument share its weight.
+    """Read the videos of every argument. The videos of one argument share its weight.
 
-    Raises what is wrong with the first video that cannot be read, and InvalidRequest for a weight that is none.
+    Raises the error of the first video that cannot be read, and InvalidRequest for a weight that is not positive.
     """
     found: list[LoadVideo] = []
     num_bytes = 0
@@ -44,7 +44,7 @@ def _whole(source: VideoSource, payload: VideoPayload) -> bytes | ServerPath | S
 
 
 def split_weight(argument: str, *, server_path: bool = False) -> tuple[str, float]:
-    """`clips/@3` -> (`clips/`, 3). What is there under its whole name has no weight. Raises InvalidRequest."""
+    """`clips/@3` -> (`clips/`, 3). A file whose whole name is the argument has weight 1. Raises InvalidRequest."""
     name, at, text = argument.rpartition("@")
     if not at or not name or (not server_path and Path(argument).exists()):
         return argument, 1.0

@@ -1,8 +1,9 @@
 """The calls of a tenclip server, described once for both clients.
 
-A method of `ClientMethods` turns its arguments into a `Call`. The decorators `unary` and `streaming` make of it the
-method that users call: `Client` sends the `Call` and returns the result, `AsyncClient` awaits the same. Signatures,
-docstrings and types are those written here; type checkers and editors resolve them for either client.
+A method of `ClientMethods` turns its arguments into a `Call`. The decorators `unary` and `streaming` make two functions
+of it: one that sends the `Call` and returns the result, for `Client`, and one that awaits it, for `AsyncClient`.
+Signatures and docstrings are those written here. The overloads of `__get__` tell type checkers and editors which of the
+two a client has; at run time, each client class has the function itself.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
-from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from tenclip_api.v1 import tenclip_pb2 as pb
@@ -64,9 +64,8 @@ class unary(Generic[P, R]):  # noqa: N801 (a decorator)
         async def awaited(client: AsyncTransport, *args: P.args, **kwargs: P.kwargs) -> R:
             return await client._send(describe(client, *args, **kwargs))
 
-        self._blocking = _described(blocking, describe, "{}")
-        self._awaited = _described(awaited, describe, "{}")
-        self.__doc__ = describe.__doc__
+        self.blocking = _described(blocking, describe, "{}")
+        self.awaited = _described(awaited, describe, "{}")
 
     @overload
     def __get__(self, client: BlockingTransport, owner: Any) -> Callable[P, R]: ...
@@ -75,7 +74,7 @@ class unary(Generic[P, R]):  # noqa: N801 (a decorator)
     @overload
     def __get__(self, client: None, owner: Any) -> Callable[..., Any]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
-        return _bound(self._awaited if issubclass(owner, AsyncTransport) else self._blocking, client)
+        return self
 
 
 class streaming(Generic[P, R]):  # noqa: N801 (a decorator)
@@ -88,9 +87,8 @@ class streaming(Generic[P, R]):  # noqa: N801 (a decorator)
         def awaited(client: AsyncTransport, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[R, None]:
             return client._stream(describe(client, *args, **kwargs))
 
-        self._blocking = _described(blocking, describe, "Iterator[{}]")
-        self._awaited = _described(awaited, describe, "AsyncGenerator[{}, None]")
-        self.__doc__ = describe.__doc__
+        self.blocking = _described(blocking, describe, "Iterator[{}]")
+        self.awaited = _described(awaited, describe, "AsyncGenerator[{}, None]")
 
     @overload
     def __get__(self, client: BlockingTransport, owner: Any) -> Callable[P, Iterator[R]]: ...
@@ -99,7 +97,7 @@ class streaming(Generic[P, R]):  # noqa: N801 (a decorator)
     @overload
     def __get__(self, client: None, owner: Any) -> Callable[..., Any]: ...
     def __get__(self, client: Any, owner: Any) -> Any:
-        return _bound(self._awaited if issubclass(owner, AsyncTransport) else self._blocking, client)
+        return self
 
 
 def _described(function: Callable[..., Any], describe: Callable[..., Any], returns: str) -> Callable[..., Any]:
@@ -112,12 +110,21 @@ def _described(function: Callable[..., Any], describe: Callable[..., Any], retur
     return function
 
 
-def _bound(function: Callable[..., Any], client: object | None) -> Any:
-    return function if client is None else MethodType(function, client)
-
-
 class ClientMethods(BaseClient):
-    """What a server can be asked. The methods return results in `Client`, awaitables of them in `AsyncClient`."""
+    """Every call of a server, for both clients.
+
+    A method that is written as `-> Call[Prediction]` returns a Prediction in `Client`. In `AsyncClient` it is a
+    coroutine that gives one.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Give a client class the functions of its kind."""
+        super().__init_subclass__()
+        if ClientMethods not in cls.__bases__:
+            return  # a user's subclass of a client
+        for name, method in vars(ClientMethods).items():
+            if isinstance(method, unary | streaming):
+                setattr(cls, name, method.awaited if issubclass(cls, AsyncTransport) else method.blocking)
 
     @unary
     def predict(

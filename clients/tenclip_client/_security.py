@@ -14,9 +14,9 @@ from tenclip_api.addresses import endpoints_of, is_loopback
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.pems import as_path
 
-# A file's path, or what is in it.
+# The path of a PEM file, or its bytes.
 Pem: TypeAlias = "str | os.PathLike[str] | bytes"
-# A token, or what gives the one of now: called before every request, so that tokens may be replaced meanwhile.
+# A token, or a function that returns the current one. It is called before every request, so tokens may be rotated.
 Token: TypeAlias = "str | Callable[[], str]"
 
 
@@ -117,7 +117,7 @@ def check_token_is_safe(target: str, *, encrypted: bool, insecure_token: bool) -
 
 
 def is_local(target: str) -> bool:
-    """Whether what is sent to `target` stays on this machine."""
+    """True for a target on this machine, so that nothing sent to it crosses a network."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     endpoints = endpoints_of(target)

@@ -1,4 +1,4 @@
-"""What the server answers, as frozen dataclasses, and the few types that calls take.
+"""The results of calls, as frozen dataclasses, and the types of their arguments.
 
 K: clips. D: length of a feature vector. Times are seconds from the video's first frame; intervals are half open.
 Vectors are `array.array("f")` (float32): `numpy.asarray(vector)` or `torch.frombuffer(vector)` view them in place.
@@ -40,7 +40,7 @@ class ServerUri:
 
 
 class UseClientDefault:
-    """The type of USE_CLIENT_DEFAULT: "as the client was told", where None already means "none"."""
+    """The type of USE_CLIENT_DEFAULT: the timeout of the client, since None already means no deadline."""
 
     def __repr__(self) -> str:
         return "USE_CLIENT_DEFAULT"
@@ -100,7 +100,7 @@ class ClipUpdate(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures(_Result):
-    """What the classifier's last layer sees of one clip: [D] float32."""
+    """The input of the classifier's last layer for one clip: float32 [D]."""
 
     clip: ClipInfo
     values: array[float] = field(repr=False)
@@ -115,6 +115,7 @@ class Features(_Result):
 
     @property
     def dim(self) -> int:
+        """D, the length of a feature vector."""
         return len(self.mean)
 
     def numpy(self) -> NDArray[np.float32]:
@@ -145,7 +146,7 @@ class Timeline(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo(_Result):
-    """What the server found in the file.
+    """The properties of a video file, as the server found them.
 
     Width and height are as shown: the frames are turned `rotation` degrees clockwise, then mirrored left to right if
     `mirrored`.
@@ -169,9 +170,9 @@ class VideoInfo(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport(_Result):
-    """What did not go as the file promised.
+    """Frames that could not be decoded, and warnings.
 
-    For a substituted frame its nearest decoded neighbour stands in. A corrupt frame is used as the decoder repaired it.
+    A substituted frame repeats its nearest decoded neighbour. A corrupt frame is used as the decoder repaired it.
     """
 
     frames_requested: int
@@ -183,7 +184,7 @@ class DecodeReport(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance(_Result):
-    """How an answer came about. `timings` are seconds by stage, on the server."""
+    """Model, protocol and runtime of an answer. `timings`: seconds by stage, on the server."""
 
     model: str
     version: str
@@ -296,7 +297,7 @@ class ModelList(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelChanges(_Result):
-    """What a change of the server's models did. `loaded` and `unloaded`: `name:version`.
+    """The effect of a change of the server's models. `loaded` and `unloaded`: `name:version`.
 
     `failed` could not be loaded; where an older copy was served, it still is.
     """

@@ -19,7 +19,7 @@ from tenclip_client._requests import Call
 
 
 class Upload:
-    """One upload under way. `settings`: timeout, metadata and so on."""
+    """A running upload with one answer. `settings`: timeout, metadata, wait_for_ready."""
 
     def __init__(self, method: Any, call: Call[Any], settings: Mapping[str, Any]) -> None:
         self._source = call.source
@@ -38,10 +38,10 @@ class Upload:
             raise
 
     async def wait_async(self) -> Any:
-        """As `wait`. To cancel this cancels the upload."""
+        """Await what `wait` returns or raises. Cancelling this cancels the upload."""
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
-        self._rpc.add_done_callback(lambda rpc: _tell(loop, done))
+        self._rpc.add_done_callback(lambda rpc: _set_from_thread(loop, done))
         try:
             await done.wait()
         except asyncio.CancelledError:
@@ -50,13 +50,13 @@ class Upload:
         return self.wait()
 
 
-def _tell(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
+def _set_from_thread(loop: asyncio.AbstractEventLoop, done: asyncio.Event) -> None:
     if not loop.is_closed():
         loop.call_soon_threadsafe(done.set)
 
 
 class UploadStream:
-    """An upload that is answered with a stream. Iterate over it, in a thread where that must not wait."""
+    """A running upload with a stream of answers. Iterating blocks."""
 
     def __init__(self, method: Any, call: Call[Any], settings: Mapping[str, Any]) -> None:
         self._messages = _Messages(call.messages())
@@ -80,7 +80,7 @@ class UploadStream:
 
 
 class _Messages:
-    """What is read while it is sent. An error of reading cancels the call, and is kept in `error`.
+    """The messages of an upload, read while they are sent. An error of reading cancels the call; `error` keeps it.
 
     gRPC itself would print such an error and not pass it on.
     """

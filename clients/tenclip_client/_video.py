@@ -1,7 +1,7 @@
-"""What the caller calls a video -> the bytes (or the server's path) that travel. Nothing here touches the network.
+"""Reads the video of a call: a path, bytes, a file object, or the server's own path or URI. Uses no network.
 
-A video of up to INLINE_BYTES is read whole and travels in one message; a larger one is read piece by piece while it is
-sent, so its size is no matter of this machine's memory.
+A video of up to INLINE_BYTES is read whole and sent in one message. A larger one is read piece by piece while it is
+sent, so that it need not fit into memory.
 """
 
 from __future__ import annotations
@@ -36,9 +36,10 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class Pieces:
-    """An encoded file of `size` bytes, 0 if nobody knows, that is read while it is sent.
+    """A video that is read while it is sent. `size`: its bytes, 0 where unknown.
 
-    read: from its beginning each time, unless it can be read only once. Raises VideoNotReadable, InvalidRequest.
+    read: reads it from its beginning each time, unless it can be read only once. Raises VideoNotReadable,
+    InvalidRequest.
     """
 
     size: int
@@ -116,7 +117,7 @@ def _from_file(path: str | os.PathLike[str], name: str | None) -> VideoPayload:
 
 @contextmanager
 def _reading(shown: str) -> Iterator[None]:
-    """Raises what the operating system says as one of ours."""
+    """Raises errors of the operating system as those of `tenclip_api.errors`."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -165,7 +166,7 @@ def _pieces_from(file: BinaryIO, start: int, name: str) -> Pieces:
 
 
 def _position(file: BinaryIO) -> int | None:
-    """Where it stands; None for one that cannot be set back there."""
+    """The position of a file; None for one that cannot seek."""
     try:
         return file.tell() if file.seekable() else None
     except (AttributeError, OSError, ValueError):
@@ -173,7 +174,7 @@ def _position(file: BinaryIO) -> int | None:
 
 
 def _read(file: BinaryIO, size: int, name: str) -> bytes:
-    """So many bytes, fewer at the end only, whatever portions the file gives."""
+    """Read `size` bytes, fewer only at the end, however small the portions that the file gives."""
     parts: list[bytes] = []
     while size > 0:
         try:

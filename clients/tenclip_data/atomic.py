@@ -23,8 +23,10 @@ def replacing(path: Path | str) -> Iterator[IO[bytes]]:
     The data reaches the disk before the name does, so that a machine that loses power keeps the old file or the new
     one. Raises OSError.
 
-    >>> with replacing("weights.pt") as file:  # doctest: +SKIP
-    ...     torch.save(weights, file)
+    ::
+
+        with replacing("weights.pt") as file:
+            torch.save(weights, file)
     """
     path = Path(path)
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")

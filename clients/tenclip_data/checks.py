@@ -19,6 +19,8 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
     seen: dict[tuple[str, str, float | None, float | None], Sample] = {}
     for sample in samples:
         at = place(source, sample)
+        if os.path.splitext(sample.name)[1].lower() in IMAGE_SUFFIXES:
+            raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
         if not sample.labels:
             raise DatasetError(f"{at}: no label")
         start, end = sample.start_seconds, sample.end_seconds
@@ -32,8 +34,8 @@ def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, 
                 f"{at}: the same video is on {unit(source)} {first.line} already; a row holds all labels of a video, "
                 "and start and end where it is a part of one"
             )
-        if sample.path.suffix.lower() in IMAGE_SUFFIXES:
-            raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
+        if missing == "error" and "://" in sample.name:
+            raise DatasetError(f"{at}: is a URI; videos are read from files here, so fetch it first and name the file")
         if missing == "error" and facts[sample.path].size is None:
             raise DatasetError(
                 f"{at}: no such file {sample.path}; paths start from the manifest's folder unless another is given, "

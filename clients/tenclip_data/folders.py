@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.lists import split_of_file
+from tenclip_data.paths import IMAGE_SUFFIXES
 from tenclip_data.samples import SPLIT_NAMES, Sample
 from tenclip_data.scan import VIDEO_SUFFIXES, ScanProblem, data_folders, is_data_name, printable_name, scan_folder
 from tenclip_data.source import ReadOptions, Rows, refuse_column
@@ -60,7 +61,11 @@ def folder_rows(source: Path, options: ReadOptions) -> Rows:
 def _class_folders(root: Path, folders: Sequence[_Folder]) -> Rows:
     classes = [f for f in folders if f.videos]
     if not classes:
-        raise DatasetError(f"{root}: no videos in class-named sub-folders (looked for {root}/CLASS/*.mp4 and the like)")
+        pictures = scan_folder(root, suffixes=IMAGE_SUFFIXES).videos
+        hint = f"; it holds pictures ({printable_name(pictures[0])}), and tenclip reads videos" if pictures else ""
+        raise DatasetError(
+            f"{root}: no videos in class-named sub-folders (looked for {root}/CLASS/*.mp4 and the like){hint}"
+        )
     flat_splits = [f for f in classes if _is_split_name(f.path)]
     if len(flat_splits) > 1 or len(flat_splits) == len(classes):
         raise DatasetError(

@@ -10,7 +10,7 @@ from tenclip_data.folders import folder_rows
 from tenclip_data.json_lists import json_lines_rows, json_rows
 from tenclip_data.lists import LAYOUTS, list_rows, looks_like_list, split_of_file
 from tenclip_data.published_lists import HMDB_LIST, UCF_LIST, read_hmdb, read_ucf
-from tenclip_data.samples import Sample
+from tenclip_data.samples import SPLIT_NAMES, Sample
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, scan_folder
 from tenclip_data.source import ReadOptions, Rows
 from tenclip_data.table_rows import table_rows
@@ -24,11 +24,12 @@ from tenclip_data.tables import (
     read_delimited,
     read_parquet,
 )
-from tenclip_data.text import lines_of, read_text
+from tenclip_data.text import is_excel_delimiter, lines_of, read_text
 
 __all__ = ["LIST_SUFFIXES", "read_source", "split_of_file", "videos_root"]
 
-# Suffixes that lists of videos have. A list of another suffix is read when it is named as one.
+# Suffixes that lists of videos have, where lists and videos stand side by side. A list of another suffix is read, too,
+# when it is named as one.
 LIST_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".list", ".lst", ".parquet", ".pq", ".json", ".jsonl"})
 # What finds the video of a row, where labels are not needed: other columns of Parquet are not read then.
 _NAMING_COLUMNS = frozenset({*PATH_COLUMNS, *SPLIT_COLUMNS, *START_COLUMNS, *END_COLUMNS, *KINETICS_COLUMNS, "label"})
@@ -86,35 +87,68 @@ _NOT_A_MANIFEST = (
 
 def _refuse_header(source: Path, text: str) -> None:
     """Raise with the columns of a CSV of which none is known."""
-    first = next((line for line in lines_of(text) if line.strip()), "")
+    first = next((line for line in lines_of(text) if line.strip() and not is_excel_delimiter(line)), "")
     delimiter = max(",;\t|", key=first.count)
     table = read_delimited(source, first, delimiter)
-    table.need(("path", "video", "video_path", "file"))
+    try:
+        table.need(("path", "video", "video_path", "file"))
+    except DatasetError as err:
+        raise DatasetError(f"{err}; nor is the line a row of a list, for it names no video that is there") from None
+
+
+# -- folders of lists --
 
 
 def _read_folder(source: Path, options: ReadOptions) -> Rows:
-    lists = _split_lists(source)
-    if lists and sum(bool(scan_folder(f).videos) for f in _entries(source) if f.is_dir() and is_data_name(f.name)) < 2:
-        return _read_split_lists(source, lists, options)
+    """Class folders; else the lists in the folder that are named for splits, as SlowFast and others keep them."""
+    named = _split_lists(source)
+    if _class_folders(source) < (2 if named else 1):
+        if named:
+            return _read_split_lists(source, _one_a_split(source, named), options)
+        _refuse_lists(source)
     rows = folder_rows(source, options)
-    if not lists:
+    if not named:
         return rows
-    names = ", ".join(f.name for f in lists.values())
+    names = ", ".join(f.name for files in named.values() for f in files)
     note = f"{source}: is read by its folders; the lists in it ({names}) are not used unless one is named"
     return dataclasses.replace(rows, warnings=(*rows.warnings, note))
 
 
-def _split_lists(folder: Path) -> dict[str, Path]:
-    """Split -> the list that is named for it: train.csv, val.csv, test.csv. Raises DatasetError where two are alike."""
-    found: dict[str, Path] = {}
-    for file in _entries(folder):
-        split = split_of_file(file) if file.suffix.lower() in LIST_SUFFIXES and is_data_name(file.name) else ""
-        if not split or not file.is_file() or HMDB_LIST.fullmatch(file.name):
-            continue
-        if split in found:
-            return {}
-        found[split] = file
+def _class_folders(folder: Path) -> int:
+    """How many of its folders hold videos; 2 stands for more."""
+    count = 0
+    for entry in _entries(folder):
+        count += entry.is_dir() and is_data_name(entry.name) and bool(scan_folder(entry).videos)
+        if count == 2:
+            break
+    return count
+
+
+def _lists_in(folder: Path) -> list[Path]:
+    entries = (e for e in _entries(folder) if e.suffix.lower() in LIST_SUFFIXES and is_data_name(e.name))
+    return [e for e in entries if e.is_file()]
+
+
+def _split_lists(folder: Path) -> dict[str, list[Path]]:
+    """Split -> the lists that are named for it: train.csv, val.csv, test.csv."""
+    found: dict[str, list[Path]] = {}
+    for file in _lists_in(folder):
+        split = "" if HMDB_LIST.fullmatch(file.name) else split_of_file(file)
+        if split:
+            found.setdefault(split, []).append(file)
     return found
+
+
+def _one_a_split(source: Path, named: dict[str, list[Path]]) -> dict[str, Path]:
+    """One list for each split: the one that is called by the split alone, else the only one."""
+    chosen = {}
+    for split, files in named.items():
+        plain = [f for f in files if f.stem.lower() in SPLIT_NAMES] or files
+        if len(plain) > 1:
+            names = ", ".join(f.name for f in plain)
+            raise DatasetError(f"{source}: {names} are all named for split {split!r}; name one, or keep one")
+        chosen[split] = plain[0]
+    return chosen
 
 
 def _read_split_lists(source: Path, lists: dict[str, Path], options: ReadOptions) -> Rows:
@@ -122,11 +156,26 @@ def _read_split_lists(source: Path, lists: dict[str, Path], options: ReadOptions
     labels: tuple[str, ...] | None = None
     warnings: list[str] = []
     for split, file in lists.items():
-        rows = _read_file(file, options)
+        # Published test lists often have no labels.
+        rows = _read_file(file, dataclasses.replace(options, need_labels=options.need_labels and split == "train"))
+        if options.need_labels and not any(s.labels for s in rows.samples):
+            warnings.append(f"{file}: has no labels: passed over")
+            continue
         samples += [dataclasses.replace(s, split=s.split or split, file=s.file or file) for s in rows.samples]
         labels = labels or rows.labels
         warnings += rows.warnings
     return Rows(samples=samples, labels=labels, warnings=tuple(warnings))
+
+
+def _refuse_lists(folder: Path) -> None:
+    """Raise where a folder without videos holds lists: one of them is meant."""
+    names = [f.name for f in _lists_in(folder)]
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise DatasetError(
+            f"{folder}: no videos in class-named sub-folders, but lists ({', '.join(names[:3])}{more}); name one of "
+            "them, and the folder of the videos"
+        )
 
 
 def _entries(folder: Path) -> list[Path]:

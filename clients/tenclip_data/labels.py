@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9]\d*)")
 _NUMBER_FIRST = re.compile(r"(\d+)(?:[ \t]*[,;:][ \t]*|[ \t]+)(\S.*)")
 _NUMBER_LAST = re.compile(r"(.*\S)[ \t]*[,;\t][ \t]*(\d+)")
 _NAME_COLUMNS = ("name", "label", "class_name", "label_name", "class", "key", "category")
-_NUMBER_COLUMNS = ("id", "index", "label_id", "class_id", "idx", "label")
+_NUMBER_COLUMNS = ("id", "index", "label_id", "class_id", "idx", "label", "", "unnamed: 0")
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ def read_class_names(path: Path | str) -> ClassNames:
     if numbered is not None:
         return numbered
     names = [(i, _unquoted(line)) for i, line in lines]
+    if path.suffix.lower() == ".csv" and len(names) > 1 and names[0][1].lower() in _NAME_COLUMNS:
+        names = names[1:]  # the header of a table with one column
     _refuse_repeats(path, names)
     return ClassNames(tuple(name for _, name in names), source=path)
 
@@ -91,7 +93,8 @@ def label_space(
     whole = _whole_numbers(used)
     if whole is None:
         return samples, classes.names if classes else tuple(sorted(used)), ()
-    samples = [_renamed(s, whole.__getitem__) for s in samples]
+    if any(label != number for label, number in whole.items()):
+        samples = [_renamed(s, whole.__getitem__) for s in samples]
     numbers = {int(n) for n in whole.values()}
     if min(numbers) < 0:
         bad = next(s for s in samples if any(int(n) < 0 for n in s.labels))
@@ -204,7 +207,12 @@ def _numbered(path: Path, lines: Sequence[tuple[int, str]]) -> ClassNames | None
 
 def _from_columns(path: Path, text: str) -> ClassNames | None:
     """CSV with a header such as `id,name`; None where it has none."""
-    rows = [[f.strip() for f in row] for row in csv.reader(lines_of(text), skipinitialspace=True) if any(row)]
+    lines = [line for line in lines_of(text) if line.strip()]
+    delimiter = max(",;\t", key=lines[0].count)
+    try:
+        rows = [[f.strip() for f in row] for row in csv.reader(lines, delimiter=delimiter, skipinitialspace=True)]
+    except csv.Error:
+        return None
     header = [f.lower() for f in rows[0]] if rows else []
     if len(header) < 2 or any(len(row) != len(header) for row in rows):
         return None

@@ -14,6 +14,7 @@ Split "unused" (HMDB-51) is left alone.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import itertools
 import os
@@ -43,12 +44,18 @@ class FileFacts:
     size: int | None
 
 
-def file_facts(path: Path) -> FileFacts:
-    """Look a file up once. A file that is not there is known by its path."""
+def file_facts(samples: Iterable[Sample]) -> dict[Path, FileFacts]:
+    """Look the file of each sample up, once. A file that is not there is known by its path."""
+    real_folder = functools.cache(os.path.realpath)
+    return {path: _facts(path, real_folder) for path in {s.path for s in samples}}
+
+
+def _facts(path: Path, real_folder: Callable[[str], str]) -> FileFacts:
     try:
         status = os.stat(path)
     except OSError:
-        return FileFacts(os.path.realpath(path), None)
+        folder, name = os.path.split(path)
+        return FileFacts(os.path.join(real_folder(folder), name), None)
     except ValueError:  # no name that a file can have
         return FileFacts(os.path.abspath(path), None)
     # Some network file systems number nothing.

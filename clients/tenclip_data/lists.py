@@ -28,7 +28,7 @@ from tenclip_data.cells import is_number, to_labels, to_seconds
 from tenclip_data.paths import IMAGE_SUFFIXES, is_video_name, locate, resolve
 from tenclip_data.samples import SPLIT_NAMES, Sample, where
 from tenclip_data.source import ReadOptions, Rows, refuse_column
-from tenclip_data.text import lines_of
+from tenclip_data.text import is_excel_delimiter, lines_of
 
 LAYOUTS = "'path', 'path label' or 'path start end label' (seconds), separated by blanks, tabs, commas or semicolons"
 
@@ -96,7 +96,7 @@ def list_rows(source: Path, text: str, options: ReadOptions) -> Rows:
 def looks_like_list(source: Path, text: str, root: Path) -> bool:
     """Whether the first line is a row, not a header: it names a video or a URI, or ends in a number."""
     for line in lines_of(text):
-        if line.strip() and not line.lstrip().startswith("#"):
+        if line.strip() and not line.lstrip().startswith("#") and not is_excel_delimiter(line):
             try:
                 found = _path_end(line.strip(), root)
             except DatasetError:
@@ -175,11 +175,18 @@ def _with_fields(number: int, text: str, name: str, rest: str) -> ListLine:
         fields = rest.split("\t") if "\t" in rest else rest.split()
         fields = [rest] if rest[0] in "\"'" and rest[-1] == rest[0] else fields
     else:
-        fields = next(csv.reader([rest], delimiter=separator, skipinitialspace=True))
+        fields = _delimited(rest, separator)
     cleaned = [_unquoted(f) for f in fields]
     while len(cleaned) > 1 and not cleaned[-1]:
         cleaned.pop()
     return ListLine(number, text, name, separator, tuple(cleaned), rest)
+
+
+def _delimited(text: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as err:
+        raise DatasetError(f"{text!r}: {err}") from err
 
 
 def _unquoted(text: str) -> str:
@@ -193,13 +200,13 @@ def _unquoted(text: str) -> str:
 def parse_lines(source: Path, text: str, root: Path) -> Iterator[ListLine]:
     """Take all lines apart, without empty ones and comments. Raises DatasetError that names the line."""
     for number, line in enumerate(lines_of(text), start=1):
-        if not line.strip():
+        if not line.strip() or is_excel_delimiter(line):
             continue
         try:
             if line.lstrip().startswith("#") and not _names_a_file(line.strip(), root):
                 continue
             yield parse_line(number, line, root)
-        except (DatasetError, csv.Error) as err:
+        except DatasetError as err:
             raise DatasetError(f"{where(source, number)}: {err}") from err
 
 
@@ -257,7 +264,8 @@ def _several_fields(line: ListLine) -> str:
 def _no_label(line: ListLine) -> str:
     separator = _SEPARATOR.search(line.text)
     first = line.text[: separator.start()] if separator else ""
-    if first and line.name == line.text and not is_video_name(first) and "/" not in first:
+    rest = line.text[separator.end() :] if separator else ""
+    if line.name == line.text and is_video_name(rest) and not is_video_name(first) and "/" not in first:
         return f"{line.text!r}: no label after the path; if {first!r} is the label, write it after the path"
     return f"{line.text!r}: no label; write it after the path, as in '{line.name} run' (a line is {LAYOUTS})"
 

@@ -97,7 +97,7 @@ def read_manifest(
         raise DatasetError(f"{source}: lists no videos")
     if whole_videos:
         samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
-    facts = {path: file_facts(path) for path in {s.path for s in samples}}
+    facts = file_facts(samples)
     check_samples(source, samples, facts, missing)
     samples, space, warnings = label_space(classes, rows.labels, samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=()).with_labels(space)

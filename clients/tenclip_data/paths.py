@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.scan import VIDEO_SUFFIXES
@@ -62,7 +62,7 @@ def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | 
 def locate(root: Path, name: str) -> Path:
     """Like `resolve`; a name without a suffix that is no file stands for the video of that name with one."""
     path = resolve(root, name)
-    if PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES or os.path.isfile(path):
+    if is_video_name(name) or os.path.isfile(path):
         return path
     return find_video(path.parent, path.name) or path
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -113,8 +114,9 @@ class Manifest:
 
 
 def split_name(text: str) -> str:
-    """The name that tenclip uses for a split: "Validation" -> "val". Other names stay as they are."""
-    return SPLIT_NAMES.get(text.strip().lower(), text.strip())
+    """The name that tenclip uses for a split: "Validation" -> "val", "1.0" -> "1". Other names stay as they are."""
+    text = re.sub(r"^(\d+)\.0+$", r"\1", text.strip())
+    return SPLIT_NAMES.get(text.lower(), text)
 
 
 def unit(source: Path) -> str:

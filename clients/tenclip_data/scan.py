@@ -51,7 +51,7 @@ SYSTEM_NAMES = frozenset(
         "__pycache__",
     }
 )
-# What a link says that leads nowhere: there is nothing to search behind it.
+# Errors of a link that leads nowhere: there is nothing to search behind it.
 _NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
@@ -119,7 +119,7 @@ def data_folders(folder: str | os.PathLike[str]) -> tuple[Path, ...]:
 
 
 def is_data_name(name: str) -> bool:
-    """Whether a file or folder of this name may be data: it is neither hidden nor the operating system's own.
+    """True for the name of a file or folder that may be data: neither hidden nor in `SYSTEM_NAMES`.
 
     >>> is_data_name("run.mp4"), is_data_name("._run.mp4"), is_data_name("__MACOSX")
     (True, False, False)

@@ -18,7 +18,7 @@ from tenclip_api.errors import DatasetError
 from tenclip_data.cells import to_labels, to_seconds, to_text
 from tenclip_data.paths import is_video_name
 from tenclip_data.samples import unit, where
-from tenclip_data.text import lines_of
+from tenclip_data.text import is_excel_delimiter, lines_of
 
 PATH_COLUMNS = (
     *("path", "video", "video_path", "file", "filename", "file_name", "filepath", "file_path", "video_name"),
@@ -124,14 +124,14 @@ def read_delimited(source: Path, text: str, delimiter: str) -> Table:
     rows: list[tuple[int, Mapping[str, Any]]] = []
     try:
         for fields in reader:
-            if not any(f.strip() for f in fields) or (not columns and _excel_delimiter(",".join(fields))):
+            if not any(f.strip() for f in fields) or (not columns and is_excel_delimiter(",".join(fields))):
                 continue
             if not columns:
                 columns = [f.strip() for f in fields]
                 continue
             rows.append((reader.line_num, _row(source, reader.line_num, columns, fields)))
     except csv.Error as err:
-        raise DatasetError(f"{source}, line {reader.line_num}: {err}") from err
+        raise DatasetError(f"{source}, line {reader.line_num}: cannot be read as CSV: {err}") from err
     return Table(source=source, columns=_named(columns), rows=rows)
 
 
@@ -174,13 +174,8 @@ def _named(columns: Sequence[str]) -> tuple[str, ...]:
 
 
 def _first_line(text: str) -> str:
-    lines = (line for line in lines_of(text) if line.strip() and not _excel_delimiter(line))
+    lines = (line for line in lines_of(text) if line.strip() and not is_excel_delimiter(line))
     return next(lines, "")
-
-
-def _excel_delimiter(line: str) -> bool:
-    """`sep=;`, which tells Excel the delimiter and is no data."""
-    return re.fullmatch(r"\s*\"?sep=.?\"?,?\s*", line, re.IGNORECASE) is not None
 
 
 def _split(line: str, delimiter: str) -> list[str]:

@@ -17,6 +17,8 @@ _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 
+_NO_TEXT = "cannot be read as text: it holds zero bytes, so it is another kind of file"
+
 
 def read_text(path: Path) -> str:
     """Read UTF-8, or UTF-16 and UTF-32 as Windows programs write them; a byte-order mark is no part of the text.
@@ -31,19 +33,26 @@ def read_text(path: Path) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as err:
+        if b"\0" in data:
+            raise DatasetError(f"{path}: {_NO_TEXT}") from err
         line = data.count(b"\n", 0, err.start) + 1
         raise DatasetError(
             f"{path}, line {line}: cannot be read as text in {encoding.upper()} (byte 0x{data[err.start]:02x}); "
             "save the file as UTF-8"
         ) from err
     if "\0" in text:
-        raise DatasetError(f"{path}: cannot be read as text: it holds zero bytes, so it is another kind of file")
+        raise DatasetError(f"{path}: {_NO_TEXT}")
     return text
 
 
 def lines_of(text: str) -> list[str]:
     """Split at line feeds, carriage returns and both together, and at nothing else (names may hold odd blanks)."""
     return re.split(r"\r\n|\r|\n", text)
+
+
+def is_excel_delimiter(line: str) -> bool:
+    """Whether the line is `sep=;`, which tells Excel the delimiter and is no data."""
+    return re.fullmatch(r"\s*\"?sep=.?\"?,?\s*", line, re.IGNORECASE) is not None
 
 
 def _encoding(data: bytes) -> str:

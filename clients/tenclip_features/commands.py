@@ -43,6 +43,20 @@ def probe(
         str | None,
         typer.Option(help="Column of the table to take labels from.", show_default="label", rich_help_panel=_DATA),
     ] = None,
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that relative paths start from.", show_default="the manifest's", rich_help_panel=_DATA
+        ),
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the classes in order, one a line, for lists that number them.",
+            show_default="from the labels",
+            rich_help_panel=_DATA,
+        ),
+    ] = None,
     group_column: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +156,18 @@ def probe(
     if predictions is not None:
         check_predictions_path(predictions)
     manifests = [
-        read_manifest(path, label_column=label_column, missing="keep", held_out=held_out, seed=seed) for path in labels
+        read_manifest(
+            path,
+            labels=classes,
+            videos=videos,
+            label_column=label_column,
+            missing="keep",
+            held_out=held_out,
+            seed=seed,
+            # Folds keep what belongs together apart, whatever splits the manifest has.
+            leaks="error" if cv is None else "allow",
+        )
+        for path in labels
     ]
     table = read_feature_table(features)
     with _usage_errors():

@@ -1,4 +1,4 @@
-"""What `tenclip probe` prints: scores, the grid of C, the confusion matrix. Progress goes to standard error."""
+"""Output of `tenclip probe`: scores, the grid of C, the confusion matrix. Progress goes to standard error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def print_probe(result: ProbeResult) -> None:
     for name, score in _scores(result):
         table.add_row(name, *_cells(score), str(score.total))
     console.print(table)
-    _print_grid(console, result)
+    _print_grid(console, [result])
     chosen = f"C = {result.strength:g}"
     if result.cross_validation:
         value = dict(result.cross_validation)[result.strength]
@@ -69,8 +69,7 @@ def print_runs(runs: ProbeRuns) -> None:
     lines = [f"features of {first.probe.model} version {first.probe.version}, {len(first.probe.mean)} numbers a clip"]
     if runs.final_strength is not None:
         lines.append(f"the probe that is saved is fitted on all videos with C = {runs.final_strength:g}")
-    for run in runs.runs:
-        _print_grid(console, run)
+    _print_grid(console, runs.runs)
     _print_rest(console, lines, runs.without_features, [f"{r.name}: " for r in runs.runs if not r.converged])
     _print_confusion(console, runs.confusion)
 
@@ -107,18 +106,25 @@ def _cells(score: Score) -> list[str]:
     return [f"{getattr(score, m):.2%}" for m in _metrics(score.mean_average_precision is not None)]
 
 
-def _print_grid(console: Console, result: ProbeResult) -> None:
-    if not result.cross_validation:
+def _print_grid(console: Console, results: Sequence[ProbeResult]) -> None:
+    """The score of every C in every run; those that were chosen are bold."""
+    first = results[0]
+    if not first.cross_validation:
         return
-    metric = "mAP" if result.probe.multi_label else "top-1"
-    where = f", {result.name}" if result.name else ""
+    metric = "mAP" if first.probe.multi_label else "top-1"
     # Above the table, not its title: that would be wrapped to the width of two narrow columns.
-    console.print(f"cross-validation of C: {metric} of held-out training {result.fit_on}{where}", markup=False)
+    console.print(f"cross-validation of C: {metric} of held-out training {first.fit_on}", markup=False)
     table = Table()
     table.add_column("C", justify="right")
-    table.add_column(metric, justify="right")
-    for strength, value in result.cross_validation:
-        table.add_row(f"{strength:g}", f"{value:.2%}", style="bold" if strength == result.strength else None)
+    for result in results:
+        table.add_column(escape(result.name) or metric, justify="right")
+    grids = [dict(r.cross_validation) for r in results]
+    for strength in grids[0]:
+        cells = [
+            f"[bold]{g[strength]:.2%}[/]" if r.strength == strength else f"{g[strength]:.2%}"
+            for r, g in zip(results, grids, strict=True)
+        ]
+        table.add_row(f"{strength:g}", *cells)
     console.print(table)
 
 

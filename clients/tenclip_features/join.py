@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest, Sample
+from tenclip_data.samples import place
 from tenclip_features.names import path_of_name
 from tenclip_features.table import FeatureTable
 
@@ -136,7 +137,7 @@ def _group(manifest: Manifest, sample: Sample, column: str | None) -> str:
         raise DatasetError(f"{manifest.source}: no column {column!r} to group videos by; it has {known}")
     value = sample.extra[column]
     if value is None or not str(value).strip() or (isinstance(value, float) and math.isnan(value)):
-        raise DatasetError(f"{manifest.source}, line {sample.line} ({sample.name}): column {column!r} is empty")
+        raise DatasetError(f"{place(manifest.source, sample)}: column {column!r} is empty")
     return str(value).strip()
 
 

@@ -1,6 +1,6 @@
 r"""Names of videos in tables: printable text that stands for the exact bytes of a path.
 
-`tenclip_api.scan.printable_name` writes each byte that is not valid UTF-8 as `\xNN`; this is the way back.
+`tenclip_data.scan.printable_name` writes each byte that is not valid UTF-8 as `\xNN`; this is the way back.
 """
 
 from __future__ import annotations

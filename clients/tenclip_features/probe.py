@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest
+from tenclip_data.samples import place
 from tenclip_features.folds import group_folds, group_numbers, strata_of
 from tenclip_features.join import LabelledClips, label_clips, mean_by_group
 from tenclip_features.linear import Linear, Probe, fit_linear
@@ -296,7 +297,7 @@ def _task(
     for sample in () if multi_label else manifest.samples:
         if len(sample.labels) != 1:
             raise DatasetError(
-                f"{manifest.source}, line {sample.line} ({sample.name}): has labels {', '.join(sample.labels)}; "
+                f"{place(manifest.source, sample)}: has labels {', '.join(sample.labels)}; "
                 "a probe of single labels needs one for each video"
             )
     return _Task(

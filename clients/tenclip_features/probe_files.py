@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_data.scan import printable_name
 from tenclip_features.linear import Probe
 from tenclip_features.probe import ProbeResult, ProbeRuns
 from tenclip_features.scores import Predictions
@@ -138,7 +138,7 @@ def _prediction_rows(predictions: Predictions, classes: Sequence[str]) -> Iterat
     for name, truth, predicted, probabilities in everything:
         of_class = dict(zip(predictions.labels, probabilities, strict=True))
         yield {
-            "video": os.fsencode(name).decode("utf-8", "backslashreplace"),
+            "video": printable_name(name),
             "fold": predictions.fold,
             "labels": ";".join(truth),
             "predicted": predicted,

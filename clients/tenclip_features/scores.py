@@ -88,7 +88,7 @@ def mean_average_precision(scores: NDArray[np.float32], truth: NDArray[np.bool_]
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Predictions:
-    """What a probe says of each video. names: N videos; truth: their labels; labels: K classes of the probe, in the
+    """Predictions of a probe. names: N videos; truth: their labels; labels: K classes of the probe, in the
     order of probabilities, float32 [N,K]; fold: where each was held out, or the file that lists it ("" for one split).
     """
 

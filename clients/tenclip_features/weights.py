@@ -1,4 +1,4 @@
-"""Which weights made the features."""
+"""A hash of a model's weights, which feature tables and probes keep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def weights_hash(bundle: Mapping[str, Any]) -> str:
-    """Tells two models apart that were exported under the same name and version: 16 hexadecimal digits.
+    """Hash of a bundle's files: 16 hexadecimal digits. It tells two exports of the same name and version apart.
 
     bundle: the content of `bundle.json`. "" where it names no files.
     """

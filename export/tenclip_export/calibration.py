@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoError
-from tenclip_data.manifest import VIDEO_SUFFIXES
+from tenclip_data.scan import scan_folder
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
@@ -27,11 +27,7 @@ def calibration_clips(sources: Sequence[Path], spec: ClipSpec) -> NDArray[np.uin
     """
     named = [path for path in sources if not path.is_dir()]
     found = sorted(
-        path
-        for folder in sources
-        if folder.is_dir()
-        for path in folder.rglob("*")
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()
+        path for folder in sources if folder.is_dir() for path in scan_folder(folder).videos if path.is_file()
     )
     chosen = [found[i] for i in np.linspace(0, len(found) - 1, min(MAX_VIDEOS, len(found))).round().astype(int)]
     protocol = Protocol(selection=ClipSelection(num_clips=CLIPS_PER_VIDEO))

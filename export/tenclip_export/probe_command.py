@@ -56,7 +56,7 @@ def export_probe(
             written = probe_head.export_probe(
                 load_probe(probe),
                 source,
-                out if out is not None else source.path.resolve().parent.parent,
+                out if out is not None else _folder_of_models(bundle),
                 name=name,
                 version=version,
                 overwrite=overwrite,
@@ -69,6 +69,12 @@ def export_probe(
             print_export(None, rows, json=json)
             raise
     print_export(written, rows, (), json=json)
+
+
+def _folder_of_models(bundle: Path) -> Path:
+    """The folder that a bundle's NAME/VERSION lies in."""
+    spelled_out = len(bundle.parts) > 1 and ".." not in bundle.parts
+    return (bundle if spelled_out else bundle.resolve()).parent.parent
 
 
 def _about(probe: Path) -> dict[str, Any]:

@@ -71,6 +71,7 @@ def export_probe(
     graph = _float32_graph(bundle)
     home = Path(out_dir) / name
     with staging(home, name) as stage:
+        chosen = choose_version(home, version, overwrite=overwrite)
         progress("replacing the classifier")
         weights, bias = probe.folded()
         pooled_only = _write_graph(bundle.path / graph.path, stage / "model.onnx", weights, bias)
@@ -93,7 +94,7 @@ def export_probe(
         info = replace(
             bundle.info,
             name=name,
-            version=choose_version(home, version, overwrite=overwrite),
+            version=chosen,
             num_classes=len(probe.labels),
             label_source="file",
             variants=(variant,),

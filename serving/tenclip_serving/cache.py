@@ -14,7 +14,7 @@ from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition
 
-# Of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
+# Bytes of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
 _ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES = 6000, 600, 40, 128
 _PIECE_BYTES = 1 << 20
 
@@ -52,7 +52,7 @@ def _digest_of_descriptor(descriptor: int) -> bytes:
 
 
 class AnswerCache:
-    """At most `max_bytes`, the least recently used answers go first. on_bytes(bytes) is told of every change."""
+    """A least-recently-used cache of at most `max_bytes`. on_bytes(bytes) is called with its size at every change."""
 
     def __init__(self, max_bytes: int, *, on_bytes: Callable[[int], None] | None = None) -> None:
         self.max_bytes = max_bytes
@@ -84,7 +84,7 @@ class AnswerCache:
 
 
 def answer_bytes(answer: Recognition) -> int:
-    """What an answer takes in memory, about. Labels are the model's own."""
+    """Bytes that an answer takes in memory, about. Labels are the model's own."""
     arrays: list[NDArray[Any]] = [answer.probabilities, answer.features]
     arrays += [answer.clip_probabilities, answer.clip_features]
     windows = 0

@@ -1,4 +1,4 @@
-"""What callers get from the clips of a decoded video: one `ClipResult` a clip, and the `Recognition` at the end."""
+"""Results for callers: one `ClipResult` for each clip of a video, and the `Recognition` at the end."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from tenclip_video.cpus import usable_cpus
 
 if TYPE_CHECKING:
     from tenclip_serving.decoding.sandbox import SandboxLimits
-    from tenclip_serving.intake.fetch import UriPolicy
+    from tenclip_serving.intake.uri_policy import UriPolicy
     from tenclip_video.source import Limits
 
 RuntimeChoice = Literal[
@@ -48,7 +48,8 @@ class ServerConfig:
 
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
-    allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `fetch.UriPolicy`.
+    allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
+    fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.
     threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
     decode_workers: processes, 0 takes one for each two cores, at least two.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
@@ -101,6 +102,14 @@ class ServerConfig:
             option="--allow-network",
         ),
     ] = ()
+    fetch_proxy: Annotated[
+        str,
+        Setting(
+            "Proxy for such URIs: http://HOST:PORT, or `environment` for https_proxy and http_proxy. Hosts in no_proxy "
+            "are reached directly.",
+            secret=True,
+        ),
+    ] = ""
     runtime: Annotated[
         RuntimeChoice, Setting("What executes the models; auto: the fastest one that answers as it should.")
     ] = "auto"
@@ -332,7 +341,11 @@ class ServerConfig:
                 ipaddress.ip_network(network)
             except ValueError as err:
                 raise ValueError(f"allow_networks: {err}; write e.g. 10.1.0.0/16") from None
-        for name in ("allow_hosts", "allow_networks"):
+        if self.fetch_proxy not in ("", "environment"):
+            from tenclip_serving.intake.fetch_http import named_proxy
+
+            named_proxy(self.fetch_proxy, source="fetch_proxy")
+        for name in ("allow_hosts", "allow_networks", "fetch_proxy"):
             if getattr(self, name) and not self.allow_schemes:
                 raise ValueError(
                     f"{name} without allow_schemes would allow nothing: name schemes, of {', '.join(URI_SCHEMES)}"
@@ -392,7 +405,7 @@ class ServerConfig:
     @property
     def uri_policy(self) -> UriPolicy:
         """What may be fetched."""
-        from tenclip_serving.intake.fetch import UriPolicy
+        from tenclip_serving.intake.uri_policy import UriPolicy
 
         return UriPolicy(
             schemes=self.allow_schemes,
@@ -400,6 +413,7 @@ class ServerConfig:
             networks=tuple(ipaddress.ip_network(n) for n in self.allow_networks),
             max_seconds=self.max_fetch_seconds,
             idle_seconds=self.upload_idle_seconds,
+            proxy=self.fetch_proxy,
         )
 
     @property

@@ -17,7 +17,7 @@ from tenclip_serving.cache import AnswerCache
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
-from tenclip_serving.intake.admission import Admission, Ticket
+from tenclip_serving.intake.admission import Admission, Refusal, Ticket
 from tenclip_serving.intake.open_video import Intake
 from tenclip_serving.intake.spool import Spool
 from tenclip_serving.models.repository import Repository, ServedModel
@@ -210,8 +210,8 @@ def _spool(config: ServerConfig, metrics: Metrics) -> Spool:
         max_file_bytes=config.max_upload_mb << 20,
         idle_seconds=config.upload_idle_seconds,
         on_bytes=metrics.spool_bytes.set,
-        on_refusal=metrics.refusals.labels("spool_full").inc,
-        on_too_large=metrics.refusals.labels("video_too_large").inc,
+        on_refusal=metrics.refusals.labels(Refusal.SPOOL_FULL).inc,
+        on_too_large=metrics.refusals.labels(Refusal.VIDEO_TOO_LARGE).inc,
     )
 
 

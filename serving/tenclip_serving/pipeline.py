@@ -14,7 +14,7 @@ from tenclip_serving.clip_results import ClipEmitter, recognition, recognized_cl
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.worker import DecodeWorker
-from tenclip_serving.intake.admission import Ticket
+from tenclip_serving.intake.admission import Refusal, Ticket
 from tenclip_serving.intake.open_video import OpenVideo
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import ClipResult, Recognition, RecognizedClip
@@ -31,7 +31,7 @@ from tenclip_video.clips import VideoClips
 class Job:
     """One request that was understood and whose video is open.
 
-    decode: with the protocol. deadline: on the monotonic clock. on_clip: told of each clip as soon as it has run.
+    decode: with the protocol. deadline: on the monotonic clock. on_clip: called with each clip as soon as it has run.
     """
 
     model: ServedModel
@@ -140,7 +140,7 @@ class Pipeline:
                     worker, job.decode, timeout=self._max_decode_seconds, on_leave=job.ticket.keep_until
                 )
             except VideoTooLarge:
-                self._metrics.refusals.labels("video_too_large").inc()
+                self._metrics.refusals.labels(Refusal.VIDEO_TOO_LARGE).inc()
                 raise
 
     async def _infer(self, job: Job, video: VideoClips) -> InferenceResult:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_serving.requests import ClipRequest, RecognitionRequest
-from tenclip_video.protocols import PROTOCOLS, Protocol
+from tenclip_video.protocols import PROTOCOLS, Averaging, Protocol
 from tenclip_video.sampling import ClipSelection, SelectionMode
 from tenclip_video.spec import ClipSpec
 
@@ -32,8 +32,8 @@ def resolve_protocol(
 ) -> Protocol:
     """The protocol that a request runs on a model of `spec` whose own protocol is `default`.
 
-    Fields that the request leaves unset come from its named protocol or from `default`. The result's name is that of
-    `PROTOCOLS` where it is the same, else "custom: ..." in words. Raises InvalidRequest.
+    Fields that the request leaves unset come from its named protocol or from `default`. The result has the name of
+    that one where it is the same, else "custom: ..." in words, see `protocol_name`. Raises InvalidRequest.
     """
     base = PROTOCOLS[default]
     if request.protocol:
@@ -46,7 +46,7 @@ def resolve_protocol(
     protocol = replace(base, fully_convolutional=fully_convolutional)
     limit = _clip_limit(spec, protocol, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
     protocol = replace(protocol, selection=_selection(request.clips, base.selection, limit))
-    return replace(protocol, name=protocol_name(protocol))
+    return replace(protocol, name=protocol_name(protocol, request.protocol or default))
 
 
 def most_clip_bytes(protocol: Protocol, spec: ClipSpec) -> int:
@@ -55,25 +55,44 @@ def most_clip_bytes(protocol: Protocol, spec: ClipSpec) -> int:
     return protocol.max_planned * _view_bytes(spec, protocol)
 
 
-def protocol_name(protocol: Protocol) -> str:
-    """The name in `PROTOCOLS` of the same protocol, whatever part of the video it is run on; else it in words."""
+def protocol_name(protocol: Protocol, base: str) -> str:
+    """`base` where the protocol of that name is the same, whatever part of the video it is run on; else all in words.
+
+    base: the protocol that was asked for, or the model's own. A name of another family would be misleading even where
+    the two happen to agree: ten uniform frames of a TSN network are nobody's "vmz-logits".
+
+    >>> protocol_name(replace(PROTOCOLS["tsn-3"], selection=ClipSelection()), "tsn-3")
+    'custom: 10 uniform clips, centre crop, pooled, logits averaged'
+    """
     selection = replace(protocol.selection, start_seconds=None, end_seconds=None, max_clips=None)
-    for known in PROTOCOLS.values():
-        same = replace(protocol, name=known.name, description=known.description, selection=selection)
-        if same == known:
-            return known.name
-    count = f"{selection.num_clips} " if selection.mode in _COUNTED else ""
-    step = f" every {selection.window_step} frames" if selection.window_step else ""
-    words = [f"{count}{selection.mode}{step}", "fully-convolutional" if protocol.fully_convolutional else "pooled"]
-    if selection.rule != ClipSelection().rule:
-        words.append(f"placed by {selection.rule}")
-    if protocol.views > 1:
-        words.append(f"{protocol.views} crops")
-    if protocol.short_edge:
-        words.append("short edge")
-    if protocol.averaging != Protocol().averaging:
-        words.append(f"averaging {protocol.averaging}")
+    known = PROTOCOLS[base]
+    if replace(protocol, name=known.name, description=known.description, selection=selection) == known:
+        return known.name
+    words = [
+        _clips_in_words(selection),
+        "centre crop" if protocol.views == 1 else f"{protocol.views} crops",
+        "fully-convolutional" if protocol.fully_convolutional else "pooled",
+        *(["short edge scaled"] if protocol.short_edge else []),
+        _AVERAGING_IN_WORDS[protocol.averaging],
+    ]
     return f"{CUSTOM}: {', '.join(words)}"
+
+
+_AVERAGING_IN_WORDS: dict[Averaging, str] = {
+    "probabilities": "probabilities averaged",
+    "logits": "logits averaged",
+    "vmz_joint": "one softmax over classes and positions",
+}
+
+
+def _clips_in_words(selection: ClipSelection) -> str:
+    if selection.mode == "center":
+        return "the centre clip"
+    step = f" every {selection.window_step} frames" if selection.window_step else ""
+    rule = "" if selection.rule == ClipSelection().rule else f" placed by {selection.rule}"
+    if selection.mode == "windows":
+        return f"all windows{step}{rule}"
+    return f"{selection.num_clips} {selection.mode} clips{step}{rule}"
 
 
 def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
@@ -101,7 +120,7 @@ def _named_protocol(request: RecognitionRequest, spec: ClipSpec) -> Protocol:
 
 
 def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_bytes: int) -> int:
-    """How many clips fit a request, by number and by the bytes of their pixels."""
+    """The most clips that a request may have, by their number and by the bytes of their pixels."""
     return max(1, min(max_clips, max_clip_bytes // (protocol.views * _view_bytes(spec, protocol))))
 
 

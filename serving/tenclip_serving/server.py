@@ -48,7 +48,7 @@ _WITH_VIDEO = frozenset(
 # A thread that wants the interpreter gets it after so long. With Python's own 5 ms a rush of requests to refuse could
 # keep the thread that runs clips waiting between one clip and the next. No benchmark has shown a difference yet.
 _SWITCH_SECONDS = 0.0005
-# Of descriptors. Where the system sets no limit, there are programs that look at every number up to it.
+# The most file descriptors: where the system sets no limit, some programs look at every number up to it.
 _MOST_FILES = 1 << 20
 
 
@@ -157,7 +157,7 @@ class Server:
         return server
 
     def _guards(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
-        """What comes before the request: its trace, and the question who asks."""
+        """Interceptors that come before the request is read: its trace, and authentication."""
         guards: list[grpc.aio.ServerInterceptor] = [] if self._tracing is None else [self._tracing.interceptor]
         if self._tokens is not None:
             guards.append(AuthInterceptor(self._tokens, self.engine.metrics, reflection=self.config.reflection))
@@ -247,7 +247,7 @@ def _exit_now() -> NoReturn:
 
 
 def check_before_loading(config: ServerConfig) -> None:
-    """What would stop the start is found before models are loaded, which may take minutes.
+    """Find what would stop the start before models are loaded, which may take minutes.
 
     Raises ServerUnavailable for a port that cannot be had now, InvalidRequest for files of TLS and tokens.
     """
@@ -267,7 +267,7 @@ def _tls_files(config: ServerConfig) -> TlsFiles | None:
 
 
 def raise_file_limit() -> None:
-    """As many descriptors as the system lets this process have: each request and each connection takes some.
+    """Raise the limit of file descriptors as far as the system allows: each request and each connection takes some.
 
     The usual soft limit of 1,024 is for programs that call select(), which nothing here does.
     """

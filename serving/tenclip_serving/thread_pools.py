@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-# Of what runs when the server ends. A name or a file may take minutes, and nobody waits for its outcome any more.
+# How long `close` waits for calls that run. A name or a file may take minutes, and nobody waits for its outcome.
 _CLOSE_SECONDS = 1.0
 
 
@@ -66,6 +66,6 @@ class Threads:
         self.answers = Pool("answers", 2)
 
     def close(self) -> bool:
-        """As of `Pool.close`, of all of them."""
+        """Close all pools. False when something still runs after a moment, as in `Pool.close`."""
         ended = [pool.close() for pool in (self.names, self.files, self.hashes, self.answers)]
         return all(ended)

@@ -18,7 +18,7 @@ from tenclip_video.protocols import Averaging, clip_probabilities, softmax, vide
 
 
 class Outputs(NamedTuple):
-    """What a network gives for B clips. logits: float32 [B,K,P]; features: float32 [B,D].
+    """Outputs of a network for B clips. logits: float32 [B,K,P]; features: float32 [B,D].
 
     Without a classifier K is 0 and P is 1.
     """

@@ -32,7 +32,7 @@ LabelSource = Literal["file", "index", "none"]
 
 @dataclass(frozen=True, kw_only=True)
 class Tolerance:
-    """How far outputs on golden clips may be from the reference framework's, as relative L2 norms."""
+    """The largest relative L2 distance of outputs on golden clips from those of the reference framework."""
 
     logits: float = 1e-3
     features: float = 1e-3
@@ -88,7 +88,7 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True)
 class BundleInfo:
-    """What `bundle.json` says. `to_dict`/`from_dict` are its schema."""
+    """The content of `bundle.json`. `to_dict` and `from_dict` are its schema."""
 
     name: str
     version: str
@@ -174,7 +174,7 @@ class Bundle:
     golden: Golden
 
     def tolerance(self, variant: Variant) -> Tolerance:
-        """How far `variant` may be from `golden`."""
+        """The largest distance that `variant` may have from `golden`."""
         return variant.tolerance or self.info.tolerance
 
     def variant(self, name: str) -> Variant:

@@ -1,4 +1,4 @@
-"""How many cores this process may use: a container often has fewer than the machine."""
+"""The number of cores that this process may use: a container often has fewer than the machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def usable_cpus(*, proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/s
 
 
 def _cgroup_folders(proc: Path, root: Path) -> Iterator[Path]:
-    """Where limits may stand: the process's cgroups and all above them, versions 1 and 2.
+    """Folders with limits: those of the process's cgroups and of all above them, versions 1 and 2.
 
     A container often sees its own cgroup as the root, while `proc` names it from outside; so the root is looked at in
     any case.

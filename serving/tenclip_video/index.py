@@ -34,12 +34,12 @@ _UNTIMED_FORMATS = frozenset(
 )
 # Containers whose header says how long they are; of the others, FFmpeg estimates it from what is there.
 _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,mj2"})
+# Containers whose edit lists may show less than is there.
+_EDITED_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2"})
 # Beyond these, times are damage.
 _LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
 # Sound may well end a little later than the pictures.
 _SECONDS_SLACK = 0.5
-# Videos of more pixels, all frames together, are not decoded only to be counted: 12 minutes of 640x480 at 30 a second.
-_MAX_COUNTED_PIXELS = 7 * 10**9
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,7 @@ class FrameIndex:
     timed: a decoded frame can be recognised by its time, so seeking is exact. Otherwise frames are counted from the
     first, and `pts` only says about when they are shown.
     needs_decoding: only decoding all frames tells which there are; until `recount`, `pts` has one for each packet.
+    damage_pts: time of the first packet that is damaged, or behind which one is missing; None: all seem sound.
     """
 
     pts: NDArray[np.int64]
@@ -60,6 +61,7 @@ class FrameIndex:
     timed: bool
     end_pts: int
     needs_decoding: bool = False
+    damage_pts: int | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -72,18 +74,27 @@ class FrameIndex:
         """Seconds from the first frame's beginning to the last frame's end."""
         return float((self.end_pts - int(self.pts[0])) * self.time_base)
 
-    def is_worth_decoding(self, pixels: int) -> bool:
-        """Whether a video of frames of so many pixels is short enough to decode all of it for an exact index."""
-        return self.needs_decoding and len(self.pts) * pixels <= _MAX_COUNTED_PIXELS
+    @property
+    def has_holes(self) -> bool:
+        """Whether a frame is shown for much longer than is usual: frames may be missing, or the rate is variable."""
+        steps = np.diff(self.pts)
+        return self.timed and len(steps) > 1 and bool(steps.max() > 1.5 * np.median(steps))
+
+    def with_loss(self, pts: int) -> FrameIndex:
+        """The same index, with a packet that is missing before this time."""
+        return replace(self, needs_decoding=True, damage_pts=pts)
+
+    def with_warning(self, warning: str) -> FrameIndex:
+        """The same index with one warning more."""
+        return replace(self, warnings=(*self.warnings, warning))
 
     def recount(self, pts: Sequence[int | None]) -> FrameIndex:
         """The exact index, given the presentation time of each frame that a full decode gives, in its order."""
         lost = len(self.pts) - len(pts)
-        warnings = list(self.warnings)
+        counted = replace(self, needs_decoding=False)
         if lost > 0:
-            warnings.append(f"{lost} of {len(self.pts)} frames cannot be decoded; they are not counted")
+            counted = counted.with_warning(f"{lost} of {len(self.pts)} frames cannot be decoded; they are not counted")
         times = np.sort(np.array([t for t in pts if t is not None], np.int64))
-        counted = replace(self, needs_decoding=False, warnings=tuple(warnings))
         if self.timed and len(times) == len(pts) > 0 and bool(np.all(np.diff(times) > 0)):
             return replace(counted, pts=times, end_pts=int(times[-1]) + self.end_pts - int(self.pts[-1]))
         step = self.end_pts - int(self.pts[-1])
@@ -101,18 +112,25 @@ class _Packets:
     keyframe_dts: array[int] = field(default_factory=lambda: array("q"))
     hidden: int = 0
     reordered: bool = False
+    # Two frames in one packet, as DivX packs them: the times of packets are not those of frames.
+    packed: bool = False
     # Times ran backwards by more than reordering explains: recordings joined end to end.
     restarted: bool = False
+    # An edit list hides packets. If it also leaves out or repeats parts in between, a seek would end somewhere else.
+    is_edited: bool = False
+    jumps: bool = False
     missing_pts: bool = False
     # The first packet that shows a frame is no keyframe.
     begins_between_keyframes: bool = False
     corrupt: int = 0
-    # Packets whose headers do not tell how many frames they give.
-    unexplained: int = 0
+    # Earliest packet that is marked as damaged, or whose headers do not tell how many frames it gives.
+    damage_pts: int | None = None
     undecodable: int = 0
     out_of_memory: bool = False
     last_pts: int | None = None
     last_duration: int = 0
+    # Latest end of a packet that is shown no frame for: second fields, repeats.
+    hidden_end: int = 0
     last_error: str = ""
 
     @property
@@ -128,7 +146,8 @@ class _Packets:
         if pts is None:
             pts = self.pts[-1] + max(self.last_duration, 1) if self.pts else 0
         # A frame may come before the keyframe it follows in the file, but not before the keyframe before that one.
-        self.restarted |= len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]
+        if len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]:
+            self._go_back()
         self.begins_between_keyframes |= not self.pts and not self.keyframe_pts and not packet.is_keyframe
         self.pts.append(pts)
         if self.last_pts is None or pts >= self.last_pts:
@@ -139,13 +158,29 @@ class _Packets:
     def add_hidden(self, packet: Packet[VideoStream]) -> None:
         """A packet that others are decoded from and that is never shown itself: edit lists, alternate references."""
         self.hidden += 1
+        self.is_edited |= packet.is_discard
+        if not packet.is_discard:
+            self.hidden_end = max(self.hidden_end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
         if packet.is_keyframe and packet.pts is not None:
             self.add_keyframe(packet.pts, packet.dts)
 
+    def add_damage(self, packet: Packet[VideoStream]) -> None:
+        pts = packet.pts if packet.pts is not None else packet.dts
+        pts = pts if pts is not None else min(self.pts, default=0)
+        self.damage_pts = pts if self.damage_pts is None else min(pts, self.damage_pts)
+
     def add_keyframe(self, pts: int, dts: int | None) -> None:
-        self.restarted |= len(self.keyframe_pts) > 0 and pts <= self.keyframe_pts[-1]
+        if self.keyframe_pts and pts <= self.keyframe_pts[-1]:
+            self._go_back()
         self.keyframe_pts.append(pts)
         self.keyframe_dts.append(dts if dts is not None else pts)
+
+    def _go_back(self) -> None:
+        """Times run backwards."""
+        if self.is_edited:
+            self.jumps = True
+        else:
+            self.restarted = True
 
 
 def build_index(
@@ -169,12 +204,15 @@ def _scan(
     """Fill `packets`; return the first decoded frame, and why the container ended early ("" if it did not)."""
     first: VideoFrame | None = None
     count_shown = packet_counter(stream.codec_context.codec.canonical_name, stream.codec_context.extradata)
+    last: Packet[VideoStream] | None = None
     why = ""
     for packet, broken in demux(container, stream):
         why = why or broken
         if packet.size:
-            shown = 1 if count_shown is None else count_shown(memoryview(packet))
-            packets.unexplained += shown == ONLY_DECODING_TELLS
+            shown = 1 if count_shown is None else count_shown(packet)
+            if shown == ONLY_DECODING_TELLS or packet.is_corrupt:
+                packets.add_damage(packet)
+            last = packet
             if packet.is_discard or not shown:
                 packets.add_hidden(packet)
             else:
@@ -191,8 +229,21 @@ def _scan(
                 packets.undecodable += 1
                 packets.out_of_memory |= isinstance(err, MemoryError)
                 packets.last_error = str(getattr(err, "strerror", None) or err)
-    packets.reordered |= getattr(count_shown, "is_packed", False)
+    packets.packed = getattr(count_shown, "has_packed", False)
+    if last is not None and getattr(count_shown, "repeats_last", False) and not stream.codec_context.has_b_frames:
+        packets.add(last)
     return first, why
+
+
+def find_loss(container: InputContainer, stream: VideoStream) -> int | None:
+    """Time of the first packet before which one is missing, by the numbers that a stream gives its frames; else None.
+
+    container: at its beginning; it is read to its end.
+    """
+    count = packet_counter(stream.codec_context.codec.canonical_name, stream.codec_context.extradata, finds_losses=True)
+    lost = [p.pts for p, _ in demux(container, stream) if p.size and count and count(p) == ONLY_DECODING_TELLS]
+    found = [pts for pts in (*lost, getattr(count, "loss_pts", None)) if pts is not None]
+    return min(found, default=None)
 
 
 def demux(container: InputContainer, stream: VideoStream) -> Iterator[tuple[Packet[VideoStream], str]]:
@@ -228,7 +279,8 @@ def _assemble(
     time_base = stream.time_base or Fraction(1, 1000)
     usable = not packets.restarted and _are_usable(pts, time_base)
     step = _usual_step(stream, packets, pts if usable else pts[:0], time_base)
-    untimed = container.format.name in _UNTIMED_FORMATS and (packets.reordered or stream.codec_context.has_b_frames)
+    is_reordered = packets.reordered or stream.codec_context.has_b_frames
+    untimed = packets.packed or packets.jumps or (container.format.name in _UNTIMED_FORMATS and is_reordered)
     timed = False
     if usable and first.pts is not None and not untimed and not packets.missing_pts:
         # What lies before the first decodable frame can never be shown: a stream that begins between keyframes.
@@ -237,6 +289,9 @@ def _assemble(
         pts = decodable if timed else pts
     if not usable:
         pts = step * np.arange(len(pts), dtype=np.int64)
+    damage_pts = packets.damage_pts
+    if packets.undecodable or first.is_corrupt or packets.begins_between_keyframes:
+        damage_pts = int(pts[0])
     index = FrameIndex(
         pts=pts,
         keyframe_pts=np.array(packets.keyframe_pts, np.int64),
@@ -244,15 +299,10 @@ def _assemble(
         time_base=time_base,
         timed=timed,
         end_pts=int(pts[-1]) + step,
-        needs_decoding=_needs_decoding(packets, first, usable=usable),
+        needs_decoding=not usable or damage_pts is not None,
+        damage_pts=damage_pts,
     )
     return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
-
-
-def _needs_decoding(packets: _Packets, first: VideoFrame, *, usable: bool) -> bool:
-    """Whether some packets may give no frame, or several, so that only a full decode tells which frames there are."""
-    damaged = packets.unexplained > 0 or packets.corrupt > 0 or packets.undecodable > 0 or first.is_corrupt
-    return damaged or packets.begins_between_keyframes or not usable
 
 
 def _are_usable(pts: NDArray[np.int64], time_base: Fraction) -> bool:
@@ -265,7 +315,8 @@ def _usual_step(stream: VideoStream, packets: _Packets, pts: NDArray[np.int64], 
     """Ticks that the last frame is shown for, as far as can be told; at least 1."""
     median = int(np.median(np.diff(pts))) if len(pts) > 1 else 0
     rate = stream.average_rate or Fraction(25)
-    for step in (packets.last_duration, median, round(1 / rate / time_base)):
+    last = max(packets.last_duration, packets.hidden_end - packets.last_pts) if packets.last_pts is not None else 0
+    for step in (last, median, round(1 / rate / time_base)):
         if 0 < step * time_base < _LONGEST_FRAME_SECONDS:
             return step
     return max(1, round(Fraction(1, 25) / time_base))
@@ -276,7 +327,7 @@ def _warnings(
 ) -> list[str]:
     found = []
     there = packets.count + packets.hidden
-    if stream.frames > there:
+    if stream.frames > there and not _shows_less(container, stream, index):
         lost = stream.frames - there
         found.append(f"the header promises {stream.frames} frames, {there} are there ({lost} lost)")
     promised = (container.duration or 0) / av.time_base
@@ -297,6 +348,14 @@ def _warnings(
     if len(index.pts) < packets.count:
         found.append(f"the first {packets.count - len(index.pts)} frames cannot be decoded")
     return found
+
+
+def _shows_less(container: InputContainer, stream: VideoStream, index: FrameIndex) -> bool:
+    """Whether the frames that are not there were never to be shown: an edit list ends before them."""
+    if container.format.name not in _EDITED_FORMATS or stream.duration is None:
+        return False
+    frame = index.duration / len(index.pts)
+    return float((stream.duration - index.end_pts) * index.time_base) < 1.5 * frame
 
 
 def _no_frame_error(

@@ -1,4 +1,4 @@
-"""Test protocols: how clips and views of a video are chosen, and how their scores become one prediction.
+"""Test protocols: the choice of clips and crops of a video, and the averaging of their scores to one prediction.
 
 The same names mean the same thing in evaluation, serving and batch jobs.
 """

@@ -5,9 +5,10 @@ That is less to scale and less to convert; colour edges come out as coarse as th
 `swscale_fast_bilinear` reproduces the operator of VMZ's authors, which scales and converts in one step.
 
 Interlaced frames (`VideoFrame.interlaced_frame`) hold two fields, taken one after the other, on alternating lines.
-swscale converts and scales each field by itself and interleaves the results, whichever kernel is used: the conversion
-to RGB comes first for all of them. Decoders that ignore the flag (OpenCV, decord) scale the lines of both fields
-together; `Resize.interlaced = "progressive"` does as they do. The two differ in every moving part of the picture.
+swscale treats each field by itself and interleaves the results. With the swscale kernels, frames are scaled field by
+field; with the others, which get a full-size RGB picture from swscale, only its colours are made field by field.
+Loaders that ignore the flag (OpenCV, decord) treat the lines of both fields together, and
+`Resize.interlaced = "progressive"` does as they do. The two ways differ wherever something moves.
 
 One VideoReformatter is kept for each step of a stream. A new one for each frame, which is what `VideoFrame.reformat`
 makes, costs more than the scaling.

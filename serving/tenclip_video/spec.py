@@ -31,13 +31,14 @@ PaddingRule = Literal["loop"]
 
 @dataclass(frozen=True, kw_only=True)
 class Resize:
-    """How a whole frame is scaled before it is cropped.
+    """The scaling of a whole frame before it is cropped.
 
     squash: to exactly `height` x `width`, whatever the aspect ratio (VMZ: 128x171).
     short_edge: so that the shorter side is `short_edge`, aspect ratio kept.
     none: not at all.
-    interlaced: "fields" converts and scales the two fields of an interlaced frame apart; "progressive" ignores that a
-    frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the same either way.
+    interlaced: "fields" treats the two fields of an interlaced frame apart, as swscale does (`tenclip_video.resize`);
+    "progressive" ignores that a frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the
+    same either way.
     """
 
     mode: ResizeMode = "squash"
@@ -75,7 +76,7 @@ class Resize:
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """What one clip is: T frames, how they are sampled, scaled, cropped and normalised.
+    """The specification of one clip: T frames, how they are sampled, scaled, cropped and normalised.
 
     `target_fps` resamples the video by presentation time before `frame_stride` is counted; None takes its own frames.
     `crop` is the side of the square centre crop; `fully_convolutional_crop` the larger one over which the classifier

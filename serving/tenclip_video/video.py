@@ -38,8 +38,8 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from tenclip_api.errors import UndecodableVideo
-from tenclip_video.droppable import may_drop_frames
-from tenclip_video.index import FrameIndex, build_index, demux
+from tenclip_video.droppable import droppable_packets, may_drop_frames
+from tenclip_video.index import FrameIndex, build_index, demux, find_loss
 from tenclip_video.orientation import frame_orientation
 from tenclip_video.resize import FrameScaler
 from tenclip_video.source import (
@@ -59,20 +59,22 @@ from tenclip_video.spec import Resize
 _SEEK_WORTH_FRAMES = 8
 # Codecs of which a packet is one frame: once the packets that matter are in, the decoder can be emptied.
 _DRAINING_CODECS = frozenset({"h264", "hevc"})
+# Codecs that number their frames, so that missing ones can be told.
+_NUMBERED_CODECS = frozenset({"h264", "hevc"})
 # A frame that seeking did not give is looked for once more, from a keyframe this many before its own, and then from the
 # beginning of the video.
 _RETRY_KEYFRAMES = 2
-# A video that is known to be damaged is read from its beginning right away when that is not further than this.
-_DAMAGED_FROM_START_FRAMES = 2_000
 # No decoder holds back more frames than this to reorder them.
 _MAX_REORDERED_FRAMES = 16
+# Videos of more pixels, all frames together, are not decoded only to be counted: 12 minutes of 640x480 at 30 a second.
+_MAX_COUNTED_PIXELS = 7 * 10**9
 # FFmpeg's picture types of frames that are decoded from others.
 _PREDICTED = frozenset({2, 3})
-# Later than any time of a stream: where damage has no time of its own.
-_UNKNOWN_PTS = 1 << 62
+# Later than any time of a stream, in ticks.
+_NO_TIME = 1 << 62
 _INTERLACED_WARNINGS = {
-    "fields": "interlaced: the two fields of each frame are scaled apart (Resize.interlaced)",
-    "progressive": "interlaced: its frames are scaled as if they were progressive (Resize.interlaced)",
+    "fields": "interlaced: the two fields of each frame are scaled apart (resize.interlaced is fields)",
+    "progressive": "interlaced: frames are scaled as if they were progressive (resize.interlaced is progressive)",
 }
 
 
@@ -124,7 +126,9 @@ class DecodeReport:
 
 
 class FrameSink(Protocol):
-    """Where frames go as they are decoded. They come in any order; each of them is put or repeated once."""
+    """Where frames go as they are decoded. They come in any order, and each of them is put or repeated at least once:
+    what is put last counts, since a frame that turns out to be wrong is decoded again.
+    """
 
     def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
         """frame: uint8 RGB [H,W,3], the slot-th of those asked for. The sink copies what it keeps."""
@@ -166,10 +170,10 @@ class Video:
         self._out_of_memory = False
         # (dts, position) of packets that could not be decoded; one may be tried more than once.
         self._undecodable: set[tuple[int | None, int | None]] = set()
-        # Latest time of a damaged packet or frame since the last seek; None: nothing was damaged.
-        self._damage_pts: int | None = None
-        # Reading as a player does, from the beginning, is the only way to the same pictures.
-        self._is_damaged = False
+        # Times of damaged packets and frames since the last seek.
+        self._damage: list[int] = []
+        # Nothing is damaged before this time; what follows is decoded from the beginning, as players do.
+        self._sound_until = _NO_TIME
         # Frames that even a decode from the beginning does not give.
         self._lost: set[int] = set()
         self._pending: Packet[VideoStream] | None = None
@@ -182,10 +186,17 @@ class Video:
             self.index, self._first = build_index(self._open, self._stream, self._source, limits)
             check_pixels(self._first.width, self._first.height, self.name, limits)
             check_seconds(self.index.duration, self.name, limits)
-            self._is_damaged = self.index.needs_decoding
-            if self.index.is_worth_decoding(self._first.width * self._first.height):
-                self._reopen()
-                self.index = self.index.recount([frame.pts for frame in self._decode(None)])
+            self._keyframe_times = frozenset(self.index.keyframe_pts.tolist())
+            codec = self._stream.codec_context
+            self._is_droppable = droppable_packets(codec.codec.canonical_name, codec.extradata)
+            self._drains = codec.codec.canonical_name in _DRAINING_CODECS and may_drop_frames(
+                codec.codec.canonical_name, codec.extradata
+            )
+            self._find_losses()
+            if self.index.damage_pts is not None:
+                self._doubt(self.index.damage_pts)
+            if self.index.needs_decoding:
+                self._count_by_decoding()
             self.info = _describe(self._open, self._stream, self.index, self._first)
         except BaseException:
             self._resources.close()
@@ -209,9 +220,21 @@ class Video:
         if self._undecodable:
             warnings.append(f"packets that could not be decoded: {len(self._undecodable)}")
         if self._frames_substituted:
-            warnings.append(f"{self._frames_substituted} frames cannot be decoded; the nearest ones stand in for them")
+            warnings.append(
+                _counted(
+                    self._frames_substituted,
+                    "1 frame cannot be decoded; the nearest one stands in for it",
+                    "{} frames cannot be decoded; the nearest ones stand in for them",
+                )
+            )
         if self._frames_corrupt:
-            warnings.append(f"{self._frames_corrupt} frames are damaged; the decoder concealed what is missing in them")
+            warnings.append(
+                _counted(
+                    self._frames_corrupt,
+                    "1 frame is damaged; the decoder concealed what is missing in it",
+                    "{} frames are damaged; the decoder concealed what is missing in them",
+                )
+            )
         if self._interlaced is not None:
             warnings.append(_INTERLACED_WARNINGS[self._interlaced])
         if self._unknown_colorspace is not None:
@@ -251,16 +274,15 @@ class Video:
         """As `read_frames`, handing over each frame as it comes."""
         request = _Request(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
         self._frames_requested += len(request.wanted)
-        if self._may_seek(request):
+        if self.index.timed:
             self._read_by_seeking(request, keyframes_back=0)
-            if self._missing(request).any():
-                self._read_by_seeking(request, keyframes_back=_RETRY_KEYFRAMES)
+            self._read_by_seeking(request, keyframes_back=_RETRY_KEYFRAMES)
         if self._missing(request).any():
             # No usable times, or seeks that did not give what the index promises.
             self._read_from_start(request)
         self._note(request.scaler, resize)
         self._preprocess_seconds += request.preprocess_seconds
-        self._frames_corrupt += request.corrupt
+        self._frames_corrupt += int(request.corrupt.sum())
         self._frames_substituted += self._substitute(request)
 
     def iter_frames(self, resize: Resize) -> Iterator[NDArray[np.uint8]]:
@@ -274,9 +296,10 @@ class Video:
         else:
             self._reopen()
         for frame in self._decode(None):
-            yield scaler.scaled(frame)
+            scaled = scaler.scaled(frame)
             self._frames_corrupt += frame.is_corrupt
             self._note(scaler, resize)
+            yield scaled
 
     def close(self) -> None:
         self._resources.close()
@@ -288,6 +311,27 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _find_losses(self) -> None:
+        """Look for missing packets where times have holes: frames that refer to them may never be shown."""
+        codec = self._stream.codec_context.codec.canonical_name
+        if self.index.needs_decoding or codec not in _NUMBERED_CODECS or not self.index.has_holes:
+            return
+        self._reopen()
+        loss_pts = find_loss(self._open, self._stream)
+        if loss_pts is not None:
+            self.index = self.index.with_loss(loss_pts)
+
+    def _count_by_decoding(self) -> None:
+        """Make the index exact by decoding the whole video once, unless that would take minutes."""
+        pixels = len(self.index.pts) * self._first.width * self._first.height
+        if pixels > _MAX_COUNTED_PIXELS:
+            self.index = self.index.with_warning(
+                "its frames are counted without decoding: some may turn out to be lost"
+            )
+            return
+        self._reopen()
+        self.index = self.index.recount([frame.pts for frame in self._decode(None)])
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -301,30 +345,34 @@ class Video:
     def _missing(self, request: _Request) -> NDArray[np.bool_]:
         """[M] frames that are not found yet and may still be."""
         missing = ~request.found
-        missing[[slot for slot, index in enumerate(request.wanted.tolist()) if index in self._lost]] = False
+        if self._lost:
+            missing[[slot for slot, index in enumerate(request.wanted.tolist()) if index in self._lost]] = False
         return missing
 
-    def _may_seek(self, request: _Request) -> bool:
-        if not self.index.timed or not len(request.wanted):
-            return False
-        return not self._is_damaged or int(request.wanted[-1]) >= _DAMAGED_FROM_START_FRAMES
+    def _doubt(self, pts: int) -> None:
+        """Something at this time is damaged: the frames from its keyframe on may differ from those of a full decode."""
+        keyframes = self.index.keyframe_pts
+        at = int(np.searchsorted(keyframes, pts, side="right")) - 1
+        self._sound_until = min(self._sound_until, int(keyframes[at]) if at >= 0 else -_NO_TIME)
 
     def _read_by_seeking(self, request: _Request, *, keyframes_back: int) -> None:
-        """Fill what can be had from the nearest keyframes, where it is sure to be what a full decode gives.
+        """Fill what can be had from the nearest keyframes, before the first damage.
 
         keyframes_back: begin so many keyframes earlier, and drop no frames on the way.
         """
-        slots = np.flatnonzero(self._missing(request))
+        is_sound = self.index.pts[request.wanted] < self._sound_until
+        slots = np.flatnonzero(self._missing(request) & is_sound)
         for first, last in _runs(request.wanted[slots], self.index):
-            landing = self._seek_before(int(request.wanted[slots[first]]), keyframes_back)
-            self._collect(request, slots[first:last], drop=not keyframes_back, landing=landing)
+            if self.index.pts[request.wanted[slots[first]]] < self._sound_until:
+                landing = self._seek_before(int(request.wanted[slots[first]]), keyframes_back)
+                self._collect(request, slots[first:last], landing=landing, drop=not keyframes_back)
 
     def _read_from_start(self, request: _Request) -> None:
         """Fill all that a decode from the beginning gives, damaged frames included; remember what it does not give."""
         self._reopen()
         if self.index.timed:
             missing = np.flatnonzero(self._missing(request))
-            self._collect(request, missing, drop=False, landing=None)
+            self._put_all_frames(request, missing)
             self._lost.update(request.wanted[~request.found].tolist())
             return
         slots = {int(index): slot for slot, index in enumerate(request.wanted)}
@@ -335,40 +383,64 @@ class Video:
             if position >= last:
                 return
 
-    def _collect(self, request: _Request, slots: NDArray[np.int64], *, drop: bool, landing: int | None) -> None:
-        """Decode from where the container stands and keep the frames of `slots`; stop after the last of them.
+    def _collect(self, request: _Request, slots: NDArray[np.int64], *, landing: int | None, drop: bool) -> None:
+        """Keep the frames of `slots` that a seek leads to, as far as they are sure to be those of a full decode.
 
-        landing: time of the keyframe that a seek has found; None at the beginning of the file. What is decoded from a
-        keyframe is the same as in a full decode when the keyframe is a true one and not damaged, and while nothing has
-        been damaged since or no frames are dropped: damage is concealed from whatever was decoded before.
+        landing: time of the keyframe that the seek has found; None at the beginning of the file. The keyframe must be
+        a true one, and nothing may be damaged from there on: damage is concealed from whatever was decoded before, or
+        even from what memory held. `_doubt` keeps where that ends.
         """
-        times = self.index.pts[request.wanted[slots]]
-        slot_at = dict(zip(times.tolist(), slots.tolist(), strict=True))
-        # Damaged streams may give frames in another order than that of their times.
-        last = min(int(request.wanted[slots[-1]]) + _MAX_REORDERED_FRAMES, len(self.index.pts) - 1)
-        give_up_pts = int(self.index.pts[last])
-        self._damage_pts = None
-        is_sure = landing is None
+        self._damage.clear()
+        self._put_frames(request, slots, landing=landing, drop=drop)
+        self._decode_packet(None)  # a frame that comes out later than those that refer to it may be damaged
+        if self._is_damaged_since(landing):
+            request.forget(slots[self.index.pts[request.wanted[slots]] >= self._sound_until])
+
+    def _put_frames(self, request: _Request, slots: NDArray[np.int64], *, landing: int | None, drop: bool) -> None:
+        """As `_collect`, for what is known when each frame comes out; stops after the last of them."""
+        slot_at, give_up_pts = self._slots_by_time(request, slots)
+        has_landed = landing is None
         for frame in self._decode(frozenset(slot_at) if drop else None):
+            if self._damage and self._is_damaged_since(landing):
+                return
             if frame.pts is None:
                 continue
-            if self._is_damaged_since(landing) and (drop or not is_sure):
-                self._is_damaged = True
-                return
-            if landing is not None and not is_sure and frame.pts >= landing:
+            if landing is not None and not has_landed and frame.pts >= landing:
                 if frame.pts == landing and _is_predicted(frame):
-                    self._is_damaged = True  # its keyframes are none
+                    self._doubt(-_NO_TIME)  # what it calls keyframes are none
                     return
-                is_sure = True
+                has_landed = True
             slot = slot_at.pop(frame.pts, None)
             if slot is not None:
                 request.put(slot, frame)
             if not slot_at or frame.pts > give_up_pts:
                 return
 
+    def _put_all_frames(self, request: _Request, slots: NDArray[np.int64]) -> None:
+        """Keep the frames of `slots`, decoded from the beginning as a player does, damaged ones included."""
+        slot_at, give_up_pts = self._slots_by_time(request, slots)
+        for frame in self._decode(None):
+            if frame.pts is None:
+                continue
+            slot = slot_at.pop(frame.pts, None)
+            if slot is not None:
+                request.put(slot, frame)
+            if not slot_at or frame.pts > give_up_pts:
+                return
+
+    def _slots_by_time(self, request: _Request, slots: NDArray[np.int64]) -> tuple[dict[int, int], int]:
+        """(slot by presentation time, time after which none of them is to be expected)."""
+        times = self.index.pts[request.wanted[slots]]
+        # Damaged streams may give frames in another order than that of their times.
+        last = min(int(request.wanted[slots[-1]]) + _MAX_REORDERED_FRAMES, len(self.index.pts) - 1)
+        return dict(zip(times.tolist(), slots.tolist(), strict=True)), int(self.index.pts[last])
+
     def _is_damaged_since(self, landing: int | None) -> bool:
         """Whether something was damaged at or after a time: leading frames of a keyframe need what lies before it."""
-        return self._damage_pts is not None and (landing is None or self._damage_pts >= landing)
+        damage = [pts for pts in self._damage if landing is None or pts >= landing]
+        if damage:
+            self._doubt(min(damage))
+        return bool(damage)
 
     def _substitute(self, request: _Request) -> int:
         """Stand in for what is missing with its nearest neighbours; how many."""
@@ -387,9 +459,10 @@ class Video:
     # -- decoding -----------------------------------------------------------------------------------------------------
 
     def _decode(self, needed: frozenset[int] | None) -> Iterator[VideoFrame]:
-        """Decode from where the container stands. `needed`: times of the frames that matter; None: all of them.
+        """Decode from where the container stands. A damaged packet costs its own frames only.
 
-        A damaged packet costs its own frames only.
+        needed: times of the frames that matter, so that others are dropped where no frame refers to them; None: drop
+        none.
         """
         codec = self._stream.codec_context
         codec.skip_frame = "DEFAULT"
@@ -397,17 +470,17 @@ class Video:
             for packet in self._packets():
                 yield from self._decode_packet(packet)
             return
-        drops = may_drop_frames(codec.codec.canonical_name, codec.extradata)
-        drains = drops and codec.codec.canonical_name in _DRAINING_CODECS
         remaining = set(needed)
         dropping = False
         for packet in self._packets():
             matters = packet.pts is None or packet.size == 0 or packet.pts in remaining
-            if drops and dropping == matters:
-                dropping = not matters
+            # Only where it may drop a frame: FFmpeg hides damage in others, too, when it is told to drop some.
+            drops = not matters and self._is_droppable(packet)
+            if dropping != drops:
+                dropping = drops
                 codec.skip_frame = "NONREF" if dropping else "DEFAULT"
             yield from self._decode_packet(packet)
-            if drains and matters:
+            if self._drains and matters:
                 remaining.discard(packet.pts or 0)
                 if not remaining:
                     # Nothing that is still to come changes these frames; the next read begins with a seek.
@@ -423,17 +496,11 @@ class Video:
             self._out_of_memory |= isinstance(err, MemoryError)
             if packet is not None:
                 self._undecodable.add((packet.dts, packet.pos))
-                self._note_damage(packet.pts)
+                self._damage.append(-_NO_TIME if packet.pts is None else packet.pts)
             return []
         self._frames_decoded += len(frames)
-        for frame in frames:
-            if frame.is_corrupt:
-                self._note_damage(frame.pts)
+        self._damage += [frame.pts for frame in frames if frame.is_corrupt and frame.pts is not None]
         return frames
-
-    def _note_damage(self, pts: int | None) -> None:
-        pts = _UNKNOWN_PTS if pts is None else pts
-        self._damage_pts = pts if self._damage_pts is None else max(pts, self._damage_pts)
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets from where the container stands to the end, however it comes; the last one is empty and flushes."""
@@ -470,7 +537,9 @@ class Video:
         except (av.FFmpegError, OSError):
             return False
         self._pending = packet
-        return packet is not None and packet.pts is not None and packet.pts <= not_after
+        # A container without an index guesses where it is: only keyframes that the index knows are believed.
+        is_known = packet is not None and packet.pts in self._keyframe_times
+        return is_known and packet is not None and (packet.pts or 0) <= not_after
 
     def _reopen(self) -> None:
         """A fresh container at its beginning: not every format can seek back there."""
@@ -501,12 +570,13 @@ class _Request:
     scaler: FrameScaler
     sink: FrameSink
     found: NDArray[np.bool_] = field(init=False)
+    corrupt: NDArray[np.bool_] = field(init=False)
     out_of_memory: bool = False
-    corrupt: int = 0
     preprocess_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         self.found = np.zeros(len(self.wanted), bool)
+        self.corrupt = np.zeros(len(self.wanted), bool)
 
     def put(self, slot: int, frame: VideoFrame) -> None:
         started = time.perf_counter()
@@ -518,7 +588,11 @@ class _Request:
         finally:
             self.preprocess_seconds += time.perf_counter() - started
         self.found[slot] = True
-        self.corrupt += frame.is_corrupt
+        self.corrupt[slot] = frame.is_corrupt
+
+    def forget(self, slots: NDArray[np.int64]) -> None:
+        """Look for these again: they may be wrong."""
+        self.found[slots] = self.corrupt[slots] = False
 
 
 class _Stack:
@@ -532,6 +606,10 @@ class _Stack:
 
     def repeat(self, slot: int, of: int) -> None:
         self._out[slot] = self._out[of]
+
+
+def _counted(count: int, one: str, many: str) -> str:
+    return one if count == 1 else many.format(count)
 
 
 def _is_predicted(frame: VideoFrame) -> bool:

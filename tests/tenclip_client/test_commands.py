@@ -225,6 +225,20 @@ def test_features_of_a_manifest_as_json(tenclip: Tenclip) -> None:
     assert pq.read_table("f.parquet")["video"].unique().to_pylist() == ["2.mp4", "0.mp4"]
 
 
+def test_features_of_a_folder_as_people_have_them(tenclip: Tenclip) -> None:
+    """Names that differ in bytes which are not UTF-8, what other systems leave behind, and a linked folder."""
+    folder = Path("mixed")
+    for name in (b"\xe9.mp4", b"\xe8.mp4", b"._a.mp4", b"__MACOSX/b.mp4", b".ipynb_checkpoints/c.mp4"):
+        path = folder / os.fsdecode(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name)
+    (folder / "linked").symlink_to("../clips")
+    (folder / "clips").symlink_to("linked")
+    assert tenclip("features", "mixed", "-o", "f.parquet")[0] == 0
+    names = [r"mixed/\xe8.mp4", r"mixed/\xe9.mp4", *(f"mixed/clips/{i}.mp4" for i in range(3))]
+    assert pq.read_table("f.parquet")["video"].unique().to_pylist() == names
+
+
 def test_models(tenclip: Tenclip) -> None:
     code, out, _ = tenclip("models")
     assert code == 0

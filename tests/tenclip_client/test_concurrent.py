@@ -144,24 +144,26 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_pauses_double_or_are_what_the_server_asks_for(pauses: list[float]) -> None:
     busy = Busy(*(overloaded(s) for s in (None, None, 3, None, None, None, None, None, None)))
-    assert asyncio.run(retry_with_backoff(busy, patience=1000)) == "done"
+    assert asyncio.run(retry_with_backoff(busy, max_wait_seconds=1000)) == "done"
     assert pauses == [0.5, 1, 3, 4, 8, 16, 30, 30, 30]
 
 
-def test_patience_ends(pauses: list[float]) -> None:
+def test_the_wait_has_an_end(pauses: list[float]) -> None:
     busy = Busy(*(overloaded(4) for _ in range(10)))
     with pytest.raises(Overloaded):
-        asyncio.run(retry_with_backoff(busy, patience=10))
+        asyncio.run(retry_with_backoff(busy, max_wait_seconds=10))
     assert pauses == [4, 4]
 
 
 def test_only_what_passes_is_waited_for(pauses: list[float]) -> None:
     told: list[float] = []
     with pytest.raises(ServerUnavailable):
-        asyncio.run(retry_with_backoff(Busy(ServerUnavailable("gone")), patience=10))
+        asyncio.run(retry_with_backoff(Busy(ServerUnavailable("gone")), max_wait_seconds=10))
     both = (Overloaded, ServerUnavailable)
     busy = Busy(ServerUnavailable("restarting"))
-    asyncio.run(retry_with_backoff(busy, patience=10, waits_for=both, on_pause=lambda _, seconds: told.append(seconds)))
+    asyncio.run(
+        retry_with_backoff(busy, max_wait_seconds=10, waits_for=both, on_pause=lambda _, seconds: told.append(seconds))
+    )
     assert pauses == told == [0.5]
     with pytest.raises(EmptyVideo):
-        asyncio.run(retry_with_backoff(Busy(EmptyVideo("x")), patience=10, waits_for=both))
+        asyncio.run(retry_with_backoff(Busy(EmptyVideo("x")), max_wait_seconds=10, waits_for=both))

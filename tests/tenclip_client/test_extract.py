@@ -174,6 +174,17 @@ class TestFinishedFile:
         os.utime(clips / "05.mp4", ns=(0, 0))
         assert extract(target, "f.parquet").changed == (), "its hash says that it is the same"
 
+    def test_rows_without_a_hash_get_one(self, clips: Path, target: str, servicer: FakeRecognition) -> None:
+        extract(target, "f.parquet")
+        asked = len(servicer.requests)
+        report = extract(target, "f.parquet", earlier=EarlierRows(by_content=True))
+        assert (report.reused, report.changed, len(servicer.requests)) == (12, (), asked + 1)
+        hashes = pq.read_table("f.parquet")["video_sha256"].to_pylist()
+        assert hashes[::CLIPS] == [hashlib.sha256(b"video %d" % i).hexdigest() for i in range(12)]
+        before = os.stat("f.parquet").st_mtime_ns
+        extract(target, "f.parquet", earlier=EarlierRows(by_content=True))
+        assert os.stat("f.parquet").st_mtime_ns == before
+
     def test_new_videos_are_added(self, clips: Path, target: str) -> None:
         extract(target, "f.parquet", videos=["clips/0[1-5].mp4"])
         report = extract(target, "f.parquet")

@@ -41,8 +41,19 @@ def test_folder(folder: Path) -> None:
 
 
 def test_named_file_needs_no_suffix(folder: Path) -> None:
-    (video,) = expand_inputs(["clips/notes.txt"])
+    (folder / "clips" / "plain").write_bytes(b"abc")
+    (video,) = expand_inputs(["clips/plain"])
     assert video.error is None
+
+
+def test_a_list_that_is_named_stands_for_its_videos(folder: Path) -> None:
+    (folder / "clips" / "list.txt").write_text("b.mp4 0\nsub/c.webm 1\n")
+    (folder / "odd.csv").write_text("name,thing\nx,y\n")
+    videos = expand_inputs(["clips/list.txt", "odd.csv", "gone.txt"])
+    assert [v.name for v in videos] == ["b.mp4", "sub/c.webm", "odd.csv", "gone.txt"]
+    assert [v.source for v in videos[:2]] == [Path("clips/b.mp4"), Path("clips/sub/c.webm")]
+    assert "no column 'path'" in str(videos[2].error)
+    assert videos[3].error is None  # opening it says that it is not there
 
 
 def test_patterns(folder: Path) -> None:
@@ -121,6 +132,10 @@ def test_linked_folders_are_searched(folder: Path) -> None:
         ("list.csv", '\ufeffpath ,"label"\r\n"a.mp4","run, fast"\r\n"sub/b.mp4",""\r\n'),
         ("list.tsv", "video\tlabel\na.mp4\trun\nsub/b.mp4\thop\na.mp4\trun\n"),
         ("list.txt", "# two videos\n\na.mp4  \n  sub/b.mp4\n"),
+        ("list.txt", "a.mp4 0\nsub/b.mp4 1\na.mp4 1\n"),
+        ("list.csv", "a.mp4 0 10 run\r\nsub/b.mp4 2 5.5 jump\r\n"),
+        ("train.csv", "Path;Label\na.mp4;run\nsub/b.mp4;hop\n"),
+        ("list.json", '[{"path": "a.mp4"}, {"path": "sub/b.mp4"}]'),
     ],
 )
 def test_manifests(tmp_path: Path, name: str, text: str) -> None:
@@ -141,16 +156,16 @@ def test_parquet_manifest(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("list.csv", b"label,file_name\nrun,a.mp4\n", "needs a column path .* it has label, file_name"),
+        ("list.csv", b"label,thing\nrun,x\n", "no column 'path' .* it has label, thing"),
         ("list.csv", b"", r"it has none"),
         ("list.csv", b"path\n", "lists no videos"),
-        ("list.csv", b"path,label\na.mp4,x\n,y\n", "row 3 has no path"),
+        ("list.csv", b"path,label\na.mp4,x\n,y\n", "line 3: column 'path' is empty"),
         ("list.csv", b'path\n"a.mp4\n', "cannot be read as CSV"),
-        ("list.csv", b"path\n\xff\xfe\n", "cannot be read as CSV in UTF-8"),
+        ("list.csv", b"path\n\xff\xfe\n", "line 2: cannot be read as text in UTF-8"),
         ("list.txt", b"# nothing\n", "lists no videos"),
-        ("list.txt", b"\xff.mp4\n", "is not UTF-8"),
+        ("list.txt", b"\xff.mp4\n", "cannot be read as text in UTF-8"),
         ("list.parquet", b"PAR1 not really", "cannot be read as Parquet"),
-        ("list.json", b"[]", r"a manifest is a \.csv"),
+        ("list.json", b"[]", "not a manifest that tenclip reads: holds an empty list"),
     ],
 )
 def test_manifests_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, message: str) -> None:
@@ -164,7 +179,7 @@ def test_manifests_that_cannot_be_used(tmp_path: Path, name: str, content: bytes
 def test_parquet_manifest_without_paths(tmp_path: Path) -> None:
     path = tmp_path / "list.parquet"
     pq.write_table(pa.table({"path": ["a.mp4", None]}), path)
-    with pytest.raises(DatasetError, match="row 2 has no path: None"):
+    with pytest.raises(DatasetError, match="row 2: column 'path' is empty"):
         read_manifest(path)
 
 

@@ -6,6 +6,7 @@ import inspect
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -48,6 +49,22 @@ def test_signatures_say_what_is_returned() -> None:
     assert inspect.signature(Client.predict_stream).return_annotation == "Iterator[ClipUpdate | Prediction]"
     stream = inspect.signature(AsyncClient.predict_stream).return_annotation
     assert stream == "AsyncGenerator[ClipUpdate | Prediction, None]"
+
+
+def test_clients_can_be_mocked_and_subclassed() -> None:
+    mocked = create_autospec(Client, instance=True)
+    mocked.predict("a.mp4", top_k=3)
+    with pytest.raises(TypeError, match="topk"):
+        mocked.predict("a.mp4", topk=3)
+    assert inspect.iscoroutinefunction(create_autospec(AsyncClient, instance=True).predict)
+
+    class Quiet(Client):
+        def list_models(self, **arguments: object) -> object:  # type: ignore[override]
+            return "none"
+
+    with Quiet() as client:
+        assert client.list_models() == "none"
+        assert client.get_model.__func__ is Client.get_model  # type: ignore[attr-defined]
 
 
 TYPED = """

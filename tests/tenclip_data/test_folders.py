@@ -197,6 +197,12 @@ def test_lists_beside_class_folders_are_named(tmp_path: Path) -> None:
     assert "the lists in it (train.csv) are not used" in read_manifest(tmp_path).warnings[-1]
 
 
+def test_folders_of_pictures(tmp_path: Path) -> None:
+    touch(tmp_path, "run/a/0001.jpg")
+    with pytest.raises(DatasetError, match=r"it holds pictures \(.*run/a/0001\.jpg\), and tenclip reads videos"):
+        read_manifest(tmp_path)
+
+
 def test_folder_without_videos(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4", "run/readme.txt")
     with pytest.raises(DatasetError, match="no videos in class-named sub-folders"):

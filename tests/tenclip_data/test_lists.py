@@ -209,6 +209,27 @@ def test_a_folder_of_lists_as_slowfast_has_it(videos: Path) -> None:
         read_manifest(videos / "ucf", videos=videos)
 
 
+def test_the_list_of_a_split_is_the_one_that_is_called_by_it(videos: Path) -> None:
+    lists = videos / "lists"
+    write(lists / "train.csv", "a.mp4 0\n")
+    write(lists / "train_small.csv", "b.mp4 0\n")
+    write(lists / "val_list.csv", "c d.mp4 0\n")
+    write(lists / "test.csv", "deep/g.avi\n")
+    manifest = read_manifest(lists, videos=videos)
+    assert [(s.name, s.split) for s in manifest.samples] == [("c d.mp4", "val"), ("a.mp4", "train")][::-1]
+    assert manifest.warnings == (f"{lists / 'test.csv'}: has no labels: passed over",)
+    write(lists / "val_more.csv", "b.mp4 0\n")
+    with pytest.raises(DatasetError, match=r"val_list\.csv, val_more\.csv are all named for split 'val'; name one"):
+        read_manifest(lists, videos=videos)
+
+
+def test_a_folder_of_other_lists_is_refused_with_their_names(videos: Path) -> None:
+    for i in range(5):
+        write(videos / "lists" / f"x_test_split{i}.txt", "a.avi 1\n")
+    with pytest.raises(DatasetError, match=r"but lists \(x_test_split0\.txt, .* and 2 more\); name one of them"):
+        read_manifest(videos / "lists", videos=videos)
+
+
 # -- what is refused --
 
 
@@ -239,6 +260,7 @@ def test_a_folder_of_lists_as_slowfast_has_it(videos: Path) -> None:
         ("a.mp4 0 5 0\nb.mp4 -3 5 1\n", r"line 2 \(b\.mp4\): start -3 s is negative"),
         ("a.mp4 -1\n", r"line 1 \(a\.mp4\): label -1 is negative"),
         ("a.mp4 123456789\n", r"line 1 \(a\.mp4\): label 123456789 is no number of a class"),
+        ("Some text.\n", r"line 1: 'Some text\.': no label; write it after the path"),
         ("", "lists no videos"),
         ("# only\n", "lists no videos"),
     ],

@@ -126,7 +126,7 @@ def test_videos_may_lie_elsewhere(tmp_path: Path) -> None:
         ("path,label,split\na.mp4,run\n", r"line 2: 2 fields where the header has 3"),
         ("path,label\na.mp4,run,train\n", r"line 2: 3 fields where the header has 2"),
         ("path,label,label\na.mp4,run,run\n", r"line 1: a column name stands twice"),
-        ('path,label\n"a.mp4,run\n', r"line 2: unexpected end of data"),
+        ('path,label\n"a.mp4,run\n', r"line 2: cannot be read as CSV: unexpected end of data"),
     ],
 )
 def test_bad_tables_name_file_and_line(tmp_path: Path, text: str, message: str) -> None:

@@ -221,6 +221,11 @@ def test_frames_are_no_seconds(videos: Path) -> None:
         ("path,label\n$NOT_SET_ANYWHERE/gone.mp4,run\n", r"line 2: .*begins with \$NOT_SET_ANYWHERE"),
         ("name;thing\na.mp4;run\n", r"line 1: no column 'path' .*; it has name, thing"),
         ("path,label\na\0b,run\n", "holds zero bytes"),
+        ("path,labels\na/0001.jpg,\n", r"line 2 \(a/0001\.jpg\): 'a/0001\.jpg' is a picture"),
+        (
+            "path,label\nhttps://host/a.mp4,run\n",
+            r"line 2 \(https://host/a\.mp4\): is a URI; videos are read from files",
+        ),
         (f"path,label\n{'x' * 300},run\nb.mp4,run\n", r"line 2 \(x+\): no such file"),
         ('path,label,start\na.mp4,run,"1,5"\n', r"line 2: start is '1,5', .*write a dot for the decimal comma"),
     ],
@@ -234,6 +239,22 @@ def test_latin_1_names_the_line_and_the_fix(videos: Path) -> None:
     file = write(videos / "m.csv", "path,label\na.mp4,run\nb.mp4,caf\xe9\n", "latin-1")
     with pytest.raises(DatasetError, match=r"m\.csv, line 3: .*byte 0xe9\); save the file as UTF-8"):
         read_manifest(file)
+
+
+def test_splits_that_are_floats_in_text(videos: Path) -> None:
+    manifest = read_manifest(write(videos / "m.csv", "path,label,split\na.mp4,run,0.0\nb.mp4,run,1.0\n"))
+    assert manifest.splits == ("0", "1")
+
+
+def test_excel_delimiters_stand_before_lists_too(videos: Path) -> None:
+    samples = read_manifest(write(videos / "m.csv", "sep=;\na.mp4;run\nc d.mp4;run\n")).samples
+    assert [s.name for s in samples] == ["a.mp4", "c d.mp4"]
+
+
+def test_pickles_are_no_text(tmp_path: Path) -> None:
+    (tmp_path / "m.pkl").write_bytes(b"\x80\x04\x95\x00\x00")
+    with pytest.raises(DatasetError, match="holds zero bytes, so it is another kind of file"):
+        read_manifest(tmp_path / "m.pkl")
 
 
 @pytest.mark.parametrize("name", ["m.xlsx", "m.csv.gz", "m.mp4"])

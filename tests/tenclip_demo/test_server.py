@@ -20,7 +20,11 @@ def stand_in(server: ServerProcess, script: str) -> ServerProcess:
     return server
 
 
-def test_the_real_server_is_found_asked_and_stopped(bundle: Bundle, tmp_path: Path) -> None:
+def test_the_real_server_is_found_asked_and_stopped(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")  # not for what is on this machine
     with ServerProcess(bundle.path.parents[1], tmp_path / "server.log") as server:
         assert server.running
         with Client(server.address) as client:

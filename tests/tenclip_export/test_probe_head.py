@@ -198,6 +198,14 @@ def _with_mean_features_only(bundle: Bundle) -> Bundle:
     return read_bundle(bundle.path)
 
 
+def test_a_version_that_exists(headed: Bundle, bundle: Bundle, probe: Probe) -> None:
+    before = (headed.path / "bundle.json").read_bytes()
+    with pytest.raises(BundleError, match=r"exists; give another --version, or --overwrite .* version is 2"):
+        export_probe(probe, bundle, headed.path.parent.parent, name="moves-speed", version="1")
+    assert (headed.path / "bundle.json").read_bytes() == before
+    assert [p.name for p in headed.path.parent.iterdir()] == ["1"]
+
+
 def test_probes_that_do_not_fit(bundle: Bundle, probe: Probe, tmp_path: Path) -> None:
     for change, message in (
         ({"multi_label": True}, "a server answers one softmax over all classes; fit one with --single-label"),

@@ -116,6 +116,13 @@ def test_by_folds_of_groups(features: Path, labels: Path, tmp_path: Path) -> Non
     assert (tmp_path / "p.npz").is_file()
 
 
+def test_one_grid_for_all_folds(features: Path, labels: Path) -> None:
+    arguments = ["--label-column", "speed", "--cv", "2", "-C", "0.5", "-C", "2", "--folds", "2"]
+    shown = run(features, "--labels", labels, *arguments).stdout
+    (header,) = [line for line in shown.splitlines() if "fold 1 of 2" in line and "fold 2 of 2" in line]
+    assert header.split("┃")[1].strip() == "C"
+
+
 def test_several_splits(features: Path, tmp_path: Path) -> None:
     """HMDB-51's lists, as they are."""
     for k in (1, 2):
@@ -129,6 +136,26 @@ def test_several_splits(features: Path, tmp_path: Path) -> None:
     assert values["mean"]["video_mean_features"] == {"top1": 1, "top5": 1}
     result = run(features, *lists, "-C", "1")
     assert "mean ± std: videos, mean features" in result.stdout
+
+
+def test_numbered_classes_in_a_list_without_a_header(features: Path, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("".join(f"{n} {i % 2}\n" for i, n in enumerate(NAMES)))
+    (tmp_path / "classes.txt").write_text("slow\nfast\n")
+    values = output_of(
+        run(features, "--labels", tmp_path / "list.txt", "--classes", tmp_path / "classes.txt", "-C", "1", "--json")
+    )
+    assert values["labels"] == ["slow", "fast"]
+    assert values["video_mean_features"]["top1"] == 1
+
+
+def test_folds_need_no_clean_splits(features: Path, tmp_path: Path) -> None:
+    """Parts of one video in train and in test: an error, unless the splits are not used."""
+    lines = [f"{n},{'ab'[i % 2]},{k},{k + 1},{('train', 'test')[k]}\n" for i, n in enumerate(NAMES) for k in range(2)]
+    lines.append(f"./{NAMES[0]},a,0.5,1.5,test\n")
+    (tmp_path / "m.csv").write_text("path,label,start,end,split\n" + "".join(lines))
+    assert "is in two splits" in str(error_of(run(features, "--labels", tmp_path / "m.csv", "-C", "1")))
+    values = output_of(run(features, "--labels", tmp_path / "m.csv", "-C", "1", "--cv", "4", "--json"))
+    assert values["mean"]["video_mean_features"]["top1"] == 1
 
 
 def test_several_labels_a_video(features: Path, tmp_path: Path) -> None:

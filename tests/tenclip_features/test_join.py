@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import Manifest, Sample, read_manifest
+from tenclip_data.scan import printable_name
 from tenclip_features.join import label_clips, match_videos, mean_by_group
 from tenclip_features.names import path_of_name
 from tenclip_features.table import read_feature_table
@@ -96,23 +96,11 @@ def test_names_that_stand_for_other_bytes(tmp_path: Path) -> None:
 
 @given(st.binary(min_size=1, max_size=12).filter(lambda b: b"\0" not in b))
 def test_every_name_is_the_way_to_one_path(raw: bytes) -> None:
-    """The rule of `tenclip_api.scan.printable_name`, written another way: from the bytes."""
-    text = ""
-    rest = raw
-    while rest:
-        slashes = len(rest) - len(rest.lstrip(b"\\"))
-        head, rest = rest[:slashes], rest[slashes:]
-        one = next((rest[:n] for n in range(1, 5) if _is_text(rest[:n])), b"")
-        invalid = bool(rest) and not one
-        looks_escaped = re.match(rb"x[89a-f][0-9a-f]", rest) is not None
-        text += head.decode() * (2 if invalid or looks_escaped else 1)
-        text += f"\\x{rest[0]:02x}" if invalid else one.decode()
-        rest = rest[1 if invalid else len(one) :]
-    assert os.fsencode(path_of_name(text)) == os.fsencode(Path(os.fsdecode(raw)))
+    path = Path(os.fsdecode(raw))
+    assert path_of_name(printable_name(path)) == path
 
 
-def _is_text(raw: bytes) -> bool:
-    try:
-        return bool(raw.decode())
-    except UnicodeDecodeError:
-        return False
+@pytest.mark.parametrize("raw", [b"caf\xe9", rb"caf\xe9", b"\\\xe9", rb"\\xe9", rb"a\b", b"\xe9\\xe9", "é".encode()])
+def test_names_that_are_nearly_escaped(raw: bytes) -> None:
+    path = Path(os.fsdecode(raw))
+    assert os.fsencode(path_of_name(printable_name(path))) == raw

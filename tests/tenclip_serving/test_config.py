@@ -108,6 +108,8 @@ def test_limits_of_videos_and_of_workers(tmp_path: Path) -> None:
             "allow_hosts without allow_schemes would allow nothing: name schemes, of",
         ),
         ({"allow_networks": ("10.0.0.0/8",)}, "allow_networks without allow_schemes"),
+        ({"fetch_proxy": "environment"}, "fetch_proxy without allow_schemes"),
+        ({"fetch_proxy": "socks5://proxy:1080"}, "fetch_proxy: names no proxy; write http://"),
         ({"allow_networks": ("10.1.2.3/8",)}, "has host bits set"),
         ({"allow_networks": ("intranet",)}, "write e.g. 10.1.0.0/16"),
         ({"max_upload_mb": 9000}, "max_spool_mb 8192 is less than max_upload_mb 9000"),

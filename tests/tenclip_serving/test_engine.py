@@ -31,6 +31,7 @@ from tenclip_api.errors import (
 )
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.decoding import shared_memory
+from tenclip_serving.decoding.worker import DecodeWorker
 from tenclip_serving.engine import Engine
 from tenclip_serving.intake.path_access import OpenFile, open_path
 from tenclip_serving.models.repository import Repository, ServedModel
@@ -166,7 +167,9 @@ def test_fully_convolutional_averages_positions(open_engine: OpenEngine, runtime
     async def test() -> None:
         async with open_engine() as engine:
             result = await engine.recognize(path(spatial_mode="fully_convolutional"))
-            assert result.protocol == "fully-convolutional"
+            assert result.protocol == (
+                "custom: 10 uniform clips, centre crop, fully-convolutional, probabilities averaged"
+            )
             clips = read_clips(videos / "colors.mp4", SPEC, Protocol(fully_convolutional=True)).clips
             assert clips.shape[2:4] == (40, 40)
             assert FakeRuntime(crop=SPEC.crop).run(clips).logits.shape[2] == 4
@@ -242,6 +245,49 @@ def test_decoding_that_hangs_is_the_workers_death(open_engine: OpenEngine) -> No
             with pytest.raises(DecodeWorkerDied):
                 await engine.recognize(path())
             assert value(engine.metrics, "tenclip_decode_worker_restarts_total", reason="timeout") == 1
+
+    run(test)
+
+
+def test_a_video_whose_worker_dies_is_recognized_by_another(open_engine: OpenEngine) -> None:
+    async def test() -> None:
+        async with open_engine(cache_mb=1) as engine:
+            (pid,) = engine.pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            task = asyncio.create_task(engine.recognize(path()))
+            await until(engine.pool._idle.empty)
+            os.kill(pid, signal.SIGKILL)
+            assert len((await task).clips) == 10
+            assert value(engine.metrics, "tenclip_decode_retries_total") == 1
+            assert value(engine.metrics, "tenclip_decode_worker_restarts_total", reason="died") == 1
+            assert engine.statistics.of("tiny", "1").success.count == 1
+            assert engine.admission.held("encoded") == engine.admission.held("decoded") == 0
+
+    run(test)
+
+
+def test_a_second_worker_is_not_waited_for_beyond_the_deadline(
+    open_engine: OpenEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            start, may_start = engine.pool._spawn, asyncio.Event()
+
+            async def start_later() -> DecodeWorker:
+                await may_start.wait()
+                return await start()
+
+            monkeypatch.setattr(engine.pool, "_spawn", start_later)
+            (pid,) = engine.pool.pids
+            os.kill(pid, signal.SIGSTOP)
+            task = asyncio.create_task(engine.recognize(path(), seconds_left=1.0))
+            await until(engine.pool._idle.empty)
+            os.kill(pid, signal.SIGKILL)
+            with pytest.raises(DeadlineExceeded, match="the caller's deadline"):
+                await task
+            assert value(engine.metrics, "tenclip_decode_retries_total") == 0
+            may_start.set()
+            assert len((await engine.recognize(path())).clips) == 10
 
     run(test)
 

@@ -56,24 +56,54 @@ def test_named_protocol_on_a_part_of_the_video(name: str) -> None:
 def test_clips_override_the_default_protocol() -> None:
     resolved = resolve(num_clips=3)
     assert resolved.selection == ClipSelection(num_clips=3, max_clips=100)
-    assert resolved.name == "custom: 3 uniform, pooled"
-    assert resolve(mode="center").name == "center-clip"
-    assert resolve(mode="windows", window_step=2).name == "custom: windows every 2 frames, pooled"
-    assert resolve(mode="salient", num_clips=4, spatial_mode="fully_convolutional").name == (
-        "custom: 4 salient, fully-convolutional"
-    )
-    assert resolve(spatial_mode="fully_convolutional").name == "fully-convolutional"
-    assert resolve(default="mmaction2-10x3", num_clips=3).name == (
-        "custom: 3 uniform, pooled, placed by mmaction2, 3 crops"
-    )
-    assert resolve(default="tsn-3", num_clips=3, mode="uniform").name == ("custom: 3 uniform, pooled, averaging logits")
-    assert resolve(default="fully-convolutional", spatial_mode="pooled").name == "ten-clip"
 
 
-def test_the_same_choice_by_fields_gets_the_protocols_name() -> None:
-    assert resolve(default="center-clip", mode="uniform", num_clips=10).name == "ten-clip"
-    assert resolve(default="center-clip", mode="uniform").name == "ten-clip"
-    assert resolve(mode="center", num_clips=1).name == "center-clip"
+@pytest.mark.parametrize(
+    ("default", "asked", "name"),
+    [
+        ("ten-clip", {"num_clips": 3}, "3 uniform clips, centre crop, pooled, probabilities averaged"),
+        ("ten-clip", {"mode": "center"}, "the centre clip, centre crop, pooled, probabilities averaged"),
+        (
+            "ten-clip",
+            {"mode": "windows", "window_step": 2},
+            "all windows every 2 frames, centre crop, pooled, probabilities averaged",
+        ),
+        (
+            "ten-clip",
+            {"mode": "salient", "num_clips": 4, "spatial_mode": "fully_convolutional"},
+            "4 salient clips, centre crop, fully-convolutional, probabilities averaged",
+        ),
+        (
+            "mmaction2-10x3",
+            {"num_clips": 3},
+            "3 uniform clips placed by mmaction2, 3 crops, pooled, probabilities averaged",
+        ),
+        ("tsn-3", {"mode": "uniform", "num_clips": 10}, "10 uniform clips, centre crop, pooled, logits averaged"),
+        ("tsn-3", {"num_clips": 10}, "10 uniform clips placed by tsn, centre crop, pooled, logits averaged"),
+        (
+            "fully-convolutional-se",
+            {"num_clips": 2},
+            "2 uniform clips, centre crop, fully-convolutional, short edge scaled, probabilities averaged",
+        ),
+        (
+            "vmz-joint",
+            {"num_clips": 2},
+            "2 uniform clips, centre crop, fully-convolutional, one softmax over classes and positions",
+        ),
+    ],
+)
+def test_what_was_done_is_said_in_words(default: str, asked: dict[str, Any], name: str) -> None:
+    assert resolve(default=default, **asked).name == f"custom: {name}"
+
+
+def test_a_name_is_only_that_of_the_models_own_protocol_or_the_one_asked_for() -> None:
+    assert resolve(default="center-clip", mode="center", num_clips=1).name == "center-clip"
+    assert resolve(mode="uniform", num_clips=10).name == "ten-clip"
+    assert resolve(default="tsn-3", protocol="vmz-logits").name == "vmz-logits"
+    # The same as a protocol of another name, which nobody has asked for.
+    assert resolve(default="center-clip", mode="uniform").name.startswith("custom: 10 uniform clips")
+    assert resolve(default="fully-convolutional", spatial_mode="pooled").name.startswith("custom: 10 uniform clips")
+    assert resolve(spatial_mode="fully_convolutional").name.startswith("custom: 10 uniform clips")
 
 
 def test_unknown_protocol_lists_those_of_the_model() -> None:
@@ -174,7 +204,7 @@ def test_everything_ends_in_a_protocol_or_an_invalid_request(
     except InvalidRequest:
         return
     assert resolved.selection.num_clips <= 100
-    assert resolved.name == protocol_name(resolved)
+    assert resolved.name == protocol_name(resolved, protocol or default)
     assert not protocol or resolved.name == protocol
     assert mode in (None, resolved.selection.mode)
 

@@ -147,7 +147,9 @@ def test_fully_convolutional_and_pooled(server: ServerProcess, videos: Path) -> 
     assert outputs.logits.shape[2] == 4
     expected = np.sort(video_probabilities(outputs.logits, "probabilities"))[::-1]
     np.testing.assert_allclose([t.score for t in response.top], expected, rtol=1e-3, atol=1e-6)
-    assert response.provenance.protocol == "fully-convolutional"
+    assert response.provenance.protocol == (
+        "custom: 10 uniform clips, centre crop, fully-convolutional, probabilities averaged"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import NoFrames, NotAVideo, NoVideoStream, TruncatedVideo, UndecodableVideo, VideoError
+from tenclip_video.resize import FrameScaler
 from tenclip_video.spec import Resize
 from tenclip_video.video import DecodeReport, open_video
-from tests.videos import Recipe, frame_numbers, make_video
+from tests.bitstreams import mux_packets, read_packets
+from tests.videos import Recipe, decode_all, frame_numbers, make_video
 
 NUM_FRAMES = 40
 FRAGMENTED = {"movflags": "frag_keyframe+empty_moov"}
@@ -98,7 +100,8 @@ def test_a_cut_off_video_says_what_was_lost(videos: dict[str, bytes]) -> None:
     data = videos["mp4 faststart"]
     with open_video(data[: len(data) * 2 // 3]) as video:
         first, second = video.report.warnings[:2]
-        there = video.info.num_frames
+        there = video.info.num_frames + 1  # the last one is cut through
+        assert f"1 of {there} frames cannot be decoded; they are not counted" in video.report.warnings
         assert first == f"the header promises 40 frames, {there} are there ({40 - there} lost)"
         assert second.startswith("cut off: at least ")
     data = videos["mkv"]
@@ -153,3 +156,91 @@ def test_garbage_behind_and_before(videos: dict[str, bytes], name: str) -> None:
     assert outcome(videos[name] + garbage).numbers[:35] == tuple(range(35))
     result = outcome(garbage + videos[name])
     assert result.error is None or isinstance(result.error, NotAVideo | UndecodableVideo | NoVideoStream | NoFrames)
+
+
+# -- a sparse read of a damaged video gives what a full decode gives --------------------------------------------------
+
+EXACT = {
+    "h264": Recipe(num_frames=60, gop=20),
+    "h264 6 B-frames": Recipe(num_frames=60, gop=20, b_frames=6, options={"x264-params": "b-adapt=0:bframes=6"}),
+    "h264 open GOP": Recipe(num_frames=60, gop=20, options={"x264-params": "open-gop=1:b-adapt=0"}),
+    "h264 open GOP mpegts": Recipe(
+        container="mpegts", num_frames=60, gop=20, options={"x264-params": "open-gop=1:b-adapt=0"}
+    ),
+    "h264 interlaced": Recipe(num_frames=60, gop=20, options={"x264-params": "interlaced=1"}),
+    "hevc": Recipe(codec="libx265", num_frames=60, gop=20),
+    "mpeg4": Recipe(codec="mpeg4", num_frames=60, gop=20),
+    "mpeg2": Recipe(codec="mpeg2video", container="mpegts", num_frames=60, gop=20),
+    "vp9": Recipe(codec="libvpx-vp9", container="webm", num_frames=60, gop=20),
+    "wmv": Recipe(codec="wmv2", container="asf", num_frames=60, gop=20),
+}
+SMALL = Resize(height=24, width=32)
+
+
+def damaged(recipe: Recipe, seed: int) -> bytes:
+    """A video of which up to three packets are lost, changed or cut short."""
+    rng = np.random.default_rng(seed)
+    video = make_video(recipe)
+    packets = read_packets(video)
+    how = seed % 3
+    for place in sorted(rng.choice(len(packets), int(rng.integers(1, 4)), replace=False).tolist(), reverse=True):
+        data = packets[place].data
+        start = int(rng.integers(1, len(data)))
+        if how == 0:
+            del packets[place]
+        elif how == 1:
+            stretch = rng.bytes(min(40, len(data) - start))
+            packets[place] = replace(packets[place], data=data[:start] + stretch + data[start + len(stretch) :])
+        else:
+            packets[place] = replace(packets[place], data=data[:start])
+    return mux_packets(video, packets, recipe.container)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", EXACT)
+def test_sparse_reads_of_damaged_videos(name: str, seed: int) -> None:
+    data = damaged(EXACT[name], seed)
+    frames = list(decode_all(data))
+    scaler = FrameScaler(SMALL, frames[0])
+    expected = {frame.pts: (scaler.scaled(frame).copy(), frame.is_corrupt) for frame in frames}
+    with open_video(data) as video:
+        times, exact = video.index.pts.tolist(), video.index.damage_pts is not None
+    assert set(expected) <= set(times)
+    assert not exact or len(times) == len(expected), "what is known to be damaged is counted by decoding"
+    for index in range(0, len(times), 5):
+        with open_video(data) as video:
+            picture, is_corrupt = expected.get(times[index], (None, False))
+            if picture is None:
+                with pytest.raises(UndecodableVideo):
+                    video.read_frames([index], SMALL)
+                continue
+            np.testing.assert_array_equal(video.read_frames([index], SMALL)[0], picture)
+            assert (video.report.frames_substituted, video.report.frames_corrupt) == (0, is_corrupt)
+            assert any("damaged; the decoder concealed" in w for w in video.report.warnings) == is_corrupt
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_keyframes_that_are_none(name: str) -> None:
+    """A file without a list of its keyframes says that every packet is one."""
+    recipe = EXACT[name]
+    if recipe.container == "mpegts":
+        recipe = replace(recipe, container="mp4")
+    video = make_video(recipe)
+    data = mux_packets(video, [replace(p, is_keyframe=True) for p in read_packets(video)], recipe.container)
+    for index in (1, 13, 30, 47, 59):
+        with open_video(data) as opened:
+            assert frame_numbers(opened.read_frames([index], Resize(mode="none"))) == [index]
+
+
+def test_substituted_frames_are_a_warning() -> None:
+    video = make_video(Recipe(num_frames=20, gop=5))
+    packets = [
+        replace(p, data=p.data[:8] + bytes(len(p.data) - 8)) if n in (7, 8) else p
+        for n, p in enumerate(read_packets(video))
+    ]
+    with open_video(mux_packets(video, packets, "mp4")) as opened:
+        opened.read_frames(range(opened.info.num_frames), SMALL)
+        report = opened.report
+    assert report.frames_substituted == 2
+    assert "2 frames cannot be decoded; the nearest ones stand in for them" in report.warnings

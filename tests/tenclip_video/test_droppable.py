@@ -39,7 +39,7 @@ def h265(container: str, parameters: str = "") -> Recipe:
         (h265("mpegts"), True),
         (h265("mp4", "temporal-layers=3"), False),
         (h265("mpegts", "temporal-layers=2"), False),
-        (Recipe(codec="mpeg4", num_frames=8), True),
+        (Recipe(codec="mpeg4", num_frames=8), False),
         (Recipe(codec="mpeg2video", container="mpegts", num_frames=8), True),
         (Recipe(codec="libvpx", container="webm", num_frames=8), False),
         (Recipe(codec="libvpx-vp9", container="webm", num_frames=8), False),

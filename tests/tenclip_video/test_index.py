@@ -24,6 +24,7 @@ class FakePacket:
     dts: int | None = None
     is_keyframe: bool = False
     is_corrupt: bool = False
+    is_discard: bool = False
     duration: int | None = 1
     size: int = field(default=10)
 
@@ -70,10 +71,10 @@ def test_the_last_frame_shown_says_how_long() -> None:
 
 def test_hidden_keyframes_are_places_to_begin() -> None:
     packets = _Packets()
-    packets.add_discarded(FakePacket(0, 0, True))  # type: ignore[arg-type]
-    packets.add_discarded(FakePacket(1, 1))  # type: ignore[arg-type]
+    packets.add_hidden(FakePacket(0, 0, True))  # type: ignore[arg-type]
+    packets.add_hidden(FakePacket(1, 1))  # type: ignore[arg-type]
     packets.add(FakePacket(2, 2))  # type: ignore[arg-type]
-    assert (packets.count, packets.discarded, list(packets.keyframe_pts)) == (1, 2, [0])
+    assert (packets.count, packets.hidden, list(packets.keyframe_pts)) == (1, 2, [0])
 
 
 @pytest.mark.parametrize(

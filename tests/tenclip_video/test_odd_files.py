@@ -29,6 +29,7 @@ class Good:
     seekable: bool = True
     looped: bool = False
     substituted: int = 0
+    corrupt: int = 0
     warnings: tuple[str, ...] = ()
 
 
@@ -56,6 +57,7 @@ OUTCOMES: dict[str, Good | Bad] = {
     ),
     "androidx_long_180p_av1.mp4": Good("mov", "av1", 320, 180, 21766, 60.0),
     "androidx_long_edit_list_audioonly.mp4": Bad(NoVideoStream, "no video stream; its streams are: audio"),
+    "androidx_roadtrip-vp92-10bit.webm": Good("matroska", "vp9", 426, 240, 72, 23.98),  # 80 packets
     "androidx_sample.avi": Good(
         "avi", "mpeg4", 960, 400, 96, 23.48, warnings=("the header promises 98 frames, 96 are there (2 lost)",)
     ),
@@ -70,7 +72,19 @@ OUTCOMES: dict[str, Good | Bad] = {
     "androidx_sample_sef_slow_motion.mp4": Good("mov", "h264", 320, 240, 63, 30.0),
     "androidx_video_dovi_1920x1080_60fps_dvav_09.mp4": Good("mov", "h264", 1920, 1080, 77, 59.96),
     "decord_corrupted.mp4": Good(
-        "mov", "h264", 1280, 720, 50, 10.0, substituted=1, warnings=("packets that could not be decoded: 1",)
+        "mov",
+        "h264",
+        1280,
+        720,
+        49,
+        9.8,
+        variable=True,
+        corrupt=1,
+        warnings=(
+            "1 of 50 frames cannot be decoded; they are not counted",
+            "packets that could not be decoded: 1",
+            "1 frame is damaged; the decoder concealed what is missing in it",
+        ),
     ),
     "decord_video_180.mov": Good("mov", "h264", 568, 320, 3, 30.0, rotation=180, looped=True),
     "decord_video_90.mov": Good("mov", "h264", 320, 568, 3, 30.0, rotation=90, looped=True),
@@ -85,6 +99,22 @@ OUTCOMES: dict[str, Good | Bad] = {
         UndecodableVideo, "begins like an MP4, but cannot be opened (Invalid data found when processing input)"
     ),
     "mp4parse_h264_white_frame_sar_16_9.mp4": Good("mov", "h264", 640, 480, 1, 25.0, looped=True),
+    "mp4parse_no_timescale.mp4": Good(
+        "mov",
+        "h264",
+        320,
+        240,
+        170,
+        28.12,
+        variable=True,
+        corrupt=7,
+        warnings=(
+            "12 of 182 frames cannot be decoded; they are not counted",
+            "its display matrix (0, 0, 0, 0) is singular; frames are left as coded",
+            "packets that could not be decoded: 12",
+            "7 frames are damaged; the decoder concealed what is missing in them",
+        ),
+    ),
     "small_AudioVideoInterleave.avi": Bad(NoFrames, "its mpeg4 stream holds no frames (zero duration)"),
     "small_Mpeg4.mp4": Bad(NoVideoStream, "no video stream; it holds no streams at all"),
     "small_WindowsMediaVideo.wmv": Bad(NoFrames, "its msmpeg4 stream holds no frames (zero duration)"),
@@ -123,6 +153,7 @@ def test_outcome(data_dir: Path, name: str) -> None:
         seekable=info.seekable,
         looped=any(clip.looped for clip in result.plan),
         substituted=report.frames_substituted,
+        corrupt=report.frames_corrupt,
         warnings=report.warnings,
     )
     assert result.clips.shape == (3, 16, 112, 112, 3)

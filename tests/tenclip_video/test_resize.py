@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import itertools
+from dataclasses import replace
 from fractions import Fraction
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import av
 import numpy as np
@@ -13,8 +16,9 @@ from numpy.typing import NDArray
 
 from tenclip_video.orientation import Orientation, frame_orientation
 from tenclip_video.resize import FrameScaler
-from tenclip_video.spec import Resize, ResizeKernel
-from tests.videos import Recipe, make_video
+from tenclip_video.spec import InterlacedMode, Resize, ResizeKernel
+from tenclip_video.video import open_video
+from tests.videos import Recipe, decode_all, make_video
 
 SIZES = [(128, 171), (256, 340), (64, 48), (300, 500), (7, 5)]
 
@@ -211,3 +215,88 @@ def test_the_first_frame_fixes_the_size(kernel: ResizeKernel) -> None:
         out = np.zeros((48, 64, 3), np.uint8)
         out[:] = scaler.scaled(frame)
         assert out.std() > 10
+
+
+# -- interlaced video -------------------------------------------------------------------------------------------------
+
+KERNELS: list[ResizeKernel] = list(get_args(ResizeKernel))
+
+
+def interlaced_frame(data_dir: Path, number: int = 10) -> av.VideoFrame:
+    frames = decode_all(data_dir / "faults" / "inter.mpg")
+    frame = next(itertools.islice(frames, number, None))
+    assert frame.interlaced_frame
+    return frame
+
+
+def copy_without_flags(frame: av.VideoFrame) -> av.VideoFrame:
+    """The same planes in a frame that nobody has marked as interlaced."""
+    copy = av.VideoFrame(frame.width, frame.height, frame.format.name)
+    for source, target in zip(frame.planes, copy.planes, strict=True):
+        rows = np.frombuffer(memoryview(source), np.uint8).reshape(source.height, source.line_size)[:, : source.width]
+        padded = np.zeros((target.height, target.line_size), np.uint8)
+        padded[:, : target.width] = rows
+        target.update(padded.tobytes())
+    copy.colorspace, copy.color_range = frame.colorspace, frame.color_range
+    return copy
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_interlaced_frames_are_scaled_by_fields_or_as_if_progressive(data_dir: Path, kernel: ResizeKernel) -> None:
+    frame = interlaced_frame(data_dir)
+    resize = Resize(height=100, width=150, kernel=kernel)
+    fields = FrameScaler(resize, frame).scaled(frame)
+    progressive = FrameScaler(replace(resize, interlaced="progressive"), frame).scaled(frame)
+    copied = copy_without_flags(frame)
+    expected = FrameScaler(resize, copied).scaled(copied)
+    # The copy has lost where its chroma samples lie, so colours may be off at edges; luma may not.
+    luma = np.array([0.299, 0.587, 0.114])
+    assert np.abs(progressive @ luma - expected @ luma).mean() < 1
+    assert difference(progressive, fields).mean() > 1
+    if kernel.startswith("swscale"):
+        assert np.abs(progressive @ luma - fields @ luma).mean() > 1.5
+    assert frame.interlaced_frame, "the caller's frame is left as it was"
+
+
+def test_progressive_luma_is_that_of_all_lines(data_dir: Path) -> None:
+    frame = interlaced_frame(data_dir)
+    plane = frame.planes[0]
+    lines = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]
+    grey = av.VideoFrame.from_ndarray(np.ascontiguousarray(lines), format="gray")
+    grey.color_range = frame.color_range
+    scaler = FrameScaler(Resize(height=100, width=150, interlaced="progressive"), frame)
+    rgb = scaler.scaled(frame).astype(np.float64)
+    expected = grey.reformat(width=150, height=100, interpolation="BILINEAR", threads=1).to_ndarray().astype(float)
+    luma = 16 + (rgb @ [65.738, 129.057, 25.064]) / 256  # BT.601, limited range
+    unclipped = np.all((rgb > 2) & (rgb < 253), axis=-1)
+    assert np.abs(luma - expected)[unclipped].max() <= 3
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_progressive_videos_are_the_same_either_way(mp4: bytes, kernel: ResizeKernel) -> None:
+    frame = next(decode_all(mp4))
+    resize = Resize(height=30, width=40, kernel=kernel)
+    ignoring = FrameScaler(replace(resize, interlaced="progressive"), frame)
+    np.testing.assert_array_equal(FrameScaler(resize, frame).scaled(frame), ignoring.scaled(frame))
+
+
+def test_interlaced_frames_whose_size_changes_on_the_way(data_dir: Path) -> None:
+    frame = interlaced_frame(data_dir)
+    scaler = FrameScaler(Resize(height=30, width=40, interlaced="progressive"), frame)
+    first = scaler.scaled(frame).copy()
+    scaler.scaled(picture(48, 64))
+    np.testing.assert_array_equal(scaler.scaled(frame), first)
+
+
+@pytest.mark.parametrize(("interlaced", "word"), [("fields", "apart"), ("progressive", "as if they were progressive")])
+def test_the_report_says_how_interlaced_video_was_scaled(data_dir: Path, interlaced: InterlacedMode, word: str) -> None:
+    resize = Resize(height=60, width=80, interlaced=interlaced)
+    with open_video(data_dir / "faults" / "inter.mpg") as video:
+        assert not video.report.warnings
+        video.read_frames([3], resize)
+        (warning,) = video.report.warnings
+        assert warning.startswith("interlaced: ")
+        assert word in warning
+    with open_video(data_dir / "faults" / "inter.mpg") as video:
+        next(video.iter_frames(resize))
+        assert video.report.warnings == (warning,)

@@ -117,3 +117,14 @@ def test_unknown_fields_are_refused() -> None:
     values["resize"]["depth"] = 3
     with pytest.raises(ValueError, match=r"ClipSpec\.resize has no field depth"):
         ClipSpec.from_dict(values)
+
+
+def test_what_is_written_without_the_interlaced_mode_is_read_as_fields() -> None:
+    """Bundles and checkpoints of before it was there."""
+    values = ClipSpec().to_dict()
+    assert values["resize"].pop("interlaced") == "fields"
+    assert ClipSpec.from_dict(values) == ClipSpec()
+    values["resize"]["interlaced"] = "progressive"
+    assert ClipSpec.from_dict(values).resize.interlaced == "progressive"
+    with pytest.raises(ValueError, match="interlaced 'bob' is not one of"):
+        ClipSpec.from_dict({**values, "resize": {**values["resize"], "interlaced": "bob"}})

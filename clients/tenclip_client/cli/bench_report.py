@@ -1,4 +1,4 @@
-"""What `tenclip bench` prints: progress while it runs, and the report."""
+"""The output of `tenclip bench`: progress while it runs, and the report."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def progress_line(snapshot: Snapshot) -> str:
 
 
 def print_report(console: Console, server: str, method: str, report: LoadReport) -> None:
-    """Throughput, latency by video, stages of the server, failures, and what makes any of it doubtful."""
+    """Throughput, latency by video, stages of the server, failures, and warnings."""
     console.print(Text(f"{server}  {'; '.join(sorted(report.models))}".rstrip(), style="bold"))
     console.print(Text(f"{method}, {describe_load(report)}", style="dim"))
     sent = report.num_ok + report.num_failed
@@ -79,7 +79,7 @@ def describe_load(report: LoadReport) -> str:
 
 
 def warnings(report: LoadReport) -> Iterator[str]:
-    """Why the figures may say less than they seem to."""
+    """Reasons to distrust the figures: a generator short of CPU, few answers, an early stop."""
     if report.interrupted:
         yield f"stopped early, with {report.num_unanswered} requests unanswered"
     late, median = report.lag.percentile(99), report.latency.percentile(50)
@@ -104,7 +104,7 @@ def _latency_table(report: LoadReport) -> Table:
 
 
 def _stage_table(report: LoadReport) -> Table:
-    """Where the time goes. `elsewhere` is network, gRPC, parsing and this client."""
+    """Seconds by stage. `elsewhere` is network, gRPC, parsing and this client."""
     percentiles = (50, 95, 99)
     table = _table("stage in the server, ms", "share", "mean", *(f"p{p}" for p in percentiles), "max")
     stages = {**report.stages, "elsewhere": report.elsewhere}

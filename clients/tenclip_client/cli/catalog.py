@@ -1,4 +1,4 @@
-"""`tenclip models --catalog`: what can be trained, loaded and exported, told by the packages that do it.
+"""`tenclip models --catalog`: the architectures and families that the installed packages can train, load and export.
 
 A package registers, in the entry-point group `tenclip.catalog`, a function that returns rows: mappings of plain values
 with `architecture`, `family`, `parameters`, `gmacs`, `clip`, `protocol`, `published`, `source` and more.
@@ -18,7 +18,7 @@ from tenclip_api.errors import MissingDependency
 
 GROUP = "tenclip.catalog"
 Row = Mapping[str, Any]
-_WIDE = 110  # columns, from which the whole table has room
+_WIDE_COLUMNS = 110  # from this width the whole table fits
 
 
 def load_catalog(entries: Sequence[EntryPoint] | None = None) -> list[Row]:
@@ -39,7 +39,7 @@ def load_catalog(entries: Sequence[EntryPoint] | None = None) -> list[Row]:
 
 def print_catalog(console: Console, rows: Sequence[Row]) -> None:
     """A table by architecture, then each published accuracy with its protocol and source once."""
-    wide = console.width >= _WIDE
+    wide = console.width >= _WIDE_COLUMNS
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
     for column in ("architecture", "--family"):
         table.add_column(column, no_wrap=True)

@@ -2,11 +2,13 @@
 
 Every package registers plain annotated functions in the entry-point group `tenclip.commands`. Only the function that
 the command line names is imported; `tenclip --help` lists the others from the summaries below.
-Exit codes: 0 done; 1 an error of ours, said in one line; 2 wrong usage; 130 interrupted. A bug ends in a traceback.
+Exit codes: 0 done; 1 an error, said in one line (output that cannot be written is one); 2 wrong usage; 130 interrupted.
+A bug ends in a traceback. A reader of the output that has gone (`| head`) ends the command quietly, with exit code 1.
 """
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import sys
@@ -21,6 +23,7 @@ from typer.main import get_command
 
 from tenclip_api.errors import TenclipError
 from tenclip_client.cli.messages import one_line
+from tenclip_client.cli.output import finish_output, prepare_output, print_error
 
 GROUP = "tenclip.commands"
 DEBUG_VARIABLE = "TENCLIP_DEBUG"
@@ -53,11 +56,24 @@ SUMMARIES: dict[str, dict[str, str]] = {
 }
 # What a user's file system answers; anything else is a bug.
 _FILE_ERRORS = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError, FileExistsError)
+_FILE_ERROR_NUMBERS = {
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EIO", "EROFS", "ENAMETOOLONG", "ELOOP", "ESTALE", "EMFILE")
+    if hasattr(errno, name)
+}
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `tenclip` with `argv` (without the program's name; None: the process's own) and exit."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    prepare_output()
+    try:
+        _run(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        sys.exit(finish_output(code))
+
+
+def _run(arguments: list[str]) -> NoReturn:
     commands = {e.name: e for e in entry_points(group=GROUP)}
     name = requested_command(arguments, commands)
     debug = bool(os.environ.get(DEBUG_VARIABLE)) or "--traceback" in itertools.takewhile(lambda a: a != name, arguments)
@@ -68,7 +84,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         if debug or name is None or _is_ours(err.name):
             raise
         _fail(missing_module(commands[name], err.name or str(err)))
-    except (TenclipError, *_FILE_ERRORS) as err:
+    except (TenclipError, OSError) as err:
+        if not isinstance(err, (TenclipError, *_FILE_ERRORS)) and err.errno not in _FILE_ERROR_NUMBERS:
+            raise
         if debug:
             traceback.print_exc()
         _fail(one_line(err))
@@ -122,7 +140,7 @@ def help_text(function: Callable[..., Any]) -> str:
 
 
 def missing_module(entry: EntryPoint, module: str) -> str:
-    """What to say when a command needs a module that is not installed."""
+    """The message for a command that needs a module which is not installed."""
     package = f"tenclip[{','.join(entry.extras)}]" if entry.extras else "tenclip"
     return f"`tenclip {entry.name}` needs {module}, which is not installed: pip install '{package}'"
 
@@ -162,5 +180,5 @@ def _is_ours(module: str | None) -> bool:
 
 
 def _fail(message: str) -> NoReturn:
-    typer.secho(f"Error: {message}", fg="red", err=True)
+    print_error(message)
     sys.exit(1)

@@ -62,7 +62,7 @@ def _connection_option(name: str, help_text: str) -> Any:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConnectionOptions:
-    """How a command reaches its server."""
+    """The options of a command that connects to a server."""
 
     server: Annotated[
         str,

@@ -1,4 +1,4 @@
-"""Progress on standard error: bars on a terminal, now and then a plain line anywhere else."""
+"""Progress on standard error: bars on a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 

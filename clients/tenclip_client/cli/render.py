@@ -1,4 +1,4 @@
-"""What people see: predictions, models and extractions as rich tables.
+"""Predictions, models and extractions as rich tables.
 
 Everything takes the console to print on, so that a test can read it back.
 """
@@ -227,7 +227,7 @@ def print_models(console: Console, models: ModelList) -> None:
 
 
 def print_changes(console: Console, changes: ModelChanges, default: str | None = None) -> None:
-    """What `tenclip models --load`, `--unload`, `--reload` or `--default` did, one line a model."""
+    """The effect of `tenclip models --load`, `--unload`, `--reload` or `--default`, one line a model."""
     for ref in changes.loaded:
         console.print(Text(f"loaded {ref}", style="green"))
     for ref in changes.unloaded:
@@ -279,7 +279,7 @@ def _classes(model: ModelInfo) -> str:
 
 
 def print_extraction(console: Console, report: ExtractionReport) -> None:
-    """What an extraction left behind, and every video that failed."""
+    """The report of an extraction, with every video that failed."""
     if report.clips:
         reused = f", {report.reused} of them from an earlier run" if report.reused else ""
         console.print(

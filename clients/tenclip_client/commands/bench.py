@@ -50,28 +50,28 @@ def bench(
             "-c",
             min=1,
             max=100_000,
-            help="Closed loop: so many requests in flight, each followed by the next. Default: 1.",
+            help="Closed loop: requests in flight at once, each followed by the next. Default: 1.",
             rich_help_panel=_LOAD,
         ),
     ] = None,
     rate: Annotated[
         float | None,
         typer.Option(
-            "--rate", "-r", help="Open loop: so many requests a second, come what may.", rich_help_panel=_LOAD
+            "--rate", "-r", help="Open loop: requests per second, however slow the answers.", rich_help_panel=_LOAD
         ),
     ] = None,
     arrivals: Annotated[
         Literal["poisson", "constant"],
-        typer.Option(help="Of --rate: random or equal times between requests.", rich_help_panel=_LOAD),
+        typer.Option(help="With --rate: random or equal times between requests.", rich_help_panel=_LOAD),
     ] = "poisson",
     duration: Annotated[
         float | None,
         typer.Option(
-            "--duration", "-d", metavar="SECONDS", help="Measure so long. Default: 10.", rich_help_panel=_LOAD
+            "--duration", "-d", metavar="SECONDS", help="How long to measure. Default: 10.", rich_help_panel=_LOAD
         ),
     ] = None,
     requests: Annotated[
-        int | None, typer.Option("--requests", "-n", min=1, help="Measure so many requests.", rich_help_panel=_LOAD)
+        int | None, typer.Option("--requests", "-n", min=1, help="How many requests to measure.", rich_help_panel=_LOAD)
     ] = None,
     warmup: Annotated[
         float,
@@ -82,12 +82,12 @@ def bench(
         typer.Option(
             min=1,
             max=100_000,
-            help="Of --rate: a request beyond it is not sent and counts as failed.",
+            help="With --rate: a request beyond it is not sent and counts as failed.",
             rich_help_panel=_LOAD,
         ),
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the choice of videos and times.", rich_help_panel=_LOAD)] = 0,
-    method: Annotated[Literal["predict", "features"], typer.Option(help="What is asked for.")] = "predict",
+    seed: Annotated[int, typer.Option(help="Seeds the choice of videos and arrival times.", rich_help_panel=_LOAD)] = 0,
+    method: Annotated[Literal["predict", "features"], typer.Option(help="Which call to send.")] = "predict",
     model: Model = "",
     selection: Selection = None,
     num_clips: NumClips = None,
@@ -98,7 +98,7 @@ def bench(
     ] = False,
     deadline: Annotated[
         float,
-        typer.Option(min=0, metavar="SECONDS", help="Of every request; 0: none.", rich_help_panel=CONNECTION),
+        typer.Option(min=0, metavar="SECONDS", help="Deadline of every request; 0: none.", rich_help_panel=CONNECTION),
     ] = 60.0,
     connections: Annotated[
         int, typer.Option(min=1, max=1000, help="Connections, used in turn.", rich_help_panel=CONNECTION)
@@ -168,7 +168,10 @@ async def _run(
 
 
 def sender(clients: Sequence[AsyncClient], method: str, choice: ClipChoice) -> Send:
-    """Sends a video over the clients in turn. Predictions ask for the scores of clips too, to count the clips."""
+    """A function that sends a video over the clients in turn.
+
+    Predictions ask for the scores of clips too, so that clips can be counted.
+    """
     from tenclip_client._load import Answer
 
     turns = itertools.cycle(clients)

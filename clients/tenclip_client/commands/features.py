@@ -31,7 +31,7 @@ _EARLIER = "Rows of an earlier run"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EarlierRowsOptions:
-    """What to do with the rows of an earlier run."""
+    """How the rows of an earlier run are treated."""
 
     retry_failed: Annotated[
         bool,
@@ -78,7 +78,9 @@ def features(
     videos: Annotated[list[str] | None, VIDEO_ARGUMENT] = None,
     manifest: Annotated[
         Path | None,
-        typer.Option(help="Take the videos from a .csv or .parquet with a column 'path', or a .txt of one a line."),
+        typer.Option(
+            help="Take the videos from a list or table as training reads it, or a text file of one path a line."
+        ),
     ] = None,
     connection: ConnectionOptions,
     clip_options: ClipOptions,

@@ -149,7 +149,8 @@ async def _predictions(
             if video.error is not None:
                 raise video.error
             return await retry_with_backoff(
-                lambda: client.predict(video.source, name=video.name, **arguments), patience=settings["timeout"] or 60
+                lambda: client.predict(video.source, name=video.name, **arguments),
+                max_wait_seconds=settings["timeout"] or 60,
             )
 
         async with aclosing(in_order(inputs, predict_one, concurrency=concurrency)) as outcomes:

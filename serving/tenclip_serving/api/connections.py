@@ -1,4 +1,4 @@
-"""How connections of clients are kept, as options of gRPC's server."""
+"""Options of gRPC's server: keepalive and the life of client connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _PING_STRIKES = 2
 
 
 def channel_options(config: ServerConfig) -> list[tuple[str, int]]:
-    """What `grpc.aio.server(options=...)` takes; durations there are whole milliseconds."""
+    """Options for `grpc.aio.server(options=...)`, whose durations are whole milliseconds."""
     options = [
         ("grpc.max_receive_message_length", config.max_message_mb << 20),
         ("grpc.max_send_message_length", -1),

@@ -213,7 +213,7 @@ def _provenance(result: Recognition) -> pb.Provenance:
 
 
 def model_message(served: ServedModel, repository: Repository) -> pb.Model:
-    """What ListModels tells of one version."""
+    """One version as ListModels describes it."""
     info = served.bundle.info
     return pb.Model(
         name=info.name,

@@ -20,15 +20,15 @@ from tenclip_serving.api.message_limits import check_parts, request_type
 from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.telemetry.metrics import Metrics
 
-# Bytes. A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
-_MAX_MESSAGE = 4000
-# Bytes. A smaller request is parsed in no time.
-_LARGE_REQUEST = 256 << 10
-# Seconds. A server that stops waits no longer for the message of an RPC that it has accepted.
-_LONGEST_ARRIVAL = 5.0
-# Seconds. To say how an RPC ended takes as long as the caller reads what came before.
-_LONGEST_ABORT = 5.0
-# Seconds. When a caller hangs up, its request ends first, and the call is cancelled a moment later.
+# A status message travels in a header, and clients refuse headers beyond 8 KiB in all.
+_MAX_MESSAGE_BYTES = 4000
+# A smaller request is parsed in no time.
+_LARGE_REQUEST_BYTES = 256 << 10
+# A server that stops waits no longer for the message of an RPC that it has accepted.
+_MAX_ARRIVAL_SECONDS = 5.0
+# To say how an RPC ended takes as long as the caller reads what came before.
+_MAX_ABORT_SECONDS = 5.0
+# When a caller hangs up, its request ends first, and the call is cancelled a moment later.
 _HANG_UP_SECONDS = 0.1
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -37,7 +37,7 @@ Handler = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
 # Lines a second about requests that were refused before they were read; metrics count all.
-_LOGGED_REFUSALS = 10
+_MAX_REFUSALS_LOGGED_A_SECOND = 10
 
 _OURS = ("/tenclip.", "/inference.")
 # (the request is a stream, the response is one) -> what makes such a method.
@@ -50,21 +50,21 @@ _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
 
 
 class Gate(Protocol):
-    """Who is asked before a large request is taken; `Admission` is one. Each raises what refuses the request."""
+    """Asked before a large request is read; `Admission` is one. Each method raises where the request is refused."""
 
     def check_arrival(self, seconds_left: float | None) -> None:
-        """Before any of it is read. seconds_left: till the caller's deadline, if any."""
+        """Called before any of it is read. seconds_left: until the caller's deadline, if any."""
 
     def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
         """The same, and its first message is read within. upload: others follow."""
 
     def check(self, num_bytes: int) -> None:
-        """Before so many bytes are parsed."""
+        """Called before `num_bytes` are parsed."""
 
 
 @dataclass
 class _Seen:
-    """What came in of an RPC so far."""
+    """Messages and bytes that have come in for one RPC so far."""
 
     num_bytes: int = 0
 
@@ -82,7 +82,7 @@ class _Held:
 
 @dataclass(frozen=True, kw_only=True)
 class _Rpc:
-    """What is known of a method."""
+    """Properties of one method."""
 
     method: str
     handler: Any
@@ -94,7 +94,7 @@ class _Rpc:
 
 
 class _Sampled:
-    """At most so many lines a second; the next one says how many were left out."""
+    """Limits log lines a second; the next line says how many were left out."""
 
     def __init__(self, per_second: int) -> None:
         self._per_second = per_second
@@ -138,7 +138,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._idle.set()
         # By path: the handler and what it is wrapped in.
         self._wrapped: dict[str, tuple[Any, MethodHandler]] = {}
-        self._refusals = _Sampled(_LOGGED_REFUSALS)
+        self._refusals = _Sampled(_MAX_REFUSALS_LOGGED_A_SECOND)
         # Tasks of RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
         self._arriving: dict[object, float] = {}
 
@@ -163,7 +163,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
 
     def _forget_arrivals(self) -> None:
         """Those whose callers hung up before their message was here: nobody tells."""
-        before = time.monotonic() - _LONGEST_ARRIVAL
+        before = time.monotonic() - _MAX_ARRIVAL_SECONDS
         while self._arriving and self._arriving[oldest := next(iter(self._arriving))] < before:
             del self._arriving[oldest]
 
@@ -257,7 +257,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             self._has_arrived()
 
     async def _refuse_early(self, rpc: _Rpc, context: Context) -> None:
-        """What the gate refuses ends here. A rush is mostly this, so it is kept short, and not all of it is logged."""
+        """End a call that the gate refuses. A rush is mostly this: it is kept short, and logged in samples."""
         if rpc.gate is None:
             return
         try:
@@ -298,7 +298,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         reason = "SERVER_ERROR" if error is None else error.reason
         metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
         try:
-            async with asyncio.timeout(_LONGEST_ABORT):
+            async with asyncio.timeout(_MAX_ABORT_SECONDS):
                 await context.abort(code, _shorten(message), metadata)
         except TimeoutError:
             raise asyncio.CancelledError from None  # behind an answer that the caller does not read; gRPC ends the call
@@ -317,7 +317,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if not isinstance(raw, bytes):
             return _parsed_stream(raw, rpc, seen)
         seen.num_bytes = len(raw)
-        if rpc.gate is not None and len(raw) >= _LARGE_REQUEST:
+        if rpc.gate is not None and len(raw) >= _LARGE_REQUEST_BYTES:
             rpc.gate.check(len(raw))
         return _parse(raw, rpc)
 
@@ -342,7 +342,7 @@ def _start(context: Context) -> str:
 
 
 def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
-    """What a client that retries by itself should know."""
+    """Trailing metadata for clients that retry by themselves."""
     if isinstance(error, DecodeWorkerDied):
         # This video killed its decoder; gRPC's own retry policy would have it kill some more.
         return ((RETRY_PUSHBACK_KEY, "-1"),)
@@ -364,7 +364,7 @@ async def _parsed_stream(raw: AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> A
 
 
 def _parse(raw: bytes, rpc: _Rpc) -> Any:
-    if rpc.kind is not None and len(raw) >= _LARGE_REQUEST:
+    if rpc.kind is not None and len(raw) >= _LARGE_REQUEST_BYTES:
         check_parts(raw, rpc.kind)
     try:
         return rpc.parse(raw)
@@ -388,6 +388,6 @@ def _shorten(message: str) -> str:
     size = 0
     for i, char in enumerate(message):
         size += 1 if char.isascii() and char.isprintable() else 3 * len(char.encode("utf-8"))
-        if size > _MAX_MESSAGE:
+        if size > _MAX_MESSAGE_BYTES:
             return f"{message[:i]}..."
     return message

@@ -1,4 +1,4 @@
-"""What a protobuf message would become, counted on its encoded bytes before they are parsed.
+"""Limits on protobuf messages: their parts are counted on the encoded bytes, before they are parsed.
 
 An empty part of a message is two bytes on the wire and some hundred in memory, so a request within the limit of its
 bytes can become gigabytes, while everyone waits for the parser.
@@ -13,14 +13,14 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from tenclip_api.errors import InvalidRequest
 
-# Of one request. Honest ones have a few dozen: tensors are one part each, however large.
+# The most parts of one request. Honest ones have a few dozen: tensors are one part each, however large.
 MAX_PARTS = 10_000
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
 @cache
 def request_type(path: str) -> Descriptor | None:
-    """Of the method `/package.Service/Method`; None for one that nobody described."""
+    """Type of the requests of the method `/package.Service/Method`; None for an unknown method."""
     service, _, method = path.removeprefix("/").partition("/")
     try:
         found = descriptor_pool.Default().FindServiceByName(service)
@@ -30,7 +30,7 @@ def request_type(path: str) -> Descriptor | None:
 
 
 def check_parts(raw: bytes, message: Descriptor, *, most: int = MAX_PARTS) -> None:
-    """Raises InvalidRequest for a message of more than so many fields, those of its sub-messages included.
+    """Raises InvalidRequest for a message of more fields than are allowed, those of its sub-messages included.
 
     Ends quietly where the bytes are no message: that is for the parser to say.
     """

@@ -34,7 +34,7 @@ from tenclip_serving.api.tensors import (
     add_output,
     read_clips,
     read_video,
-    the_input,
+    single_input,
     wanted_outputs,
 )
 from tenclip_serving.engine import Engine
@@ -58,7 +58,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 @dataclass(frozen=True, kw_only=True)
 class _Asked:
-    """What the parameters of a request say. `top_k` 0: all classes. `seconds`: its own limit."""
+    """Parameters of a request. `top_k` 0: all classes. `seconds`: its own limit."""
 
     clips: ClipRequest
     protocol: str
@@ -137,7 +137,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: AsyncIterator[pb.ModelInferRequest], context: Context
     ) -> AsyncIterator[pb.ModelStreamInferResponse]:
-        # Of tasks in the order of their requests, and how the stream ends. With the one whose answer is awaited and the
+        # Tasks in the order of their requests, then how the stream ends. With the one whose answer is awaited and the
         # one that waits for room there are STREAM_DEPTH at most.
         answers: asyncio.Queue[asyncio.Task[pb.ModelStreamInferResponse] | Exception | None]
         answers = asyncio.Queue(STREAM_DEPTH - 2)
@@ -186,7 +186,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
 
     async def _infer(self, request: pb.ModelInferRequest, seconds_left: float | None) -> pb.ModelInferResponse:
         model = self._engine.repository.get(request.model_name, request.model_version)
-        tensor, raw = the_input(request)
+        tensor, raw = single_input(request)
         asked = _asked(request, video=tensor.name == VIDEO)
         wanted = wanted_outputs(request, tensor.name, model.bundle.info)
         limits = [s for s in (seconds_left, asked.seconds) if s is not None]
@@ -303,7 +303,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
 
 
 def model_config(model: ServedModel) -> pb.ModelConfig:
-    """What Triton would call the model's configuration. Dims begin with the batch."""
+    """The model's configuration in Triton's form. Dims begin with the batch."""
     info = model.bundle.info
     # With VIDEO features come without the batch.
     features = pb.ModelOutput(name="features", data_type=pb.TYPE_FP32, dims=[-1, info.feature_dim])

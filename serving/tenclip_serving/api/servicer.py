@@ -18,7 +18,7 @@ from tenclip_serving.engine import Engine
 from tenclip_serving.requests import ClipResult, Recognition, Upload
 
 SERVICE = "tenclip.v1.VideoRecognition"
-# So many clips become protobuf in less time than it takes to hand them to a thread.
+# Up to this number, clips become protobuf in less time than it takes to hand them to a thread.
 _FEW_CLIPS = 20
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -114,7 +114,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     async def _updates(
         self, request: pb.PredictRequest, results: AsyncGenerator[ClipResult | Recognition, None]
     ) -> Updates:
-        """When it is closed, by a caller who has seen enough, the clips that are left are not run."""
+        """Messages of a stream. When it is closed early, the clips that are left are not run."""
         async with aclosing(results):
             async for result in results:
                 if isinstance(result, ClipResult):

@@ -31,7 +31,7 @@ Output = NDArray[np.float32] | Sequence[str]
 T = TypeVar("T")
 
 
-def the_input(request: pb.ModelInferRequest) -> tuple[pb.ModelInferRequest.InferInputTensor, bytes | None]:
+def single_input(request: pb.ModelInferRequest) -> tuple[pb.ModelInferRequest.InferInputTensor, bytes | None]:
     """The one input with its raw bytes; None where it has typed contents. Raises InvalidRequest."""
     names = [tensor.name for tensor in request.inputs]
     if len(names) != 1 or names[0] not in OUTPUTS:
@@ -203,7 +203,7 @@ def _from_numbers(values: Sequence[int], num_values: int) -> NDArray[np.uint8]:
 
 
 def _no_extensions(parameters: Iterable[str], where: str) -> None:
-    """What would silently be another answer where it is not understood: shared memory, classification."""
+    """Refuse parameters that would change the answer and are not supported: shared memory, classification."""
     if names := sorted(parameters):
         raise InvalidRequest(f"{where} has parameters that this server has not: {', '.join(names)}")
 

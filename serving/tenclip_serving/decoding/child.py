@@ -43,7 +43,7 @@ _HEADER = struct.Struct("!QQ")
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeRequest:
-    """What `read_clips` needs.
+    """One video to decode: the arguments of `read_clips`.
 
     source: the encoded file itself, or, in the server only, the descriptor of one; or a path, for those who trust the
     directory it is in.
@@ -90,7 +90,7 @@ class Channel:
         return self._exactly(length), self._exactly(size)
 
     def receive_with_descriptor(self) -> tuple[bytearray, bytearray, int | None]:
-        """As `receive`, of any size, with the descriptor that came along, now the caller's to close; None without."""
+        """A message of any size, its payload, and its descriptor or None, which is the caller's to close."""
         try:
             head, descriptors, _, _ = socket.recv_fds(self.sock, _HEADER.size, 1)
         except OSError as err:

@@ -4,9 +4,9 @@ A memfd lives as long as a descriptor or a mapping of it does: when the processe
 they ended, it is gone. Its size is sealed before another process sees it; a process that could shrink it could end
 this one with SIGBUS.
 
-Fresh pages are dear, so memory that was used once is used again (`Segments`) by the same worker. It is not
-sealed against writing for that: a worker that was taken over could change what it gave before, and gives what it likes
-in any case.
+Allocating fresh pages is expensive, so memory that was used once is used again (`Segments`) by the same worker. For
+that it is not sealed against writing: a worker that was taken over could change what it gave before, but it gives what
+it likes in any case.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ except (ImportError, AttributeError):  # not Linux
     AVAILABLE = False
 
 _MIB = 1 << 20
-# Of an encoded video, from which on memory that is handed over costs less than the socket.
+# The size of an encoded video from which on handing memory over costs less than the socket.
 WORTH_SHARING_BYTES = 64 << 10
-# Of memory that waits for its next use, for each worker: ten clips of 16x112x112 are 6 MiB, of 32x128x128 15 MiB.
+# The most memory that waits for its next use, for each worker: ten clips of 16x112x112 are 6 MiB, of 32x128x128 15 MiB.
 _KEPT_BYTES = 32 * _MIB
 # More than one, for clips wait for the runtime while the worker decodes the next video. Each has two descriptors.
 KEPT_SEGMENTS = 4
@@ -61,7 +61,7 @@ def create(size: int) -> int | None:
 
 
 def create_from(data: bytes) -> int | None:
-    """As `create`, holding `data`, which no one can change either."""
+    """A descriptor of memory that holds `data`, whose size and bytes no one can change; None as for `create`."""
     descriptor = create(len(data))
     if descriptor is None:
         return None
@@ -102,13 +102,13 @@ class MemoryFile:
 
     @classmethod
     def of(cls, name: str, data: bytes) -> MemoryFile | None:
-        """None where there is no such memory."""
+        """A file that holds `data`; None where there is no such memory."""
         descriptor = create_from(data)
         return None if descriptor is None else cls(name, descriptor)
 
     @property
     def descriptor(self) -> int:
-        """Of the memory, which stays this object's. Raises ValueError after `close`."""
+        """Descriptor of the memory, which stays this object's to close. Raises ValueError after `close`."""
         if not self._close.alive:
             raise ValueError(f"{self.name}: its memory has been given back")
         return self._descriptor
@@ -152,7 +152,7 @@ class Segments:
         return None if descriptor is None else Segment(descriptor)
 
     def lend(self, segment: Segment, shape: Sequence[int]) -> NDArray[np.uint8]:
-        """What it holds, read-only; the segment comes back when the last view of that dies."""
+        """A read-only view of the segment, which comes back when the last view of it dies."""
         array = segment.view(shape)
         assert array.base is not None
         weakref.finalize(array.base, _keep, self._free, segment).atexit = False

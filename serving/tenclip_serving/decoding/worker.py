@@ -28,7 +28,7 @@ from tenclip_video.salience import SalienceTimeline
 
 # How long a process may take to start.
 START_SECONDS = 60.0
-# How long a process that is told to end may take, before it is killed: it owns nothing that needs cleaning up.
+# Time for a process to end by itself before it is killed: it owns nothing that needs cleaning up.
 STOP_SECONDS = 5.0
 # The longest error or traceback, besides the name of the video that it repeats.
 _MAX_TEXT_BYTES = 1 << 20

@@ -1,4 +1,4 @@
-"""What a decode worker says to the server, as MessagePack that is checked against these types field by field.
+"""Messages from a decode worker to the server: MessagePack that is checked against these types field by field.
 
 A worker may have been taken over by the file it decoded. So nothing that it sends is unpickled, the server makes no
 object of it but those named here, and arrays come as bytes of one fixed type. What a message says is checked where it
@@ -18,8 +18,8 @@ from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import Clip
 from tenclip_video.video import DecodeReport, VideoInfo
 
-# Of a traceback, so that no honest message is too long for the server.
-_MAX_TRACE = 100_000
+# The most characters of a traceback, so that no honest message is too long for the server.
+_MAX_TRACE_CHARACTERS = 100_000
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -58,7 +58,7 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 
     @classmethod
     def of(cls, trace: str) -> Fault:
-        return cls(_encodable(trace[-_MAX_TRACE:]))
+        return cls(_encodable(trace[-_MAX_TRACE_CHARACTERS:]))
 
 
 class Timeline(msgspec.Struct, frozen=True):

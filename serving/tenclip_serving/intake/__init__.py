@@ -1,1 +1,1 @@
-"""How a video gets in: admission control, paths, uploads, URIs."""
+"""Intake of videos: admission control, paths, uploads, URIs."""

@@ -1,4 +1,4 @@
-"""Who may come in: one budget of bytes for all that requests hold, and a queue with an end.
+"""Admission control: one budget of bytes for all that requests hold, and a queue of bounded length.
 
 A request is charged for its encoded bytes when it arrives, waits encoded (raw clips are 10 to 100 times larger), is
 charged for its clips before they are decoded, and gives back each of the two as soon as it is done with it. What does
@@ -21,24 +21,35 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
+from enum import StrEnum
 from typing import Literal
 
 from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
-# Why a request is refused: so many are in already; so many of those still come in pieces; no room for its bytes now; no
-# room for its bytes ever; its deadline would come before its turn.
-REFUSALS = ("queue_full", "uploads_full", "no_bytes", "too_large", "no_time")
-# A request whose clips do not fit yet may be passed by smaller ones so often; then they wait behind it.
+# A request whose clips do not fit yet may be passed by this number of smaller ones; then they wait behind it.
 MAX_PASSED = 16
-# Of retry advice, in seconds: what a client is told before anything was measured, and the range of what it is told.
-_FIRST_GUESS, _SOONEST, _LATEST = 1.0, 0.1, 60.0
-# A request is let in to wait when it should be done in this share of its time: guesses are off, and a queue of requests
-# that end just too late is all work for nothing.
-_TIME_SHARE = 0.8
-# Share of the newest measurement in the running mean of seconds for one request.
-_NEWEST = 0.2
+# When a refused client is told to try again: before anything was measured, at the earliest, at the latest.
+_DEFAULT_RETRY_SECONDS = 1.0
+_MIN_RETRY_SECONDS, _MAX_RETRY_SECONDS = 0.1, 60.0
+# A request is admitted to wait when it is expected to be done in this part of its time. Estimates are off, and a queue
+# of requests that end just too late is all work for nothing.
+_USABLE_TIME = 0.8
+# Weight of the newest measurement in the running mean of seconds for one request.
+_NEWEST_WEIGHT = 0.2
+
+
+class Refusal(StrEnum):
+    """Why a request is refused: the label `reason` of the metric of refusals."""
+
+    QUEUE_FULL = "queue_full"  # as many requests are in as may be
+    UPLOADS_FULL = "uploads_full"  # half of the queue is already chunked uploads or fetches
+    NO_BYTES = "no_bytes"  # its bytes do not fit into the budget now
+    TOO_LARGE = "too_large"  # its bytes would never fit into the budget
+    NO_TIME = "no_time"  # its deadline would come before it is done
+    SPOOL_FULL = "spool_full"  # the disk for uploads and fetches has no room now
+    VIDEO_TOO_LARGE = "video_too_large"  # the video has more bytes, pixels, frames or seconds than any may have
 
 
 class Admission:
@@ -48,7 +59,7 @@ class Admission:
     clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
     max_arrivals: messages that are read at once, whose bytes nobody knows before they are there; each within
     max_arrival_seconds. Requests whose videos still come in pieces have at most half of the places.
-    on_bytes(kind, bytes) is told of every change, on_refusal(reason) of every refusal (one of `REFUSALS`).
+    on_bytes(kind, bytes) is called at every change, on_refusal(reason) for every refusal.
     """
 
     def __init__(
@@ -61,7 +72,7 @@ class Admission:
         max_arrivals: int = 8,
         max_arrival_seconds: float = 600.0,
         on_bytes: Callable[[Kind, int], None] | None = None,
-        on_refusal: Callable[[str], None] | None = None,
+        on_refusal: Callable[[Refusal], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.max_bytes, self.max_queue_bytes = max_bytes, max_queue_bytes
@@ -80,7 +91,7 @@ class Admission:
 
     @property
     def num_waiting(self) -> int:
-        """Requests that are in and neither decode nor run."""
+        """Admitted requests that neither decode nor run."""
         return self._admitted - self._active
 
     @property
@@ -93,9 +104,9 @@ class Admission:
         return self._held[kind]
 
     def check(self, num_bytes: int, *, name: str = "") -> None:
-        """Would a request of so many encoded bytes be let in now? Raises Overloaded or VideoTooLarge if not."""
+        """Raises Overloaded or VideoTooLarge where a request of `num_bytes` encoded bytes would not be admitted now."""
         if num_bytes > self.max_queue_bytes:
-            self._on_refusal("too_large")
+            self._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
                 f"{name or 'the request'}: {_mib(num_bytes)} are more than the {_mib(self.max_queue_bytes)} that this "
                 "server keeps of all videos that wait (max_queue_mb); send the path of a file instead",
@@ -105,9 +116,9 @@ class Admission:
         self._check_room(num_bytes)
 
     def check_arrival(self, seconds_left: float | None = None) -> None:
-        """Would a small request be let in now? Raises Overloaded if not, before any of a large one is read.
+        """Raises Overloaded where a small request would not be admitted now, before any of a large one is read.
 
-        seconds_left: till the caller's deadline, where that is known.
+        seconds_left: until the caller's deadline, where that is known.
         """
         coming = self._admitted + self._arriving
         self._check_places(coming)
@@ -115,10 +126,10 @@ class Admission:
 
     @asynccontextmanager
     async def arriving(self, seconds_left: float | None = None, *, upload: bool = False) -> AsyncIterator[None]:
-        """The first message of a request is read within; it has a place meanwhile. Raises Overloaded, DeadlineExceeded.
+        """Holds a place while the first message of a request is read. Raises Overloaded, DeadlineExceeded.
 
-        Only so many are read at once: what gRPC has read is in memory before anybody has let it in.
-        upload: others follow, see `Ticket.filling`.
+        Only `max_arrivals` are read at once: what gRPC has read is in memory before it has been admitted.
+        upload: chunks follow the message, see `Ticket.filling`.
         """
         self.check_arrival(seconds_left)
         self._arriving += 1
@@ -135,9 +146,9 @@ class Admission:
     async def admit(
         self, num_bytes: int = 0, *, name: str = "", seconds_left: float | None = None
     ) -> AsyncIterator[Ticket]:
-        """A ticket for a request of so many encoded bytes. Raises Overloaded or VideoTooLarge at once.
+        """A ticket for a request of `num_bytes` encoded bytes. Raises Overloaded or VideoTooLarge at once.
 
-        seconds_left: till the caller's deadline, where that is known.
+        seconds_left: until the caller's deadline, where that is known.
         """
         self.check(num_bytes, name=name)
         self._check_time(self._admitted, seconds_left)
@@ -158,7 +169,7 @@ class Admission:
     def _in_pieces(self) -> Iterator[None]:
         most = max(1, (self.max_active + self.max_queue) // 2)
         if self._num_in_pieces >= most:
-            raise self._refuse("uploads_full", f"{self._num_in_pieces} videos are being uploaded or fetched")
+            raise self._refuse(Refusal.UPLOADS_FULL, f"{self._num_in_pieces} videos are being uploaded or fetched")
         self._num_in_pieces += 1
         try:
             yield
@@ -167,33 +178,37 @@ class Admission:
 
     def _check_places(self, taken: int) -> None:
         if taken >= self.max_active + self.max_queue:
-            raise self._refuse("queue_full", f"{self._active} requests are worked on and {taken - self._active} wait")
+            raise self._refuse(
+                Refusal.QUEUE_FULL, f"{self._active} requests are worked on and {taken - self._active} wait"
+            )
 
     def _check_room(self, num_bytes: int) -> None:
         free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
         if num_bytes > free:
-            raise self._refuse("no_bytes", f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free")
+            raise self._refuse(
+                Refusal.NO_BYTES, f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free"
+            )
 
     def _check_time(self, taken: int, seconds_left: float | None) -> None:
-        """Refuse who would have to wait and, by how long others took, not be done in time.
+        """Refuse a request that would have to wait and, by how long others took, not be done in time.
 
-        Let in, it would take the place of one that could: under ten times too much work with deadlines, a queue that
-        is longer than these is full of requests which are half done when they end, and half of the work is lost.
-        Who need not wait is always let in, so that what is known of the time stays fresh.
+        Admitted, it would take the place of one that could be. Without this rule, under ten times too much work with
+        deadlines, the queue is full of requests that end half done, and half of the work is lost.
+        A request that need not wait is always admitted, so that the estimate stays fresh.
         """
         if seconds_left is None or taken < self.max_active:
             return
         seconds = self._service.expected_for(taken + 1)
-        if seconds is not None and seconds > _TIME_SHARE * seconds_left:
+        if seconds is not None and seconds > _USABLE_TIME * seconds_left:
             raise self._refuse(
-                "no_time", f"it would be done in about {seconds:.1f} s, later than in {seconds_left:.1f} s"
+                Refusal.NO_TIME, f"it would be done in about {seconds:.1f} s, later than in {seconds_left:.1f} s"
             )
 
     def _charge(self, kind: Kind, num_bytes: int) -> None:
         self._held[kind] += num_bytes
         self._on_bytes(kind, self._held[kind])
 
-    def _refuse(self, reason: str, why: str) -> Overloaded:
+    def _refuse(self, reason: Refusal, why: str) -> Overloaded:
         self._on_refusal(reason)
         seconds = self._service.seconds_for(self.num_waiting + 1)
         error = Overloaded(f"the server has too much to do: {why}; try again in {seconds:.1f} seconds")
@@ -201,7 +216,7 @@ class Admission:
         return error
 
     def _let_in(self) -> None:
-        """Start whoever fits, first come first served; see `MAX_PASSED` for those who do not fit yet."""
+        """Start the requests that fit, first come first served; see `MAX_PASSED` for those that do not fit yet."""
         passed: list[Ticket] = []
         for ticket in tuple(self._waiting):
             if self._active >= self.max_active:
@@ -218,7 +233,7 @@ class Admission:
 
 
 class Ticket:
-    """What one admitted request holds. Made by `Admission.admit`, which takes everything back at its end."""
+    """The place and the bytes of one admitted request. Made by `Admission.admit`, which takes all of it back."""
 
     def __init__(self, admission: Admission, name: str) -> None:
         self._admission = admission
@@ -231,7 +246,7 @@ class Ticket:
         self.times_passed = 0
 
     def grow(self, num_bytes: int) -> None:
-        """Charge so many encoded bytes more. Raises Overloaded or VideoTooLarge and then charges nothing."""
+        """Charge `num_bytes` more encoded bytes. Raises Overloaded or VideoTooLarge and then charges nothing."""
         admission, total = self._admission, self._held["encoded"] + num_bytes
         if total > admission.max_queue_bytes:
             admission.check(total, name=self._name)
@@ -240,9 +255,9 @@ class Ticket:
 
     @contextmanager
     def filling(self) -> Iterator[None]:
-        """Its video comes within, piece by piece. Raises Overloaded when so many others do that already.
+        """Holds a place among the uploads while the video comes in chunks. Raises Overloaded when these are full.
 
-        However slowly they come, requests that have their videos with them find places.
+        However slow uploads are, requests that bring their videos with them find places.
         """
         with self._admission._in_pieces():
             yield
@@ -256,7 +271,7 @@ class Ticket:
         # What is encoded never takes more than its part, so the rest is what anyone can hope for.
         possible = admission.max_bytes - admission.max_queue_bytes
         if decoded_bytes > possible:
-            admission._on_refusal("too_large")
+            admission._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
                 f"{self._name or 'the video'}: its clips may take {_mib(decoded_bytes)}, more than the "
                 f"{_mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
@@ -281,7 +296,7 @@ class Ticket:
         self._admission._let_in()
 
     def keep_until(self, done: asyncio.Future[None]) -> None:
-        """All of it stays charged until then, beyond this request: a worker that nobody waits for still holds it."""
+        """Charge all of it until `done`, beyond this request: a worker that nobody waits for still holds it."""
         admission = self._admission
         kept, self._held = self._held, dict.fromkeys(KINDS, 0)
 
@@ -317,7 +332,7 @@ class Ticket:
 
 
 class _ServiceTime:
-    """How often a request is finished while there are some: the running mean of the seconds from one to the next."""
+    """Estimates waiting times: the running mean of the seconds from one finished request to the next."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -331,21 +346,21 @@ class _ServiceTime:
         self._active += 1
 
     def finished(self, *, given_up: bool) -> None:
-        """given_up: cancelled, or too late. Its time counts as that of the next one that is finished."""
+        """given_up: it was cancelled, or too late. Its time counts as that of the next one that is finished."""
         self._active -= 1
         if given_up:
             return
         now = self._clock()
         seconds, self._since = now - self._since, now
-        self._mean = seconds if self._mean is None else self._mean + _NEWEST * (seconds - self._mean)
+        self._mean = seconds if self._mean is None else self._mean + _NEWEST_WEIGHT * (seconds - self._mean)
 
     def expected_for(self, num_requests: int) -> float | None:
-        """Seconds until so many more are finished; None when none ever was."""
+        """Seconds until `num_requests` more are finished; None before the first was."""
         return None if self._mean is None else self._mean * num_requests
 
     def seconds_for(self, num_requests: int) -> float:
-        mean = _FIRST_GUESS if self._mean is None else self._mean
-        return min(max(mean * num_requests, _SOONEST), _LATEST)
+        mean = _DEFAULT_RETRY_SECONDS if self._mean is None else self._mean
+        return min(max(mean * num_requests, _MIN_RETRY_SECONDS), _MAX_RETRY_SECONDS)
 
 
 def _mib(num_bytes: int) -> str:

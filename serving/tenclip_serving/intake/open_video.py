@@ -20,9 +20,10 @@ from typing import Protocol
 from tenclip_api.errors import EmptyVideo, InvalidRequest
 from tenclip_serving.decoding.shared_memory import WORTH_SHARING_BYTES, MemoryFile
 from tenclip_serving.intake.admission import Ticket
-from tenclip_serving.intake.fetch import UriPolicy, fetch, file_path
+from tenclip_serving.intake.fetch import fetch
 from tenclip_serving.intake.path_access import file_stamp, open_path
 from tenclip_serving.intake.spool import Spool
+from tenclip_serving.intake.uri_policy import UriPolicy, file_path
 from tenclip_serving.requests import RecognitionRequest, Upload
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Pool, Threads

@@ -22,21 +22,22 @@ from typing import BinaryIO, Final
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, Overloaded, VideoTooLarge
 from tenclip_serving.requests import Upload
 
-# Seconds. Room comes back when another request has been decoded; how soon is anyone's guess.
-RETRY_AFTER: Final = 5.0
+# Room comes back when another request has been decoded; how soon is anyone's guess.
+RETRY_AFTER_SECONDS: Final = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRITERS = 4
-# Bytes. A source that sends less in `idle_seconds` stands still: it would hold its place and its room for nothing.
-_LEAST_PROGRESS = 64 << 10
+# A source that sends less in `idle_seconds` stands still: it would hold its place and its room for nothing.
+_MIN_PROGRESS_BYTES = 64 << 10
 
 
 class Spool:
     """All spooled videos of one server.
 
-    directory: where their disk is; None: that of temporary files. max_bytes: of all together; max_file_bytes: of one.
-    idle_seconds: the longest that a source may send nothing, or next to nothing. on_bytes is told of every change of
-    the bytes held, on_refusal of every upload that is refused for want of room, on_too_large of every one that is
-    larger than any may be.
+    directory: for the files; None takes that of temporary files.
+    max_bytes: of all files together. max_file_bytes: of one.
+    idle_seconds: the longest that a source may send nothing, or next to nothing.
+    on_bytes: called with the bytes held at every change. on_refusal: for every upload that finds no room now.
+    on_too_large: for every upload that is larger than any may be.
     """
 
     def __init__(
@@ -100,13 +101,14 @@ class Spool:
 
     def _full(self, why: str) -> Overloaded:
         self._on_refusal()
-        error = Overloaded(f"the server has no room for this video now: {why}; try again in {RETRY_AFTER:g} seconds")
-        error.retry_after_seconds = RETRY_AFTER
+        again = f"try again in {RETRY_AFTER_SECONDS:g} seconds"
+        error = Overloaded(f"the server has no room for this video now: {why}; {again}")
+        error.retry_after_seconds = RETRY_AFTER_SECONDS
         return error
 
 
 class SpoolFile:
-    """One video. `size`: bytes written; `seconds`: that `fill` took. Made by `Spool.file`."""
+    """One video on disk. size: bytes written. seconds: that `fill` took. Made by `Spool.file`."""
 
     def __init__(self, spool: Spool, name: str, num_bytes: int) -> None:
         self.name = name
@@ -120,16 +122,17 @@ class SpoolFile:
 
     @property
     def descriptor(self) -> int:
-        """Of the file, which stays this object's. Raises ValueError after `close`."""
+        """Descriptor of the file, which stays this object's to close. Raises ValueError after `close`."""
         if self._file is None:
             raise ValueError(f"{self.name}: the spooled file has been closed")
         return self._file.fileno()
 
     async def fill(self, upload: Upload, *, charge: Callable[[int], None] | None = None) -> None:
-        """Write all of it.
+        """Write all chunks of an upload.
 
-        charge: told of bytes of memory more than before that the pieces take. Raises EmptyVideo, VideoTooLarge,
-        InvalidRequest for another size than was announced, Overloaded, DeadlineExceeded for a source that stands still.
+        charge: called with the bytes by which the largest chunk so far has grown, to charge its memory.
+        Raises EmptyVideo, VideoTooLarge, InvalidRequest for another size than was announced, Overloaded,
+        DeadlineExceeded for a source that stands still.
         """
         started = time.perf_counter()
         most_in_hand = 0
@@ -179,7 +182,7 @@ class SpoolFile:
         self._reserved = 0
 
     async def _next(self, chunks: AsyncIterator[bytes], progress: _Progress) -> bytes | None:
-        """None at the end."""
+        """The next chunk; None at the end. Raises DeadlineExceeded for a source that stands still."""
         started = time.perf_counter()
         try:
             async with asyncio.timeout(progress.seconds_left):
@@ -214,7 +217,7 @@ class SpoolFile:
 
 
 class _Progress:
-    """What came since there was enough of it last, and how long was waited for it, not counting time to write it."""
+    """Detects sources that stand still: bytes and waiting time since the last time there were enough bytes."""
 
     def __init__(self, idle_seconds: float) -> None:
         self._idle_seconds = self.seconds_left = idle_seconds
@@ -223,7 +226,7 @@ class _Progress:
     def add(self, num_bytes: int, seconds: float) -> None:
         self.num_bytes += num_bytes
         self.seconds_left = max(self.seconds_left - seconds, 0.0)
-        if self.num_bytes >= _LEAST_PROGRESS:
+        if self.num_bytes >= _MIN_PROGRESS_BYTES:
             self.num_bytes, self.seconds_left = 0, self._idle_seconds
 
 

@@ -1,1 +1,1 @@
-"""Which models are served: bundles on disk, loading, checking, replacing."""
+"""Models that are served: bundles on disk, loading, checking, replacing."""

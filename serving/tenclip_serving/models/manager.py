@@ -39,7 +39,7 @@ Listener = Callable[[Repository], Awaitable[None]]
 
 @dataclass(frozen=True, kw_only=True)
 class Changes:
-    """What an order did. `failed`: what could not be loaded; where an older copy was served, it still is."""
+    """The result of an order. `failed`: bundles that could not be loaded; an older copy that was served still is."""
 
     loaded: tuple[Key, ...] = ()
     unloaded: tuple[Key, ...] = ()
@@ -103,7 +103,7 @@ class ModelManager:
         return await self._order(self._load(name, version))
 
     async def unload(self, name: str, version: str = "") -> Changes:
-        """Serve it no longer, till `load` names it; an empty version means every one that is served.
+        """Stop serving a model until `load` names it; an empty version means every one that is served.
 
         Requests that run end well. Raises ModelNotFound or VersionNotFound.
         """
@@ -299,7 +299,7 @@ def scan(directory: Path) -> dict[Key, Fingerprint]:
 
 
 def with_model(repository: Repository, model: ServedModel) -> Repository:
-    """With this model in the place of the one that it replaces."""
+    """A repository with this model in the place of the one that it replaces."""
     versions = {**repository.models.get(model.name, {}), model.version: model}
     key = (model.name, model.version)
     return replace(
@@ -311,7 +311,7 @@ def with_model(repository: Repository, model: ServedModel) -> Repository:
 
 
 def with_failure(repository: Repository, failure: FailedBundle) -> Repository:
-    """What is served stays; the failure is on record."""
+    """Record the failure. What is served stays."""
     key = (failure.name, failure.version)
     others = tuple(f for f in repository.failed if (f.name, f.version) != key)
     return replace(repository, failed=(*others, failure), unloaded=repository.unloaded - {key})
@@ -328,7 +328,7 @@ def without(repository: Repository, keys: Collection[Key]) -> Repository:
 
 
 def _known(repository: Repository) -> dict[Key, Fingerprint]:
-    """Of the last state that was loaded, or failed to be."""
+    """Fingerprint of the last state that was loaded, or failed to load."""
     served = {(m.name, m.version): m.fingerprint for m in repository}
     return served | {(f.name, f.version): f.fingerprint for f in repository.failed}
 

@@ -217,7 +217,7 @@ def _versions(name: Path) -> list[Path]:
 
 
 def unreadable_name(name: str, error: str) -> FailedBundle:
-    """What stands for the bundles of a directory that cannot be listed; says so in the log."""
+    """The entry for a directory whose bundles cannot be listed; logs the reason."""
     log(logging.ERROR, f"bundle not served: {error}", model=name)
     return FailedBundle(name=name, version="", error=error, fingerprint=fingerprint_of_error(error))
 
@@ -404,7 +404,7 @@ def _prove(bundle: Bundle, runtime: Runtime, tolerance: Tolerance) -> None:
 
 
 def rank_candidates(bundle: Bundle, runtimes: Sequence[str], variant: VariantChoice = "auto") -> list[Candidate]:
-    """What could execute the bundle on these runtimes, the best first.
+    """Variants and runtimes that could execute the bundle, the best first.
 
     A GPU whose speed was not measured; then what was measured, by speed; then full precision in the runtimes' order of
     preference. Left out is what failed its parity check at export and, unless `variant` asks for it, reduced precision

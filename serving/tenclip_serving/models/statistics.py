@@ -38,7 +38,7 @@ class ModelStatistics:
 
 @dataclass
 class Outcome:
-    """What `Statistics.counted` counts of a request that succeeds. timings: seconds by stage."""
+    """The numbers that `Statistics.counted` adds for a request that succeeds. timings: seconds by stage."""
 
     num_clips: int = 0
     timings: Mapping[str, float] = field(default_factory=dict)

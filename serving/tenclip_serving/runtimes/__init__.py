@@ -1,4 +1,4 @@
-"""What executes a bundle's variants. `create_runtime` makes one by name; base.py says what all of them do."""
+"""Runtimes, which execute a bundle's variants. `create_runtime` makes one by name; base.py has their interface."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ ON_REQUEST = frozenset({"torch", "onnxruntime-tensorrt"})
 
 
 def missing(name: str) -> str | None:
-    """What this machine lacks for the runtime `name`; None where it is all there. Nothing heavy is imported."""
+    """The part that this machine lacks for the runtime `name`, None where nothing is missing. Imports nothing heavy."""
     if name not in RUNTIMES:
         raise ValueError(f"runtime {name!r} is not one of {', '.join(RUNTIMES)}")
     module = name.partition("-")[0]

@@ -1,4 +1,4 @@
-"""What every runtime does, and the errors they share.
+"""The interface of runtimes, and the check of clips that they share.
 
 Letters: B clips, T frames, H height, W width, K classes, P positions (1 when pooled), D features.
 """
@@ -26,7 +26,7 @@ class Runtime(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """How many clips of one call pay off. A larger call works too."""
+        """The largest batch that pays off. A larger call works too."""
 
     def run(self, clips: Clips) -> Outputs:
         """Logits and features of B clips of one shape. Raises ValueError for anything but uint8 [B,T,H,W,3], B >= 1."""

@@ -35,7 +35,7 @@ def driver() -> Any | None:
 
 @functools.cache
 def gpu_name() -> str | None:
-    """Of the first GPU, such as "NVIDIA A10G"; None where there is none."""
+    """Name of the first GPU, such as "NVIDIA A10G"; None without a GPU."""
     library = driver()
     if library is None:
         return None
@@ -83,7 +83,7 @@ class Device:
         return int(self._stream.value or 0)
 
     def allocate(self, num_bytes: int) -> int:
-        """Address of so many bytes of the GPU's memory."""
+        """Address of a new block of the GPU's memory."""
         address = ctypes.c_uint64()
         _check(self._cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
         self._addresses.add(int(address.value))

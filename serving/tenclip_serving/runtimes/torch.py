@@ -14,7 +14,7 @@ from tenclip_api.errors import BundleError, MissingDependency
 from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
 from tenclip_serving.telemetry.logs import log
 
-# Of CUDA graphs: each keeps its activations in the GPU's memory.
+# The most CUDA graphs: each keeps its activations in the GPU's memory.
 MAX_GRAPHS = 8
 _WARM_UP_RUNS = 3  # cuDNN chooses its kernels in the first ones, which cannot be captured
 
@@ -68,7 +68,7 @@ class TorchRuntime:
             return Outputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
     def _runner(self, shape: tuple[int, ...]) -> Callable[[Any], tuple[Any, Any]]:
-        """What takes a batch of this shape on the CPU to (logits, features) on the device."""
+        """The function that takes a batch of this shape on the CPU to (logits, features) on the device."""
         if not self._device.startswith("cuda"):
             return self._eager
         if shape not in self._graphs and len(self._graphs) < MAX_GRAPHS:

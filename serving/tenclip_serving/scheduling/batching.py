@@ -1,4 +1,4 @@
-"""How many clips go into one call of a runtime: learnt from what calls take.
+"""Batch sizes: how many clips go into one call of a runtime, learnt from measured calls.
 
 On a CPU a batch of eight takes eight times as long as one clip, so batches only delay answers; on a GPU it may take
 hardly longer. A runtime says which size may pay off (`Runtime.batch_size`); what really pays off is measured here.
@@ -11,15 +11,15 @@ SAMPLES = 3
 # The smallest batch is taken whose seconds a clip are within this of the best: larger ones make everyone wait.
 _GOOD_ENOUGH = 1.05
 # Share of the newest call in the running mean.
-_NEWEST = 0.2
-# After so many calls the runtime's own size is tried again, in case things have changed.
+_NEWEST_WEIGHT = 0.2
+# The runtime's own size is tried again once in this number of calls, in case things have changed.
 RETRY_EVERY = 100
 # Never hold clips back for longer than this, in seconds.
-MAX_DELAY = 0.005
+MAX_DELAY_SECONDS = 0.005
 
 
 class BatchSizer:
-    """Of one runtime and one shape of clips. `largest`: what the runtime says."""
+    """The batch size for one runtime and one shape of clips. largest: `Runtime.batch_size`."""
 
     def __init__(self, largest: int) -> None:
         self._largest = largest
@@ -28,7 +28,7 @@ class BatchSizer:
         self._calls = 0
 
     def record(self, size: int, seconds: float) -> None:
-        """A call with so many clips took so long."""
+        """Learn from a call with `size` clips that took `seconds`."""
         bucket, each = _bucket(size), seconds / size
         known = self._seconds.get(bucket)
         self._calls += 1
@@ -36,7 +36,7 @@ class BatchSizer:
         if known is None or self._samples[bucket] == SAMPLES:  # the last one that may have been a first
             self._seconds[bucket] = each if known is None else min(known, each)
         else:
-            self._seconds[bucket] = known + _NEWEST * (each - known)
+            self._seconds[bucket] = known + _NEWEST_WEIGHT * (each - known)
 
     @property
     def best(self) -> int:
@@ -50,7 +50,7 @@ class BatchSizer:
         return self._largest if smallest == largest else smallest
 
     def seconds(self, size: int) -> float:
-        """What a call of so many clips will take, about; 0 as long as nothing was measured."""
+        """Expected seconds of a call with `size` clips; 0 as long as nothing was measured."""
         if not self._seconds:
             return 0.0
         bucket = _bucket(size)
@@ -58,12 +58,12 @@ class BatchSizer:
         return size * self._seconds[nearest]
 
     def delay(self, size: int) -> float:
-        """Seconds that it pays to wait for more than so many clips: never longer than a full batch saves."""
+        """Batching delay in seconds while `size` clips wait: never longer than a full batch saves."""
         best = self.best
         few, full = self._seconds.get(_bucket(size)), self._seconds.get(_bucket(best))
         if size >= best or few is None or full is None:
             return 0.0
-        return min(MAX_DELAY, max(0.0, (few - full) * size))
+        return min(MAX_DELAY_SECONDS, max(0.0, (few - full) * size))
 
 
 def _bucket(size: int) -> int:

@@ -21,7 +21,10 @@ OnOutputs = Callable[[int, Outputs], None]
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceResult:
-    """`outputs`: in the order of the clips, whatever batches they ran in. Seconds of waiting and of running, in all."""
+    """Outputs of all clips of one job, and the seconds that it waited and ran.
+
+    outputs: in the order of the clips, whatever batches they ran in.
+    """
 
     outputs: tuple[Outputs, ...]
     queue_seconds: float
@@ -30,7 +33,7 @@ class InferenceResult:
 
 @dataclass(kw_only=True, eq=False)
 class _Job(ClipJob):
-    """With what its caller waits for. Only the event loop touches these fields."""
+    """A job with its results. Only the event loop touches these fields."""
 
     done: asyncio.Future[None]
     on_outputs: OnOutputs | None
@@ -44,7 +47,7 @@ class ClipScheduler:
 
     The threads take their next batch themselves, so a busy event loop does not keep a runtime waiting; what is
     cancelled before it is taken never reaches a runtime.
-    on_batch(model, clips) is told of every batch that ran, on_saved(model, clips) of clips that were cancelled.
+    on_batch(model, clips) is called for every batch that ran, on_saved(model, clips) for clips that were cancelled.
     """
 
     def __init__(

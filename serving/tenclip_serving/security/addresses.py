@@ -32,7 +32,7 @@ def plain_host(host: str) -> str:
 
 
 def with_port(host: str, port: int) -> str:
-    """As clients and gRPC take it.
+    """HOST:PORT in the form that clients and gRPC take.
 
     >>> with_port("::1", 7411)
     '[::1]:7411'
@@ -48,7 +48,7 @@ def check_can_listen(host: str, port: int, *, option: str) -> None:
 
 
 def why_not_listen(host: str, port: int, *, option: str) -> str:
-    """What the operating system has against it; "" where one of the host's addresses can be listened on."""
+    """The reason why a port cannot be listened on; "" where one of the host's addresses can be."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (OSError, UnicodeError) as err:
@@ -66,7 +66,7 @@ def why_not_listen(host: str, port: int, *, option: str) -> str:
 
 
 def explain(err: Exception, *, option: str) -> str:
-    """What an error of resolving or binding means, and what would work."""
+    """Explain an error of resolving or binding, and what would work."""
     if isinstance(err, socket.gaierror | UnicodeError):
         reason = err.strerror if isinstance(err, socket.gaierror) else err
         return f"the host's name cannot be resolved ({reason})"

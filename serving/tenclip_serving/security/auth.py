@@ -1,4 +1,4 @@
-"""Who may call what: bearer tokens from a file, checked before a request is read.
+"""Authentication and permissions: bearer tokens from a file, checked before a request is read.
 
 The file is TOML, one table for each caller, and is read again when it changes::
 
@@ -32,11 +32,11 @@ from tenclip_serving.telemetry.metrics import Metrics
 Permission = Literal["predict", "manage", "metrics"]
 # What guesses at a million a second would need ages for.
 MIN_TOKEN_LENGTH = 16
-_MAX_FILE = 1 << 20
+_MAX_FILE_BYTES = 1 << 20
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
 _HOW = "send the metadata `authorization: Bearer TOKEN`, in Python Client(token=...), on the command line --token-file"
 
-# Of the Open Inference Protocol: what asks and infers. The rest loads, unloads and sets, or is new to us.
+# Methods of the Open Inference Protocol that ask and infer. The others load, unload and set, or are new to us.
 # What a change is looked at with, before and after; clients of models look there, too.
 _LISTS, _LOOK = {"ListModels", "GetModel"}, "predict or manage"
 _V2_OPEN = {"ServerLive", "ServerReady", "ModelReady"}
@@ -58,7 +58,7 @@ def read_tokens(path: Path) -> tuple[Caller, ...]:
     """Raises InvalidRequest, which names the file and the table, and never quotes a value: it may be a secret."""
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
+            data = file.read(_MAX_FILE_BYTES + 1)
         tables = tomllib.loads(data.decode("utf-8"))
     except OSError as err:
         raise InvalidRequest(f"cannot read the tokens {path}: {err.strerror or err}") from None
@@ -67,7 +67,7 @@ def read_tokens(path: Path) -> tuple[Caller, ...]:
         raise InvalidRequest(f"{path} is not TOML {where[0] if where else ''}".rstrip()) from None
     except UnicodeDecodeError:
         raise InvalidRequest(f"{path} is not TOML: it is not UTF-8") from None
-    if len(data) > _MAX_FILE or not tables:
+    if len(data) > _MAX_FILE_BYTES or not tables:
         raise InvalidRequest(f"{path} holds no tokens; write [NAME] with token = ... and permissions = [...]")
     callers = tuple(_caller(path, name, table) for name, table in tables.items())
     if len({c.digest for c in callers}) < len(callers):
@@ -89,7 +89,7 @@ def _caller(path: Path, name: str, table: Any) -> Caller:
 
 
 def _got(permissions: object) -> str:
-    """What stands there; not what is as long as a token, and may be one at the wrong place."""
+    """A word for messages, masked where it is as long as a token: it may be one at the wrong place."""
     if permissions is None:
         return "there is none"
     if isinstance(permissions, list):
@@ -123,7 +123,7 @@ class Tokens:
         self._callers = Watched((path,), partial(read_tokens, path), what="tokens")
 
     def caller(self, authorization: str | None, *, how: str = _HOW) -> Caller:
-        """Whose token it is. Raises Unauthenticated."""
+        """The owner of the token. Raises Unauthenticated."""
         if not authorization:
             raise Unauthenticated(f"this server wants a token: {how}")
         scheme, _, token = authorization.partition(" ")
@@ -152,7 +152,7 @@ class Tokens:
 
 
 def permission_of(path: str, reflection: ReflectionAccess = "open") -> str | None:
-    """What `/package.Service/Method` needs: a permission (or one of two), "" for any token, None for none at all."""
+    """The permission (or one of two) that `/package.Service/Method` needs: "" for any token, None for no token."""
     service, _, method = path.removeprefix("/").partition("/")
     if service == "grpc.health.v1.Health":
         return None

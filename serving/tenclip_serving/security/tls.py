@@ -22,7 +22,7 @@ from tenclip_serving.security.reloading import Watched
 from tenclip_serving.telemetry.logs import log
 
 WARN_SECONDS = 7 * 86400.0
-_MAX_PEM = 1 << 20
+_MAX_PEM_BYTES = 1 << 20
 _FLIGHTS = 10  # of a handshake: TLS 1.3 takes three
 
 
@@ -44,7 +44,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class TlsMaterial:
-    """What the files held when they were checked, whatever they hold by now.
+    """Contents of the files when they were checked, whatever they hold by now.
 
     not_after: seconds since the epoch at which the certificate expires. context: made of it, for servers over HTTP.
     """
@@ -88,10 +88,10 @@ def _no_password() -> bytes:
 def _read(path: Path, what: str) -> bytes:
     try:
         with path.open("rb") as file:
-            pem = file.read(_MAX_PEM + 1)
+            pem = file.read(_MAX_PEM_BYTES + 1)
     except OSError as err:
         raise InvalidRequest(f"cannot read the TLS {what} {path}: {err.strerror or err}") from None
-    if b"-----BEGIN " not in pem or len(pem) > _MAX_PEM:
+    if b"-----BEGIN " not in pem or len(pem) > _MAX_PEM_BYTES:
         raise InvalidRequest(f"{path}: the TLS {what} must be PEM (-----BEGIN ...), and it is not")
     return pem
 
@@ -103,7 +103,7 @@ def _explain_pair(files: TlsFiles, err: ssl.SSLError) -> str:
 
 
 def _check_certificate(name: Path, path: str, server: ssl.SSLContext) -> float:
-    """When the certificate expires; InvalidRequest where no client would accept it."""
+    """The time when the certificate expires. Raises InvalidRequest where no client would accept it."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False  # under what name clients call is theirs to know
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -149,7 +149,7 @@ def _check_authorities(name: Path, path: str, now: float) -> None:
 
 
 class ServerTls:
-    """What the ports need of the files, the new ones as soon as they are there. Raises what `read_tls` raises.
+    """Credentials for the ports, from new files as soon as they are there. Raises what `read_tls` raises.
 
     on_load: called with the material at first, and with None or new material whenever the files have changed.
     """

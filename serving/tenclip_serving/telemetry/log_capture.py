@@ -20,8 +20,8 @@ from typing import Any
 from tenclip_serving.config import LogFormat
 from tenclip_serving.telemetry.logs import LOGGER, LineHandler, formatter, log
 
-_MAX_LINE = 1 << 16
-_READ = 1 << 16
+_MAX_LINE_BYTES = 1 << 16
+_READ_BYTES = 1 << 16
 _LAST_SECONDS = 2.0
 # How lines of gRPC begin (I1121 07:10:16.209276 ...), and what they mean.
 _GLOG = re.compile(rb"([IWEF])\d{4} \d\d:\d\d:\d\d\.")
@@ -94,11 +94,11 @@ class StderrLines:
 
     def _run(self) -> None:
         rest = b""
-        while chunk := os.read(self._reader, _READ):
+        while chunk := os.read(self._reader, _READ_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             for line in lines:
                 _log_line(line)
-            if len(rest) > _MAX_LINE:
+            if len(rest) > _MAX_LINE_BYTES:
                 _log_line(rest)
                 rest = b""
         _log_line(rest)
@@ -109,4 +109,4 @@ def _log_line(line: bytes) -> None:
         return
     found = _GLOG.match(line)
     level = _LEVELS[found[1]] if found else logging.WARNING
-    log(level, line[:_MAX_LINE].decode("utf-8", "backslashreplace").rstrip(), source="stderr")
+    log(level, line[:_MAX_LINE_BYTES].decode("utf-8", "backslashreplace").rstrip(), source="stderr")

@@ -21,15 +21,15 @@ LOGGER = logging.getLogger("tenclip_serving")
 REQUEST_ID: ContextVar[str] = ContextVar("request_id", default="")
 # Whose token came with the request; "" where no tokens are asked for.
 CLIENT: ContextVar[str] = ContextVar("client", default="")
-# Of the caller's trace (W3C), or of ours: 32 hex digits.
+# Id of the caller's trace (W3C), or of ours: 32 hex digits.
 TRACE_ID: ContextVar[str] = ContextVar("trace_id", default="")
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 # Characters of one text as JSON writes them, where \u0001 is six. An honest message has some hundreds, the
 # configuration at start two or three thousand.
-_MAX_TEXT = 8000
-# Of a traceback; what it ends with says what went wrong.
-_MAX_TRACEBACK = 32_000
+_MAX_TEXT_CHARACTERS = 8000
+# The most characters of a traceback; its end says what went wrong.
+_MAX_TRACEBACK_CHARACTERS = 32_000
 
 
 def new_request_id(proposed: str | None = None) -> str:
@@ -68,7 +68,7 @@ class LineHandler(logging.Handler):
     And `logging`'s own way to report a failure, a traceback on stderr, would be more lines for the same log.
     """
 
-    # Of all handlers of this process, as one stderr is what they share.
+    # Shared by all handlers of this process, as they share one stderr.
     num_dropped = 0
 
     def __init__(self, descriptor: int) -> None:
@@ -101,7 +101,7 @@ def _unformattable(record: logging.LogRecord, err: Exception) -> logging.LogReco
     return logging.makeLogRecord({"name": record.name, "levelno": logging.ERROR, "levelname": "ERROR", "msg": message})
 
 
-def shorten(text: str, most: int = _MAX_TEXT) -> str:
+def shorten(text: str, most: int = _MAX_TEXT_CHARACTERS) -> str:
     """Cut to what takes at most `most` characters in the log, and says so."""
     return text if _fits(text, most) else f"{text[: _fitting(text, most)]}... (cut, {len(text)} characters in all)"
 
@@ -111,7 +111,7 @@ def _fits(text: str, most: int) -> bool:
 
 
 def _fitting(text: str, most: int) -> int:
-    """How many of its first characters take no more than `most`, written as JSON writes them."""
+    """The number of first characters that take at most `most` characters when written as JSON."""
     head = text[:most]
     if head.isascii() and head.isprintable() and '"' not in head and "\\" not in head:
         return len(head)
@@ -124,9 +124,9 @@ def _fitting(text: str, most: int) -> int:
 
 
 def _shorten_traceback(text: str) -> str:
-    if _fits(text, _MAX_TRACEBACK):
+    if _fits(text, _MAX_TRACEBACK_CHARACTERS):
         return text
-    half = _MAX_TRACEBACK // 2
+    half = _MAX_TRACEBACK_CHARACTERS // 2
     head = text[: _fitting(text, half)]
     tail = text[-_fitting(text[-half:][::-1], half) :]
     return f"{head}\n... (cut, {len(text)} characters in all)\n{tail}"
@@ -139,7 +139,7 @@ def _shorten_value(value: object) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     text = str(value)
-    return value if _fits(text, _MAX_TEXT) else shorten(text)
+    return value if _fits(text, _MAX_TEXT_CHARACTERS) else shorten(text)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

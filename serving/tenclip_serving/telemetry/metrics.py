@@ -10,16 +10,16 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from tenclip_serving.intake.admission import KINDS, REFUSALS
+from tenclip_serving.intake.admission import KINDS, Refusal
 from tenclip_serving.telemetry.logs import LineHandler
 
 # Stages of a request, in their order. "fetch" is an upload or a download; "preprocess" is scaling and cropping, between
 # the frames that are decoded and not counted in "decode"; "queue" is all of its waiting: for a decode worker and for
 # the runtime.
 STAGES = ("fetch", "decode", "preprocess", "queue", "infer", "aggregate")
-_CLIPS = (1, 2, 4, 8, 16, 32, 64)
+_CLIP_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
-_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
+_SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
 
 
 class Metrics:
@@ -40,14 +40,14 @@ class Metrics:
             "tenclip_request_seconds",
             "From an RPC's arrival to its answer.",
             ["method"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self.stage_seconds = Histogram(
             "tenclip_stage_seconds",
             "What one request spent in a stage, all of its clips together.",
             ["stage"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self.in_flight = Gauge("tenclip_requests_in_flight", "RPCs being worked on.", registry=self.registry)
@@ -59,10 +59,10 @@ class Metrics:
         )
         self.refusals = Counter(
             "tenclip_refusals",
-            "Requests refused: queue_full, uploads_full (so many come in pieces), no_bytes (no room in the byte "
-            "budget), too_large (never any room there), no_time (its turn would come too late), spool_full (no room on "
-            "disk for an upload), video_too_large (beyond a ceiling of one video: max_upload_mb, max_video_mb, "
-            "max_pixels, max_frames, max_video_seconds, max_streams, or memory).",
+            "Requests refused: queue_full, uploads_full (half of the queue is chunked uploads), no_bytes (no room in "
+            "the byte budget), too_large (never any room there), no_time (its turn would come too late), spool_full "
+            "(no room on disk for an upload), video_too_large (beyond a ceiling of one video: max_upload_mb, "
+            "max_video_mb, max_pixels, max_frames, max_video_seconds, max_streams, or memory).",
             ["reason"],
             registry=self.registry,
         )
@@ -89,7 +89,7 @@ class Metrics:
             "tenclip_batch_clips",
             "Clips of one call of a runtime, of one video or of several.",
             ["model"],
-            buckets=_CLIPS,
+            buckets=_CLIP_BUCKETS,
             registry=self.registry,
         )
         self.frames_decoded = Counter(
@@ -122,7 +122,7 @@ class Metrics:
             "tenclip_model_load_seconds",
             "Reading a bundle and proving it on its golden clips, those that failed left out.",
             ["model"],
-            buckets=_SECONDS,
+            buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
         self.model_load_failures = Counter(
@@ -151,8 +151,8 @@ class Metrics:
             self.stage_seconds.labels(stage)
         for kind in KINDS:
             self.in_flight_bytes.labels(kind)
-        for reason in (*REFUSALS, "spool_full", "video_too_large"):
-            self.refusals.labels(reason)
+        for refusal in Refusal:
+            self.refusals.labels(refusal)
         for reason in ("died", "timeout", "cancelled", "recycled"):
             self.worker_restarts.labels(reason)
 
@@ -173,7 +173,7 @@ class Metrics:
 
 
 class _LogCollector(Collector):
-    """Of the process's log, which is older than any server."""
+    """Metrics of the process's log, which is older than any server."""
 
     def collect(self) -> Iterable[CounterMetricFamily]:
         yield CounterMetricFamily(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tenclip_serving.security.auth import Tokens
     from tenclip_serving.security.tls import ServerTls
 
-# Of a caller that says nothing, or takes its handshake's time.
+# How long a caller may say nothing, or take for its TLS handshake.
 _IDLE_SECONDS = 10.0
 _HOW = 'send the header "Authorization: Bearer TOKEN"'
 _INDEX = b"tenclip: the metrics are at /metrics\n"
@@ -90,7 +90,7 @@ class _Handler(WSGIRequestHandler):
     timeout = _IDLE_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Not a line for every scrape."""
+        """Nothing is logged: there would be a line for every scrape."""
 
     def handle(self) -> None:
         # The handshake, too, is made here, in the connection's own thread, and ends with whoever began it.

@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from urllib.parse import urlsplit
 
 import grpc
 
 from tenclip_api.errors import MissingDependency
+from tenclip_api.proxies import route_to
 from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log
 
 if TYPE_CHECKING:
@@ -79,8 +82,16 @@ def _provider() -> TracerProvider:
     # What is in the environment wins over this name.
     resource = Resource({"service.name": "tenclip"}).merge(_resource_of_environment())
     provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(channel_options=_collector_options())))
     return provider
+
+
+def _collector_options() -> Any:
+    """Channel options for a collector on this machine or in no_proxy: gRPC would ask http_proxy for it."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    endpoint = next((os.environ[n] for n in names if os.environ.get(n)), "http://localhost:4317")
+    route = route_to(urlsplit(endpoint).netloc or endpoint)
+    return route.options if route.proxy is None else None
 
 
 def _resource_of_environment() -> Any:

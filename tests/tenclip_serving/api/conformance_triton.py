@@ -216,7 +216,9 @@ def test_video_parameters(client: Any, videos: Path) -> None:
         "fully-convolutional"
     )
     clips = infer(mode="salient", num_clips=2, start_seconds=1, end_seconds=3.5)
-    assert clips.get_response().parameters["protocol"].string_param == "custom: 2 salient, pooled"
+    assert clips.get_response().parameters["protocol"].string_param == (
+        "custom: 2 salient clips, centre crop, pooled, probabilities averaged"
+    )
     for parameters, says in (
         ({"num_clips": 0}, "'num_clips' must be a whole number of at least 1, got 0"),
         ({"num_clips": True}, "'num_clips' must be"),

@@ -18,7 +18,7 @@ from tenclip_serving.api.tensors import (
     clip_shapes,
     read_clips,
     read_video,
-    the_input,
+    single_input,
     wanted_outputs,
 )
 from tenclip_video.bundle import BundleInfo, read_bundle
@@ -48,7 +48,7 @@ def test_clips_arrive_as_they_were_sent(info: BundleInfo, data: st.DataObject, n
     made = request("clips", "UINT8", clips.shape, clips.tobytes() if raw else None)
     if not raw:
         made.inputs[0].contents.uint_contents.extend(clips.ravel().tolist())
-    tensor, contents = the_input(pb.ModelInferRequest.FromString(made.SerializeToString()))
+    tensor, contents = single_input(pb.ModelInferRequest.FromString(made.SerializeToString()))
     np.testing.assert_array_equal(read_clips(tensor, contents, info, **LIMITS), clips)
 
 
@@ -56,7 +56,7 @@ def test_clips_arrive_as_they_were_sent(info: BundleInfo, data: st.DataObject, n
 def test_any_other_shape_is_refused_before_anything_is_made_of_it(info: BundleInfo, shape: list[int]) -> None:
     made = request("clips", "UINT8", tuple(shape), b"12345")
     with pytest.raises(InvalidRequest, match=r"has shape|has 5 bytes|clips, more than the 8"):
-        read_clips(*the_input(made), info, **LIMITS)
+        read_clips(*single_input(made), info, **LIMITS)
 
 
 @pytest.mark.parametrize(
@@ -72,25 +72,25 @@ def test_any_other_shape_is_refused_before_anything_is_made_of_it(info: BundleIn
 )
 def test_bad_clips(info: BundleInfo, made: pb.ModelInferRequest, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
-        read_clips(*the_input(made), info, **LIMITS)
+        read_clips(*single_input(made), info, **LIMITS)
 
 
 def test_ambiguous_contents() -> None:
     made = request("clips", "UINT8", (1, *SHAPE), b"x")
     made.inputs[0].contents.uint_contents.append(1)
     with pytest.raises(InvalidRequest, match="send one of them"):
-        the_input(made)
+        single_input(made)
     made = request("VIDEO", "BYTES", (1,), b"x")
     made.raw_input_contents.append(b"y")
     with pytest.raises(InvalidRequest, match="2 tensors for 1 input"):
-        the_input(made)
+        single_input(made)
 
 
 def test_shared_memory_and_classification_are_not_passed_over(info: BundleInfo) -> None:
     made = request("clips", "UINT8", (1, *SHAPE))
     made.inputs[0].parameters["shared_memory_region"].string_param = "x"
     with pytest.raises(InvalidRequest, match="has not: shared_memory_region"):
-        the_input(made)
+        single_input(made)
     made = request("clips", "UINT8", (1, *SHAPE), b"")
     made.outputs.add(name="logits").parameters["classification"].int64_param = 3
     with pytest.raises(InvalidRequest, match="has not: classification"):
@@ -126,7 +126,7 @@ def test_videos_arrive_as_they_were_sent(data: bytes, raw: bool, shape: tuple[in
     made = request("VIDEO", "BYTES", shape, struct.pack("<I", len(data)) + data if raw else None)
     if not raw:
         made.inputs[0].contents.bytes_contents.append(data)
-    assert read_video(*the_input(made)) == data
+    assert read_video(*single_input(made)) == data
 
 
 @given(raw=st.binary(max_size=12))
@@ -134,19 +134,19 @@ def test_raw_bytes_without_their_length_are_refused(raw: bytes) -> None:
     whole = len(raw) >= 4 and struct.unpack_from("<I", raw)[0] == len(raw) - 4
     made = request("VIDEO", "BYTES", (1,), raw)
     if whole:
-        assert read_video(*the_input(made)) == raw[4:]
+        assert read_video(*single_input(made)) == raw[4:]
         return
     with pytest.raises(InvalidRequest, match="little-endian uint32"):
-        read_video(*the_input(made))
+        read_video(*single_input(made))
 
 
 def test_bad_videos() -> None:
     with pytest.raises(InvalidRequest, match=r"shape \[2\]; send one file"):
-        read_video(*the_input(request("VIDEO", "BYTES", (2,), b"")))
+        read_video(*single_input(request("VIDEO", "BYTES", (2,), b"")))
     with pytest.raises(InvalidRequest, match="0 elements in bytes_contents"):
-        read_video(*the_input(request("VIDEO", "BYTES", (1,))))
+        read_video(*single_input(request("VIDEO", "BYTES", (1,))))
     with pytest.raises(InvalidRequest, match="must be BYTES"):
-        read_video(*the_input(request("VIDEO", "UINT8", (1,), b"x")))
+        read_video(*single_input(request("VIDEO", "UINT8", (1,), b"x")))
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), max_size=5))

@@ -13,9 +13,9 @@ import pytest
 from tenclip_api.errors import EmptyVideo, InvalidRequest, PathNotAllowed, TenclipError, UriNotAllowed, VideoNotFound
 from tenclip_serving.decoding.shared_memory import AVAILABLE, WORTH_SHARING_BYTES
 from tenclip_serving.intake.admission import Admission
-from tenclip_serving.intake.fetch import UriPolicy
 from tenclip_serving.intake.open_video import Intake, OpenVideo
 from tenclip_serving.intake.spool import Spool
+from tenclip_serving.intake.uri_policy import UriPolicy
 from tenclip_serving.requests import RecognitionRequest, Upload
 from tenclip_serving.thread_pools import Threads
 

@@ -116,7 +116,7 @@ def test_all_files_share_one_bound() -> None:
             assert on.held == 60  # announced is as good as taken
             with pytest.raises(Overloaded, match="max_spool_mb") as caught, on.file("b", num_bytes=41):
                 pass
-            assert caught.value.retry_after_seconds == spool_module.RETRY_AFTER
+            assert caught.value.retry_after_seconds == spool_module.RETRY_AFTER_SECONDS
             with on.file("c") as unknown:
                 await unknown.write(b"x" * 40)
                 with pytest.raises(Overloaded):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_serving.scheduling.batching import MAX_DELAY, RETRY_EVERY, SAMPLES, BatchSizer
+from tenclip_serving.scheduling.batching import MAX_DELAY_SECONDS, RETRY_EVERY, SAMPLES, BatchSizer
 
 
 def measured(largest: int, seconds: Callable[[int], float], sizes: tuple[int, ...] = (1, 2, 4, 8)) -> BatchSizer:
@@ -42,8 +42,8 @@ def test_where_they_bring_much_they_are_full_and_worth_a_moment() -> None:
     sizer = measured(8, like_a_gpu)
     assert sizer.best == 8
     assert sizer.delay(8) == sizer.delay(20) == 0.0
-    assert sizer.delay(1) == MAX_DELAY  # a full batch saves 8.6 ms of a clip's 11
-    assert 0 < measured(8, lambda size: 0.001 + 0.001 * size).delay(1) < MAX_DELAY
+    assert sizer.delay(1) == MAX_DELAY_SECONDS  # a full batch saves 8.6 ms of a clip's 11
+    assert 0 < measured(8, lambda size: 0.001 + 0.001 * size).delay(1) < MAX_DELAY_SECONDS
 
 
 def test_the_smallest_of_those_that_are_as_good() -> None:
@@ -82,5 +82,5 @@ def test_any_history_gives_sane_advice(largest: int, calls: list[tuple[int, floa
     for clips, seconds in calls:
         sizer.record(clips, seconds)
     assert 1 <= sizer.best <= largest
-    assert 0 <= sizer.delay(size) <= MAX_DELAY
+    assert 0 <= sizer.delay(size) <= MAX_DELAY_SECONDS
     assert sizer.seconds(size) >= 0

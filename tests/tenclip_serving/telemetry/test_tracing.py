@@ -70,6 +70,7 @@ def test_requests_and_their_stages_arrive_in_the_callers_trace(
     tokens.write_text(f'[me]\ntoken = "{TOKEN}"\npermissions = ["predict"]\n')
     with collecting() as (collector, url):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # not for what is on this machine
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment=test")
         options = ["--tracing", "--tokens-file", str(tokens), "--metrics-port", "-1", "--log-format", "json"]
         with running_server(one_model, *options) as server:

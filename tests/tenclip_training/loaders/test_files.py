@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import pickle
+import random
 import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,16 @@ def reference() -> tv.VideoResNet:
 
 
 def safetensors(tensors: dict[str, Tensor]) -> bytes:
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+    names = {
+        torch.float32: "F32",
+        torch.float16: "F16",
+        torch.bfloat16: "BF16",
+        torch.int64: "I64",
+        torch.int8: "I8",
+        torch.bool: "BOOL",
+        torch.complex64: "C64",
+        torch.float8_e4m3fn: "F8_E4M3",
+    }
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     data = b""
     for name, tensor in tensors.items():
@@ -57,13 +69,76 @@ def test_torch_zip_and_legacy(reference: tv.VideoResNet, tmp_path: Path) -> None
     same_weights(tmp_path / "old.pt", reference)
 
 
-@pytest.mark.parametrize("key", ["state_dict", "model_state", "model_state_dict", "model", "net"])
+@pytest.mark.parametrize(
+    "key",
+    [
+        "state_dict",
+        "model_state",
+        "model_state_dict",
+        "model",
+        "net",
+        "network",
+        "weights",
+        "params",
+        "state",
+        "module",
+    ],
+)
 def test_weights_beside_other_things(key: str, reference: tv.VideoResNet, tmp_path: Path) -> None:
     def wrap(state: dict[str, Tensor]) -> Any:
         args = argparse.Namespace(lr=0.1)
         return {key: state, "epoch": 3, "args": args, "best": np.float64(0.5), "optimizer": {"lr": torch.zeros(1)}}
 
     same_weights(save(tmp_path / "w.pth", reference, wrap), reference)
+
+
+def test_weights_in_a_wrapper_in_a_wrapper(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    same_weights(save(tmp_path / "w.pth", reference, lambda s: {"model": {"state_dict": s, "step": 1}}), reference)
+
+
+PREFIXES = ["module.", "module.module.", "ema_model.module.", "model.", "net.", "backbone.", "_orig_mod.", "a.b.c."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_one_prefix_before_all_names_is_taken_off_and_said(
+    prefix: str, reference: tv.VideoResNet, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "w.ckpt", reference, lambda s: {"state_dict": {f"{prefix}{n}": v for n, v in s.items()}})
+    same_weights(path, reference)
+    provenance = load(path).provenance
+    assert provenance["prefix"] == prefix
+    assert f"{prefix!r} stood before all names" in " ".join(provenance["notes"])
+
+
+def test_compiled_parts_of_a_network(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    state = reference.state_dict()
+    compiled = {n.replace(".", "._orig_mod.", 1) if n.startswith("layer") else n: v for n, v in state.items()}
+    torch.save(compiled, tmp_path / "w.pth")
+    same_weights(tmp_path / "w.pth", reference)
+    assert "of torch.compile was taken out" in " ".join(load(tmp_path / "w.pth").provenance["notes"])
+
+
+def test_counters_of_a_wrapper_and_masks_are_left_out(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    extra = {"n_averaged": torch.tensor(3), "mask": torch.ones(4, dtype=torch.bool)}
+    averaged = {**{f"module.{n}": v for n, v in reference.state_dict().items()}, **extra}
+    torch.save(averaged, tmp_path / "swa.pth")
+    same_weights(tmp_path / "swa.pth", reference)
+    assert load(tmp_path / "swa.pth").provenance["ignored"] == ["mask", "n_averaged"]
+    (tmp_path / "w.safetensors").write_bytes(safetensors({**reference.state_dict(), "mask": extra["mask"]}))
+    same_weights(tmp_path / "w.safetensors", reference)
+
+
+def test_a_network_beside_tensors_of_a_loss(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    state = {f"model.{n}": v for n, v in reference.state_dict().items()}
+    torch.save({"state_dict": {**state, "criterion.weight": torch.ones(3)}}, tmp_path / "w.ckpt")
+    same_weights(tmp_path / "w.ckpt", reference)
+    assert (
+        "1 tensors beside the network 'model' left out: criterion.weight"
+        in load(tmp_path / "w.ckpt").provenance["notes"]
+    )
+    torch.save({**state, **{f"ema.{n}": v for n, v in reference.state_dict().items()}}, tmp_path / "two.ckpt")
+    with pytest.raises(CheckpointError, match="2 networks in one file, under 'ema', 'model'"):
+        load(tmp_path / "two.ckpt")
 
 
 def test_safetensors(reference: tv.VideoResNet, tmp_path: Path) -> None:
@@ -92,6 +167,124 @@ def test_damaged_safetensors(change: Any, message: str, reference: tv.VideoResNe
     path.write_bytes(change(safetensors(reference.state_dict())))
     with pytest.raises(CheckpointError, match=rf"w\.safetensors: {message}"):
         load(path)
+
+
+def with_header(content: bytes, change: Any) -> bytes:
+    """The file with another header before the same data."""
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    change(header)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def with_a_name_twice(content: bytes) -> bytes:
+    (length,) = struct.unpack("<Q", content[:8])
+    text = b'{"fc.bias": {},' + content[9 : 8 + length]
+    return struct.pack("<Q", len(text)) + text + content[8 + length :]
+
+
+def test_safetensors_must_account_for_every_byte(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    content = safetensors(reference.state_dict())
+    first, second = list(reference.state_dict())[:2]
+
+    def overlap(header: dict[str, Any]) -> None:
+        header[second]["data_offsets"] = [n - 4 for n in header[second]["data_offsets"]]
+
+    def same_place(header: dict[str, Any]) -> None:
+        header["copy"] = dict(header[first])
+
+    def hole(header: dict[str, Any]) -> None:
+        del header[second]
+
+    for damaged, message in (
+        (content + b"\0" * 8, "8 bytes follow the last tensor"),
+        (with_header(content, overlap), f"{second} begins at byte .*, inside {first}"),
+        (with_header(content, same_place), "begins at byte 0, inside"),
+        (with_header(content, hole), "belong to no tensor"),
+        (with_a_name_twice(content), "a name occurs twice"),
+    ):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=rf"w\.safetensors: damaged.*{message}"):
+            load(path)
+
+
+@pytest.mark.parametrize("form", ["torch", "safetensors"])
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int64, torch.bool, torch.complex64, torch.float8_e4m3fn])
+def test_weights_of_types_that_are_none(
+    dtype: torch.dtype, form: str, reference: tv.VideoResNet, tmp_path: Path
+) -> None:
+    name = "layer1.0.conv1.0.weight"
+    state = {**reference.state_dict(), name: reference.state_dict()[name].to(dtype)}
+    path = tmp_path / "w"
+    if form == "torch":
+        torch.save({"state_dict": state}, path)
+    else:
+        path.write_bytes(safetensors(state))
+    said = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=rf"w: layer1\.0\.conv1\.0\.weight is of type {said}, which is no weight"):
+        load(path)
+
+
+def test_damage_anywhere_in_a_zip_is_seen(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    path = save(tmp_path / "w.pth", reference)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] + bytes(4096) + content[len(content) // 2 + 4096 :])
+    with pytest.raises(CheckpointError, match=r"w\.pth: damaged: the checksum of w/data/\d+ does not fit"):
+        load(path)
+    generator = random.Random(0)
+    for _ in range(60):
+        flipped = bytearray(content)
+        flipped[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
+        path.write_bytes(flipped)
+        with contextlib.suppress(CheckpointError):  # or it was a bit of padding that nothing depends on
+            same_weights(path, reference)
+
+
+def test_files_without_checksums_say_so(reference: tv.VideoResNet, tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save(tmp_path / "w.pth", reference)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    same_weights(path, reference)
+    assert "without checksums" in " ".join(load(path).provenance["notes"])
+
+
+def archive(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as made:
+        for name in names:
+            made.writestr(name, b"content")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["m/data.pkl", "m/constants.pkl", "m/code/__torch__.py"], r"a TorchScript program \(torch\.jit\.save\)"),
+        (["m/archive_format", "m/models/model.json"], r"a program of torch\.export"),
+        (["weights.pth", "README"], r"not one of torch\.save; it holds weights\.pth, README"),
+    ],
+)
+def test_other_archives_are_called_what_they_are(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=message):
+        load(archive(tmp_path / "w.pt", *names))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\x1f\x8b\x08\x00", "compressed with gzip"),
+        (b"x" * 257 + b"ustar" + b"x" * 300, "a tar archive"),
+    ],
+)
+def test_downloads_that_went_wrong(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "w.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=message):
+        load(tmp_path / "w.pth")
 
 
 @pytest.mark.parametrize("keep", [0.01, 0.5, 0.95])

@@ -1,4 +1,4 @@
-"""What an architecture is, as numbers: the digest of its names and shapes, and its logits for weights by formula."""
+"""An architecture in numbers: a digest of its names and shapes, and its logits for weights by formula."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .helpers import SMALL
 
 
 def layout_digest(architecture: str) -> str:
-    """Of the names and shapes in a state_dict of the whole network, in order."""
+    """Digest of the names and shapes in a state_dict of the whole network, in order."""
     with torch.device("meta"):
         state = create_model(architecture, num_classes=7).state_dict()
     text = "".join(f"{name} {tuple(value.shape)}" for name, value in state.items())

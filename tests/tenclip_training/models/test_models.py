@@ -16,7 +16,7 @@ from .helpers import randomise_batch_norm
 
 
 def small(architecture: str = "r2plus1d_10", **config: Any) -> VideoModel:
-    """As the demo trains: all blocks of its depth, narrow, 8 frames of 56 pixels."""
+    """The demo's network: all blocks of its depth, narrow, 8 frames of 56 pixels."""
     torch.manual_seed(0)
     shape: dict[str, Any] = {"num_classes": 5, "width": 8, "num_frames": 8, "crop": 56}
     return randomise_batch_norm(create_model(architecture, **{**shape, **config})).eval()

@@ -54,6 +54,22 @@ PINNED: dict[str, tuple[str, tuple[float, float]]] = {
     "torchvision_r3d_18": ("4c5a3af381c439f8", (37.9899178, 5.50090071)),
     "tsn_efficientnet_lite0": ("c2b06583deb2c44f", (-1.75273721, -5.25472818)),
     "tsn_r50": ("1768fca427a9c2f6", (-8.23199541, 10.9810106)),
+    # Taken when their outputs were those of networks in their authors' layout.
+    "mmaction2_c2d_r101": ("39ef4b73d34afdb5", (-8.23275377, 10.9814686)),
+    "mmaction2_c2d_r50": ("1768fca427a9c2f6", (-8.23275377, 10.9814686)),
+    "mmaction2_i3d_r50": ("f97d6ba0abc81da5", (-8.2550555, 11.0072573)),
+    "mmaction2_slowfast_r101": ("ff9358ed8e95d9c9", (-1.41492907, -7.02622843)),
+    "mmaction2_slowfast_r50": ("609291b57e41e873", (-1.41492907, -7.02622843)),
+    "mmaction2_x3d_m": ("b2f689db8e9b1252", (0.00337125461, 0.923909422)),
+    "mmaction2_x3d_s": ("b2f689db8e9b1252", (0.00337125461, 0.923909422)),
+    "pytorchvideo_c2d_r50": ("1768fca427a9c2f6", (-8.23328549, 10.9826147)),
+    "pytorchvideo_i3d_r50": ("f97d6ba0abc81da5", (-8.34478524, 11.1229367)),
+    "pytorchvideo_slowfast_r101": ("7edc10d4aeb67c2f", (-13.1953453, -13.6186395)),
+    "pytorchvideo_slowfast_r50": ("faf1ff6e7c603fef", (-13.210956, -13.7015111)),
+    "pytorchvideo_x3d_l": ("598e47356085fdbc", (0.00907448575, 0.938871046)),
+    "pytorchvideo_x3d_m": ("d5b32effd4997734", (0.00907448575, 0.938871046)),
+    "pytorchvideo_x3d_s": ("d5b32effd4997734", (0.00907448575, 0.938871046)),
+    "pytorchvideo_x3d_xs": ("d5b32effd4997734", (0.00907448575, 0.938871046)),
 }
 
 

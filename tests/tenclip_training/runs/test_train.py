@@ -398,6 +398,10 @@ def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Pa
     assert tuned.clip_spec == SPEC, "given, so not the family's"
     assert tuned.model.config["num_frames"] == 4
     torch.testing.assert_close(tuned.model.state_dict()["stem.0.weight"], public["stem.0.weight"])
+    backbone = {name: tensor for name, tensor in public.items() if not name.startswith("fc.")}
+    torch.save(backbone, tmp_path / "backbone.pth")
+    config = dataclasses.replace(config, init_from=str(tmp_path / "backbone.pth"), out=str(tmp_path / "a"))
+    assert load_checkpoint(train(config).last).weights_sha256 == tuned.weights_sha256, "with or without its classifier"
     # Its classes have no names, so nobody knows whether they are ours.
     assert not torch.allclose(tuned.model.fc.weight, public["fc.weight"], atol=1e-3)
     with pytest.raises(CheckpointError, match="no family"):

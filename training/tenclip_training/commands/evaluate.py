@@ -7,23 +7,20 @@ from typing import Annotated
 
 import typer
 
+from tenclip_client.cli.options import with_option_groups
 from tenclip_training.commands.options import (
-    MACHINE,
     VIDEOS,
-    Device,
-    HeldOut,
+    DeviceOptions,
     Json,
-    KeepMissing,
-    LabelColumn,
-    LeaksOption,
-    VideosFolder,
-    WholeVideos,
+    ManifestOptions,
     evaluated_split,
     print_json,
 )
 
 
+@with_option_groups
 def evaluate(
+    *,
     checkpoint: Annotated[
         Path, typer.Argument(help="A checkpoint of tenclip train, or of a public family.", show_default=False)
     ],
@@ -41,27 +38,8 @@ def evaluate(
     family: Annotated[
         str | None, typer.Option(help="Family of a public checkpoint.", show_default="as its weights tell")
     ] = None,
-    videos: VideosFolder = None,
-    labels: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the classes in order, for a checkpoint that does not name them.",
-            show_default=False,
-            rich_help_panel=VIDEOS,
-        ),
-    ] = None,
-    label_column: LabelColumn = None,
-    held_out: HeldOut = 0.2,
-    seed: Annotated[
-        int, typer.Option(help="Of the training run, where it chose what to hold out.", rich_help_panel=VIDEOS)
-    ] = 0,
-    whole_videos: WholeVideos = False,
-    keep_missing: KeepMissing = False,
-    leaks: LeaksOption = "error",
-    device: Device = "auto",
-    decode_threads: Annotated[
-        int | None, typer.Option(help="Videos decoded at once.", show_default="one a core", rich_help_panel=MACHINE)
-    ] = None,
+    reading: ManifestOptions,
+    machine: DeviceOptions,
     json: Json = False,
 ) -> None:
     """Evaluate a model on labelled videos.
@@ -77,32 +55,13 @@ def evaluate(
       tenclip evaluate run/best.pt list.csv --protocol fully-convolutional
       tenclip evaluate run/best.pt my-videos/ --split all --json
     """
-    from tenclip_video.protocols import PROTOCOLS
-
     if protocol == "list":
-        for name, known in PROTOCOLS.items():
-            typer.echo(f"{name:<22}{known.description}")
+        _list_protocols()
         return
-    import torch
-
-    from tenclip_data.manifest import read_manifest
     from tenclip_training.console import print_evaluation, reporting
     from tenclip_training.evaluation.evaluate import evaluate as run
-    from tenclip_video.cpus import usable_cpus
 
-    read = read_manifest(
-        manifest,
-        labels=labels,
-        videos=videos,
-        label_column=label_column,
-        whole_videos=whole_videos,
-        missing="keep" if keep_missing else "error",
-        held_out=held_out,
-        seed=seed,
-        leaks=leaks,
-    )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    read = reading.read(manifest)
     with reporting() as reporter:
         result = run(
             checkpoint,
@@ -110,11 +69,18 @@ def evaluate(
             split=evaluated_split(read, split),
             protocol=protocol,
             family=family,
-            device=device,
-            decode_threads=decode_threads or usable_cpus(),
+            device=machine.choose_device(),
+            decode_threads=machine.threads(),
             progress=lambda done, total: reporter.update("evaluating", done, total, "videos"),
         )
     if json:
         print_json({"checkpoint": str(checkpoint), "manifest": str(manifest), **result.to_dict()})
     else:
         print_evaluation(result, title=f"{checkpoint} on {manifest}")
+
+
+def _list_protocols() -> None:
+    from tenclip_video.protocols import PROTOCOLS
+
+    for name, known in PROTOCOLS.items():
+        typer.echo(f"{name:<22}{known.description}")

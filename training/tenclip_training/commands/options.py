@@ -1,48 +1,111 @@
-"""Options that several commands share, and what all of them do with what a user typed."""
+"""Options that the commands of this package share, and what all of them do with what a user typed."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Manifest
+
 if TYPE_CHECKING:
-    from tenclip_data.manifest import Manifest
+    import torch
 
 # Headings in --help.
 VIDEOS, MACHINE = "Videos", "Machine"
 
-VideosFolder = Annotated[
-    Path | None,
-    typer.Option(help="Folder that relative paths start from.", show_default="the manifest's", rich_help_panel=VIDEOS),
-]
-LabelColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of the table to take labels from.", show_default="label", rich_help_panel=VIDEOS),
-]
-WholeVideos = Annotated[
-    bool, typer.Option("--whole-videos", help="Ignore the start and end of each row.", rich_help_panel=VIDEOS)
-]
 KeepMissing = Annotated[
     bool,
     typer.Option("--keep-missing", help="Count videos that are not there as unreadable.", rich_help_panel=VIDEOS),
 ]
-LeaksOption = Annotated[
-    Literal["error", "warn", "allow"],
-    typer.Option(
-        "--leaks", help="A video that is in two splits: an error, a warning, or not looked for.", rich_help_panel=VIDEOS
-    ),
-]
-HeldOut = Annotated[
-    float,
-    typer.Option(help="Part of each class that becomes split val where there are no splits.", rich_help_panel=VIDEOS),
-]
-Device = Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.", rich_help_panel=MACHINE)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManifestOptions:
+    """How labelled videos are read; `tenclip train` has the same options from TrainConfig."""
+
+    videos: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that relative paths start from.", show_default="the manifest's", rich_help_panel=VIDEOS
+        ),
+    ] = None
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the classes in order, for a checkpoint that does not name them.",
+            show_default=False,
+            rich_help_panel=VIDEOS,
+        ),
+    ] = None
+    label_column: Annotated[
+        str | None,
+        typer.Option(help="Column of the table to take labels from.", show_default="label", rich_help_panel=VIDEOS),
+    ] = None
+    held_out: Annotated[
+        float,
+        typer.Option(
+            help="Part of each class that becomes split val where there are no splits.", rich_help_panel=VIDEOS
+        ),
+    ] = DEFAULT_HELD_OUT
+    seed: Annotated[
+        int, typer.Option(help="Of the training run, where it chose what to hold out.", rich_help_panel=VIDEOS)
+    ] = 0
+    whole_videos: Annotated[
+        bool, typer.Option("--whole-videos", help="Ignore the start and end of each row.", rich_help_panel=VIDEOS)
+    ] = False
+    keep_missing: KeepMissing = False
+    leaks: Annotated[
+        Leaks,
+        typer.Option(
+            help="A video that is in two splits: an error, a warning, or not looked for.", rich_help_panel=VIDEOS
+        ),
+    ] = "error"
+
+    def read(self, manifest: Path) -> Manifest:
+        """The videos and labels of `manifest`. Raises DatasetError."""
+        from tenclip_data.manifest import read_manifest
+
+        return read_manifest(
+            manifest,
+            labels=self.labels,
+            videos=self.videos,
+            label_column=self.label_column,
+            whole_videos=self.whole_videos,
+            missing="keep" if self.keep_missing else "error",
+            held_out=self.held_out,
+            seed=self.seed,
+            leaks=self.leaks,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """Where a network runs, and how many videos are decoded beside it."""
+
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1, ... or auto.", rich_help_panel=MACHINE)] = "auto"
+    decode_threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Videos decoded at once.", show_default="one a core", rich_help_panel=MACHINE),
+    ] = None
+
+    def choose_device(self) -> torch.device:
+        """The device that is named; for auto the first GPU where there is one, else the CPU. Raises InvalidRequest."""
+        from tenclip_training.devices import find_device
+
+        return find_device(self.device)
+
+    def threads(self) -> int:
+        """Videos to decode at once: as many as are asked for, else the cores that this process may use."""
+        from tenclip_video.cpus import usable_cpus
+
+        return self.decode_threads or usable_cpus()
 
 
 @contextlib.contextmanager

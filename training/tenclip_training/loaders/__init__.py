@@ -1,9 +1,11 @@
-"""Checkpoints, ours and public ones, exact: `load_checkpoint` gives the network, its input and where it is from.
+"""Loaders for checkpoints, ours and public ones: `load_checkpoint` gives the network, its input and its provenance.
 
 >>> model, clip_spec, provenance = load_checkpoint("r2plus1d_34_clip32_ft_kinetics.pth", family="ig65m-32f")
 
-Reading order: `files` (a file's tensors), `layouts` (whose they are), `presets` (their input), `load` (all together).
-`load_any` tells labels and notes too, and `load_public_checkpoint` takes public ones only.
+Reading order: `files` (the tensors of a file; `pickles`, `torch_files` and `safetensors` are its formats), `layouts`
+(which family's network they are; `mmaction2`, `pytorchvideo` and `caffe2` are large families), `configuration` and
+`choose` (what shapes do not show), `presets` (the input), `load` (all together). `load_any` gives labels and notes
+too, and `load_public_checkpoint` takes public checkpoints only.
 """
 
 from tenclip_training.loaders.any import Loaded, load_any, load_checkpoint

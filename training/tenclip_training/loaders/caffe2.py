@@ -23,8 +23,10 @@ NUMERIC_KINDS = "fiu"
 
 
 def read_blobs(path: Path, content: bytes) -> dict[str, NDArray[Any]]:
-    """Arrays by blob name. Raises CheckpointError for a damaged pickle, one that asks for anything but arrays, and one
-    that is something else."""
+    """Arrays by blob name.
+
+    Raises CheckpointError that names the file: a damaged pickle, one that asks for anything but arrays, or no blobs.
+    """
     try:
         loaded = _BlobUnpickler(io.BytesIO(content), encoding="latin1").load()
     except _ForbiddenGlobalError as err:
@@ -58,7 +60,7 @@ class _BlobUnpickler(pickle.Unpickler):
 
 
 def _empty_array(_subtype: object, _shape: object, _dtype: object) -> NDArray[np.int8]:
-    """What numpy's `_reconstruct` makes, whatever the file says: the state that follows has shape, type and values."""
+    """An empty array in place of numpy's `_reconstruct`: the state that follows has shape, type and values."""
     return np.empty((0,), np.int8)
 
 

@@ -1,4 +1,4 @@
-"""Everything that can be loaded, as a table: architecture, family, cost at its input, published accuracy, source."""
+"""The catalog of architectures: family, input, cost at that input, published accuracy, source."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def catalog(architectures: list[str] | None = None) -> list[CatalogEntry]:
 
 
 def catalog_rows() -> list[dict[str, Any]]:
-    """`catalog()` as plain values, with `clip`, the input in words: what `tenclip models --catalog` shows."""
+    """`catalog()` as plain values with `clip`, the input in words. `tenclip models --catalog` shows them."""
     return [
         {**asdict(entry), "clip": clip_in_words(entry.clip_spec, ARCHITECTURES[entry.architecture].gmacs_at)}
         for entry in catalog()
@@ -88,7 +88,8 @@ def catalog_rows() -> list[dict[str, Any]]:
 
 
 def clip_in_words(spec: ClipSpec | None, size: tuple[int, int]) -> str:
-    """
+    """The input as frames x height x width; `size` is (frames, side in pixels) where there is no spec.
+
     >>> clip_in_words(None, (32, 112))
     '32x112x112'
     """

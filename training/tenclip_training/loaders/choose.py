@@ -1,4 +1,4 @@
-"""Which network and which input a checkpoint is taken for, where its tensors alone leave that open.
+"""The choice between networks and inputs that tensors alone leave open.
 
 A file's own configuration decides or refuses. Then the caller's `family`. What neither says is assumed and noted, or
 asked for.
@@ -29,6 +29,7 @@ PYSLOWFAST_ARCHITECTURES = {
     "slow": ("pytorchvideo_slow_r50",),
     "csn": ("pytorchvideo_csn_r101",),
     "2plus1d": ("pytorchvideo_r2plus1d_r50",),
+    "r2plus1d": ("pytorchvideo_r2plus1d_r50",),
     "slowfast": ("pytorchvideo_slowfast_r50", "pytorchvideo_slowfast_r101"),
     "x3d": ("pytorchvideo_x3d_m", "pytorchvideo_x3d_l"),
 }
@@ -98,20 +99,23 @@ def _named(source: str, plan: Plan, configuration: Configuration) -> Plan | None
                 f"{plan.architecture}; a {kind} of this form is not in the zoo"
             )
         return found
-    arch = str(configuration.options.get("arch", "")).lower()
-    if plan.layout == "pytorchvideo" and arch in PYSLOWFAST_ARCHITECTURES:
-        if plan.architecture not in PYSLOWFAST_ARCHITECTURES[arch]:
-            raise CheckpointError(
-                f"{source}: its own configuration says that it is a {arch} network, but its tensors are those of "
-                f"{plan.architecture}"
-            )
-        return None
-    if plan.alternatives:
-        texts = [
-            str(v).lower() for k, v in configuration.options.items() if k in ("model", "model_name", "arch", "backbone")
-        ]
-        return next((p for p in plan.alternatives if any(b.lower() in t for b in p.backbones for t in texts)), None)
-    return None
+    texts = _network_names(configuration)
+    if plan.layout == "pytorchvideo":
+        # "slow_r50" and "x3d_m" of the hub, "slow" and "x3d" of PySlowFast
+        for text in texts:
+            fitting = PYSLOWFAST_ARCHITECTURES.get(text.partition("_")[0])
+            if fitting is not None and plan.architecture not in fitting:
+                raise CheckpointError(
+                    f"{source}: its own configuration says that it is {text}, but its tensors are those of "
+                    f"{plan.architecture}"
+                )
+    return next((p for p in plan.alternatives if any(b.lower() in t for b in p.backbones for t in texts)), None)
+
+
+def _network_names(configuration: Configuration) -> list[str]:
+    """Names of the network in the options of training scripts, in lower case."""
+    keys = ("model", "model_name", "arch", "architecture", "backbone")
+    return [v.lower() for k, v in configuration.options.items() if k in keys and isinstance(v, str)]
 
 
 def _of_family(source: str, plan: Plan, family: str | None, alternatives: tuple[Plan, ...], *, by_file: bool) -> Plan:
@@ -148,7 +152,7 @@ def _preset(
 
 
 def _with(spec: ClipSpec, changes: SpecChanges | None) -> ClipSpec:
-    """The spec after the caller's changes; as it is where those are wrong, which is said later."""
+    """The spec after the caller's changes; unchanged where those are invalid, which `load` reports."""
     try:
         return spec if changes is None else override_spec(spec, changes)[0]
     except ValueError:
@@ -162,8 +166,10 @@ def _by_configuration(presets: list[Preset], configuration: Configuration) -> li
         spec = preset.clip_spec
         mean = configuration.mean
         scale = 255 if mean is not None and max(mean) > 2 and spec.value_range == "0-1" else 1
+        named = any(preset.name.endswith(f"-{text.replace('_', '-')}") for text in _network_names(configuration))
         return (
-            4 * (configuration.num_frames == spec.num_frames)
+            8 * named
+            + 4 * (configuration.num_frames == spec.num_frames)
             + 2 * (configuration.frame_stride == spec.frame_stride)
             + (mean is not None and abs(mean[0] - spec.mean[0] * scale) < 0.05 * scale)
         )

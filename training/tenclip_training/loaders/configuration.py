@@ -1,4 +1,4 @@
-"""What a checkpoint file says about its own training: the network's settings and the clips it was trained on.
+"""The training configuration in a checkpoint file: settings of the network and the clips it was trained on.
 
 Read are MMAction2's config (text of Python assignments, or nested dicts), PySlowFast's (text of YAML), and the options
 that training scripts keep (`args`, `opt`, Lightning's `hyper_parameters`). Nothing is executed: Python text is parsed

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -39,7 +40,15 @@ WEIGHT_KEYS = (
     "params",
     "module",
     "state",
+    # Averaged weights, where a file has no others.
+    "ema_state_dict",
+    "state_dict_ema",
+    "params_ema",
+    "model_ema",
+    "ema",
 )
+COMPILED = "_orig_mod."  # torch.compile puts it before the names of what it wraps
+COMMON_MODULES = sys.stdlib_module_names | {"__builtin__", "copy_reg", "numpy"}
 MAX_WRAPPERS = 4  # weights lie in at most so many such entries, one in the other
 SHOWN = 5
 
@@ -155,7 +164,9 @@ def _from_unpickled(path: Path, file: Unpickled, *, format: str, notes: tuple[st
     if whole:
         notes += ("the file is a whole pickled network: its tensors were read by name, its code was not run",)
     elif file.left_out:
-        notes += (f"left unread beside the weights: objects of {_some(file.left_out)}",)
+        # The classes of other packages say most about what was left.
+        names = sorted(file.left_out, key=lambda name: (name.partition(".")[0] in COMMON_MODULES, name))
+        notes += (f"left unread beside the weights: objects of {_some(names)}",)
     return _weights_file(
         _tensors(path, stored),
         format=format,
@@ -197,11 +208,14 @@ def _may_hold_weights(value: Any) -> bool:
 def _of_module(module: Placeholder, prefix: str = "") -> dict[str, StoredTensor]:
     """The parameters and buffers of a pickled torch module, by the names that its state_dict would have."""
     state = module.state if isinstance(module.state, dict) else {}
+    passing = state.get("_non_persistent_buffers_set")
+    passing = passing if isinstance(passing, set) else set()
     found: dict[str, StoredTensor] = {}
     for kind in ("_parameters", "_buffers"):
         own = state.get(kind)
         if isinstance(own, dict):
-            found |= {f"{prefix}{name}": v for name, v in own.items() if isinstance(v, StoredTensor)}
+            kept = {n: v for n, v in own.items() if n not in passing or kind == "_parameters"}
+            found |= {f"{prefix}{name}": v for name, v in kept.items() if isinstance(v, StoredTensor)}
     children = state.get("_modules")
     for name, child in children.items() if isinstance(children, dict) else ():
         if isinstance(child, Placeholder) and prefix.count(".") < 30:
@@ -243,12 +257,17 @@ def _kind(kind: str, dtype: torch.dtype | None) -> str:
     return what + of
 
 
-def _weights_file(tensors: Mapping[str, Tensor], **about: Any) -> WeightsFile:
-    """Takes `module.` off, as often as it stands before all names: DataParallel and its like put it there."""
+def _weights_file(tensors: Mapping[str, Tensor], *, notes: tuple[str, ...] = (), **about: Any) -> WeightsFile:
+    """Takes `module.` off, as often as it stands before all names: DataParallel and its like put it there. Takes
+    `_orig_mod.` out, where parts of the network were compiled."""
     prefix = ""
+    if any(f".{COMPILED}" in name for name in tensors) and not common_prefix(tensors):
+        inner = {name.replace(f".{COMPILED}", "."): value for name, value in tensors.items()}
+        if len(inner) == len(tensors):
+            tensors, notes = inner, (*notes, f"{COMPILED!r} of torch.compile was taken out of the names")
     while tensors and (common := common_prefix(tensors)) == "module.":
         tensors, prefix = without_prefix(tensors, common), prefix + common
-    return WeightsFile(tensors=dict(tensors), prefix=prefix, **about)
+    return WeightsFile(tensors=dict(tensors), prefix=prefix, notes=notes, **about)
 
 
 def common_prefix(tensors: Mapping[str, Tensor]) -> str:
@@ -256,7 +275,7 @@ def common_prefix(tensors: Mapping[str, Tensor]) -> str:
     theirs (`n_averaged`) beside the network."""
     firsts = {name.partition(".")[0] for name, value in tensors.items() if value.is_floating_point() and value.dim()}
     first = next(iter(firsts), "")
-    return f"{first}." if len(firsts) == 1 and all("." in n for n, v in tensors.items() if v.dim()) else ""
+    return f"{first}." if len(firsts) == 1 and not any(name == first for name in tensors) else ""
 
 
 def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -25,8 +25,10 @@ MAX_PREFIXES = 6  # parts in front of all names: `_orig_mod.module.model.backbon
 
 
 def recognise(weights: WeightsFile) -> tuple[Plan, WeightsFile] | None:
-    """The plan, and the weights with what stands in front of all their names taken off. None where no family has such
-    names. Raises UnknownLayoutError for a network of a known family that is not in the zoo."""
+    """The plan, and the weights without the prefix of all their names. None where no family has such names.
+
+    Raises UnknownLayoutError for a network of a known family that is not in the zoo.
+    """
     for _ in range(MAX_PREFIXES):
         plan = _plan(weights)
         if plan is not None:
@@ -40,7 +42,7 @@ def recognise(weights: WeightsFile) -> tuple[Plan, WeightsFile] | None:
 
 
 def _network_among_others(weights: WeightsFile) -> tuple[Plan, WeightsFile] | None:
-    """The only network that stands under a prefix beside tensors of something else (a loss, say)."""
+    """A network whose names share a prefix, in a file that also has other tensors (those of a loss, for example)."""
     firsts = sorted({name.partition(".")[0] for name, value in weights.tensors.items() if "." in name and value.dim()})
     groups = {f: {n: v for n, v in weights.tensors.items() if n.startswith(f"{f}.")} for f in firsts}
     found = {first: result for first in firsts if (result := _alone(weights, groups[first])) is not None}
@@ -82,6 +84,10 @@ VMZ_STEM_POOL_152 = (
     + ", as the published figures of the 152-layer network say, though VMZ's PyTorch code has one there by "
     "default: for weights trained with that code choose stem_pool=True"
 )
+RESNETS3D_2018_LIKELY = (
+    "names that begin with module. and shortcuts without weights are those of the release of 2018, whose input is "
+    "0-255; for the release of 2020 choose 3d-resnets-2020"
+)
 RESNETS3D_STEM_POOL = (
     "whether the stem has a max pool (no_max_pool of 3D-ResNets) does not show in weights; taken with one"
 )
@@ -102,7 +108,7 @@ def _caffe2(tensors: Tensors) -> Plan:
 
 
 def _vmz_or_torchvision(tensors: Tensors, names: dict[str, str], *, layout: str) -> Plan:
-    """From tensors by torchvision's names. The middle planes tell VMZ's basic blocks from torchvision's."""
+    """The plan for tensors with torchvision's names. The middle planes tell VMZ's basic blocks from torchvision's."""
     stages, bottleneck = stages_in(tensors, "layer1.0.conv3.0.weight")
     width = side(tensors, "layer1.0.conv1.1.weight", 0)
     plan = partial(Plan, layout=layout, names=names)
@@ -140,7 +146,7 @@ def _shares_mid_planes(tensors: Tensors, width: int) -> bool:
 
 
 def _vmz_clips(name: str, classes: int) -> tuple[Preset, ...]:
-    """R(2+1)D-34 was published for 8 and for 32 frames, with the same weights' shapes; others for 32 alone."""
+    """The clips that a depth was published for. R(2+1)D-34 has weights of one shape for 8 and for 32 frames."""
     if name != "r2plus1d_34":
         return (presets.VMZ,)
     # The two pre-trained on IG-65M have other classes: 487 for 8 frames, 359 for 32.
@@ -189,13 +195,14 @@ def _resnets3d(weights: WeightsFile) -> Plan:
     name, config = sized("resnets3d_r3d_{}", DEPTHS, stages, bottleneck, width)
     if not any(".downsample." in key for key in tensors):
         config["shortcut"] = "A"
-    candidates = _resnets3d_releases(weights, config.get("shortcut", "B"))
+    candidates, assumed = _resnets3d_releases(weights, config.get("shortcut", "B"))
     return Plan(
         layout="3d-resnets",
         architecture=name,
         config=config,
         names=names,
         candidates=candidates,
+        assumed=assumed,
         unseen={"stem_pool": RESNETS3D_STEM_POOL},
         settings={"no_max_pool": "!stem_pool"},
     )
@@ -219,13 +226,16 @@ def _resnets3d_2plus1d(weights: WeightsFile) -> Plan:
     )
 
 
-def _resnets3d_releases(weights: WeightsFile, shortcut: str) -> tuple[Preset, ...]:
-    """Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler."""
+def _resnets3d_releases(weights: WeightsFile, shortcut: str) -> tuple[tuple[Preset, ...], tuple[str, ...]]:
+    """(the releases that it may be of, what makes the first the likely one).
+
+    Files of 2018 keep `module.` and `arch`, and use shortcut A; those of 2020 keep a scheduler.
+    """
     if "scheduler" in weights.beside or side(weights.tensors, "fc.weight", 0) in CLASSES_2020:
-        return (presets.RESNETS3D_2020,)
+        return (presets.RESNETS3D_2020,), ()
     if weights.prefix.startswith("module.") or shortcut == "A":
-        return (presets.RESNETS3D_2018,)
-    return (presets.RESNETS3D_2018, presets.RESNETS3D_2020)
+        return (presets.RESNETS3D_2018, presets.RESNETS3D_2020), (RESNETS3D_2018_LIKELY,)
+    return (presets.RESNETS3D_2018, presets.RESNETS3D_2020), ()
 
 
 def _resnet2d(tensors: Tensors) -> Plan:

@@ -1,4 +1,4 @@
-"""From a public checkpoint to a network of ours that gives the authors' numbers: read, recognise, map, check."""
+"""Public checkpoints: read the tensors, recognise the network, map the names, check every value."""
 
 from __future__ import annotations
 
@@ -81,6 +81,8 @@ def load_public_checkpoint(
         "clip_spec_changes": {**choice.from_file, **changed},
         "ignored": sorted(left_out),
     }
+    if changed or choice.from_file:
+        provenance["published"] = None  # it was measured with the preset's input
     asked = {*(model_options or {}), *choice.options}
     provenance["notes"] += _notes(choice, weights, left_out, changed, options, asked)
     return PublicCheckpoint(model, spec, provenance)
@@ -266,7 +268,7 @@ def _notes(
     options: Mapping[str, Any],
     asked: set[str],
 ) -> list[str]:
-    """What a user should know: assumptions first, then what was changed, then what was left out."""
+    """Notes for the user: assumptions, then changes, then tensors and objects left out."""
     notes = list(choice.notes)
     notes += [
         f"{note} (model_options={{'{option}': ...}}, --model-option {option}=...)"
@@ -282,7 +284,6 @@ def _notes(
     if weights.prefix:
         notes.append(f"{weights.prefix!r} stood before all names and was taken off")
     if left_out:
-        notes.append(
-            f"{len(left_out)} {'tensor' if len(left_out) == 1 else 'tensors'} left out: {', '.join(sorted(set(left_out.values())))}"
-        )
+        count = "1 tensor" if len(left_out) == 1 else f"{len(left_out)} tensors"
+        notes.append(f"{count} left out: {', '.join(sorted(set(left_out.values())))}")
     return [*notes, *weights.notes]

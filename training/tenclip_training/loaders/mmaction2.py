@@ -98,19 +98,22 @@ C2D_OR_TSN = "{other} has the same tensors as {this}: for that, choose family={f
 
 
 def mmaction2(weights: WeightsFile) -> Plan:
-    canonical = {_with_backbone(name): name for name in weights.tensors}
+    # 1.x can save the mean and standard deviation of its preprocessor with the network.
+    ignored = {name: "the input's normalisation" for name in weights.tensors if name.startswith("data_preprocessor.")}
+    canonical = {_with_backbone(name): name for name in weights.tensors if name not in ignored}
     tensors = {name: weights.tensors[theirs] for name, theirs in canonical.items()}
-    plan = _plan(tensors)
-    return _with_names(plan, canonical)
+    return _with_names(_plan(tensors), canonical, ignored)
 
 
 def _with_backbone(name: str) -> str:
     return name if name.startswith(("backbone.", "cls_head.")) else f"backbone.{name}"
 
 
-def _with_names(plan: Plan, canonical: Mapping[str, str]) -> Plan:
+def _with_names(plan: Plan, canonical: Mapping[str, str], ignored: dict[str, str]) -> Plan:
+    """The plan with the file's names in place of those that `_with_backbone` made of them."""
     names = {canonical[name]: ours for name, ours in plan.names.items()}
-    return replace(plan, names=names, alternatives=tuple(_with_names(p, canonical) for p in plan.alternatives))
+    alternatives = tuple(_with_names(p, canonical, ignored) for p in plan.alternatives)
+    return replace(plan, names=names, ignored=ignored, alternatives=alternatives)
 
 
 def _plan(tensors: Tensors) -> Plan:

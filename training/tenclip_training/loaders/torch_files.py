@@ -44,7 +44,7 @@ def is_torch(head: bytes) -> bool:
 
 @contextlib.contextmanager
 def open_torch(path: Path) -> Iterator[TorchFile]:
-    """What a file of `torch.save` holds; tensors are `StoredTensor`s, to be read within the context.
+    """Opens a file of `torch.save`. Its tensors are `StoredTensor`s, which can be read within the context.
 
     Raises CheckpointError that names the file: no such archive, a checksum that does not fit, TorchScript, another
     byte order.

@@ -1,4 +1,4 @@
-"""What a network costs: parameters and multiply-adds, counted on torch's meta device, where nothing is computed."""
+"""Parameters and multiply-adds of a network, counted on torch's meta device, where nothing is computed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tenclip_training.models.video_model import VideoModel
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Trained values; running statistics of batch norms are not among them."""
+    """Number of trained values; running statistics of batch norms are not counted."""
     return sum(p.numel() for p in model.parameters())
 
 

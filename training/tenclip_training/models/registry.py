@@ -20,7 +20,7 @@ Factory = TypeVar("Factory", bound=Callable[..., VideoModel])
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """A registered architecture and what is published about it.
+    """A registered architecture and its published figures.
 
     `parameters` is the count at `num_classes` classes; `gmacs` the billions of multiply-adds of one clip of
     `num_frames` x `crop` x `crop`. None where nobody published a figure.
@@ -100,7 +100,7 @@ def create_model(
 
 
 def config_defaults(architecture: Architecture) -> dict[str, Any]:
-    """Every config value that the architecture takes, with the value it has when none is given."""
+    """Every config value that the architecture takes, with its default."""
     parameters = inspect.signature(architecture.factory).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.name != "num_classes"}
     return {**defaults, **architecture.defaults}

@@ -381,7 +381,7 @@ def shortcut_b(in_planes: int, planes: int, stride: Stride) -> nn.Module:
 
 
 def shortcut_2plus1d(in_planes: int, planes: int, stride: Stride) -> nn.Module:
-    """As `shortcut_b`, itself split in two: MMAction2 puts the (2+1)D pair here too, with kernels of 1."""
+    """`shortcut_b` split in two: MMAction2 puts the (2+1)D pair here too, with kernels of 1."""
     mid = max(1, 3 * in_planes * planes // (in_planes + 3 * planes))
     return nn.Sequential(Conv2Plus1d(in_planes, planes, mid, stride, space=1, time=1), nn.BatchNorm3d(planes))
 

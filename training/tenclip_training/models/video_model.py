@@ -1,4 +1,4 @@
-"""VideoModel: what all architectures share, above all the head.
+"""VideoModel, the base class of all architectures, with the head that they share.
 
 Shapes: B clips, K classes, D features, P positions of the classifier, T frames, H rows, W columns.
 """
@@ -72,19 +72,19 @@ class VideoModel(nn.Module):
         return self.fc.in_features
 
     def feature_map(self, clips: Tensor) -> Tensor:
-        """float [B,3,T,H,W] -> float [B,C,T',H',W'], what the head pools."""
+        """float [B,3,T,H,W] -> float [B,C,T',H',W'], the final map, which the head pools."""
         raise NotImplementedError
 
     def project(self, pooled: Tensor) -> Tensor:
-        """float [B,P,C] -> float [B,P,D], what lies between the pool and the classifier. Nothing, in most networks."""
+        """float [B,P,C] -> float [B,P,D]: layers between the pool and the classifier. Most networks have none."""
         return pooled
 
     def forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         """float [B,3,T,H,W], normalised -> logits [B,K,P], features [B,D].
 
         P is 1 at the size the model was made for. Above it the classifier slides over the map with the same weights
-        (IG-65M, section 4.4) and each position has its own logits; features are the mean over positions of what the
-        classifier sees. Raises ValueError for clips smaller than the head's pool.
+        (IG-65M, section 4.4) and each position has its own logits; features are the classifier's input, averaged over
+        positions. Raises ValueError for clips smaller than the head's pool.
         """
         fmap = self.feature_map(clips)  # [B,C,T',H',W']
         pooled = fmap if self.pool_size is None else self._slide(fmap, self.pool_size)

@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from tenclip_training.devices import find_device
+
 T = TypeVar("T")
 
 
@@ -39,9 +41,7 @@ class World:
 
     def device(self, name: str) -> torch.device:
         """The device of that name; for `auto` this process's own GPU where there is one, else the CPU."""
-        if name != "auto":
-            return torch.device(name)
-        return torch.device("cuda", self.local_rank) if torch.cuda.is_available() else torch.device("cpu")
+        return find_device(name, gpu=self.local_rank)
 
     def wrap(self, model: nn.Module, device: torch.device) -> nn.Module:
         """The module to train: gradients are averaged over all processes."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import DrawSampler
 from tenclip_training.loaders import load_any
+from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
@@ -74,7 +76,8 @@ def is_test_split(name: str) -> bool:
 def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoModel, ClipSpec]:
     """The network, from random weights or a checkpoint, and its clips.
 
-    A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones.
+    A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones. A public
+    backbone without a classifier, such as self-supervised weights, will do.
     Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
     that do not fit the checkpoint's.
     """
@@ -82,7 +85,9 @@ def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoMode
         spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
         return _create(config.architecture, values), spec
-    checkpoint = load_any(config.init_from, family=config.init_family)
+    # Classes of public files have no names, so their classifier would begin anew: it may be missing altogether.
+    public = not is_own(Path(config.init_from))
+    checkpoint = load_any(config.init_from, family=config.init_family, features_only=public)
     try:
         spec = config.resolve_clip_spec(checkpoint.clip_spec)
     except ValueError as err:

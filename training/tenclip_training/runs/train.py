@@ -24,18 +24,20 @@ from torch.utils.data import DataLoader
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
-from tenclip_training.data.failures import Failure, FailureLog
-from tenclip_training.evaluation.evaluate import EvaluationResult, find_protocol, score_videos, summarise
+from tenclip_training.data.failures import FailureLog
+from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
+from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
 from tenclip_training.runs.objectives import Classification, Inputs, Objective
 from tenclip_training.runs.optimization import Updater, autocast, learning_rate_at, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
 __all__ = ["EpochResult", "Progress", "TrainResult", "train"]
@@ -59,9 +61,10 @@ def train(
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
 
-    >>> result = train(TrainConfig(manifest="videos/manifest.csv", out="run", epochs=10))  # doctest: +SKIP
-    >>> result.last, result.history[-1].val_video_top1  # doctest: +SKIP
-    (PosixPath('run/last.pt'), 0.92)
+    ::
+
+        result = train(TrainConfig(manifest="videos/manifest.csv", out="run", epochs=10))
+        print(result.last, result.history[-1].val_video_top1)  # run/last.pt 0.92
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
@@ -106,8 +109,7 @@ class _Run:
         self.history: list[EpochResult] = []
         self.best: tuple[float, float] | None = None  # (video top-1, -loss) of best.pt
         self.evaluation: EvaluationResult | None = None
-        self.totals = torch.zeros(3, dtype=torch.float64, device=self.device)  # of the epoch: loss, correct, clips
-        self.seconds = 0.0
+        self.meter = EpochMeter(self.device)
         self.failures = FailureLog(
             self.folder.failures, split_name(config.train_split), len(self.manifest.samples), config.max_failures
         )
@@ -123,7 +125,8 @@ class _Run:
         self.folder.write_history(self.history)
         if self.config.cache_gib > 0 and self.epoch < self.config.epochs:
             self._fill_cache()
-        self.saved_at = self.clock = time.monotonic()
+        self.meter.start_clock()
+        self.saved_at = time.monotonic()
 
     def loader(self) -> DataLoader[Any]:
         """Batches from the next step to the last one of the run."""
@@ -158,8 +161,7 @@ class _Run:
         if self.world.all_true(len(batch.clips) > 0, self.device):
             loss, correct = self.objective(self._inputs(batch), self._forward)
             self.updater.update(loss, learning_rate=self.learning_rate)
-            loss, count = loss.detach(), len(batch.clips)
-            self.totals += torch.stack([loss * count, correct, torch.full_like(loss, count)]).double()
+            self.meter.add(loss.detach(), correct, len(batch.clips))
         self.step += 1
         self._report_step()
 
@@ -186,8 +188,7 @@ class _Run:
     # -- epochs --
 
     def _end_epoch(self) -> None:
-        self._tick()
-        loss, correct, clips = self.world.sum(self.totals).tolist()
+        loss, correct, clips = self.meter.sums(self.world)
         if not math.isfinite(loss):
             raise TenclipError(
                 f"{self.folder.path}: the loss of epoch {self.epoch + 1} is {loss}; last.pt holds the epoch before. "
@@ -200,30 +201,37 @@ class _Run:
             loss=loss / clips,
             learning_rate=self.learning_rate,
             train_clip_top1=correct / clips,
-            train_clips=int(clips),
-            seconds=self.seconds,
+            train_clips=clips,
+            seconds=self.meter.seconds(),
         )
         last = self.epoch + 1 == self.config.epochs
         if self.splits.val is not None and (last or (self.epoch + 1) % self.config.val_every == 0):
             result = self._validate(self.splits.val, result)
         self.history.append(result)
-        self.epoch, self.step, self.seconds = self.epoch + 1, 0, 0.0
-        self.totals.zero_()
+        self.epoch, self.step = self.epoch + 1, 0
+        self.meter.reset()
         self.folder.write_history(self.history)
         self.on_epoch(result)
 
     def _validate(self, val: Manifest, result: EpochResult) -> EpochResult:
-        self.world.share_buffers(self.model)
-        self.evaluation = found = self._evaluate(val)
+        self.evaluation = found = validate(
+            self.model,
+            self.spec,
+            val,
+            protocol=self.config.val_protocol,
+            world=self.world,
+            device=self.device,
+            record=self.failures.record,
+            progress=lambda done, total: self._report("evaluate", done, total),
+        )
         score = (found.video_top1.value, -found.loss)
         if self.splits.selects_best and (self.best is None or score > self.best):
             self.best = score
             if self.world.is_first:
                 self._checkpoint(self.folder.best, {"val_video_top1": found.video_top1.value}, None)
-        self._tick()
         return dataclasses.replace(
             result,
-            seconds=self.seconds,
+            seconds=self.meter.seconds(),
             val_video_top1=found.video_top1.value,
             val_clip_top1=found.clip_top1.value,
             val_loss=found.loss,
@@ -231,41 +239,21 @@ class _Run:
             val_videos_asked=found.videos_asked,
         )
 
-    def _evaluate(self, val: Manifest) -> EvaluationResult:
-        """Score the validation videos, each process its share."""
-        protocol = find_protocol(self.config.val_protocol)
-        mine = range(self.world.rank, len(val.samples), self.world.size)
-        # Half of the cores decode while the others compute.
-        threads = max(1, usable_cpus() // self.world.size // 2)
-        outcomes = []
-        for outcome in score_videos(
-            self.model, self.spec, val, mine, protocol, device=self.device, decode_threads=threads
-        ):
-            outcomes.append(outcome)
-            self._report("evaluate", len(outcomes), len(mine))
-        self.failures.record(o for o in outcomes if isinstance(o, Failure))
-        return summarise(self.world.gather(outcomes), val, split=val.samples[0].split, protocol=protocol.name)
-
     # -- reports --
 
     def _report_step(self) -> None:
         read = self.device.type == "cpu" or self.step % GPU_STEPS_PER_REPORT == 0
-        loss, _, clips = self.totals.tolist() if read else (0.0, 0.0, 0.0)
         self._report(
             "train",
             self.step,
             self.sampler.steps_per_epoch,
-            loss=loss / clips if clips else math.nan,
+            loss=self.meter.mean_loss() if read else math.nan,
             learning_rate=self.learning_rate,
         )
 
     def _report(self, stage: Stage, done: int, total: int, **more: float) -> None:
         epoch = min(self.epoch + 1, self.config.epochs)
         self.progress(Progress(stage=stage, done=done, total=total, epoch=epoch, epochs=self.config.epochs, **more))
-
-    def _tick(self) -> None:
-        now = time.monotonic()
-        self.seconds, self.clock = self.seconds + now - self.clock, now
 
     def result(self) -> TrainResult:
         failures = {(f.split, f.video): f for f in self.world.gather(list(self.failures.failures.values()))}
@@ -290,7 +278,6 @@ class _Run:
     # -- checkpoints --
 
     def _save(self) -> None:
-        self._tick()
         if self.world.is_first:
             self._checkpoint(self.folder.last, {}, self._state())
         self.saved_at = time.monotonic()
@@ -303,8 +290,7 @@ class _Run:
             "epoch": self.epoch,
             "step": self.step,
             **self.updater.state_dict(),
-            "totals": self.totals.cpu(),
-            "seconds": self.seconds,
+            **self.meter.state_dict(),
             "history": [asdict(h) for h in self.history],
             "best": None if self.best is None else list(self.best),
             "failures": [asdict(f) for f in self.failures.failures.values()],
@@ -316,9 +302,8 @@ class _Run:
         load_weights(self.model, checkpoint.model.state_dict(), source=str(path))
         try:
             self.updater.load_state_dict(state)
-            self.epoch, self.step, self.seconds = state["epoch"], state["step"], state["seconds"]
-            if self.world.is_first:  # sums are added up over processes at the end of the epoch
-                self.totals.copy_(state["totals"])
+            self.meter.load_state_dict(state, self.world)
+            self.epoch, self.step = state["epoch"], state["step"]
             self.history = [EpochResult(**h) for h in state["history"]]
             self.best = None if state["best"] is None else (state["best"][0], state["best"][1])
             self.failures.restore(state["failures"])

@@ -249,7 +249,7 @@ class OmniRecognizer(nn.Module):
 
 
 def config_text(clip_len: int, frame_interval: int, mean: float) -> str:
-    """As MMAction2 prints a run's config into `meta`."""
+    """A run's config as text, which MMAction2 keeps in `meta`."""
     return (
         f"img_norm_cfg = dict(\n    mean=[{mean}, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_bgr=False)\n"
         f"test_pipeline = [\n    dict(\n        type='SampleFrames',\n        clip_len={clip_len},\n"
