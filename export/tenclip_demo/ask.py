@@ -25,7 +25,7 @@ MOST_CARDS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Findings:
-    """What the server answered. `failed`: videos that it would not take, each with its typed error."""
+    """All answers of the server. `failed`: videos that it would not take, each with its typed error."""
 
     answers: tuple[Answer, ...]
     cards: tuple[VideoCard, ...]

@@ -1,4 +1,4 @@
-"""What a demo is: where it lies, on which videos, how large."""
+"""Settings of a demo: its folder, its videos, its size."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def _videos(config: DemoConfig, folder: Path, progress: Progress) -> DemoVideos:
 
 
 def _source(config: DemoConfig) -> dict[str, Any]:
-    """What a second run must find unchanged: the settings of the generator, or the user's files."""
+    """Settings that a second run must find unchanged: the generator's, or sizes and times of the user's files."""
     if config.data is None:
         return {"synth": [s.to_dict() for s in (config.synth, config.unseen, config.untrimmed)]}
     stats = [(s.name, s.path.stat()) for s in read_manifest(config.data).samples]

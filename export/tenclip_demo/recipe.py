@@ -30,7 +30,7 @@ def training_config(videos: DemoVideos, out: Path, *, quick: bool, seed: int) ->
 
 
 def epochs_for(num_videos: int, batch_size: int) -> int:
-    """As many as give `STEPS` steps, within bounds.
+    """The number of epochs that gives about `STEPS` steps, within bounds.
 
     >>> epochs_for(592, 16), epochs_for(40, 16), epochs_for(100_000, 16)
     (41, 120, 12)

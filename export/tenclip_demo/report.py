@@ -1,4 +1,4 @@
-"""What the demo found out, as plain values: the page is drawn from it and `summary.json` is a part of it.
+"""The demo's results as plain values: the page is drawn from them and `summary.json` is a part of them.
 
 Seconds are wall-clock seconds unless they say "seconds of the video". Scores are probabilities.
 """

@@ -1,4 +1,4 @@
-"""What is asked of the running server, all of it through the client, as a user would."""
+"""Requests to the running server, all of them through the client, as a user would make them."""
 
 from __future__ import annotations
 

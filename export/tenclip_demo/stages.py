@@ -40,7 +40,7 @@ class Stages:
         *,
         intact: Callable[[Result], bool],
     ) -> Result:
-        """What `work` returns (plain values for JSON), or returned in an earlier run with the same settings.
+        """The result of `work` (plain values for JSON), from this run or an earlier one with the same settings.
 
         `work` is told whether an earlier run with these settings was stopped in the middle, so that it can go on.
         `intact` says whether what an earlier run left behind is still there.

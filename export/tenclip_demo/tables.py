@@ -9,7 +9,7 @@ from tenclip_demo.report import Report
 
 
 def demo_table(report: Report) -> Table:
-    """What a demo found, in a few lines."""
+    """The results of a demo, one figure a line."""
     evaluation, server = report.evaluation, report.server
     table = Table(title="demo" + (" (quick: the figures mean nothing)" if report.quick else ""), title_justify="left")
     for column in ("figure", "value", "of"):

@@ -10,6 +10,7 @@ another one:
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import hashlib
 from collections.abc import Callable, Sequence
@@ -98,7 +99,10 @@ def _unseen_motions(path: Path) -> ProbeSet:
 
 
 def _attribute(path: Path, name: str) -> ProbeSet:
-    manifest = read_manifest(path, label_column=name)
+    # The values themselves are the classes: a number of objects is no index into a list of classes.
+    with path.open(encoding="utf-8", newline="") as file:
+        values = sorted({row[name] for row in csv.DictReader(file)})
+    manifest = read_manifest(path, label_column=name, labels=values)
     return ProbeSet(name=name, description=ATTRIBUTES[name], manifest=manifest, test_split="test")
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tenclip_client.cli.options import with_option_groups
-from tenclip_export.options import BundleOptions, CheckOptions, CheckpointOptions, InputOptions, VariantOptions
+from tenclip_export.checkpoint_options import CheckpointOptions, InputOptions
+from tenclip_export.options import BundleOptions, CheckOptions, VariantOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -133,8 +133,9 @@ def _tidy(model: ir.Model) -> None:
 
 
 def _plain_reshapes(model: ir.Model) -> None:
-    """Reshape to (0, constants, -1) where that says it all: batch kept, one side left over. The exporter computes such
-    shapes at run time, with a dozen integer nodes for a single flatten.
+    """Give each Reshape the constant shape (0, constants, -1) where batch is kept and one side is left over.
+
+    The exporter computes such shapes at run time, with a dozen integer nodes for a single flatten.
     """
     for node in model.graph:
         if node.op_type != "Reshape" or node.inputs[1] is None or node.inputs[1].const_value is not None:

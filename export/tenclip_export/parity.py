@@ -86,7 +86,7 @@ def torch_run(model: nn.Module, spec: ClipSpec, *, double: bool = False) -> Run:
 
 
 def make_reference(model: nn.Module, spec: ClipSpec, clips: NDArray[np.uint8]) -> Reference:
-    """What torch makes of the golden clips [B,T,H,W,3], and how far its float32 is from its float64."""
+    """Run torch on golden clips, uint8 [B,T,H,W,3], in float32 and in float64; their distance is the noise."""
     single = run_batched(torch_run(model, spec), clips)
     exact = run_batched(torch_run(model, spec, double=True), clips)
     noise = distance(single, exact)

@@ -1,4 +1,4 @@
-"""What `tenclip export` prints: the parity table, the measured speeds, the same as plain values for JSON."""
+"""Output of `tenclip export`: the parity table, the measured speeds, and the same as plain values for JSON."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ TARGETS = ("bundle", "torchserve", "triton")
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What was written for a target, and the command that serves it."""
+    """The files written for a target, and the command that serves them."""
 
     target: str
     path: Path

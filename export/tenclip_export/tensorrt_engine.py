@@ -22,7 +22,7 @@ FLAGS = {"fp16": "FP16", "bf16": "BF16"}
 
 @dataclass(frozen=True, kw_only=True)
 class Batches:
-    """What the engine is built for: it takes `smallest` to `largest` clips at once and is tuned for `best`."""
+    """Batch sizes of an engine: it takes `smallest` to `largest` clips at once and is tuned for `best`."""
 
     smallest: int = 1
     best: int = 8
@@ -94,7 +94,7 @@ def configure(trt: Any, config: Any, precision: str) -> None:
 
 
 def default_timing_cache(key: str) -> Path:
-    """In the user's cache folder, one for each GPU and version."""
+    """The file of kernel timings in the user's cache folder, one for each GPU and version."""
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "tenclip" / f"timing-{hashlib.sha256(key.encode()).hexdigest()[:16]}.bin"
 

@@ -179,3 +179,15 @@ def test_the_unseen_motions_are_really_unseen(tmp_path: Path) -> None:
         assert not set(demo.unseen.class_names) & set(demo.synth.class_names)
         assert set(demo.untrimmed.class_names) <= set(demo.synth.class_names)
         assert len({demo.synth.seed, demo.unseen.seed, demo.untrimmed.seed}) == 3
+
+
+def test_values_of_an_attribute_are_its_classes(tmp_path: Path) -> None:
+    rows = ["path,label,split,objects"]
+    for i, (split, objects) in enumerate((("train", 3), ("train", 1), ("test", 3))):
+        (tmp_path / f"{i}.mp4").write_bytes(bytes([i]))
+        rows.append(f"{i}.mp4,move_left,{split},{objects}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    manifest = videos._attribute(tmp_path / "manifest.csv", "objects").manifest
+    assert manifest.labels == ("1", "3")
+    assert [s.labels for s in manifest.samples] == [("3",), ("1",), ("3",)]
+    assert manifest.warnings == ()

@@ -6,7 +6,8 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 from tenclip_api.errors import BundleError, InvalidRequest
-from tenclip_export.options import BundleOptions, CheckpointOptions, InputOptions, VariantOptions
+from tenclip_export.checkpoint_options import CheckpointOptions, InputOptions
+from tenclip_export.options import BundleOptions, VariantOptions
 from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Resize, ResizeKernel, ValueRange
 
 

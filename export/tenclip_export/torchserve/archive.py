@@ -118,7 +118,7 @@ def export_torchserve(
 
 
 def manifest(bundle: Bundle) -> dict[str, object]:
-    """What MAR-INF/MANIFEST.json says, as torch-model-archiver 0.12 would."""
+    """The content of MAR-INF/MANIFEST.json, in the form that torch-model-archiver 0.12 writes."""
     info = bundle.info
     exported = info.provenance.get("exported_at")
     return {

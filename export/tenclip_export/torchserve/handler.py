@@ -1,4 +1,4 @@
-"""What a TorchServe worker runs: the core of `tenclip serve`, on the bundle inside the `.mar`.
+"""The handler of a TorchServe worker: the core of `tenclip serve`, on the bundle inside the `.mar`.
 
 Decode, protocol, runtime and averaging are the server's own, so answers are the same to the bit on one machine.
 

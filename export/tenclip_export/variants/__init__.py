@@ -56,7 +56,10 @@ class Wanted:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Source:
-    """What variants are made from. `graph` is the float32 ONNX graph in `stage`; calibration: uint8 [N,T,H,W,3]."""
+    """The model that variants are made from.
+
+    graph: its float32 ONNX graph, in the directory `stage`. calibration: clips for int8, uint8 [N,T,H,W,3].
+    """
 
     model: VideoModel
     spec: ClipSpec
@@ -103,8 +106,11 @@ def make_variant(wanted: Wanted, source: Source) -> Variant:
 
 
 def with_measured_tolerance(variant: Variant, rows: Sequence[Row]) -> Variant:
-    """int8 with the tolerance that a server must keep on the golden clips: what it was off here, with room for kernels
-    of other machines (those without VNNI instructions saturate). Other variants stay as they are."""
+    """int8 with the tolerance that a server must keep on golden clips: the distance measured here, times `INT8_ROOM`.
+
+    The room is for kernels of other machines (those without VNNI instructions saturate). Other variants stay as they
+    are.
+    """
     if variant.name != "int8":
         return variant
     return replace(

@@ -115,8 +115,10 @@ def compare_held_out(int8: Run, float32: Run, clips: Clips) -> HeldOut:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF draws bars on standard output, logs, and warns of deprecations of its own; none of it concerns a user. What
-    it is used for it would also report over the network, unless it is told that it runs in CI."""
+    """Silence NNCF: its bars on standard output, its log and its own deprecations do not concern a user.
+
+    It would also report its use over the network, unless it is told that it runs in CI.
+    """
     logger = logging.getLogger("nncf")
     disabled, logger.disabled = logger.disabled, True
     in_ci = os.environ.get("NNCF_CI")
