@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -20,6 +22,12 @@ PREFIX = "TENCLIP_"
 _NOUNS = {
     bool: "true or false", int: "a whole number", float: "a number", str: "a string", Path: "a path", dict: "a table",
 }  # fmt: skip
+
+# The types of a value, by the kind of its field; numbers.* are numpy's numbers, too.
+_TYPES: dict[Any, Any] = {
+    bool: bool, int: Integral, float: Real, str: str, Path: (str, os.PathLike), dict: dict,
+}  # fmt: skip
+MASK = "***"
 
 T = TypeVar("T")
 
@@ -214,9 +222,11 @@ def check_all(settings: Any) -> None:
 
 
 def check(field: Field, value: Any) -> None:
-    """Raises ValueError for a value outside of the field's limits or choices."""
-    if (value is None and field.optional) or field.setting.form is not None or field.kind is dict:
+    """Raises ValueError for a value of another type, or outside of the field's limits or choices."""
+    if (value is None and field.optional) or field.setting.form is not None:
         return
+    if field.many and not isinstance(value, tuple | list):
+        raise ValueError(f"{field.name} must be {field.noun}, got {value!r}")
     for one in value if field.many else (value,):
         _check_one(field, one)
 
@@ -226,6 +236,10 @@ def _check_one(field: Field, value: Any) -> None:
         if value not in get_args(field.kind):
             raise ValueError(f"{field.name} {value!r} is not one of {', '.join(get_args(field.kind))}")
         return
+    # A bool is an int, to isinstance.
+    if not isinstance(value, _TYPES[field.kind]) or (isinstance(value, bool) and field.kind is not bool):
+        shown = MASK if field.setting.secret else repr(value)
+        raise ValueError(f"{field.name} must be {field.noun}, got {shown}")
     setting = field.setting
     if field.kind in (int, float) and not (
         (setting.lowest is None or value >= setting.lowest)

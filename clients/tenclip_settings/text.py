@@ -9,12 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tenclip_settings.fields import Field, fields_of
+from tenclip_settings.fields import MASK, Field, fields_of
 
 if TYPE_CHECKING:
     from tenclip_settings.loading import Loaded
-
-MASK = "***"
 
 
 def describe(settings: Any, origins: Mapping[str, str] = types.MappingProxyType({})) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import pytest
 import typer
 from hypothesis import given
@@ -277,6 +278,29 @@ def test_fields_of_an_inner_dataclass_are_options_and_keep_its_defaults() -> Non
     assert outer("-f", "x") == Outer(source="x", inner=Inner(low=0.5))
     assert outer("--from", "x", "--span", "0.5-0.9") == Outer(source="x", inner=Inner(span=(0.5, 0.9), low=0.5))
     assert outer("-f", "x", "--low", "0").inner == Inner(low=0)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"source": Path("x")}, "source must be a string, got PosixPath"),
+        ({"source": "x", "values": [1]}, r"values must be a table, got \[1\]"),
+        ({"source": None}, "source must be a string, got None"),
+    ],
+)
+def test_values_of_another_type_are_named(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Outer(**values)
+
+
+@pytest.mark.parametrize("low", ["0.5", True, None])
+def test_text_and_truth_are_no_numbers(low: Any) -> None:
+    with pytest.raises(ValueError, match=f"low must be a number, got {low!r}"):
+        Inner(low=low)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    assert Inner(low=np.float32(0.5)).low == 0.5  # type: ignore[arg-type]
 
 
 def test_a_table_is_written_a_pair_at_a_time() -> None:

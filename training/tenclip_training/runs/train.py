@@ -258,10 +258,11 @@ class _Run:
     def result(self) -> TrainResult:
         failures = {(f.split, f.video): f for f in self.world.gather(list(self.failures.failures.values()))}
         val = self.splits.val
+        has_best = self.splits.selects_best and self.best is not None and self.folder.best.exists()
         return TrainResult(
             out=self.folder.path,
             last=self.folder.last,
-            best=self.folder.best if self.best is not None and self.folder.best.exists() else None,
+            best=self.folder.best if has_best else None,
             best_note=self.splits.note,
             completed=self.epoch == self.config.epochs,
             epochs_done=self.epoch,
