@@ -17,7 +17,7 @@ from tenclip_training.loaders.load import load_public_checkpoint
 from tenclip_training.models import create_model
 
 from .helpers import load, save, trained
-from .reference import efficientnet, i3d, mmaction2, pytorchvideo, resnets3d
+from .reference import efficientnet, i3d, mmaction2, pytorchvideo, resnets3d, slowfast, x3d
 from .reference import torchvision_like as tv
 
 R18, R34, R101, R152 = (2, 2, 2, 2), (3, 4, 6, 3), (3, 4, 23, 3), (3, 8, 36, 3)
@@ -56,6 +56,28 @@ REAL: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "pytorchvideo slow": (lambda: pytorchvideo.Net("slow", 64, R50), "pytorchvideo_slow_r50"),
     "pytorchvideo csn": (lambda: pytorchvideo.Net("csn", 64, R101), "pytorchvideo_csn_r101"),
     "pytorchvideo r2plus1d": (lambda: pytorchvideo.Net("r2plus1d", 64, R50), "pytorchvideo_r2plus1d_r50"),
+    "mmaction2 I3D-R50": (lambda: mmaction2.Recognizer("i3d", 64, R50), "mmaction2_i3d_r50"),
+    "mmaction2 SlowFast": (lambda: slowfast.MMAction2SlowFast(64, R50), "mmaction2_slowfast_r50"),
+    "mmaction2 SlowFast R101 with R50": (
+        lambda: slowfast.MMAction2SlowFast(64, R101, R50, kernel=5, alpha=8),
+        "mmaction2_slowfast_r101",
+    ),
+    "mmaction2 X3D": (lambda: x3d.MMAction2X3D(24, (3, 5, 11, 7)), "mmaction2_x3d_m"),
+    "pytorchvideo c2d": (lambda: pytorchvideo.Net("c2d", 64, R50), "pytorchvideo_c2d_r50"),
+    "pytorchvideo i3d": (lambda: pytorchvideo.Net("i3d", 64, R50), "pytorchvideo_i3d_r50"),
+    "pytorchvideo slowfast": (lambda: slowfast.PytorchvideoSlowFast(64, R50), "pytorchvideo_slowfast_r50"),
+    "pytorchvideo slowfast 101": (
+        lambda: slowfast.PytorchvideoSlowFast(64, R101, kernel=5),
+        "pytorchvideo_slowfast_r101",
+    ),
+    "pytorchvideo x3d_m": (
+        lambda: x3d.PytorchvideoX3D(24, (3, 5, 11, 7), frames=16, crop=224),
+        "pytorchvideo_x3d_m",
+    ),
+    "pytorchvideo x3d_l": (
+        lambda: x3d.PytorchvideoX3D(24, (5, 10, 25, 15), frames=16, crop=312),
+        "pytorchvideo_x3d_l",
+    ),
     "i3d": (lambda: i3d.InceptionI3d(64), "i3d"),
     "efficientnet-lite0": (lambda: efficientnet.EfficientNet(32), "tsn_efficientnet_lite0"),
 }

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from tenclip_training.models.blocks import Conv2Plus1d, SameConv3d, SameMaxPool3d, pad_same
-from tenclip_training.models.resnet import ShortcutA
+from tenclip_training.models.parts import ShortcutA
 
 
 @given(side=st.integers(2, 40), kernel=st.integers(2, 7), stride=st.sampled_from([1, 2]))

@@ -3,9 +3,9 @@
 >>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
 >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
 
-Reading order: `video_model` (the head), `blocks`, `resnet` (the skeleton of all residual networks), then the families
-that are cut from it (`r2plus1d`, `r3d`, `r2d`, `inflated`), `slowfast`, `x3d`, `i3d`,
-`efficientnet`; `registry` holds their names.
+Reading order: `video_model` (the head), `blocks`, `parts` and `resnet` (the skeleton of all residual networks), the
+families that are cut from it (`r2plus1d`, `r3d`, `r2d`, `inflated`), then `slowfast`, `x3d`, `i3d` and `efficientnet`;
+`registry` holds their names.
 """
 
 # Each of these registers its architectures.

@@ -14,15 +14,9 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from tenclip_training.models.parts import SPATIAL_STRIDES, build_2d, stem_3d, stem_pool_over
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import (
-    SPATIAL_STRIDES,
-    Design,
-    build_2d,
-    residual_factory,
-    stem_3d,
-    stem_pool_over,
-)
+from tenclip_training.models.resnet import Design, residual_factory
 
 # Kernels in time of the bottlenecks of each layer, which take them in turn.
 I3D_TIMES: tuple[tuple[int, ...], ...] = ((3,), (3, 1), (3, 1), (1, 3))

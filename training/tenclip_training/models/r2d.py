@@ -6,15 +6,9 @@ before the classifier.
 
 from __future__ import annotations
 
+from tenclip_training.models.parts import SPATIAL_STRIDES, build_2d, stem_3d, stem_pool_over
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import (
-    SPATIAL_STRIDES,
-    Design,
-    build_2d,
-    residual_factory,
-    stem_3d,
-    stem_pool_over,
-)
+from tenclip_training.models.resnet import Design, residual_factory
 
 
 def r2d(width: int) -> Design:

@@ -6,20 +6,19 @@ is right in another.
 
 from __future__ import annotations
 
-from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import (
-    Design,
+from tenclip_training.models.parts import (
     Shortcut,
     build_1plus2d,
     build_2plus1d,
     build_2plus1d_per_block,
-    residual_factory,
     shortcut_2plus1d,
     shortcut_named,
     stem_2plus1d,
     stem_3d,
     stem_pool_over,
 )
+from tenclip_training.models.registry import register_architecture
+from tenclip_training.models.resnet import Design, residual_factory
 
 
 def vmz(width: int, *, stem_pool: bool = False) -> Design:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import Literal
 
-from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import (
-    Design,
+from tenclip_training.models.parts import (
     Shortcut,
     build_2d,
     build_3d,
     build_depthwise,
     build_ip,
-    residual_factory,
     shortcut_named,
     stem_3d,
     stem_pool_over,
 )
+from tenclip_training.models.registry import register_architecture
+from tenclip_training.models.resnet import Design, residual_factory
 
 
 def resnets3d(width: int, *, shortcut: Shortcut = "B", stem_pool: bool = True) -> Design:
