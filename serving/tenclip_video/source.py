@@ -46,8 +46,8 @@ _FORMATS = f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}"
 # FFmpeg takes an empty whitelist for "all protocols".
 _NO_PROTOCOL = "none"
 _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
-# FFmpeg's own limits on pixels and streams are this many times the caller's. It decodes a few pictures and allocates its
-# streams while it opens a file; with some headroom, a file that is a little too large is refused here, with its size.
+# FFmpeg's own limits on pixels and streams are this many times the caller's. It decodes a few pictures and allocates
+# its streams while it opens a file; with some headroom, a file that is a little too large is refused here, by its size.
 _PROBE_HEADROOM = 4
 # Where FFmpeg still reports no size, the file is opened once more with this limit on pixels, the default one.
 _SECOND_LOOK_PIXELS = 40_000_000
@@ -300,7 +300,7 @@ def _size_of_file(path: Path, name: str) -> int:
 
 @contextmanager
 def _measured(source: Source) -> Iterator[Source]:
-    """`source` with its `missing_bytes`; without an incomplete last fragment, for which FFmpeg would refuse the file."""
+    """`source` with its `missing_bytes`, and without an incomplete last fragment, which FFmpeg would refuse."""
     try:
         with _opened(source) as file:
             missing = count_missing_bytes(file)

@@ -60,12 +60,15 @@ _INTERLACED_WARNINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What was found, not what the header claims.
+    """What a video is, by its frames and not by its header.
 
-    Sizes are as shown, after turning the frames `rotation` degrees clockwise and mirroring them left to right if
-    `mirrored`; `coded_*` are before. Times in seconds.
-    `declared_frames` is the header's count, 0 when it gives none. `sample_aspect_ratio` is reported and not applied:
-    neither do the loaders that public models were trained with.
+    width, height: in pixels, as shown: after turning the frames `rotation` degrees clockwise (0, 90, 180 or 270) and
+    mirroring them left to right if `mirrored`. coded_width, coded_height: before that.
+    num_frames: frames that are shown and can be decoded. declared_frames: the header's count, 0 when it gives none.
+    frames_per_second: mean rate of the frames that are there. duration_seconds: from the first frame's beginning to the
+    last frame's end.
+    sample_aspect_ratio: reported and not applied, as in the loaders that public models were trained with.
+    seekable: frames are recognised by their times; otherwise every read decodes from the beginning.
     """
 
     container: str
@@ -110,20 +113,27 @@ def open_video(
 ) -> Video:
     """Open and index a video from a path, bytes or a binary file object; use it as a context manager.
 
-    `name` is what messages call it. `threads` are the decoder's.
-    Raises a VideoError of `tenclip_api.errors` that says what is wrong with it.
+    name: what messages call the video. threads: of the decoder.
+    Raises a VideoError of `tenclip_api.errors`, which names the video and says what is wrong with it.
+
+    >>> with open_video("run.mp4") as video:  # doctest: +SKIP
+    ...     video.read_frames([0, 10], Resize(height=128, width=171)).shape
+    (2, 128, 171, 3)
     """
     return Video(source, name=name, limits=limits or Limits(), threads=threads)
 
 
 def probe(source: VideoSource, *, name: str | None = None, limits: Limits | None = None) -> VideoInfo:
-    """What a video is: every packet is counted, one frame decoded. Raises as `open_video` does."""
+    """The properties of a video, for which every packet is looked at and one frame decoded. Raises as `open_video`."""
     with open_video(source, name=name, limits=limits) as video:
         return video.info
 
 
 class Video:
-    """See the module's docstring. Not for use from several threads at once."""
+    """An open video, made by `open_video`. Not for use from several threads at once.
+
+    info: what it is. index: when each of its frames is shown.
+    """
 
     def __init__(self, source: VideoSource, *, name: str | None, limits: Limits, threads: int) -> None:
         self._frames_requested = self._frames_substituted = self._frames_corrupt = 0
@@ -196,20 +206,20 @@ class Video:
 
     @property
     def preprocess_seconds(self) -> float:
-        """What scaling the frames of all reads so far has taken, with converting them to RGB and what sinks do."""
+        """Seconds that all reads so far took to convert frames to RGB, to scale them and to hand them to sinks."""
         return self._preprocess_seconds
 
     def frame_size(self, resize: Resize) -> tuple[int, int]:
-        """(height, width) of what `read_frames` returns."""
+        """(height, width) in pixels of the frames that `read_frames` returns."""
         scaler = FrameScaler(resize, self._first)
         return scaler.height, scaler.width
 
     def read_frames(self, indices: ArrayLike, resize: Resize) -> NDArray[np.uint8]:
         """Frames by index in presentation order: uint8 RGB [M,H,W,3], upright, scaled by `resize`.
 
-        indices: [M] integers, strictly ascending, each below `info.num_frames`. A frame that cannot be decoded is
-        replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when none can be had,
-        VideoTooLarge when that is for lack of memory.
+        indices: [M] integers, strictly ascending, each below `info.num_frames`; ValueError otherwise. A frame that
+        cannot be decoded is replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when
+        none of the frames can be decoded, VideoTooLarge when that is for lack of memory.
         """
         wanted = _checked(indices, len(self.index.pts))
         out = np.empty((len(wanted), *self.frame_size(resize), 3), np.uint8)
@@ -217,7 +227,7 @@ class Video:
         return out
 
     def read_into(self, sink: FrameSink, indices: ArrayLike, resize: Resize) -> None:
-        """As `read_frames`, handing over each frame as it comes."""
+        """As `read_frames`, but hands each frame to `sink` when it is decoded: memory is that of one frame."""
         request = ReadRequest(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
         self._frames_requested += len(request.wanted)
         self._frames_substituted += self._reader.read(request)
@@ -242,6 +252,7 @@ class Video:
             yield scaled
 
     def close(self) -> None:
+        """Close the file; later reads raise ValueError."""
         self._resources.close()
 
     def __enter__(self) -> Self:
