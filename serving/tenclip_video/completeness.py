@@ -1,7 +1,7 @@
-"""Was a file cut off? What its container says of its own length, against the bytes that are there.
+"""Detects truncated files: the length that a container declares against the bytes that are there.
 
-Cutting a file loses frames that no header needs to promise: Matroska, WebM, FLV, WMV, GIF and MPEG-TS say nothing of
-their number. A few reads at the beginning and the end tell most of them; MPEG-PS, Ogg and raw streams cannot tell.
+Frame counts in headers do not do: Matroska, WebM, FLV, WMV, GIF and MPEG-TS have none. A few reads at the beginning and
+at the end of a file are enough for most containers. MPEG-PS, Ogg and raw streams declare no length.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _RIFF_SLACK = 8
 
 
 def count_missing_bytes(file: BinaryIO) -> int:
-    """How many bytes should follow the end of `file`; 0 when none do, or when its container cannot tell.
+    """How many bytes a file is shorter than its container declares; 0 for a whole file or one that declares nothing.
 
-    Moves the position of `file`. At least 1 for a file that is cut off by an unknown number of bytes.
+    1 for a file that is cut off by an unknown number of bytes. Moves the position of `file`.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)
@@ -31,19 +31,19 @@ def count_missing_bytes(file: BinaryIO) -> int:
 
 
 def is_mp4(head: bytes) -> bool:
-    """Whether a file that begins so is an MP4 or QuickTime file."""
+    """Whether `head`, the first 8 bytes or more of a file, are those of an MP4 or QuickTime file."""
     return head[4:8] in _MP4_FIRST_BOXES
 
 
 def is_short_mpegts(file: BinaryIO) -> bool:
-    """Whether `file` is MPEG-TS of so few packets that FFmpeg takes it for something else."""
+    """Whether `file` is MPEG-TS of at most 20 packets, which are too few for FFmpeg to detect it."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     return 2 * 188 <= size <= 20 * 188 and set(file.read(size)[::188]) == {0x47}
 
 
 def mp4_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
-    """(name, offset of its end) of each top-level box, as far as the file goes; the last may end beyond it."""
+    """(name, offset of its end) of each top-level box of an MP4; the last one may end beyond the end of the file."""
     end = file.seek(0, io.SEEK_END)
     position = 0
     while position + 8 <= end:
@@ -62,9 +62,9 @@ def mp4_boxes(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
 
 
 def count_readable_bytes(file: BinaryIO) -> int | None:
-    """Where a fragmented MP4 that was cut off within the index of its last fragment had better end; else None.
+    """Length of the whole fragments of a fragmented MP4 whose last fragment is cut off in its index; else None.
 
-    FFmpeg refuses such a file, although all the fragments before are whole.
+    FFmpeg refuses such a file, although it can read all the fragments before.
     """
     end = file.seek(0, io.SEEK_END)
     file.seek(0)

@@ -111,6 +111,7 @@ def _display_matrix(frame: VideoFrame) -> bytes:
 
 def _without_unknown_side_data(frame: VideoFrame) -> VideoFrame:
     graph = av.filter.Graph()
+    graph.threads = 1
     filters = [graph.add("sidedata", f"mode=delete:type={number}") for number in _UNKNOWN_TYPES]
     source = graph.add_buffer(
         width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)

@@ -108,6 +108,7 @@ class _ProgressiveFlag:
         layout = (frame.width, frame.height, frame.format.name)
         if self._graph is None or self._layout != layout:
             self._graph, self._layout = av.filter.Graph(), layout
+            self._graph.threads = 1
             source = self._graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
             )

@@ -1,7 +1,7 @@
-"""How the authors' own loaders place clips: the index rules that published accuracies were measured with.
+"""Clip placement as in the authors' own loaders, with which published accuracies were measured.
 
 N frames, clips of T frames `stride` apart, R = (T-1)*stride + 1, n clips. Each rule is a pure function from these to
-lists of frame indices, one list a clip, and says whose it is. Frames beyond the end wrap around (index mod N) unless
+lists of frame indices, one list for each clip. Frames beyond the end wrap around (index mod N) unless
 the rule says otherwise.
 """
 

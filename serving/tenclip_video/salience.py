@@ -1,9 +1,8 @@
-"""Which clips of a video are worth the heavy network: the scorer's interface, and a first scorer.
+"""Salience: scoring the windows of a video, so that the network sees only the best clips.
 
 The IG-65M paper takes the ten clips that SCSampler (Korbar et al., 2019) ranks highest instead of ten uniform ones.
 `MotionEnergyScorer` is not that sampler: it learns nothing, and looks at plain frame differences at low resolution
-where the paper looks at compressed-domain motion. It is the baseline that a learned scorer has to beat, behind the
-interface that learned scorers use.
+where the paper looks at compressed-domain motion. It is a baseline, behind the interface that learned scorers use.
 """
 
 from __future__ import annotations
@@ -21,19 +20,25 @@ from tenclip_video.video import Video
 
 
 class ClipScorer(Protocol):
-    """Scores candidate clips of an open video before the heavy network sees any."""
+    """Scores candidate clips of an open video before the network sees any of them."""
 
     @property
     def name(self) -> str: ...
 
     def score(self, video: Video, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """[len(clips)] higher is more worth classifying; comparable within this call only."""
+        """[M] float32, one score for each clip, higher for clips that are worth classifying.
+
+        Scores compare within one call only.
+        """
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class SalienceTimeline:
-    """What a scorer thought of every candidate: seconds [(start, end)], scores [M], and which were selected [M]."""
+    """The score of every candidate window: seconds (start, end) of each of M windows, scores [M], selected [M].
+
+    scorer: the name of the scorer.
+    """
 
     scorer: str
     seconds: tuple[tuple[float, float], ...]
@@ -47,10 +52,10 @@ _CLIPS_AT_ONCE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class MotionEnergyScorer:
-    """Mean absolute difference of neighbouring frames, at `height` x `width` in grey, within each clip.
+    """Mean absolute difference of neighbouring frames within each clip, in grey at `height` x `width`.
 
-    At most `samples_per_clip` pairs of a clip are looked at. So that flashes and cuts do not drown everything else, the
-    median over the picture is taken off each difference, and the largest pair of a clip is left out.
+    samples_per_clip: how many pairs of frames of a clip are compared at most. Against flashes, the median over the
+    picture is subtracted from each difference; against cuts, the largest pair of a clip is left out.
     """
 
     height: int = 36

@@ -1,4 +1,4 @@
-"""Sampling is arithmetic: which frames make which clip. No files, no hidden randomness.
+"""Clip sampling: which frames of a video make which clip. Pure arithmetic; random selections take an explicit rng.
 
 Everything counts frames of the *sampled timeline*: the video's own frames, or, with `ClipSpec.target_fps`, frames of
 that rate laid over it (`resample`). R is `ClipSpec.span`, N the number of frames, n the number of clips.
@@ -20,11 +20,11 @@ from tenclip_video.spec import ClipSpec
 
 SelectionMode = Literal["uniform", "center", "windows", "random", "salient"]
 
-# More than any protocol asks for: a slip of the pen must not fill the memory with indices.
+# More than any protocol asks for; a limit against typing errors.
 MAX_CLIPS = 10_000
-# Frames of a resampled timeline: a day at 60 a second. A damaged file may claim to last for years.
+# Frames of a resampled timeline: a day at 60 frames a second. A damaged file may claim to last for years.
 _MAX_TIMELINE = 60 * 86_400
-# Windows that are scored for salience: a day of video by windows of a second. Each is kept till the answer.
+# Windows that are scored for salience: a day of video in windows of about a second. All are in memory at once.
 _MAX_CANDIDATES = 100_000
 
 
@@ -32,11 +32,16 @@ _MAX_CANDIDATES = 100_000
 class ClipSelection:
     """Which clips of a video are wanted.
 
-    uniform: `num_clips` evenly spaced ones. center: one. windows: every window, `window_step` frames apart (None: no
-    overlap). random: `num_clips` by an explicit rng. salient: the `num_clips` windows that a scorer ranks highest.
-    `start_seconds`/`end_seconds` restrict all of them to a part of the video, half open.
-    `max_clips` is a ceiling on windows; a video with more raises rather than being cut silently.
-    `rule` is whose arithmetic places uniform clips and windows (`tenclip_video.rules`).
+    mode: uniform (`num_clips` evenly spaced clips), center (one clip), windows (every window, `window_step` frames
+    apart; None: no overlap), random (`num_clips`, by an explicit rng) or salient (the `num_clips` windows that a scorer
+    ranks highest).
+    start_seconds, end_seconds: restrict the clips to the part of the video in [start, end).
+    max_clips: the largest number of windows; a video with more is an error.
+    rule: the code base whose arithmetic places uniform clips and windows (`tenclip_video.rules`).
+    Raises ValueError for values out of range.
+
+    >>> ClipSelection(mode="windows", window_step=8).rule
+    'vmz'
     """
 
     mode: SelectionMode = "uniform"
@@ -65,7 +70,7 @@ class ClipSelection:
 
 @dataclass(frozen=True)
 class Clip:
-    """The video's frame indices, one for each input frame of the network. `looped`: padded, see `clip_at`."""
+    """One clip: the index of a frame of the video for each input frame. looped: the video is too short (`clip_at`)."""
 
     frames: tuple[int, ...]
     looped: bool = False
@@ -111,7 +116,7 @@ def window_starts(num_frames: int, span: int, step: int | None = None) -> list[i
 
 
 def random_starts(num_frames: int, span: int, num_clips: int, rng: np.random.Generator) -> list[int]:
-    """Uniform over every start that fits; all 0 for a short video."""
+    """`num_clips` starts drawn uniformly from all that fit, with replacement; all 0 for a video shorter than R."""
     return [int(s) for s in rng.integers(0, max(num_frames - span, 0) + 1, size=num_clips)]
 
 
@@ -145,7 +150,10 @@ def resample(times: NDArray[np.float64], target_fps: float, duration: float) -> 
 def plan_starts(
     num_frames: int, spec: ClipSpec, selection: ClipSelection, rng: np.random.Generator | None
 ) -> list[int]:
-    """First frames of the clips that `selection` names; for `salient`, of its candidates: every window."""
+    """First frames of the clips that `selection` asks for; for mode salient, those of all candidate windows.
+
+    Raises ValueError for random clips without an rng, and for more windows than allowed.
+    """
     if selection.mode == "uniform":
         return uniform_starts(num_frames, spec.span, selection.num_clips)
     if selection.mode == "center":
@@ -199,7 +207,7 @@ def _place(
     selection: ClipSelection,
     rng: np.random.Generator | None,
 ) -> list[Clip]:
-    """The clips of a timeline (frame indices [M]) of `length` seconds, as indices into it."""
+    """The clips of a timeline (frame indices [M], `length` seconds), as indices into that timeline."""
     if selection.rule == "vmz" or selection.mode not in ("uniform", "windows"):
         starts = plan_starts(len(timeline), spec, selection, rng)
         return [clip_at(s, spec, len(timeline)) for s in starts]
@@ -242,12 +250,15 @@ def _check_count(count: int, spec: ClipSpec, selection: ClipSelection) -> None:
 
 
 def clip_seconds(clip: Clip, times: NDArray[np.float64], duration: float) -> tuple[float, float]:
-    """Half-open interval of presentation time that a clip shows; a looped clip shows all that lies between."""
+    """(start, end) in seconds of the presentation times [start, end) from a clip's first frame to its last.
+
+    times: [N] seconds, ascending. duration: of the video, in seconds.
+    """
     first, last = min(clip.frames), max(clip.frames)
     end = float(times[last + 1]) if last + 1 < len(times) else max(duration, float(times[last]))
     return float(times[first]), end
 
 
 def frames_needed(clips: Sequence[Clip]) -> NDArray[np.int64]:
-    """Each frame that any clip needs, once, ascending: [M]."""
+    """[M] indices of the frames that any of the clips needs, ascending, each once."""
     return np.unique(np.concatenate([np.asarray(c.frames, np.int64) for c in clips]))

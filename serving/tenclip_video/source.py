@@ -1,7 +1,7 @@
-"""Opening a video from a path, bytes or a file object: one place that knows FFmpeg's containers and errors.
+"""Opens a video from a path, bytes or a file object, and turns FFmpeg's errors into typed ones.
 
-Only containers on the list below are opened, so that a playlist, an image or a device cannot pass for a video. FFmpeg
-may use no protocol but that of the local file it was given, and none at all for bytes and file objects.
+Only the container formats listed below are opened, so that a playlist, an image or a device cannot pass for a video.
+FFmpeg may use no protocol but that of the local file that it was given, and none at all for bytes and file objects.
 """
 
 from __future__ import annotations
@@ -40,28 +40,30 @@ _VIDEO_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h263,h264,hevc,av1,obu,ivf,flv,live_flv,asf,ogg,"
     "gif,apng,webp_anim,mjpeg,nut,mxf,rm,wtv,dv,vc1,yuv4mpegpipe,swf,ea,gxf,nsv,cavsvideo,dirac"
 )
-# Opened too, so that they can be refused for what they are: audio without a picture.
+# Audio formats are opened as well, so that the error can say "no video stream" instead of "not a video".
 _AUDIO_FORMATS = "mp3,wav,aac,flac,w64,aiff,au,amr,ac3,eac3,ape,tta,caf"
 _FORMATS = f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}"
-# An empty list would allow all of them.
+# FFmpeg takes an empty whitelist for "all protocols".
 _NO_PROTOCOL = "none"
 _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
-# FFmpeg decodes a few pictures to learn what a stream holds, before its size can be judged here, and makes room for its
-# streams before they can be counted. It may go this far beyond the limits for both, so that what is a little too large
-# can be told by its size.
+# FFmpeg's own limits on pixels and streams are this many times the caller's. It decodes a few pictures and allocates
+# its streams while it opens a file; with some headroom, a file that is a little too large is refused here, by its size.
 _PROBE_HEADROOM = 4
-# Where even that hides the size, a second look goes as far as the limit that there is by default lets it.
+# Where FFmpeg still reports no size, the file is opened once more with this limit on pixels, the default one.
 _SECOND_LOOK_PIXELS = 40_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Ceilings that are checked before any clip is decoded; None lifts one.
+    """Limits that are checked before any clip is decoded; None lifts one.
 
-    Messages call them as a server does: max_video_mb, max_pixels, max_frames, max_video_seconds, max_streams.
-    max_pixels: of one picture. max_frames, max_seconds: of what is there, not of what a header says. max_streams: of
-    video, sound, subtitles and data together.
-    The defaults admit 8K and a day of video at 24 frames a second, and keep a hostile header from allocating memory.
+    max_bytes: size of the file. max_pixels: width times height of one picture. max_frames, max_seconds: of the frames
+    that are there, whatever a header says. max_streams: video, sound, subtitles and data together.
+    Error messages name them as a server's options: max_video_mb, max_pixels, max_frames, max_video_seconds,
+    max_streams. The defaults admit 8K and a day of video at 24 frames a second.
+
+    >>> Limits(max_seconds=60).max_seconds
+    60
     """
 
     max_bytes: int | None = None
@@ -73,10 +75,10 @@ class Limits:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a video comes from. `name` is what messages call it. Exactly one of `path` and `file` is set.
+    """A video's bytes: exactly one of `path` and `file` is set. Messages call it `name`.
 
-    `missing_bytes`: how much shorter the file is than its container says, where that can be told.
-    `format`: FFmpeg's name of the container, where it does not find that out itself.
+    missing_bytes: how much shorter the file is than its container says; 0 where that cannot be told.
+    format: FFmpeg's name of the container, where FFmpeg does not detect it itself.
     """
 
     name: str
@@ -88,10 +90,11 @@ class Source:
 
 @contextmanager
 def open_source(source: VideoSource, *, name: str | None, limits: Limits) -> Iterator[Source]:
-    """Check that there is something to read, before FFmpeg sees it.
+    """Check a source before FFmpeg sees it: it must exist, be readable, not empty and within `limits.max_bytes`.
 
-    Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo or VideoTooLarge, each with the name of the video.
-    A file object is read from its beginning; one that cannot seek is spooled to a temporary file first.
+    A file object is read from its beginning. One that cannot seek is copied to memory or a temporary file first.
+    Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo or VideoTooLarge, each with the name of the video;
+    TypeError for an object that is no path, bytes or binary file.
     """
     if isinstance(source, bytes | bytearray | memoryview):
         name = name or "<bytes>"
@@ -122,7 +125,7 @@ def open_source(source: VideoSource, *, name: str | None, limits: Limits) -> Ite
 
 @contextmanager
 def _spooled(source: BinaryIO, name: str, limits: Limits) -> Iterator[BinaryIO]:
-    """All of a stream that cannot seek, in memory or, if it is long, in a temporary file."""
+    """A copy of a stream that cannot seek: in memory, or in a temporary file if it is long."""
     with tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES) as spool:
         while chunk := source.read(_COPY_BYTES):
             spool.write(chunk)
@@ -132,7 +135,7 @@ def _spooled(source: BinaryIO, name: str, limits: Limits) -> Iterator[BinaryIO]:
 
 
 def open_container(source: Source, limits: Limits) -> InputContainer:
-    """A fresh FFmpeg container at its beginning.
+    """A new FFmpeg container that stands at its beginning.
 
     Raises NotAVideo, TruncatedVideo, UndecodableVideo or VideoTooLarge.
     """
@@ -153,7 +156,7 @@ def open_container(source: Source, limits: Limits) -> InputContainer:
     try:
         container = av.open(target, "r", format=source.format, options=options, metadata_errors="ignore")
     except MemoryError as err:
-        # FFmpeg's word for too many streams as well, and for sizes that a damaged header makes up.
+        # FFmpeg reports too many streams, and absurd sizes in a damaged header, as a lack of memory, too.
         raise VideoTooLarge(
             f"{source.name}: opening it takes more memory than {_memory_there_is()}: its header is damaged, or it has "
             f"far more than the {limits.max_streams} streams that are allowed (max_streams)",
@@ -170,14 +173,15 @@ def open_container(source: Source, limits: Limits) -> InputContainer:
 
 
 def video_stream(container: InputContainer, source: Source, limits: Limits) -> VideoStream:
-    """The stream of moving pictures that FFmpeg would play.
+    """The video stream that FFmpeg would play; cover art does not count.
 
-    Raises NoVideoStream, UndecodableVideo for a codec that cannot be decoded, VideoTooLarge for its picture size.
+    Raises NoVideoStream when there is none, UndecodableVideo for a codec without a decoder, TruncatedVideo where the
+    stream's description is cut off, VideoTooLarge for its picture size.
     """
     streams = [s for s in container.streams.video if not _is_cover_art(s)]
     if not streams:
         raise _no_stream_error(container, source)
-    # Pictures that FFmpeg has no decoder for have no codec context, whatever PyAV's types say.
+    # A stream for which FFmpeg has no decoder has no codec context, although PyAV's types promise one.
     decodable = [s for s in streams if getattr(s, "codec_context", None) is not None]
     if not decodable and source.missing_bytes:
         raise TruncatedVideo(f"{source.name}: cut off within the description of its pictures", source=source.name)
@@ -199,9 +203,9 @@ def video_stream(container: InputContainer, source: Source, limits: Limits) -> V
 
 
 def _size_at_second_look(source: Source, index: int, limits: Limits) -> tuple[int, int]:
-    """(width, height) of a stream that FFmpeg opened without: for their size, or because nobody knows it (0, 0).
+    """(width, height) of a stream that FFmpeg opened without a size; (0, 0) if it has none.
 
-    FFmpeg says the same of pictures that are larger than its own option max_pixels and of damaged ones.
+    FFmpeg reports no size both for pictures beyond its own option max_pixels and for damaged headers.
     """
     # The first container stands somewhere in the same file object.
     position = None if source.file is None else source.file.tell()
@@ -296,7 +300,7 @@ def _size_of_file(path: Path, name: str) -> int:
 
 @contextmanager
 def _measured(source: Source) -> Iterator[Source]:
-    """`source` with its `missing_bytes`, and without an end that FFmpeg would refuse the whole file for."""
+    """`source` with its `missing_bytes`, and without an incomplete last fragment, which FFmpeg would refuse."""
     try:
         with _opened(source) as file:
             missing = count_missing_bytes(file)
@@ -338,7 +342,7 @@ class _Prefix(io.RawIOBase):
 
 @contextmanager
 def _opened(source: Source) -> Iterator[BinaryIO]:
-    """Its bytes from the beginning. Not while a container reads the same file object: they share its position."""
+    """The bytes of a source from the beginning. Not for use while a container reads the same file object."""
     if source.path is not None:
         with source.path.open("rb") as file:
             yield file
@@ -349,7 +353,7 @@ def _opened(source: Source) -> Iterator[BinaryIO]:
 
 
 def _open_error(source: Source, err: Exception) -> NotAVideo | TruncatedVideo | UndecodableVideo:
-    """Tell a file that is no video from one that was a video before it was cut off or damaged."""
+    """The error for a file that FFmpeg cannot open: no video at all, or a video that is cut off or damaged."""
     name = source.name
     reason = getattr(err, "strerror", None) or str(err)
     with _opened(source) as file:

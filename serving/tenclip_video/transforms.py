@@ -1,4 +1,4 @@
-"""Where the crops of a scaled frame lie. Pure arithmetic."""
+"""Where square crops lie in scaled frames: the test-time views of the authors' loaders. Index arithmetic only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,11 @@ from tenclip_video.protocols import CropMode
 
 
 def center_offset(size: int, crop: int) -> int:
-    """floor((H - C) / 2) (VMZ, Caffe2)."""
+    """First row or column of a centre crop: floor((H - C) / 2), as in VMZ's Caffe2 operator.
+
+    >>> center_offset(171, 112)
+    29
+    """
     return (size - crop) // 2
 
 
@@ -37,9 +41,12 @@ def pyslowfast_offsets(height: int, width: int, crop: int) -> list[tuple[int, in
 
 
 def crop_offsets(height: int, width: int, crop: int, mode: CropMode) -> list[tuple[int, int]]:
-    """(top, left) of square views: one for "center", three for the others.
+    """(top, left) of the square views: one for mode "center", three for the others.
 
     Raises ValueError when the frames are smaller than the crop: the spec's resize and crop contradict each other.
+
+    >>> crop_offsets(128, 171, 112, "center")
+    [(8, 29)]
     """
     if min(height, width) < crop:
         raise ValueError(f"a crop of {crop} does not fit into frames of {height}x{width}")

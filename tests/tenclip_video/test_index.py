@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tenclip_video.frame_reader import _runs
 from tenclip_video.index import FrameIndex, _are_usable, _Packets, demux
-from tenclip_video.video import _runs, _varies, open_video
+from tenclip_video.video import _varies, open_video
 from tests.videos import Recipe, make_video, repeat_packets
 
 
