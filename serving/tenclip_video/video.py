@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
@@ -50,6 +50,8 @@ from tenclip_video.spec import Resize
 
 # Codecs that number their frames, so that missing ones can be told.
 _NUMBERED_CODECS = frozenset({"h264", "hevc"})
+# Codecs whose decoder withholds frames that refer to missing ones, instead of making those up.
+_WITHHOLDING_CODECS = frozenset({"hevc"})
 # Videos of more pixels, all frames together, are not decoded only to be counted: 12 minutes of 640x480 at 30 a second.
 _MAX_COUNTED_PIXELS = 7 * 10**9
 _INTERLACED_WARNINGS = {
@@ -280,8 +282,13 @@ class Video:
                 "its frames are counted without decoding: some may turn out to be lost"
             )
             return
+        promised = len(self.index.pts)
         self._decoder.reopen()
+        self._decoder.damage.clear()
         self.index = self.index.recount([frame.pts for frame in self._decoder.decode(None)])
+        is_whole = len(self.index.pts) == promised and not self._decoder.damage
+        if is_whole and self._decoder.codec in _WITHHOLDING_CODECS:
+            self.index = replace(self.index, damage_pts=None)  # what is missing was referred to by no frame
 
     def _note(self, scaler: FrameScaler, resize: Resize) -> None:
         """Keep for the report what a scaler met."""

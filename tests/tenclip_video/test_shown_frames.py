@@ -337,6 +337,22 @@ def test_packets_that_are_lost_on_the_way(codec: str, lost: set[int]) -> None:
             np.testing.assert_array_equal(np.abs(single.astype(int) - expected[index]).max() <= 2, True)
 
 
+def test_frames_that_were_left_out_of_hevc_on_purpose() -> None:
+    """Without frames that no other refers to, as thinned-out recordings have it, the video is whole, and seeks work."""
+    template = make_video(Recipe(codec="libx265", num_frames=120, gop=20, options={"x265-params": "bframes=2"}))
+    kept = [p for n, p in enumerate(read_packets(template)) if n % 4 or p.data[4] >> 1 & 0x3F not in (0, 8)]
+    assert 90 <= len(kept) < 120
+    data = mux_packets(template, kept, "mp4")
+    with open_video(data) as video:
+        assert video.info.num_frames == len(kept)
+        assert video.index.damage_pts is None
+        before = video.report.frames_decoded
+        last = len(kept) - 1
+        assert frame_numbers(video.read_frames([last], WHOLE)) == [numbers_of(data)[last]]
+        assert video.report.frames_decoded - before < 30
+        assert video.report.warnings == ()
+
+
 EDITS = {
     "a part left out": ([(400, 1024), (400, 1024 + 25 * 512)], [*range(10), *range(25, 35)]),
     "a part shown twice": ([(400, 1024 + 5 * 512), (400, 1024 + 5 * 512)], [*range(5, 15), *range(5, 15)]),
