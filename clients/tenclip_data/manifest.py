@@ -60,7 +60,7 @@ def read_manifest(
     label_column: str | None = None,
     whole_videos: bool = False,
     missing: Missing = "error",
-    held_out: float = DEFAULT_HELD_OUT,
+    held_out: float | None = DEFAULT_HELD_OUT,
     seed: int = 0,
     leaks: Leaks = "error",
 ) -> Manifest:
@@ -73,7 +73,8 @@ def read_manifest(
     label_column: the column of a table to take labels from, where `label` is not what is wanted.
     whole_videos: forget start and end, so that a video of which they mark a small part is used untrimmed.
     held_out, seed: where nothing says what is held out, that part of every class becomes split "val", see
-    `stratified_split`. A list whose file is named for a split (`val_list.txt`) is that split.
+    `stratified_split`; None leaves such samples without a split. A list whose file is named for a split
+    (`val_list.txt`) is that split.
     leaks: what to do about a video in two splits, see `leaks`: "error", "warn", or "allow" (not looked for).
     Raises DatasetError.
 
@@ -104,7 +105,7 @@ def read_manifest(
     warnings = (*rows.warnings, *warnings)
     if any(s.split for s in samples):
         warnings += check_leaks(source, manifest.samples, facts, leaks)
-    else:
+    elif held_out is not None:
         copies = same_videos(manifest.samples, facts, content=leaks != "allow")
         manifest = stratified_split(manifest, held_out=held_out, seed=seed, same_video=copies)
         warnings += check_leaks(source, manifest.samples, facts, leaks)

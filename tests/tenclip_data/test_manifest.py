@@ -162,3 +162,13 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_manifest(tmp_path / "m.csv")
     with pytest.raises(DatasetError, match="no such folder of videos"):
         read_manifest(write(tmp_path / "n.csv", "path,label\n"), videos=tmp_path / "nowhere")
+
+
+def test_without_a_held_out_part_samples_have_no_split(tmp_path: Path) -> None:
+    """One video of each class is enough where all of them are used, as by `tenclip evaluate --split all`."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "v.mp4").write_bytes(name.encode())
+    assert read_manifest(tmp_path, held_out=None).splits == ("",)
+    with pytest.raises(DatasetError, match="none can be held out"):
+        read_manifest(tmp_path)

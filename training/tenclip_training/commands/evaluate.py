@@ -61,7 +61,7 @@ def evaluate(
     from tenclip_training.console import print_evaluation, reporting
     from tenclip_training.evaluation.evaluate import evaluate as run
 
-    read = reading.read(manifest)
+    read = reading.read(manifest, hold_out=split != "all")
     with reporting() as reporter:
         result = run(
             checkpoint,

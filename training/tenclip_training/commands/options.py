@@ -68,8 +68,11 @@ class ManifestOptions:
         ),
     ] = "error"
 
-    def read(self, manifest: Path) -> Manifest:
-        """The videos and labels of `manifest`. Raises DatasetError."""
+    def read(self, manifest: Path, *, hold_out: bool = True) -> Manifest:
+        """The videos and labels of `manifest`; without `hold_out` nothing is split that has no splits.
+
+        Raises DatasetError.
+        """
         from tenclip_data.manifest import read_manifest
 
         return read_manifest(
@@ -79,7 +82,7 @@ class ManifestOptions:
             label_column=self.label_column,
             whole_videos=self.whole_videos,
             missing="keep" if self.keep_missing else "error",
-            held_out=self.held_out,
+            held_out=self.held_out if hold_out else None,
             seed=self.seed,
             leaks=self.leaks,
         )

@@ -48,7 +48,7 @@ class TrainConfig:
     manifest: Annotated[
         str,
         Setting(
-            "A .csv or .parquet, a folder of class-named sub-folders, a UCF-101, HMDB-51 or Kinetics list.",
+            "A table (.csv, .parquet), a list as the public data sets have it, or a folder of class-named sub-folders.",
             option="MANIFEST",
             is_path=True,
         ),
