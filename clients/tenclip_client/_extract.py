@@ -168,7 +168,7 @@ class _Finished:
         return not (self.plan.todo or self.plan.pruned or self.restamped)
 
     def report(self, settings: Mapping[str, Any]) -> ExtractionReport:
-        """Of a table that is left as it is."""
+        """The report of a table that is left as it is."""
         from tenclip_features.table import count_rows
 
         return ExtractionReport(

@@ -47,7 +47,7 @@ class ProbeResult:
 
     @property
     def confusion(self) -> Confusion | None:
-        """Of the mean features; None where videos have several labels."""
+        """Confusion matrix of the mean features; None where videos have several labels."""
         return None if self.probe.multi_label else confusion([self.predictions], self.label_space)
 
     def to_dict(self) -> dict[str, Any]:

@@ -78,7 +78,7 @@ def _folder_of_models(bundle: Path) -> Path:
 
 
 def _about(probe: Path) -> dict[str, Any]:
-    """What the probe's own file says of how it was fitted and counted."""
+    """Facts of the probe's own file: how it was fitted and counted."""
     from tenclip_features.probe_files import read_facts
 
     values = read_facts(probe)

@@ -352,7 +352,7 @@ class ServerConfig:
                 )
 
     def _check_budget(self) -> None:
-        """What one request may need must fit, or the server would wait for bytes that can never become free."""
+        """Checks that one request's needs fit, or the server would wait for bytes that can never become free."""
         if self.max_upload_mb > self.max_spool_mb:
             raise ValueError(
                 f"max_spool_mb {self.max_spool_mb} is less than max_upload_mb {self.max_upload_mb}: the largest upload "
@@ -404,7 +404,7 @@ class ServerConfig:
 
     @property
     def uri_policy(self) -> UriPolicy:
-        """What may be fetched."""
+        """The rules for URIs that the server fetches."""
         from tenclip_serving.intake.uri_policy import UriPolicy
 
         return UriPolicy(
@@ -418,7 +418,7 @@ class ServerConfig:
 
     @property
     def video_limits(self) -> Limits:
-        """What the decode workers check before they decode."""
+        """Limits that decode workers check before they decode."""
         from tenclip_video.source import Limits  # it imports FFmpeg, which a list of flags does not need
 
         return Limits(
@@ -431,7 +431,7 @@ class ServerConfig:
 
     @property
     def sandbox_limits(self) -> SandboxLimits:
-        """What a decode worker may use."""
+        """Resources that a decode worker may use."""
         from tenclip_serving.decoding.sandbox import SandboxLimits
 
         return SandboxLimits(memory_bytes=self.decode_worker_memory_mb << 20, nice=self.decode_worker_nice)

@@ -49,7 +49,7 @@ class FrameDecoder:
 
     @property
     def name(self) -> str:
-        """What messages call the video."""
+        """Name of the video in messages."""
         return self._source.name
 
     @property

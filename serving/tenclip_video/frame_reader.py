@@ -162,7 +162,7 @@ class FrameReader:
             request.forget(slots[self._index.pts[request.wanted[slots]] >= self._sound_until])
 
     def _put_frames(self, request: ReadRequest, slots: NDArray[np.int64], *, landing: int | None, drop: bool) -> None:
-        """As `_collect`, for what is known when each frame comes out; stops after the last of them."""
+        """Like `_collect`, for what is known when each frame comes out; stops after the last of them."""
         slot_at, give_up_pts = self._slots_by_time(request, slots)
         has_landed = landing is None
         for frame in self._decoder.decode(frozenset(slot_at) if drop else None):

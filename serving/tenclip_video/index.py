@@ -105,7 +105,7 @@ class FrameIndex:
 
 @dataclass
 class _Packets:
-    """What one pass over the packets has seen, in decoding order."""
+    """Facts that one pass over the packets collects, in decoding order."""
 
     pts: array[int] = field(default_factory=lambda: array("q"))
     keyframe_pts: array[int] = field(default_factory=lambda: array("q"))

@@ -1,4 +1,4 @@
-"""What reading single frames needs of H.264 and HEVC streams: NAL units, some parameters, and a reader of bits."""
+"""The parts of H.264 and HEVC streams that reading single frames needs: NAL units, parameters, a reader of bits."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SequenceParameters:
 
 
 def h264_sequence_parameters(extradata: bytes) -> list[SequenceParameters]:
-    """Of each sequence parameter set in an avcC record or behind start codes. Raises IndexError if one is cut off."""
+    """Each sequence parameter set of an avcC record or behind start codes. Raises IndexError if one is cut off."""
     units = _avc_units(extradata) if extradata[:1] == b"\x01" else _start_code_units(extradata)
     return [_parse_sps(unit) for unit in _without_emulation(units) if unit[0] & 0x1F == _H264_SPS]
 
@@ -42,7 +42,7 @@ def hevc_temporal_layers(extradata: bytes) -> list[int]:
 
 @dataclass(frozen=True)
 class HevcSliceLayout:
-    """What comes before slice_pic_order_cnt_lsb in a slice header (Rec. H.265, 7.3.6.1), and how long that is.
+    """Fields before slice_pic_order_cnt_lsb in a slice header (Rec. H.265, 7.3.6.1), and their length.
 
     order_count_bits: its length. extra_bits: num_extra_slice_header_bits. has_output_flag: output_flag_present_flag.
     separate_planes: separate_colour_plane_flag.
@@ -229,7 +229,7 @@ def _parse_sps(unit: bytes) -> SequenceParameters:
 
 
 def _read_high_profile(bits: BitReader) -> bool:
-    """What the high profiles add to a sequence parameter set; separate_colour_plane_flag."""
+    """Skips the fields that high profiles add to a sequence parameter set; returns separate_colour_plane_flag."""
     chroma_format = bits.exp_golomb()
     separate_planes = chroma_format == 3 and bool(bits.read(1))
     bits.exp_golomb()

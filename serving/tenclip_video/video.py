@@ -62,7 +62,7 @@ _INTERLACED_WARNINGS = {
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video is, by its frames and not by its header.
+    """Properties of a video, by its frames and not by its header.
 
     width, height: in pixels, as shown: after turning the frames `rotation` degrees clockwise (0, 90, 180 or 270) and
     mirroring them left to right if `mirrored`. coded_width, coded_height: before that.
@@ -95,7 +95,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeReport:
-    """What reading frames has cost, and what did not go as the file promised. `warnings` say the same in words.
+    """Cost of reading frames, and every deviation from what the file promised. `warnings` say the same in words.
 
     frames_requested: distinct frames asked for. frames_decoded: all that came out of the decoder on the way.
     frames_substituted: those that could not be decoded; the nearest frame in time stands in for each.
@@ -161,7 +161,7 @@ class Video:
 
     @property
     def name(self) -> str:
-        """What messages call the video."""
+        """Name of the video in messages."""
         return self._decoder.name
 
     @property
@@ -229,7 +229,7 @@ class Video:
         return out
 
     def read_into(self, sink: FrameSink, indices: ArrayLike, resize: Resize) -> None:
-        """As `read_frames`, but hands each frame to `sink` when it is decoded: memory is that of one frame."""
+        """Like `read_frames`, but hands each frame to `sink` when it is decoded: memory is that of one frame."""
         request = ReadRequest(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
         self._frames_requested += len(request.wanted)
         self._frames_substituted += self._reader.read(request)

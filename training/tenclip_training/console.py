@@ -1,4 +1,4 @@
-"""What train and evaluate show: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
+"""The screen of train and evaluate: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
 
 Progress goes to standard error. Standard output has the results alone.
 """

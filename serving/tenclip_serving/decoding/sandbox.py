@@ -23,7 +23,7 @@ _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 
 @dataclass(frozen=True, kw_only=True)
 class SandboxLimits:
-    """What a decode worker may use.
+    """Resources that a decode worker may use.
 
     memory_bytes: address space, of which libraries take about 250 MiB; 0 for no limit.
     nice: added to the niceness of the process.

@@ -1,4 +1,4 @@
-"""Whose clips run next: weighted start-time fair queueing, on two levels. No threads, no clock of its own.
+"""Weighted start-time fair queueing of clips, on two levels (models, then videos). No threads, no clock of its own.
 
 Start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): each flow has a virtual time, which grows by cost over
 weight whenever it is served; the flow with the least virtual time goes next; a new flow starts at the virtual time of

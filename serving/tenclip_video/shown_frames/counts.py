@@ -1,4 +1,4 @@
-"""What a packet counter is."""
+"""The interface of packet counters."""
 
 from __future__ import annotations
 

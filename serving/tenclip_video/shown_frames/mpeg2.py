@@ -36,7 +36,7 @@ class Mpeg2Counter:
 
 
 def _picture_structure(data: bytes, picture: int) -> int:
-    """Of the picture whose header begins there, by its coding extension; MPEG-1 has none, and whole frames only."""
+    """Structure of the picture whose header begins there, by its coding extension (MPEG-1 has whole frames only)."""
     at = data.find(_EXTENSION_START, picture + 4, picture + 64)
     if at < 0 or len(data) <= at + 6 or data[at + 4] >> 4 != _CODING_EXTENSION:
         return _WHOLE_FRAME

@@ -1,4 +1,4 @@
-"""What an epoch adds up: the loss, the clips that are right, the time."""
+"""Sums over an epoch: the loss, the clips that are right, the time."""
 
 from __future__ import annotations
 
