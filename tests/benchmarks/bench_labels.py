@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet
 
 from tenclip_training.labels.match import match_labels
@@ -104,25 +105,27 @@ def generate(path: Path, rows: int) -> None:
     """Write the table, in parts so that memory stays small."""
     rng = np.random.default_rng(0)
     space = action_space([f"{verb} a {noun}" for verb in VERBS for noun in NOUNS])
-    hashtags = rng.permutation(np.array(space.hashtags["tag"].to_pylist(), object))
-    emoji = np.array(["", "", "", "", "", "", "🔥", "É"], object)
-    words = np.array([f"#{tag.title() if i % 3 else tag}{emoji[i % 8]}" for i, tag in enumerate(hashtags)], object)
-    chatter = np.array([f"#Chatter{i}{emoji[i % 8]}" for i in range(CHATTER)], object)
+    hashtags = rng.permutation(space.hashtags["tag"].to_pylist())
+    emoji = ("", "", "", "", "", "", "🔥", "É")
+    words = pa.array([f"#{tag.title() if i % 3 else tag}{emoji[i % 8]}" for i, tag in enumerate(hashtags)])
+    chatter = pa.array([f"#Chatter{i}{emoji[i % 8]}" for i in range(CHATTER)])
     schema = pa.schema([("id", pa.int64()), ("file", pa.string()), ("tags", pa.string())])
     with pyarrow.parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for first in range(0, rows, _ROWS_AT_ONCE):
             n = min(_ROWS_AT_ONCE, rows - first)
-            ids = np.arange(first, first + n)
-            cells = draw(rng, chatter, n)
+            ids = pa.array(np.arange(first, first + n))
+            tags = [draw(rng, chatter, n)]
             for _ in range(4):
-                use = rng.random(n) < 0.1
-                cells = cells + " " + np.where(use, draw(rng, words, n), draw(rng, chatter, n))
-            writer.write_table(pa.table([ids, [f"{i % 997:03}/{i}.mp4" for i in ids], cells], schema=schema))
+                use = pa.array(rng.random(n) < 0.1)
+                tags.append(pc.if_else(use, draw(rng, words, n), draw(rng, chatter, n)))
+            files = pc.binary_join_element_wise(ids.cast(pa.string()), "mp4", ".")
+            writer.write_table(pa.table([ids, files, pc.binary_join_element_wise(*tags, " ")], schema=schema))
 
 
-def draw(rng: np.random.Generator, words: Any, n: int) -> Any:
-    """n words, the first ones most often (Zipf's law). object [N]"""
-    return words[np.minimum(np.exp(rng.random(n) * np.log(len(words))).astype(int), len(words) - 1)]
+def draw(rng: np.random.Generator, words: pa.StringArray, n: int) -> pa.StringArray:
+    """n of the words, the first ones most often (Zipf's law)."""
+    ranks = np.exp(rng.random(n) * np.log(len(words))).astype(np.int64) - 1
+    return words.take(pa.array(np.minimum(ranks, len(words) - 1)))
 
 
 def show(lines: list[Line]) -> None:

@@ -21,8 +21,17 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import replacing
+from tenclip_training.labels.lists import filter_lists, replace_lists
 from tenclip_training.labels.spaces import LabelSpace
-from tenclip_training.labels.tables import BATCH_ROWS, FILE_COLUMNS, SourceTable, connect, identifier, open_table, scalar
+from tenclip_training.labels.tables import (
+    BATCH_ROWS,
+    FILE_COLUMNS,
+    SourceTable,
+    connect,
+    identifier,
+    open_table,
+    scalar,
+)
 from tenclip_training.labels.tagging import TagCounts, TagMatcher
 
 # IG-65M drops labels with fewer videos (footnotes 2 and 4).
@@ -123,7 +132,6 @@ def match_labels(
                 "Lower the least number of videos a label, or bring more videos"
             )
         written = run.write(out, kept)
-        num_shared = matcher.num_shared
     per_label = dict(zip(space.labels, counts.tolist(), strict=True))
     return MatchReport(
         out=str(out),
@@ -141,7 +149,7 @@ def match_labels(
         unmatched=tuple(label for label, n in per_label.items() if not n),
         hashtags=matcher.num_hashtags,
         hashtags_seen=int(matcher.seen.sum()),
-        hashtags_shared=num_shared,
+        hashtags_shared=matcher.num_shared,
         max_hashtags=space.max_tags,
         capped=space.capped,
     )
@@ -268,7 +276,7 @@ class _Run:
             with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
                 done = 0
                 for batch in reader:
-                    rows = _with_names(pa.table(batch), index, kept, names, written)
+                    rows = _with_names(pa.table(batch), self._column, kept, names, written)
                     writer.write_table(rows.cast(schema))
                     done += batch.num_rows
                     self._progress("writing", done, self._matched)
@@ -276,24 +284,16 @@ class _Run:
 
 
 def _with_names(
-    rows: pa.Table, index: int, kept: NDArray[np.bool_], names: pa.StringArray, written: _Written
+    rows: pa.Table, column: str, kept: NDArray[np.bool_], names: pa.StringArray, written: _Written
 ) -> pa.Table:
-    """Rows whose list column `index` holds kept labels' names in place of indices; rows with none are left out."""
-    lists = rows.column(index).combine_chunks()
-    labels = lists.flatten().to_numpy(zero_copy_only=False)
-    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-    owner = np.repeat(np.arange(len(lengths)), lengths)
-    keep = kept[labels]
-    per_row = np.bincount(owner[keep], minlength=len(lengths))
-    there = per_row > 0
-    offsets = np.concatenate([[0], np.cumsum(per_row[there])]).astype(np.int32)
-    values = names.take(pa.array(labels[keep]))
-    written.videos += int(there.sum())
-    written.assignments += int(keep.sum())
-    written.several += int((per_row > 1).sum())
-    named = pa.ListArray.from_arrays(pa.array(offsets), values)
-    field_ = pa.field(rows.column_names[index], named.type)
-    return rows.filter(pa.array(there)).set_column(index, field_, named)
+    """Rows whose lists hold kept labels' names in place of indices; rows that keep none are left out."""
+    lists = rows.column(column).combine_chunks()
+    labels = lists.flatten()
+    found = filter_lists(lists, kept[labels.to_numpy(zero_copy_only=False)], names.take(labels))
+    written.videos += len(found.lengths)
+    written.assignments += int(found.lengths.sum())
+    written.several += int((found.lengths > 1).sum())
+    return replace_lists(rows, column, found)
 
 
 def _refuse_no_match(

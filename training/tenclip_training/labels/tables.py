@@ -1,4 +1,4 @@
-"""Tables of tens of millions of rows, CSV or Parquet, read by DuckDB in batches: memory does not grow with the table."""
+"""Tables of tens of millions of rows, CSV or Parquet, read by DuckDB in batches: memory does not grow with them."""
 
 from __future__ import annotations
 

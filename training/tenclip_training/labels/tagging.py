@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import duckdb
@@ -11,16 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tenclip_training.labels.spaces import LabelSpace
-from tenclip_training.labels.tables import scalar
 from tenclip_training.labels.words import HASHES, SEPARATORS, canonical_tag
 
 _EXAMPLES = 5
-_REMEMBERED_TAGS = 100_000  # tags that are not ASCII, with their canonical form
 
 
 @dataclass
 class TagCounts:
-    """Counters over all batches. Tags are counted after canonicalisation, one a row each."""
+    """Counters over all batches. tags: with letters or digits, a tag that stands twice in a row twice."""
 
     rows: int = 0
     rows_without_tags: int = 0
@@ -48,11 +45,12 @@ class MatchedRows:
 class TagMatcher:
     """Finds the labels of rows by their tags. One join in DuckDB for each batch.
 
-    num_hashtags: distinct hashtags of the space; seen: bool, which of them occurred so far.
+    num_hashtags: distinct hashtags of the space. num_shared: those that stand for more than one label.
+    seen: bool, which of them occurred so far.
     """
 
     def __init__(self, db: duckdb.DuckDBPyConnection, space: LabelSpace, *, fold_accents: bool) -> None:
-        self._db, self._num_labels = db, len(space.labels)
+        self._db, self._num_labels, self._fold_accents = db, len(space.labels), fold_accents
         self.counts = TagCounts()
         db.register("space_hashtags", _folded(space.hashtags) if fold_accents else space.hashtags)
         db.execute(
@@ -60,40 +58,53 @@ class TagMatcher:
             "AS number FROM space_hashtags"
         )
         db.unregister("space_hashtags")
-        self.num_hashtags = scalar(db, "SELECT count(DISTINCT number) FROM hashtags")
+        numbers = np.asarray(db.sql("SELECT number FROM hashtags").fetchnumpy()["number"], np.int64)
+        self._labels_of_tag = np.bincount(numbers)
+        self.num_hashtags = len(self._labels_of_tag)
+        self.num_shared = int((self._labels_of_tag > 1).sum())
         self.seen = np.zeros(self.num_hashtags, bool)
-        _register_canonical_tag(db, fold_accents=fold_accents)
-
-    @property
-    def num_shared(self) -> int:
-        """Hashtags that stand for more than one label."""
-        return scalar(self._db, "SELECT count(*) FROM (SELECT tag FROM hashtags GROUP BY tag HAVING count(*) > 1)")
 
     def match(self, batch: pa.RecordBatch, column: str, *, is_list: bool) -> MatchedRows:
         """The labels of the rows of one batch."""
-        cells = pa.table({"row": np.arange(batch.num_rows), "cell": batch.column(column)})
-        self._db.register("cells", cells)
-        self._db.execute(f"CREATE OR REPLACE TEMP TABLE pieces AS {_pieces_sql(is_list)}")
-        self._db.unregister("cells")
-        found = self._db.sql(
-            "SELECT p.row, h.label, h.number FROM pieces p JOIN hashtags h ON p.tag = h.tag"
-        ).fetchnumpy()
+        self._split(batch.column(column), is_list)
+        sql = "SELECT t.row, h.label, h.number FROM tags t JOIN hashtags h ON t.tag = h.tag"
+        found = self._db.sql(sql).fetchnumpy()
         rows, labels, numbers = (np.asarray(found[name], np.int64) for name in ("row", "label", "number"))
         self.seen[numbers] = True
         self._count(batch.num_rows, rows, numbers)
         return _grouped(rows, labels, self._num_labels)
 
+    def _split(self, cells: pa.Array, is_list: bool) -> None:
+        """Fill the table `tags` (row, tag). Pieces that are not ASCII go through Python, each once a batch."""
+        db = self._db
+        db.register("cells", pa.table({"row": np.arange(len(cells)), "cell": cells}))
+        db.execute(f"CREATE OR REPLACE TEMP TABLE pieces AS {_pieces_sql(is_list)}")
+        db.unregister("cells")
+        odd = db.sql("SELECT DISTINCT piece FROM pieces WHERE strlen(piece) <> length(piece)").to_arrow_table()
+        tags = [canonical_tag(piece, fold_accents=self._fold_accents) for piece in odd["piece"].to_pylist()]
+        db.register("spelled", odd.append_column("tag", pa.array(tags, pa.string())))
+        db.execute(
+            """
+            CREATE OR REPLACE TEMP TABLE tags AS SELECT row, tag FROM (
+                SELECT row, regexp_replace(lower(piece), '[^a-z0-9]+', '', 'g') AS tag
+                FROM pieces WHERE strlen(piece) = length(piece)
+                UNION ALL SELECT row, s.tag FROM pieces JOIN spelled s USING (piece)
+            ) WHERE tag <> ''
+            """
+        )
+        db.unregister("spelled")
+
     def _count(self, num_rows: int, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
         counts = self.counts
-        tags = scalar(self._db, "SELECT count(*) FROM pieces")
-        tagged = scalar(self._db, "SELECT count(DISTINCT row) FROM pieces")
+        tagged = np.asarray(self._db.sql("SELECT row FROM tags").fetchnumpy()["row"], np.int64)
         counts.rows += num_rows
-        counts.rows_without_tags += num_rows - tagged
-        counts.rows_matched += len(np.unique(rows))
-        counts.tags += tags
-        counts.tags_matched += len(np.unique(rows * max(self.num_hashtags, 1) + numbers))
-        if len(counts.examples) < _EXAMPLES and tags:
-            sql = f"SELECT tag FROM pieces GROUP BY tag ORDER BY count(*) DESC, tag LIMIT {_EXAMPLES}"
+        counts.rows_without_tags += num_rows - _num_distinct(tagged)
+        counts.rows_matched += _num_distinct(rows)
+        counts.tags += len(tagged)
+        # A hashtag of several labels is in several pairs, and is one tag.
+        counts.tags_matched += round(float((1 / self._labels_of_tag[numbers]).sum()))
+        if len(counts.examples) < _EXAMPLES and len(tagged):
+            sql = f"SELECT tag FROM tags GROUP BY tag ORDER BY count(*) DESC, tag LIMIT {_EXAMPLES}"
             counts.examples = tuple(tag for (tag,) in self._db.sql(sql).fetchall())
 
 
@@ -102,7 +113,7 @@ _BLANKS = r"\t-\r\x1c-\x20\x85\p{Z}"
 
 
 def _pieces_sql(is_list: bool) -> str:
-    """SQL that gives (row, tag), each tag once a row; as `canonical_tags` does. Only what is not ASCII goes to Python.
+    """SQL that gives (row, piece): what stands between separators, as in `canonical_tags`.
 
     An element of a list is one tag, whatever blanks it holds; `#` alone separates tags within it.
     """
@@ -110,31 +121,17 @@ def _pieces_sql(is_list: bool) -> str:
         cells, separators = "SELECT row, unnest(cell)::VARCHAR AS cell FROM cells", HASHES
     else:
         cells, separators = "SELECT row, cell::VARCHAR AS cell FROM cells", SEPARATORS + _BLANKS
-    return f"""
-        SELECT DISTINCT row, tag FROM (
-            SELECT row, CASE WHEN strlen(piece) = length(piece) THEN regexp_replace(lower(piece), '[^a-z0-9]+', '', 'g')
-                             ELSE canonical_tag(piece) END AS tag
-            FROM (SELECT row, unnest(string_split_regex(cell, '[{separators}]+')) AS piece FROM ({cells}))
-            WHERE piece <> ''
-        ) WHERE tag <> ''
-    """
-
-
-def _register_canonical_tag(db: duckdb.DuckDBPyConnection, *, fold_accents: bool) -> None:
-    @functools.lru_cache(maxsize=_REMEMBERED_TAGS)
-    def canonical(tag: str) -> str:
-        return canonical_tag(tag, fold_accents=fold_accents)
-
-    def canonical_column(tags: pa.Array) -> pa.Array:
-        return pa.array(map(canonical, tags.to_pylist()), pa.string())
-
-    text = duckdb.sqltype("VARCHAR")
-    db.create_function("canonical_tag", canonical_column, [text], text, type="arrow")
+    split = f"unnest(string_split_regex(cell, '[{separators}]+'))"
+    return f"SELECT row, piece FROM (SELECT row, {split} AS piece FROM ({cells})) WHERE piece <> ''"
 
 
 def _folded(hashtags: pa.Table) -> pa.Table:
     tags = [t if t.isascii() else canonical_tag(t, fold_accents=True) for t in hashtags["tag"].to_pylist()]
     return hashtags.set_column(hashtags.column_names.index("tag"), "tag", pa.array(tags, pa.string()))
+
+
+def _num_distinct(rows: NDArray[np.int64]) -> int:
+    return int(np.count_nonzero(np.bincount(rows)))
 
 
 def _grouped(rows: NDArray[np.int64], labels: NDArray[np.int64], num_labels: int) -> MatchedRows:

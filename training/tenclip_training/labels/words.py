@@ -21,10 +21,10 @@ FUNCTION_WORDS: Final = frozenset(
 
 _CAMEL_CASE = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 # What stands between tags, as the inside of a character class that Python and RE2 (DuckDB) read alike but for blanks.
-HASHES: Final = "#＃﹟"
-SEPARATORS: Final = f",;|，、；｜{HASHES}"
+HASHES: Final = "#\uff03\ufe5f"
+SEPARATORS: Final = f",;|\uff0c\u3001\uff1b\uff5c{HASHES}"
 _BETWEEN_TAGS = re.compile(rf"[\s{SEPARATORS}]+")
-_APOSTROPHES = re.compile(r"['’ʼ]")
+_APOSTROPHES = re.compile("['\u2019\u02bc]")
 
 
 def canonical_tag(text: str, *, fold_accents: bool = False) -> str:
@@ -88,4 +88,6 @@ def _letters(text: str) -> str:
 
 def _is_letter(character: str) -> bool:
     # Marks (Mn, Mc) are the vowels of many scripts; the selectors of emoji are marks, too, and no letters.
-    return character.isalnum() or (unicodedata.category(character) in ("Mn", "Mc") and not "︀" <= character <= "️")
+    return character.isalnum() or (
+        unicodedata.category(character) in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
+    )
