@@ -30,9 +30,7 @@ labels = typer.Typer(
 )
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
-MaxHashtags = Annotated[
-    int, typer.Option(min=1, help="Most hashtags of one label; those nearest to the label stay.")
-]
+MaxHashtags = Annotated[int, typer.Option(min=1, help="Most hashtags of one label; those nearest to the label stay.")]
 Column = Annotated[
     str | None, typer.Option(help="Column with the labels.", show_default="labels, else label", metavar="NAME")
 ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from tenclip_api.errors import DatasetError
 from tenclip_training.labels.forms import noun_forms, verb_forms, word_forms
-from tenclip_training.labels.words import FUNCTION_WORDS, split_words
+from tenclip_training.labels.words import FUNCTION_WORDS, canonical_tag, split_words
 
 # A label of six words with two forms each has 46,080 tags; Kinetics-400's median label has 4.
 DEFAULT_MAX_TAGS = 5000
@@ -82,7 +82,7 @@ def _words_of(label: str) -> tuple[str, ...]:
 
 
 def _of_forms(label: str, forms: Sequence[str]) -> Hashtags:
-    return Hashtags(label=label, tags=tuple(sorted(set(forms))), possible=len(forms), capped=False)
+    return Hashtags(label=label, tags=tuple(sorted(set(map(canonical_tag, forms)))), possible=len(forms), capped=False)
 
 
 def _collect(label: str, candidates: Iterable[str], *, possible: int, max_tags: int) -> Hashtags:
@@ -90,7 +90,7 @@ def _collect(label: str, candidates: Iterable[str], *, possible: int, max_tags: 
     looked_at = 0
     for tag in itertools.islice(candidates, max_tags * _CANDIDATES_PER_TAG):
         looked_at += 1
-        tags.add(tag)
+        tags.add(canonical_tag(tag))
         if len(tags) == max_tags:
             break
     return Hashtags(label=label, tags=tuple(sorted(tags)), possible=possible, capped=looked_at < possible)

@@ -1,11 +1,15 @@
-"""Columns of lists of labels, filtered without a loop over rows."""
+"""Columns of lists of labels, filtered without a loop over rows, and Parquet files written a table at a time."""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import IO
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet
 from numpy.typing import NDArray
 
 
@@ -39,3 +43,25 @@ def replace_lists(rows: pa.Table, column: str, found: FilteredLists) -> pa.Table
     """The rows that kept an element, with their new lists in place of the column."""
     index = rows.column_names.index(column)
     return rows.filter(pa.array(found.rows)).set_column(index, pa.field(column, found.lists.type), found.lists)
+
+
+@contextlib.contextmanager
+def parquet_writer(file: IO[bytes], *, compression: str) -> Iterator[Callable[[pa.Table], None]]:
+    """A function that appends tables of one schema to a Parquet file. Raises OSError where they cannot be written."""
+    writer: pyarrow.parquet.ParquetWriter | None = None
+
+    def write(rows: pa.Table) -> None:
+        nonlocal writer
+        writer = writer or pyarrow.parquet.ParquetWriter(file, rows.schema, compression=compression)
+        writer.write_table(rows)
+
+    try:
+        yield write
+    except BaseException:
+        # The file is lost; what is left is to let go of it. A disk that was full is full still.
+        if writer is not None:
+            with contextlib.suppress(Exception):
+                writer.close()
+        raise
+    if writer is not None:
+        writer.close()

@@ -16,12 +16,11 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import replacing
-from tenclip_training.labels.lists import filter_lists, replace_lists
+from tenclip_training.labels.lists import filter_lists, parquet_writer, replace_lists
 from tenclip_training.labels.spaces import LabelSpace
 from tenclip_training.labels.tables import (
     BATCH_ROWS,
@@ -205,20 +204,20 @@ class _Run:
     def match(self, matcher: TagMatcher, tags: str, files: _Files | None, batch_rows: int) -> None:
         """Write the rows that match, with indices of labels, to the scratch file."""
         total = self._table.num_rows or 0
-        writer: pyarrow.parquet.ParquetWriter | None = None
         # A cursor of its own: a connection has one result at a time.
-        with self._db.cursor() as reading, self._scratch.open("wb") as file:
+        with (
+            self._db.cursor() as reading,
+            self._scratch.open("wb") as file,
+            parquet_writer(file, compression="lz4") as write,
+        ):
             for batch in self._table.batches(reading, rows=batch_rows):
                 matched = matcher.match(batch, tags, is_list=self._table.is_list(tags))
                 rows = pa.table(batch.take(pa.array(matched.rows))).append_column(self._column, matched.to_arrow())
                 if files is not None:
                     rows = rows.filter(pa.array(files.there(rows)))
-                writer = writer or pyarrow.parquet.ParquetWriter(file, rows.schema, compression="lz4")
-                writer.write_table(rows)
+                write(rows)
                 self._matched += rows.num_rows
                 self._progress("matching", matcher.counts.rows, total)
-            if writer is not None:
-                writer.close()
         self._rows = f"SELECT * FROM {self._scratch_sql}"
 
     @property
@@ -269,17 +268,13 @@ class _Run:
         written = _Written()
         names = pa.array(self._space.labels, pa.string())
         sql = f"SELECT * EXCLUDE (file_row_number) FROM ({self._rows})"
-        with replacing(out) as file:
-            reader = self._db.sql(sql).to_arrow_reader(BATCH_ROWS)
-            index = reader.schema.get_field_index(self._column)
-            schema = reader.schema.set(index, pa.field(self._column, pa.list_(pa.string())))
-            with pyarrow.parquet.ParquetWriter(file, schema, compression="zstd") as writer:
-                done = 0
-                for batch in reader:
-                    rows = _with_names(pa.table(batch), self._column, kept, names, written)
-                    writer.write_table(rows.cast(schema))
-                    done += batch.num_rows
-                    self._progress("writing", done, self._matched)
+        reader = self._db.sql(sql).to_arrow_reader(BATCH_ROWS)
+        done = 0
+        with replacing(out) as file, parquet_writer(file, compression="zstd") as write:
+            for batch in reader:
+                write(_with_names(pa.table(batch), self._column, kept, names, written))
+                done += batch.num_rows
+                self._progress("writing", done, self._matched)
         return written
 
 

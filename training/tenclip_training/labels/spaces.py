@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet
 
 from tenclip_api.errors import DatasetError

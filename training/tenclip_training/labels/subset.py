@@ -13,13 +13,12 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import replacing
 from tenclip_training.labels.distribution import label_column, label_distribution
-from tenclip_training.labels.lists import filter_lists, replace_lists
+from tenclip_training.labels.lists import filter_lists, parquet_writer, replace_lists
 from tenclip_training.labels.match import Progress
 from tenclip_training.labels.overlap import canonical_label
 from tenclip_training.labels.tables import (
@@ -187,19 +186,15 @@ class _Subset:
     def write(self, out: Path, draw: _Draw | None, total: int, progress: Progress) -> dict[str, int]:
         """Write the rows; gives the videos of each label."""
         counts: Counter[str] = Counter()
-        writer: pyarrow.parquet.ParquetWriter | None = None
-        with replacing(out) as file:
+        with replacing(out) as file, parquet_writer(file, compression="zstd") as write:
             for rows in self._batches("*", hashed=draw is not None):
                 if draw is not None:
                     rows = rows.filter(pa.array(draw.take(_hashes(rows)))).drop_columns([_HASH])
-                writer = writer or pyarrow.parquet.ParquetWriter(file, rows.schema, compression="zstd")
-                writer.write_table(rows)
+                write(rows)
                 self.videos += rows.num_rows
                 found = pc.value_counts(rows.column(self._column).combine_chunks().flatten())
                 counts.update({str(pair["values"]): pair["counts"] for pair in found.to_pylist()})
                 progress("writing", self._read, total)
-            if writer is not None:
-                writer.close()
         return dict(counts)
 
     def _batches(self, columns: str, *, hashed: bool) -> Iterator[pa.Table]:

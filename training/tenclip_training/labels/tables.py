@@ -85,11 +85,7 @@ def open_table(source: Path | str, *, db: duckdb.DuckDBPyConnection, needs: str 
         names = ", ".join(map(_quoted, files))
         sql = f"read_parquet([{names}], hive_partitioning=false)"
     else:
-        delimiter = _delimiter(source, needs)
-        sql = (
-            f"read_csv({_quoted(source)}, delim={_text(delimiter)}, quote='\"', escape='\"', header=true, "
-            "all_varchar=true)"
-        )
+        sql = _csv_sql(source, needs)
     with readable(source):
         described = db.sql(f"SELECT * FROM {sql} LIMIT 0")
         columns = dict(zip(described.columns, described.types, strict=True))
@@ -171,20 +167,39 @@ def _files(source: Path) -> tuple[Path, ...]:
     return (source,)
 
 
-def _delimiter(source: Path, needs: str | None) -> str:
-    """The delimiter under which the header has the column, else the one that gives most columns."""
+def _csv_sql(source: Path, needs: str | None) -> str:
+    """What reads a CSV file with exactly the columns of its header, as text.
+
+    DuckDB's own detection would skip lines until those that are left look alike.
+    """
+    blank_lines, header = _header(source)
+    fields = {d: [f.strip() for f in next(csv.reader([header], delimiter=d))] for d in _DELIMITERS}
+    having = [d for d in _DELIMITERS if needs is not None and needs.lower() in map(str.lower, fields[d])]
+    delimiter = having[0] if having else max(_DELIMITERS, key=lambda d: len(fields[d]))
+    # pandas writes its index without a name.
+    names = [name or f"column{i}" for i, name in enumerate(fields[delimiter])]
+    if len({name.lower() for name in names}) < len(names):
+        raise DatasetError(f"{source}, line {blank_lines + 1}: a column name stands twice in {', '.join(names)}")
+    columns = ", ".join(f"{_text(name)}: 'VARCHAR'" for name in names)
+    return (
+        f"read_csv({_quoted(source)}, delim={_text(delimiter)}, quote='\"', escape='\"', header=true, "
+        f"skip={blank_lines}, auto_detect=false, columns={{{columns}}})"
+    )
+
+
+def _header(source: Path) -> tuple[int, str]:
+    """The number of blank lines before the header, and the header."""
     with source.open(encoding="utf-8-sig", newline="") as file:
         try:
-            header = next((line for line in file if line.strip()), "")
+            lines = enumerate(file)
+            blank_lines, header = next(((i, line) for i, line in lines if line.strip()), (0, ""))
         except UnicodeDecodeError as err:
             raise DatasetError(f"{source}: cannot be read as text in UTF-8; save the file as UTF-8") from err
     if not header:
         raise DatasetError(f"{source}: is empty")
     if is_excel_delimiter(header):
-        raise DatasetError(f"{source}, line 1: 'sep=' is for Excel; take the line out")
-    fields = {d: [f.strip().lower() for f in next(csv.reader([header], delimiter=d))] for d in _DELIMITERS}
-    having = [d for d in _DELIMITERS if needs is not None and needs.lower() in fields[d]]
-    return having[0] if having else max(_DELIMITERS, key=lambda d: len(fields[d]))
+        raise DatasetError(f"{source}, line {blank_lines + 1}: 'sep=' is for Excel; take the line out")
+    return blank_lines, header
 
 
 def _unreadable(source: Path, err: Exception) -> NoReturn:

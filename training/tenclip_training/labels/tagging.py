@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from tenclip_training.labels.spaces import LabelSpace
@@ -52,7 +53,7 @@ class TagMatcher:
     def __init__(self, db: duckdb.DuckDBPyConnection, space: LabelSpace, *, fold_accents: bool) -> None:
         self._db, self._num_labels, self._fold_accents = db, len(space.labels), fold_accents
         self.counts = TagCounts()
-        db.register("space_hashtags", _folded(space.hashtags) if fold_accents else space.hashtags)
+        db.register("space_hashtags", _canonical(space.hashtags, fold_accents=fold_accents))
         db.execute(
             "CREATE TEMP TABLE hashtags AS SELECT DISTINCT tag, label, (dense_rank() OVER (ORDER BY tag) - 1)::INTEGER "
             "AS number FROM space_hashtags"
@@ -125,9 +126,13 @@ def _pieces_sql(is_list: bool) -> str:
     return f"SELECT row, piece FROM (SELECT row, {split} AS piece FROM ({cells})) WHERE piece <> ''"
 
 
-def _folded(hashtags: pa.Table) -> pa.Table:
-    tags = [t if t.isascii() else canonical_tag(t, fold_accents=True) for t in hashtags["tag"].to_pylist()]
-    return hashtags.set_column(hashtags.column_names.index("tag"), "tag", pa.array(tags, pa.string()))
+def _canonical(hashtags: pa.Table, *, fold_accents: bool) -> pa.Table:
+    """The same hashtags in the spelling of tags: those of a file may have `#` and capitals, and words of some scripts
+    melt where they are joined.
+    """
+    tags = [canonical_tag(tag, fold_accents=fold_accents) for tag in hashtags["tag"].to_pylist()]
+    table = hashtags.set_column(hashtags.column_names.index("tag"), "tag", pa.array(tags, pa.string()))
+    return table.filter(pa.compute.not_equal(table["tag"], ""))
 
 
 def _num_distinct(rows: NDArray[np.int64]) -> int:

@@ -35,7 +35,9 @@ def canonical_tag(text: str, *, fold_accents: bool = False) -> str:
     >>> canonical_tag("#Candle_Burning🔥")
     'candleburning'
     """
-    return _letters(_folded(text, fold_accents))
+    letters = _letters(_folded(text, fold_accents))
+    # Marks join the letters that now stand before them.
+    return letters if letters.isascii() else _folded(letters, fold_accents)
 
 
 def canonical_tags(cell: str, *, fold_accents: bool = False) -> tuple[str, ...]:
@@ -77,7 +79,7 @@ def _without_accents(text: str) -> str:
     """Without the marks of Latin letters; those of other scripts are letters of their own."""
     kept: list[str] = []
     for character in unicodedata.normalize("NFD", text):
-        if not (unicodedata.combining(character) and kept and kept[-1].isascii()):
+        if not (unicodedata.combining(character) and kept and kept[-1].isascii() and kept[-1].isalnum()):
             kept.append(character)
     return unicodedata.normalize("NFC", "".join(kept))
 
