@@ -96,9 +96,16 @@ def make_space(name: str) -> LabelSpace:
     """120 actions ("catching a fish"), or 438 verbs x 1,428 nouns as in the paper, most of which nobody tags."""
     if name == "actions":
         return action_space([f"{verb} a {noun}" for verb in VERBS for noun in NOUNS])
-    verbs = [*MANY_VERBS, *(f"verb{i}" for i in range(438 - len(MANY_VERBS)))]
-    nouns = [*NOUNS, *(f"noun{i}" for i in range(1428 - len(NOUNS)))]
+    verbs = [*MANY_VERBS, *(f"{invented(i)}ate" for i in range(438 - len(MANY_VERBS)))]
+    nouns = [*NOUNS, *(f"{invented(i)}ter" for i in range(1428 - len(NOUNS)))]
     return verb_noun_space(verbs, nouns)
+
+
+def invented(number: int) -> str:
+    """A word of three syllables that nobody tags, another one for each number below 8,000."""
+    first, rest = divmod(number, 400)
+    second, third = divmod(rest, 20)
+    return "".join(f"{'bdfgklmnpqrstvwxzhjc'[i]}{'aeiou'[i % 5]}" for i in (first, second, third))
 
 
 def generate(path: Path, rows: int) -> None:

@@ -147,7 +147,7 @@ def test_files_that_are_gone(tmp_path: Path) -> None:
     (tmp_path / "clips").mkdir()
     (tmp_path / "clips" / "b.mp4").write_bytes(b"x")
     videos = write_csv(tmp_path / "v.csv", ROWS)
-    options = {"check_files": True, "root": tmp_path / "clips"}
+    options: dict[str, Any] = {"check_files": True, "root": tmp_path / "clips"}
     report = match(videos, tmp_path / "out.parquet", **options)
     assert (report.videos, report.missing_files) == (1, 3)
     assert report.missing_examples == ("a.mp4", "d.mp4", "a.mp4")

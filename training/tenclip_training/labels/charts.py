@@ -15,7 +15,7 @@ COLORS = ("#1f6feb", "#d1610a", "#1a7f37", "#a21caf", "#b91c1c", "#0e7490", "#85
 MAX_POINTS = 400
 
 _WIDTH, _HEIGHT = 640.0, 360.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 16.0, 40.0, 48.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 74.0, 24.0, 40.0, 48.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +54,13 @@ class Series:
     y: NDArray[np.float64]
 
 
-def line_chart(title: str, description: str, series: Sequence[Series], *, x: Axis, y: Axis) -> ElementTree.Element:
-    """An <svg> with a <title> and a <desc> that says in words what it shows."""
+def line_chart(
+    title: str, description: str, series: Sequence[Series], *, x: Axis, y: Axis, names_below: bool = False
+) -> ElementTree.Element:
+    """An <svg> with a <title> and a <desc> that says in words what it shows.
+
+    The names of the lines stand at the right, above, or below for lines that end there.
+    """
     svg = ElementTree.Element(
         "svg", xmlns="http://www.w3.org/2000/svg", viewBox=f"0 0 {_WIDTH:g} {_HEIGHT:g}", role="img"
     )
@@ -71,7 +76,8 @@ def line_chart(title: str, description: str, series: Sequence[Series], *, x: Axi
         _add(svg, "polyline", points=points, fill="none", stroke=color, stroke_width="2", stroke_linejoin="round")
         if len(picked) == 1:
             _add(svg, "circle", cx=f"{_x(across[0]):.1f}", cy=f"{_y(up[0]):.1f}", r="3", fill=color)
-    _draw_names(svg, [line.name for line in series])
+    top = _HEIGHT - _BOTTOM - 16.0 * len(series) if names_below else _TOP + 14
+    _draw_names(svg, [line.name for line in series], top)
     return svg
 
 
@@ -86,10 +92,9 @@ def _draw_axes(svg: ElementTree.Element, x: Axis, y: Axis) -> None:
     _text(svg, y.label, _LEFT - 60, 16, anchor="start")
 
 
-def _draw_names(svg: ElementTree.Element, names: Sequence[str]) -> None:
+def _draw_names(svg: ElementTree.Element, names: Sequence[str], top: float) -> None:
     for i, name in enumerate(names):
-        at = _TOP + 14 + 16 * i
-        _text(svg, name, _WIDTH - _RIGHT - 8, at, anchor="end", fill=COLORS[i % len(COLORS)])
+        _text(svg, name, _WIDTH - _RIGHT - 8, top + 16 * i, anchor="end", fill=COLORS[i % len(COLORS)])
 
 
 def _picked(count: int, *, log: bool) -> NDArray[np.int64]:

@@ -133,6 +133,7 @@ def cumulative_chart(report: LabelReport) -> Element:
         series,
         x=Axis(label="share of labels, most frequent first", low=0, high=1, percent=True),
         y=Axis(label="share of videos", low=0, high=1, percent=True),
+        names_below=True,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pyarrow as pa
 from tenclip_api.errors import DatasetError
 from tenclip_data.tables import END_COLUMNS, PATH_COLUMNS, START_COLUMNS
 from tenclip_data.text import is_excel_delimiter
+from tenclip_video.cpus import usable_cpus
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
@@ -101,17 +103,21 @@ def open_table(source: Path | str, *, db: duckdb.DuckDBPyConnection, needs: str 
 
 @contextmanager
 def connect(scratch: Path | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
-    """DuckDB in memory, on the cores that this process may use. scratch: a folder for what does not fit."""
-    from tenclip_video.cpus import usable_cpus
+    """DuckDB in memory, on the cores that this process may use.
 
+    scratch: a folder for what does not fit into memory; one that is removed at the end, unless given.
+    """
+    if scratch is None:
+        with tempfile.TemporaryDirectory(prefix="tenclip-labels-") as folder, connect(Path(folder)) as db:
+            yield db
+        return
     db = duckdb.connect()
     try:
         db.execute(f"SET threads = {usable_cpus()}")
         db.execute(f"SET memory_limit = {_text(MEMORY_LIMIT)}")
         db.execute("SET enable_progress_bar = false")
         db.execute("SET autoinstall_known_extensions = false")
-        if scratch is not None:
-            db.execute(f"SET temp_directory = {_quoted(scratch)}")
+        db.execute(f"SET temp_directory = {_quoted(scratch)}")
         yield db
     finally:
         db.close()

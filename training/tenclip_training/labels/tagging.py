@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tenclip_training.labels.spaces import LabelSpace
@@ -130,9 +130,12 @@ def _canonical(hashtags: pa.Table, *, fold_accents: bool) -> pa.Table:
     """The same hashtags in the spelling of tags: those of a file may have `#` and capitals, and words of some scripts
     melt where they are joined.
     """
-    tags = [canonical_tag(tag, fold_accents=fold_accents) for tag in hashtags["tag"].to_pylist()]
-    table = hashtags.set_column(hashtags.column_names.index("tag"), "tag", pa.array(tags, pa.string()))
-    return table.filter(pa.compute.not_equal(table["tag"], ""))
+    tags = hashtags["tag"].combine_chunks()
+    odd = pc.invert(pc.match_substring_regex(tags, "^[a-z0-9]+$"))
+    spelled = [canonical_tag(tag, fold_accents=fold_accents) for tag in tags.filter(odd).to_pylist()]
+    tags = pc.replace_with_mask(tags, odd, pa.array(spelled, pa.string()))
+    table = hashtags.set_column(hashtags.column_names.index("tag"), "tag", tags)
+    return table.filter(pc.not_equal(tags, ""))
 
 
 def _num_distinct(rows: NDArray[np.int64]) -> int:
