@@ -33,7 +33,7 @@ def matcher(db: duckdb.DuckDBPyConnection) -> TagMatcher:
 def found_by(matcher: TagMatcher, db: duckdb.DuckDBPyConnection, cells: pa.Array, *, is_list: bool) -> list[set[str]]:
     matcher.match(pa.record_batch({"tags": cells}), "tags", is_list=is_list)
     found: list[set[str]] = [set() for _ in range(len(cells))]
-    for row, tag in db.sql("SELECT row, tag FROM tags").fetchall():
+    for row, tag in db.sql("SELECT row, tag FROM pieces JOIN spelled USING (piece)").fetchall():
         found[row].add(tag)
     return found
 

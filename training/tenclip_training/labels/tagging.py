@@ -68,45 +68,58 @@ class TagMatcher:
     def match(self, batch: pa.RecordBatch, column: str, *, is_list: bool) -> MatchedRows:
         """The labels of the rows of one batch."""
         self._split(batch.column(column), is_list)
-        sql = "SELECT t.row, h.label, h.number FROM tags t JOIN hashtags h ON t.tag = h.tag"
-        found = self._db.sql(sql).fetchnumpy()
+        self._spell()
+        # Tags that are no hashtag have number -1; a hashtag of several labels is in several rows of this.
+        found = self._db.sql(
+            """
+            SELECT p.row, coalesce(t.label, -1) AS label, coalesce(t.number, -1) AS number
+            FROM pieces p JOIN (
+                SELECT s.piece, h.label, h.number FROM spelled s LEFT JOIN hashtags h ON s.tag = h.tag
+            ) t ON p.piece = t.piece
+            """
+        ).fetchnumpy()
         rows, labels, numbers = (np.asarray(found[name], np.int64) for name in ("row", "label", "number"))
-        self.seen[numbers] = True
+        matched = numbers >= 0
         self._count(batch.num_rows, rows, numbers)
-        return _grouped(rows, labels, self._num_labels)
+        return _grouped(rows[matched], labels[matched], self._num_labels)
 
     def _split(self, cells: pa.Array, is_list: bool) -> None:
-        """Fill the table `tags` (row, tag). Pieces that are not ASCII go through Python, each once a batch."""
+        """Fill the table `pieces` (row, piece): what stands between separators."""
+        self._db.register("cells", pa.table({"row": np.arange(len(cells)), "cell": cells}))
+        self._db.execute(f"CREATE OR REPLACE TEMP TABLE pieces AS {_pieces_sql(is_list)}")
+        self._db.unregister("cells")
+
+    def _spell(self) -> None:
+        """Fill the table `spelled` (piece, tag) for the different pieces; what is not ASCII goes through Python."""
         db = self._db
-        db.register("cells", pa.table({"row": np.arange(len(cells)), "cell": cells}))
-        db.execute(f"CREATE OR REPLACE TEMP TABLE pieces AS {_pieces_sql(is_list)}")
-        db.unregister("cells")
-        odd = db.sql("SELECT DISTINCT piece FROM pieces WHERE strlen(piece) <> length(piece)").to_arrow_table()
+        db.execute("CREATE OR REPLACE TEMP TABLE distinct_pieces AS SELECT DISTINCT piece FROM pieces")
+        odd = db.sql("SELECT piece FROM distinct_pieces WHERE strlen(piece) <> length(piece)").to_arrow_table()
         tags = [canonical_tag(piece, fold_accents=self._fold_accents) for piece in odd["piece"].to_pylist()]
-        db.register("spelled", odd.append_column("tag", pa.array(tags, pa.string())))
+        db.register("odd", odd.append_column("tag", pa.array(tags, pa.string())))
         db.execute(
             """
-            CREATE OR REPLACE TEMP TABLE tags AS SELECT row, tag FROM (
-                SELECT row, regexp_replace(lower(piece), '[^a-z0-9]+', '', 'g') AS tag
-                FROM pieces WHERE strlen(piece) = length(piece)
-                UNION ALL SELECT row, s.tag FROM pieces JOIN spelled s USING (piece)
+            CREATE OR REPLACE TEMP TABLE spelled AS SELECT piece, tag FROM (
+                SELECT piece, regexp_replace(lower(piece), '[^a-z0-9]+', '', 'g') AS tag
+                FROM distinct_pieces WHERE strlen(piece) = length(piece)
+                UNION ALL SELECT piece, tag FROM odd
             ) WHERE tag <> ''
             """
         )
-        db.unregister("spelled")
+        db.unregister("odd")
 
     def _count(self, num_rows: int, rows: NDArray[np.int64], numbers: NDArray[np.int64]) -> None:
-        counts = self.counts
-        tagged = np.asarray(self._db.sql("SELECT row FROM tags").fetchnumpy()["row"], np.int64)
-        counts.rows += num_rows
-        counts.rows_without_tags += num_rows - _num_distinct(tagged)
-        counts.rows_matched += _num_distinct(rows)
-        counts.tags += len(tagged)
+        counts, matched = self.counts, numbers >= 0
+        self.seen[numbers[matched]] = True
         # A hashtag of several labels is in several pairs, and is one tag.
-        counts.tags_matched += round(float((1 / self._labels_of_tag[numbers]).sum()))
-        if len(counts.examples) < _EXAMPLES and len(tagged):
-            sql = f"SELECT tag FROM tags GROUP BY tag ORDER BY count(*) DESC, tag LIMIT {_EXAMPLES}"
-            counts.examples = tuple(tag for (tag,) in self._db.sql(sql).fetchall())
+        tags_matched = round(float((1 / self._labels_of_tag[numbers[matched]]).sum()))
+        counts.rows += num_rows
+        counts.rows_without_tags += num_rows - _num_distinct(rows)
+        counts.rows_matched += _num_distinct(rows[matched])
+        counts.tags += int((~matched).sum()) + tags_matched
+        counts.tags_matched += tags_matched
+        if not counts.examples:
+            sql = "SELECT tag FROM pieces JOIN spelled USING (piece) GROUP BY tag ORDER BY count(*) DESC, tag"
+            counts.examples = tuple(tag for (tag,) in self._db.sql(f"{sql} LIMIT {_EXAMPLES}").fetchall())
 
 
 # Unicode's blanks, as Python's \\s has them.
