@@ -114,6 +114,13 @@ def test_parts_of_one_video_are_videos_of_their_own(tmp_path: Path) -> None:
     assert match(videos, tmp_path / "out.parquet").videos == 2
 
 
+def test_kinetics_columns_name_a_part(tmp_path: Path) -> None:
+    names = {"youtube_id": ["a", "a", "a"], "time_start": [0, 5, 5], "time_end": [10, 15, 15]}
+    videos = write_parquet(tmp_path / "v.parquet", **names, tags=["#yoga"] * 3)
+    report = match(videos, tmp_path / "out.parquet")
+    assert (report.videos, report.repeated_rows) == (2, 1)
+
+
 def test_rows_without_a_name_are_not_united(tmp_path: Path) -> None:
     videos = write_parquet(tmp_path / "v.parquet", id=[None, None, "x"], tags=["#yoga"] * 3)
     assert match(videos, tmp_path / "out.parquet").repeated_rows == 0
@@ -193,6 +200,12 @@ def test_a_column_of_labels_is_not_overwritten(tmp_path: Path) -> None:
         match(videos, tmp_path / "out.parquet")
     match(videos, tmp_path / "out.parquet", label_column="found")
     assert rows_of(tmp_path / "out.parquet") == [{"Labels": "x", "tags": "#yoga", "found": ["yoga"]}]
+
+
+def test_a_name_that_is_used_within_is_refused(tmp_path: Path) -> None:
+    videos = write_parquet(tmp_path / "v.parquet", file_row_number=[1], tags=["#yoga"])
+    with pytest.raises(DatasetError, match="has a column 'file_row_number' already; rename it"):
+        match(videos, tmp_path / "out.parquet")
 
 
 @pytest.mark.parametrize(

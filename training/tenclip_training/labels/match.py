@@ -35,6 +35,8 @@ from tenclip_training.labels.tagging import TagCounts, TagMatcher
 
 # IG-65M drops labels with fewer videos (footnotes 2 and 4).
 DEFAULT_MIN_VIDEOS = 50
+# What DuckDB calls the number of a row in a Parquet file.
+_ROW = "file_row_number"
 
 # Called with the stage, rows done, and rows in all (0: not known).
 Progress = Callable[[str, int, int], None]
@@ -114,8 +116,8 @@ def match_labels(
         raise FileNotFoundError(2, "No such folder for the output", str(out.parent))
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as scratch, connect(Path(scratch)) as db:
         table = open_table(videos, db=db, needs=tags)
-        if table.find((label_column,)) is not None:
-            raise DatasetError(f"{table.source}: has a column {label_column!r} already; choose another label column")
+        table.refuse(label_column, "choose another label column")
+        table.refuse(_ROW, "rename it: the name is used within")
         run = _Run(db, table, space, Path(scratch) / "matched.parquet", label_column, progress or (lambda *_: None))
         matcher = TagMatcher(db, space, fold_accents=fold_accents)
         files = _Files(table, root or _folder(table.source)) if check_files else None
@@ -223,7 +225,7 @@ class _Run:
     @property
     def _scratch_sql(self) -> str:
         path = str(self._scratch).replace("'", "''")
-        return f"read_parquet('{path}', file_row_number=true)"
+        return f"read_parquet('{path}', {_ROW}=true)"
 
     def unite_repeated(self) -> int:
         """Rows of the same video become its first row, with the labels of all. Returns how many rows that drops."""
@@ -231,7 +233,7 @@ class _Run:
             return 0
         db, labels = self._db, identifier(self._column)
         name = f"concat_ws(chr(31), {', '.join(f'{identifier(c)}::VARCHAR' for c in self._table.identity)})"
-        named = f"SELECT {name} AS name, file_row_number AS row, {labels} AS labels FROM {self._scratch_sql}"
+        named = f"SELECT {name} AS name, {_ROW} AS row, {labels} AS labels FROM {self._scratch_sql}"
         named += f" WHERE {identifier(self._table.identity[0])} IS NOT NULL"
         # Hashes first: 16 bytes a row instead of the whole name.
         db.execute(
@@ -250,8 +252,8 @@ class _Run:
         if dropped:
             self._rows = (
                 f"SELECT s.* REPLACE (coalesce(u.labels, s.{labels}) AS {labels}) FROM {self._scratch_sql} s "
-                "LEFT JOIN united u ON s.file_row_number = u.row "
-                "WHERE s.file_row_number NOT IN (FROM surplus)"
+                f"LEFT JOIN united u ON s.{_ROW} = u.row "
+                f"WHERE s.{_ROW} NOT IN (FROM surplus)"
             )
         return dropped
 
@@ -267,7 +269,7 @@ class _Run:
         """The output: labels by name, without the ones that are dropped, and without videos that keep none."""
         written = _Written()
         names = pa.array(self._space.labels, pa.string())
-        sql = f"SELECT * EXCLUDE (file_row_number) FROM ({self._rows})"
+        sql = f"SELECT * EXCLUDE ({_ROW}) FROM ({self._rows})"
         reader = self._db.sql(sql).to_arrow_reader(BATCH_ROWS)
         done = 0
         with replacing(out) as file, parquet_writer(file, compression="zstd") as write:

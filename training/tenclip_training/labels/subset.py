@@ -113,6 +113,7 @@ def write_subset(
         raise DatasetError(f"{source}: {err}") from err
     with connect() as db:
         table = open_table(source, db=db, needs=column)
+        table.refuse(_HASH, "rename it: the name is used within")
         subset = _Subset(db, table, label_column(table, column), chosen, seed)
         with readable(table.source):
             draw = None if num_videos is None else subset.draw(num_videos)

@@ -28,7 +28,7 @@ BATCH_ROWS = 250_000
 _DELIMITERS = (",", "\t", ";", "|")
 # Columns with the file of a video, and those that name a video in another way.
 FILE_COLUMNS = tuple(name for name in PATH_COLUMNS if name != "video_id")
-_ID_COLUMNS = ("id", *PATH_COLUMNS)
+_ID_COLUMNS = ("id", *PATH_COLUMNS, "youtube_id")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,11 @@ class SourceTable:
         if found is None:
             raise DatasetError(f"{self.source}: no column {name!r}; it has {', '.join(self.columns) or 'none'}")
         return found
+
+    def refuse(self, name: str, hint: str) -> None:
+        """Raises DatasetError where the table has this column, which is about to be added."""
+        if self.find((name,)) is not None:
+            raise DatasetError(f"{self.source}: has a column {name!r} already; {hint}")
 
     @functools.cached_property
     def identity(self) -> tuple[str, ...]:
