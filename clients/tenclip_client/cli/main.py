@@ -1,7 +1,8 @@
 """The root of `tenclip`: finds the sub-commands, loads the one that is asked for, and turns errors into one line.
 
-Every package registers plain annotated functions in the entry-point group `tenclip.commands`. Only the function that
-the command line names is imported; `tenclip --help` lists the others from the summaries below.
+Every package registers plain annotated functions in the entry-point group `tenclip.commands`, or a `typer.Typer` with
+sub-commands of its own (`tenclip labels match`). Only what the command line names is imported; `tenclip --help` lists
+the others from the summaries below.
 Exit codes: 0 done; 1 an error, said in one line (output that cannot be written is one); 2 wrong usage; 130 interrupted.
 A bug ends in a traceback. A reader of the output that has gone (`| head`) ends the command quietly, with exit code 1.
 """
@@ -28,7 +29,7 @@ from tenclip_client.cli.output import finish_output, prepare_output, print_error
 GROUP = "tenclip.commands"
 DEBUG_VARIABLE = "TENCLIP_DEBUG"
 
-# First sentence of each command's docstring, in the order of a project's life, under the heading it is listed by.
+# First sentence of each command's help, in the order of a project's life, under the heading it is listed by.
 SUMMARIES: dict[str, dict[str, str]] = {
     "Start here": {
         "demo": (
@@ -40,6 +41,10 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "features": "Extract features of many videos into one Parquet file.",
         "models": "List the models of a server, show one of them, or change which are served.",
         "bench": "Put load on a server and report latency, throughput, stages and errors.",
+    },
+    "Choose data": {
+        "labels": "Label spaces: hashtags of labels, and which videos carry them.",
+        "curate": "Choose and clean videos: subsets, merged datasets, near-duplicates, corrupt files.",
     },
     "Train and export": {
         "synth": "Make action videos: real files whose classes only motion tells apart.",
@@ -113,30 +118,37 @@ def build_command(commands: dict[str, EntryPoint], name: str | None) -> Any:
     )
     app.callback()(_root)
     for heading, summary, command in _listed(commands):
-        function = load(commands[command]) if command == name else _placeholder
-        app.command(
-            command,
-            help=escape(help_text(function)) if command == name else summary,
-            short_help=summary,
-            rich_help_panel=heading,
-            no_args_is_help=False,
-        )(function)
+        loaded = load(commands[command]) if command == name else _placeholder
+        described = {
+            "help": escape(help_text(loaded)) if command == name else summary,
+            "short_help": summary,
+            "rich_help_panel": heading,
+        }
+        if isinstance(loaded, typer.Typer):
+            app.add_typer(_with_plain_help(loaded), name=command, no_args_is_help=True, **described)
+        else:
+            app.command(command, no_args_is_help=False, **described)(loaded)
     root = get_command(app)
-    # Docstrings and option helps are plain text: what stands in brackets is no markup.
-    for parameter in getattr(root, "commands", {}).get(name, root).params:
-        parameter.help = escape(parameter.help) if getattr(parameter, "help", None) else None
+    _escape_options(getattr(root, "commands", {}).get(name, root))
     return root
 
 
-def load(entry: EntryPoint) -> Callable[..., Any]:
-    """The function behind a sub-command. Raises ModuleNotFoundError where its extra is not installed."""
-    function: Callable[..., Any] = entry.load()
-    return function
+def load(entry: EntryPoint) -> Callable[..., Any] | typer.Typer:
+    """The function behind a command, or its group of sub-commands.
+
+    Raises ModuleNotFoundError where its extra is not installed.
+    """
+    loaded: Callable[..., Any] | typer.Typer = entry.load()
+    return loaded
 
 
-def help_text(function: Callable[..., Any]) -> str:
-    r"""A function's docstring for the help page: without the `\b` marks that only say "keep these lines"."""
-    return "\n".join(line for line in (function.__doc__ or "").splitlines() if line.strip() != "\b")
+def help_text(command: Callable[..., Any] | typer.Typer) -> str:
+    r"""The text for the help page: a function's docstring, or what a group of sub-commands says of itself.
+
+    It is without the `\b` marks that only say "keep these lines".
+    """
+    text = command.info.help if isinstance(command, typer.Typer) else command.__doc__
+    return "\n".join(line for line in (text or "").splitlines() if line.strip() != "\b")
 
 
 def missing_module(entry: EntryPoint, module: str) -> str:
@@ -161,6 +173,22 @@ def _root(
     traceback: bool = typer.Option(False, "--traceback", help="Show where an error comes from."),
 ) -> None:
     """Options of the root; they are over when a sub-command begins."""
+
+
+def _with_plain_help(group: typer.Typer) -> typer.Typer:
+    """The same group, whose sub-commands' docstrings are plain text, too."""
+    for command in group.registered_commands:
+        if command.callback is not None and command.help is None:
+            command.help = escape(help_text(command.callback))
+    return group
+
+
+def _escape_options(command: Any) -> None:
+    """Docstrings and option helps are plain text: what stands in brackets is no markup."""
+    for parameter in command.params:
+        parameter.help = escape(parameter.help) if getattr(parameter, "help", None) else None
+    for sub_command in getattr(command, "commands", {}).values():
+        _escape_options(sub_command)
 
 
 def _listed(commands: dict[str, EntryPoint]) -> list[tuple[str, str, str]]:
