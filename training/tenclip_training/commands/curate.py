@@ -219,7 +219,7 @@ def duplicates(
     radius: Annotated[int, typer.Option(help="Bits of 64 in which codes of matching frames may differ.")] = 6,
     mirrors: Annotated[bool, typer.Option("--mirrors", help="Look for mirrored copies, too.")] = False,
     flips: Annotated[
-        int, typer.Option(help="1: find codes of up to 7 differing bits for sure; 0: 3, and about 10 times faster.")
+        int, typer.Option(help="1: find codes of up to 7 differing bits for sure; 0: of 3, and faster.")
     ] = 1,
     reviewed: Annotated[
         Path | None,

@@ -1,15 +1,16 @@
 """The census transform of Zabih and Woodfill, and the 64-bit code of a frame that is made of it.
 
 A pixel's census code says which of its 8 neighbours are darker than itself. IG-65M (A.2) makes 64 dimensions a frame
-of it and does not say how. Two ways were compared (`make bench ARGS=duplicates` prints the figures):
+of it and does not say how. Two ways were compared on 60 smooth random pictures (`make bench ARGS=duplicates`):
 
 - `frame_codes`, which is used: the frame as 8x8 areas, a bit for each, whether it is brighter than the mean of its
-  neighbours. 64 bits, compared by Hamming distance.
-- `census_histogram`, which does not tell copies from other videos: a histogram of the pixels' census codes, folded to
-  64 bins, compared by cosine.
+  neighbours. Copies of half the size differ in no bit and noisy ones (standard deviation 4) in 1; strangers in 17.
+- `census_histogram`, which is only measured: a histogram of the pixels' census codes, folded to 64 bins, compared by
+  cosine. Copies of half the size reach 0.9998 and noisy ones 0.9947, but strangers 0.9980.
 
-Brightness and contrast do not change a frame's code; cropping and mirroring do. Codes of mirrored frames follow from
-those of the frames (`mirrored`).
+Brightness and contrast do not change a frame's code; cropping and mirroring do. In a picture that changes evenly from
+side to side an area is as bright as its neighbours are, so that bits are left to noise. Codes of mirrored frames follow
+from those of the frames (`mirrored`).
 """
 
 from __future__ import annotations
@@ -78,13 +79,16 @@ def frame_codes(greys: NDArray[np.uint8]) -> tuple[NDArray[np.uint64], NDArray[n
     grids = np.empty((len(greys), GRID, GRID), np.float32)
     for grid, grey in zip(grids, greys, strict=True):
         grid[:] = cv2.resize(grey.astype(np.float32), (GRID, GRID), interpolation=cv2.INTER_AREA)
+    return codes_of_grids(grids), np.asarray(np.ptp(grids, axis=(1, 2)) < FLAT_RANGE, np.bool_)
+
+
+def codes_of_grids(grids: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """The codes of pictures of which the mean of each area is known: [N,8,8] -> uint64 [N]."""
     padded = np.pad(grids, ((0, 0), (1, 1), (1, 1)))
     around = sum(padded[:, r : r + GRID, c : c + GRID] for r in range(3) for c in range(3)) - grids
     bits = grids * _neighbour_counts() > around
-    packed = np.packbits(bits.reshape(len(greys), GRID * GRID), axis=1)
-    codes = packed.view(">u8")[:, 0].astype(np.uint64)
-    flat = np.ptp(grids, axis=(1, 2)) < FLAT_RANGE
-    return codes, np.asarray(flat, np.bool_)
+    packed = np.packbits(bits.reshape(len(grids), GRID * GRID), axis=1)
+    return packed.view(">u8")[:, 0].astype(np.uint64)
 
 
 def mirrored(codes: NDArray[np.uint64]) -> NDArray[np.uint64]:

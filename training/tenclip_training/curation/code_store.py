@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tenclip_api.errors import DatasetError, TenclipError
+from tenclip_api.errors import DatasetError, DecodeWorkerDied, TenclipError
 from tenclip_data.atomic import replacing
 from tenclip_features.stamps import VideoStamp, stamp_file
 from tenclip_training.curation.frame_codes import RECIPE, VideoCodes, compute_codes
@@ -182,9 +182,12 @@ class CodeStore:
         )
 
     def _stamps(self) -> dict[str, tuple[int, int] | None]:
-        table = self._table(("video", "num_bytes", "mtime_ns"))
-        columns = (table.column(name).to_pylist() for name in ("video", "num_bytes", "mtime_ns"))
-        return {v: None if n is None else (n, t) for v, n, t in zip(*columns, strict=True)}
+        """The stamps of the videos that need no second look; one whose decoder was stopped may do better next time."""
+        names = ("video", "num_bytes", "mtime_ns", "reason")
+        table = self._table(names)
+        rows = zip(*(table.column(name).to_pylist() for name in names), strict=True)
+        last = {video: (None if size is None else (size, mtime), reason) for video, size, mtime, reason in rows}
+        return {video: stamp for video, (stamp, reason) in last.items() if reason != DecodeWorkerDied.reason}
 
     def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
         self._write_table(pa.Table.from_pylist(list(rows), schema=SCHEMA))

@@ -40,8 +40,8 @@ def for_each(
     """Call `function` on every item in `workers` processes; outcomes come as they are finished.
 
     function: importable by its name. A worker that dies, or works on one item for longer than `timeout_seconds`, is
-    replaced, and the item ends in DecodeWorkerDied. TenclipError and OSError of the function are outcomes; any other
-    error is a bug and is raised.
+    replaced, and the item ends in DecodeWorkerDied, as one does for which memory is short. TenclipError and OSError of
+    the function are outcomes; any other error is a bug and is raised.
     """
     waiting: dict[Future[Any], Item] = {}
     remaining = iter(items)
@@ -72,6 +72,8 @@ def _outcome(future: Future[Any], item: Item, timeout_seconds: float) -> Outcome
         return Outcome(item, None, DecodeWorkerDied(f"{item}: took longer than {timeout_seconds:g} s and was stopped"))
     except ProcessExpired as err:
         return Outcome(item, None, DecodeWorkerDied(f"{item}: the process that decoded it died ({_how(err)})"))
+    except MemoryError:
+        return Outcome(item, None, DecodeWorkerDied(f"{item}: there was not enough memory to decode it"))
     except OSError as err:
         return Outcome(item, None, VideoError(f"{item}: {err.strerror or err}", source=str(item)))
 

@@ -1,7 +1,7 @@
 """Which videos are corrupt: every frame of every video is decoded, in parallel, with a ledger of what was found.
 
 The ledger is a file of JSON lines, one a video. It is written as videos are finished, so a scan that was stopped goes
-on where it was; a file that has changed since is looked at again.
+on where it was; a file that has changed since is looked at again, and so is one whose decoder was stopped.
 
 - `ok`: every frame decodes.
 - `damaged`: it can be used, but frames are missing, concealed or stood in for; `warnings` say which.
@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_api.errors import DatasetError
+from tenclip_api.errors import DatasetError, DecodeWorkerDied
 from tenclip_data.scan import printable_name
 from tenclip_features.stamps import stamp_file
 from tenclip_training.curation.killable import DEFAULT_TIMEOUT_SECONDS, for_each
@@ -101,7 +101,8 @@ def scan_videos(
         same = finding is not None and (finding.num_bytes, finding.mtime_ns) == (
             (None, None) if stamp is None else (stamp.num_bytes, stamp.mtime_ns)
         )
-        if finding is not None and same and (finding.whole or not whole):
+        is_final = finding is not None and finding.reason != DecodeWorkerDied.reason and (finding.whole or not whole)
+        if finding is not None and same and is_final:
             fresh[video.key] = finding
         else:
             todo.append(video)
