@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tenclip_api.errors import DatasetError
+from tenclip_api.errors import DatasetError, DecodeWorkerDied
+from tenclip_features.stamps import stamp_file
 from tenclip_training.curation import code_store
 from tenclip_training.curation.code_store import SCHEMA, CodeStore, CodeTable
 from tenclip_training.curation.frame_codes import compute_codes
@@ -69,7 +70,9 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, videos: list[SetVideo], monk
 
 def test_a_stopped_decoder_is_tried_again(tmp_path: Path, videos: list[SetVideo]) -> None:
     store = CodeStore(tmp_path / "codes")
-    store.update(videos[:1], workers=1, timeout_seconds=0.001)
+    stopped = code_store._row(videos[0], stamp_file(videos[0].path), None, DecodeWorkerDied("a.mp4: took too long"))
+    with store._locked():
+        store._write([stopped])
     assert [f.reason for f in store.read(videos[:1])[1]] == ["DECODE_WORKER_DIED"]
     assert store.update(videos[:1], workers=1) == 1
     assert store.read(videos[:1])[1] == []
@@ -94,7 +97,7 @@ def test_files_that_are_not_to_be_used(tmp_path: Path, videos: list[SetVideo]) -
     with pytest.raises(DatasetError, match=r"codes-000001\.parquet: cannot be read"):
         store.update(videos, workers=1)
     pq.write_table(SCHEMA.empty_table().replace_schema_metadata({"tenclip.codes": "older"}), path)
-    with pytest.raises(DatasetError, match="another recipe .older, now census"):
+    with pytest.raises(DatasetError, match=r"another recipe .older, now census"):
         store.update(videos, workers=1)
 
 

@@ -51,8 +51,7 @@ def test_labels_read_back_or_are_refused(tmp_path: Path, labels: list[list[str]]
     out.unlink(missing_ok=True)
     try:
         write_manifest(out, samples)
-    except DatasetError as err:
-        assert "would be read as" in str(err) or "cannot be written" in str(err)
+    except DatasetError:
         assert not out.exists()
         return
     assert [s.labels for s in read_labelled(out).samples] == [s.labels for s in samples] or any(
