@@ -6,6 +6,7 @@ import ast
 import importlib
 import re
 import tomllib
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -37,9 +38,15 @@ def names() -> tuple[str, ...]:
     return tuple(e.name for e in entry_points(group=GROUP))
 
 
+def with_sub_commands(found: Any) -> Iterator[Any]:
+    yield found
+    for sub_command in getattr(found, "commands", {}).values():
+        yield from with_sub_commands(sub_command)
+
+
 @cache
 def every_option() -> frozenset[str]:
-    parameters = [p for name in names() for p in command(name).params]
+    parameters = [p for name in names() for c in with_sub_commands(command(name)) for p in c.params]
     return frozenset(o for p in parameters for o in (*p.opts, *p.secondary_opts) if o.startswith("-"))
 
 
@@ -52,8 +59,16 @@ def problem(shown: Command) -> str | None:
         return f"no command {name}"
     if "--help" in arguments:
         return None
+    found = command(name)
+    while sub_commands := getattr(found, "commands", {}):
+        if not arguments:
+            return f"{name} needs a sub-command" if shown.whole else None
+        name, *arguments = arguments
+        if name not in sub_commands:
+            return f"no sub-command {name}"
+        found = sub_commands[name]
     try:
-        command(name).make_context(name, list(arguments))
+        found.make_context(name, list(arguments))
     except TyperException as err:
         # In prose a command may be named without its arguments, and its last option without a value.
         unfinished = type(err).__name__ == "MissingParameter" or "requires an argument" in str(err)
@@ -82,6 +97,9 @@ def test_a_command_that_is_shown_exists(shown: Command) -> None:
         (("export", "--name", "x"), "Missing parameter: checkpoint"),
         (("predict", "a.mp4", "--top-k", "many"), "valid integer"),
         (("--verbose",), "no option --verbose"),
+        (("labels",), "labels needs a sub-command"),
+        (("labels", "mtach", "a", "b"), "no sub-command mtach"),
+        (("labels", "match", "a", "b", "--tag", "c", "--out", "d"), "--tag"),
     ],
 )
 def test_what_would_be_found(words: tuple[str, ...], says: str) -> None:

@@ -43,6 +43,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
     [
         ("tenclip_client", ["Client", "Client.predict", "Client.extract_features", "AsyncClient"]),
         ("tenclip_training", ["load_checkpoint", "train", "TrainConfig", "create_model"]),
+        ("tenclip_training_labels", ["relevant_hashtags", "match_labels", "LabelSpace", "write_subset"]),
         ("tenclip_export", ["export_bundle", "export_torchserve", "export_triton"]),
         ("tenclip_video", ["spec.ClipSpec", "clips.read_clips", "protocols.Protocol", "bundle.read_bundle"]),
         ("tenclip_data", ["manifest.read_manifest", "samples.Sample"]),
@@ -52,7 +53,7 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
 def test_the_reference_has_what_people_import(site: Path, page: str, names: list[str]) -> None:
     text = (site / "api" / f"{page}.html").read_text(encoding="utf-8")
     for name in names:
-        assert f'id="{page}.{name}"' in text, name
+        assert f'id="{page.replace("_training_", "_training.")}.{name}"' in text, name
 
 
 def test_the_tree_of_errors_is_a_drawing(site: Path) -> None:

@@ -49,14 +49,20 @@ def fail(kind: str) -> None:
     }[kind]
 
 
+several = typer.Typer(help="Do [one] of two things.\n\nBoth are quick.\n\n\b\nExamples:\n  tenclip several greet you")
+several.command()(greet)
+several.command("fail")(fail)
+
+
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """main() with commands of this file; gives (exit code, stdout, stderr)."""
     here = types.ModuleType("tenclip_fake_commands")
-    here.greet, here.fail = greet, fail  # type: ignore[attr-defined]
+    here.greet, here.fail, here.several = greet, fail, several  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, here.__name__, here)
     commands = [
         EntryPoint("greet", f"{here.__name__}:greet", GROUP),
+        EntryPoint("several", f"{here.__name__}:several [labels]", GROUP),
         EntryPoint("predict", f"{here.__name__}:fail [train,serve]", GROUP),
         EntryPoint("gone", "tenclip_gone.commands:gone", GROUP),
         EntryPoint("train", "no_such_library.commands:train [train]", GROUP),
@@ -79,6 +85,43 @@ def test_runs_a_command(run: Run) -> None:
     assert run("greet", "you") == (0, "you\n", "")
     assert run("greet", "you", "--loud") == (0, "YOU\n", "")
     assert run("--traceback", "greet", "you") == (0, "you\n", "")
+
+
+def test_runs_a_sub_command(run: Run) -> None:
+    assert run("several", "greet", "you", "--loud") == (0, "YOU\n", "")
+    assert run("--traceback", "several", "greet", "you") == (0, "you\n", "")
+    assert "several" in run("--help")[1]
+
+
+def test_help_of_a_group(run: Run) -> None:
+    code, out, err = run("several")
+    assert code == 2
+    for help_page in (out + err, run("several", "--help")[1]):
+        lines = [line.rstrip() for line in help_page.splitlines()]
+        assert " Do [one] of two things." in lines
+        assert "   tenclip several greet you" in lines
+        assert any(line.startswith("│ greet") and "Greet somebody [politely]." in line for line in lines)
+        assert "\b" not in help_page
+    code, out, _ = run("several", "greet", "--help")
+    assert code == 0
+    assert "tenclip greet 'tenclip[all]' --loud" in [line.strip() for line in out.splitlines()]
+    assert "Who [it] is." in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "message"),
+    [
+        (["several", "nonsense"], 2, "No such command 'nonsense'"),
+        (["several", "greet"], 2, "Missing argument 'name'"),
+        (["several", "fail", "missing"], 1, "Error: a.csv: No such file or directory\n"),
+        (["several", "fail", "module"], 1, "needs torch.nn, which is not installed: pip install 'tenclip[labels]'"),
+        (["several", "fail", "exit"], 7, ""),
+    ],
+)
+def test_errors_of_a_sub_command(run: Run, argv: list[str], code: int, message: str) -> None:
+    found, out, err = run(*argv)
+    assert (found, out) == (code, "")
+    assert message in err
 
 
 def test_lists_commands_without_loading_them(run: Run) -> None:
@@ -196,6 +239,8 @@ def test_requested_command(monkeypatch: pytest.MonkeyPatch) -> None:
         ("tenclip pre", {"predict"}),
         ("tenclip predict --time", {"--timeout", "--timeline"}),
         ("tenclip models --js", {"--json"}),
+        ("tenclip labels su", {"subset"}),
+        ("tenclip labels subset --num", {"--num-labels", "--num-videos"}),
     ],
 )
 def test_shell_completion(line: str, expected: set[str]) -> None:

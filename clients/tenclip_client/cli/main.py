@@ -10,6 +10,7 @@ A bug ends in a traceback. A reader of the output that has gone (`| head`) ends 
 from __future__ import annotations
 
 import errno
+import inspect
 import itertools
 import os
 import sys
@@ -119,7 +120,7 @@ def build_command(commands: dict[str, EntryPoint], name: str | None) -> Any:
     app.callback()(_root)
     for heading, summary, command in _listed(commands):
         loaded = load(commands[command]) if command == name else _placeholder
-        described = {
+        described: dict[str, Any] = {
             "help": escape(help_text(loaded)) if command == name else summary,
             "short_help": summary,
             "rich_help_panel": heading,
@@ -148,7 +149,7 @@ def help_text(command: Callable[..., Any] | typer.Typer) -> str:
     It is without the `\b` marks that only say "keep these lines".
     """
     text = command.info.help if isinstance(command, typer.Typer) else command.__doc__
-    return "\n".join(line for line in (text or "").splitlines() if line.strip() != "\b")
+    return "\n".join(line for line in inspect.cleandoc(text or "").splitlines() if line.strip() != "\b")
 
 
 def missing_module(entry: EntryPoint, module: str) -> str:
