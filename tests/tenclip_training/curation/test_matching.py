@@ -39,6 +39,16 @@ def test_the_chain_is_the_longest(matches: NDArray[np.bool_]) -> None:
     assert all(a < c and b < d for (a, b), (c, d) in itertools.pairwise(chain))
 
 
+def test_a_slow_scene_is_matched_where_it_is() -> None:
+    """A bit changes from frame to frame, so that each frame matches its neighbours, too."""
+    bits = np.random.default_rng(9).permutation(64).astype(np.uint64)
+    scene = np.bitwise_xor.accumulate(np.concatenate([random_codes(1, 1), np.uint64(1) << bits]))
+    source = np.concatenate([random_codes(2, 50), scene[20:40], random_codes(3, 50)])
+    match = match_pair(video(source), video(scene))
+    assert match is not None
+    assert [(round(16 * s), round(16 * t)) for s, t, _ in match.frames] == [(50 + i, 20 + i) for i in range(20)]
+
+
 def test_a_target_within_a_source_is_found_with_its_times() -> None:
     target = random_codes(1, 64)
     source = np.concatenate([random_codes(2, 160), target[16:48], random_codes(3, 100)])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,12 +14,26 @@ from tenclip_training.commands.options import VIDEOS, Json, KeepMissing, print_j
 
 if TYPE_CHECKING:
     from tenclip_data.samples import Manifest, Missing, Sample
-    from tenclip_training.curation.code_store import CodeTable
     from tenclip_training.curation.duplicates import DuplicateReport, DuplicateRules
     from tenclip_training.curation.subsets import Bands, Budget, Kind
     from tenclip_training.curation.video_sets import SetVideo
 
-curate = typer.Typer(help="Choose and clean videos: subsets, merged datasets, near-duplicates, corrupt files.")
+curate = typer.Typer(
+    name="curate",
+    help="""Choose and clean videos: subsets, merged datasets, near-duplicates, corrupt files.
+
+    Every sub-command reads what `tenclip train` reads, and writes manifests
+    that it reads.
+
+    \b
+    Examples:
+      tenclip curate scan videos/ --out ledger.jsonl
+      tenclip curate duplicates web-videos/ --against test.csv --out report
+      tenclip curate subset all.csv --kind tail-preserving --num-videos 5000 --out part.csv
+      tenclip curate merge K=kinetics.csv M=mit.csv --out km.csv
+    """,
+    no_args_is_help=True,
+)
 
 Source = Annotated[Path, typer.Argument(help="Labelled videos, in any form that tenclip train reads.")]
 Videos = Annotated[
@@ -99,6 +113,7 @@ def subset(
       tenclip curate subset all.csv --kind short --num-videos 5000 --out short-5k.csv
     """
     from tenclip_api.errors import DatasetError
+    from tenclip_training.console import reporting
     from tenclip_training.curation.durations import find_durations
     from tenclip_training.curation.manifests import read_labelled, write_manifest
     from tenclip_training.curation.subsets import DURATION_KINDS
@@ -116,9 +131,13 @@ def subset(
     seconds: dict[str, float] | None = None
     unknown: dict[str, Any] = {}
     if is_timed or minutes is not None:
-        durations = find_durations(
-            chosen_from, workers=_workers(workers), timeout_seconds=timeout, progress=_progress("durations")
-        )
+        with reporting() as reporter:
+            durations = find_durations(
+                chosen_from,
+                workers=_workers(workers),
+                timeout_seconds=timeout,
+                progress=lambda done, total: reporter.update("durations", done, total, "videos"),
+            )
         seconds, unknown = durations.seconds, dict(durations.unknown)
         chosen_from = [s for s in chosen_from if s.key in seconds]
         if not chosen_from:
@@ -260,7 +279,11 @@ def duplicates(
       tenclip curate duplicates all.csv --against test.csv --out report --reviewed fine.csv
       tenclip curate duplicates videos/ --within --out report
     """
+    from dataclasses import replace
+
+    from tenclip_training.console import reporting
     from tenclip_training.curation.code_store import CodeStore
+    from tenclip_training.curation.duplicates import find_duplicates
     from tenclip_training.curation.manifests import read_labelled, write_manifest
     from tenclip_training.curation.report import report_dict, write_report
     from tenclip_training.curation.reviewed import read_reviewed
@@ -270,23 +293,34 @@ def duplicates(
     labelled = read_labelled(source, videos=videos, missing="keep") if kept else None
     source_set, target_set = _sets(source, against, within, videos, against_videos)
     store = CodeStore(codes or out / "codes")
-    store.update(
-        [*source_set, *target_set], workers=_workers(workers), timeout_seconds=timeout, progress=_progress("codes")
-    )
-    source_codes, source_failures = store.read(source_set)
-    target_codes, target_failures = store.read(target_set)
-    report = _compare(source_codes, target_codes, rules, allowed, within)
-    report = _with_failures(report, source_failures, target_failures)
     title = f"Near-duplicates: {source} " + ("within" if within else f"against {against}")
-    page = write_report(
-        out,
-        report,
-        title=title,
-        source={v.name: v for v in source_set},
-        target={v.name: v for v in target_set},
-        num_pictured=pictures,
-        progress=_progress("pictures"),
-    )
+    with reporting() as reporter:
+        store.update(
+            [*source_set, *target_set],
+            workers=_workers(workers),
+            timeout_seconds=timeout,
+            progress=lambda done, total: reporter.update("codes", done, total, "videos"),
+        )
+        source_codes, source_failures = store.read(source_set)
+        target_codes, target_failures = store.read(target_set)
+        report = find_duplicates(
+            source_codes,
+            target_codes,
+            rules=rules,
+            reviewed=allowed,
+            within=within,
+            progress=lambda done, total: reporter.update("comparing", done, total, "pairs"),
+        )
+        report = replace(report, source_failures=tuple(source_failures), target_failures=tuple(target_failures))
+        page = write_report(
+            out,
+            report,
+            title=title,
+            source={v.name: v for v in source_set},
+            target={v.name: v for v in target_set},
+            num_pictured=pictures,
+            progress=lambda done, total: reporter.update("pictures", done, total, "pairs"),
+        )
     if labelled is not None and kept is not None:
         write_manifest(kept, _without(labelled.samples, source_set, set(report.duplicates)))
     if json:
@@ -325,6 +359,8 @@ def scan(
     """
     import os
 
+    from tenclip_data.scan import printable_name
+    from tenclip_training.console import reporting
     from tenclip_training.curation.manifests import read_labelled, write_manifest
     from tenclip_training.curation.scan import scan_videos
     from tenclip_training.curation.video_sets import read_set
@@ -332,18 +368,17 @@ def scan(
     labelled = read_labelled(source, videos=videos, missing="keep") if kept else None
     found, notes = read_set(source, videos=videos)
     _note(notes)
-    result = scan_videos(
-        found,
-        out,
-        workers=_workers(workers),
-        whole=not quick,
-        timeout_seconds=timeout,
-        progress=_progress("videos"),
-    )
+    with reporting() as reporter:
+        result = scan_videos(
+            found,
+            out,
+            workers=_workers(workers),
+            whole=not quick,
+            timeout_seconds=timeout,
+            progress=lambda done, total: reporter.update("decoding", done, total, "videos"),
+        )
     bad = {f.key for f in result.findings if f.verdict == "unreadable"}
     if labelled is not None and kept is not None:
-        from tenclip_data.scan import printable_name
-
         write_manifest(kept, [s for s in labelled.samples if printable_name(os.path.abspath(s.path)) not in bad])
     summary = {
         "ledger": str(out),
@@ -510,22 +545,6 @@ def _sets(
     return source_set, target_set
 
 
-def _compare(
-    source: CodeTable, target: CodeTable, rules: DuplicateRules, reviewed: frozenset[tuple[str, str]], within: bool
-) -> DuplicateReport:
-    from tenclip_training.curation.duplicates import find_duplicates
-
-    return find_duplicates(
-        source, target, rules=rules, reviewed=reviewed, within=within, progress=_progress("pairs compared")
-    )
-
-
-def _with_failures(report: DuplicateReport, source: list[Any], target: list[Any]) -> DuplicateReport:
-    import dataclasses
-
-    return dataclasses.replace(report, source_failures=tuple(source), target_failures=tuple(target))
-
-
 def _without(samples: Sequence[Sample], source: Sequence[SetVideo], duplicates: set[str]) -> list[Sample]:
     """Samples whose video (or part) is no duplicate."""
     import os
@@ -547,20 +566,6 @@ def _said(manifest: Manifest) -> Manifest:
 def _note(lines: Sequence[str]) -> None:
     for line in lines:
         typer.echo(line, err=True)
-
-
-def _progress(title: str) -> Callable[[int, int], None]:
-    """Says now and then on standard error how far the work is."""
-    import time
-
-    said = [time.monotonic()]
-
-    def update(done: int, total: int) -> None:
-        if time.monotonic() - said[0] >= 10.0:
-            said[0] = time.monotonic()
-            typer.echo(f"{title}: {done} of {total}", err=True)
-
-    return update
 
 
 # -- printing --

@@ -9,6 +9,7 @@ videos go forward.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ MIN_FRAMES = 4
 _MAX_GAP_SECONDS = 0.5
 # Videos with more pairs of frames than this are compared at every second, third, ... frame.
 _MAX_CELLS = 16_000_000
+# What a match is worth in a chain: more than the bits in which all frames of a chain can differ.
+_A_MATCH = 1 << 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +75,7 @@ def match_pair(source: VideoCodes, target: VideoCodes, *, radius: int = DEFAULT_
     matches = distances <= radius
     if not _can_match(matches):
         return None
-    chain = longest_chain(matches)
+    chain = longest_chain(matches, distances)
     if len(chain) < min(MIN_FRAMES, *matches.shape):
         return None
     frames = tuple(
@@ -92,16 +95,21 @@ def match_pair(source: VideoCodes, target: VideoCodes, *, radius: int = DEFAULT_
     )
 
 
-def longest_chain(matches: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """The longest sequence of matching (row, column) in which both go up: the longest common subsequence.
+def longest_chain(
+    matches: NDArray[np.bool_], distances: NDArray[np.unsignedinteger[Any]] | None = None
+) -> list[tuple[int, int]]:
+    """The longest sequence of matching (row, column) in which both go up: the longest common subsequence. Of several
+    that are equally long, one whose distances add up to the least: slow scenes match at many offsets.
 
     >>> longest_chain(np.array([[0, 1, 0], [1, 0, 0], [0, 0, 1]], bool))
     [(1, 0), (2, 2)]
     """
     rows, columns = matches.shape
+    # One more match outweighs all distances of a chain.
+    gains = np.where(matches, _A_MATCH - (0 if distances is None else distances.astype(np.int32)), 0).astype(np.int32)
     best = np.zeros((rows + 1, columns + 1), np.int32)
     for i in range(rows):
-        extended = np.maximum(best[i, 1:], best[i, :-1] + matches[i])
+        extended = np.maximum(best[i, 1:], best[i, :-1] + gains[i])
         np.maximum.accumulate(extended, out=best[i + 1, 1:])
     chain = []
     i, j = rows, columns
