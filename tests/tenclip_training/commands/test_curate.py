@@ -292,18 +292,8 @@ def test_a_scan_that_is_killed_goes_on(web: Path) -> None:
     for i in range(30):
         smooth_video(web / "source" / "web" / f"more{i}.mp4", 10 + i, 1.0)
     ledger = web / "l.jsonl"
-    command = [
-        sys.executable,
-        "-m",
-        "tenclip_client",
-        "curate",
-        "scan",
-        web / "source",
-        "--out",
-        ledger,
-        "--workers",
-        "1",
-    ]
+    command = [sys.executable, "-m", "tenclip_client", "curate", "scan", str(web / "source"), "--out", str(ledger)]
+    command += ["--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     while process.poll() is None and (not ledger.exists() or ledger.read_bytes().count(b"\n") < 3):
         time.sleep(0.005)
@@ -317,7 +307,8 @@ def test_a_scan_that_is_killed_goes_on(web: Path) -> None:
 
 
 def test_the_group_imports_no_torch() -> None:
-    modules = "tenclip_training.commands.curate", "tenclip_training.curation.report", "tenclip_training.curation.scan"
-    modules += "tenclip_training.curation.duplicates", "tenclip_training.curation.manifests"
-    code = f"import sys, {', '.join(modules)}; sys.exit('torch' in sys.modules)"
+    modules = ", ".join(
+        f"tenclip_training.curation.{m}" for m in ("report", "scan", "duplicates", "manifests", "merging")
+    )
+    code = f"import sys, tenclip_training.commands.curate, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
