@@ -28,7 +28,8 @@ def videos(tmp_path: Path) -> list[SetVideo]:
 def test_codes_are_computed_once(tmp_path: Path, videos: list[SetVideo]) -> None:
     store = CodeStore(tmp_path / "codes")
     seen: list[tuple[int, int]] = []
-    assert store.update(videos, workers=1, progress=lambda done, total: seen.append((done, total))) == 4
+    both = [*videos, *videos]  # one set that is compared with itself
+    assert store.update(both, workers=1, progress=lambda done, total: seen.append((done, total))) == 4
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert store.update(videos, workers=1) == 0
     table, failures = store.read(videos)

@@ -27,6 +27,7 @@ def work(item: str) -> str:
     return item.upper()
 
 
+@pytest.mark.slow
 def test_each_item_has_its_own_outcome() -> None:
     items = ["a", "crash", "b", "refuse", "denied", "memory", "hang", "c"]
     found = {o.item: o for o in for_each(work, items, workers=2, timeout_seconds=15)}

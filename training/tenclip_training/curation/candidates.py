@@ -9,8 +9,6 @@ pair of codes that differ in up to 7 bits is found with `flips=1`, and up to 3 w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import faiss
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +33,8 @@ def find_candidates(
     found = [np.zeros(0, np.int64)]
     for begin in range(0, len(wanted), _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        for query, videos in index.search(source.codes[wanted[part]]):
-            found.append(np.unique(video_of[part][query] * len(target) + videos))
+        positions, videos = index.search(source.codes[wanted[part]])
+        found.append(np.unique(video_of[part][positions] * len(target) + videos))
     pairs = np.unique(np.concatenate(found))
     return np.stack(np.divmod(pairs, max(len(target), 1)), axis=1)
 
@@ -57,11 +55,11 @@ class TargetIndex:
         if len(codes):
             self._index.add(_bytes_of(codes))
 
-    def search(self, codes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Pairs (position in `codes`, video of the index) within the radius, in one or no pair of arrays."""
+    def search(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Pairs of a position in `codes` and a video of the index that has a code within the radius."""
         unique, inverse = np.unique(codes, return_inverse=True)
         if not len(unique) or not self._index.ntotal:
-            return
+            return np.zeros(0, np.int64), np.zeros(0, np.int64)
         # faiss gives distances below its radius, and 64-bit unsigned limits.
         limits, _, ids = self._index.range_search(_bytes_of(unique), self._radius + 1)
         limits = limits.astype(np.int64)
@@ -70,7 +68,7 @@ class TargetIndex:
         order = np.argsort(inverse, kind="stable")
         starts = np.searchsorted(inverse[order], np.arange(len(unique) + 1))
         videos, positions = _expand(videos, query, starts, order)
-        yield positions, videos
+        return positions, videos
 
 
 def _expand(

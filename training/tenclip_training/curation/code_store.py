@@ -117,6 +117,7 @@ class CodeStore:
 
         A video that cannot be read is entered with the reason, and tried again only when its file has changed.
         """
+        videos = list({v.key: v for v in videos}.values())  # a video may be in source and target
         with self._locked():
             known = self._stamps()
             stamps = {v.key: stamp_file(v.path) for v in videos}

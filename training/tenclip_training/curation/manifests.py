@@ -69,7 +69,7 @@ def write_manifest(path: Path | str, samples: Sequence[Sample]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     used = [name for name in _OWN_COLUMNS if name in ("path", "label") or any(_own(s, name) for s in samples)]
     extra = dict.fromkeys(name for s in samples for name in s.extra)
-    columns = {name: _free_name(name, used) for name in extra}
+    columns = {name: _free_name(name) for name in extra}
     if path.suffix.lower() == ".csv":
         _write_csv(path, samples, used, columns)
     else:
@@ -82,7 +82,7 @@ def _own(sample: Sample, column: str) -> Any:
     return value if column != "split" else value or None
 
 
-def _free_name(name: str, used: Sequence[str]) -> str:
+def _free_name(name: str) -> str:
     """A name for a column that came with the data, where ours has the same: after `--label-column`, for one."""
     return f"{name}_given" if name.lower() in _OWN_COLUMNS else name
 
