@@ -67,7 +67,7 @@ async def extract_to_parquet(
     # A new journal begins with the rows of the finished table, in one transaction: a kill loses none of them.
     begin_with = None if overwrite or not out.exists() else lambda: read_finished().rows()
     with ExtractionJournal(folder, settings, begin_with=begin_with) as journal:
-        plan = _plan(videos, journal.done(), journal.failures(), earlier, retry_failed=retry_failed)
+        plan = _plan(videos, journal.done(), journal.failed(), earlier, retry_failed=retry_failed)
         progress.on_start(len(videos), len(videos) - len(plan.todo))
         await _run(client, plan.todo, journal, choice, settings, concurrency, earlier, progress)
         report = _merge(out, journal, videos, settings, plan)
@@ -114,7 +114,7 @@ class _Plan:
 def _plan(
     videos: Sequence[VideoInput],
     done: Stamps,
-    failures: Mapping[str, VideoFailure],
+    failed: Stamps,
     earlier: EarlierRows,
     *,
     retry_failed: bool = False,
@@ -125,8 +125,8 @@ def _plan(
     removed: list[str] = []
     for video in videos:
         name = video.name
-        if name in failures:
-            todo += [video] if retry_failed else []
+        if name in failed:
+            todo += [video] if retry_failed or _is_mended(video, failed[name]) else []
         elif name not in done:
             todo.append(video)
         elif not earlier.prune and isinstance(video.source, Path) and is_gone(video.source):
@@ -152,6 +152,13 @@ def _is_current(video: VideoInput, stamp: VideoStamp | None, earlier: EarlierRow
     if not isinstance(video.source, Path):
         return stamp is None  # on the server: nobody here can look at the file
     return stamp is not None and is_unchanged(video.source, stamp, by_content=earlier.by_content)
+
+
+def _is_mended(video: VideoInput, stamp: VideoStamp | None) -> bool:
+    """Whether the file of a video that failed is another one now, so that the failure says nothing of it."""
+    if video.error is not None or not isinstance(video.source, Path):
+        return False
+    return stamp_file(video.source) is not None if stamp is None else not is_unchanged(video.source, stamp)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,11 +241,13 @@ async def _run(
 ) -> None:
     arguments = {**vars(choice), "model": f"{settings['model']}:{settings['version']}"}
 
-    async def extract(video: VideoInput) -> tuple[VideoStamp | None, VideoFeatures]:
+    stamps: dict[str, VideoStamp | None] = {}
+
+    async def extract(video: VideoInput) -> VideoFeatures:
         if video.error is not None:
             raise video.error
         # Before it is read: if it changes meanwhile, the next run sees that.
-        stamp = await _stamp(video, with_hash=earlier.by_content)
+        stamps[video.name] = await _stamp(video, with_hash=earlier.by_content)
         result = await retry_with_backoff(
             lambda: client.extract_features(video.source, name=video.name, **arguments),
             max_wait_seconds=PATIENCE_SECONDS,
@@ -247,18 +256,18 @@ async def _run(
         )
         if not result.features.clips:
             raise NoFrames(f"{video.name}: the server gave no clips", source=video.name)
-        return stamp, result
+        return result
 
     async with aclosing(run_bounded(todo, extract, concurrency=concurrency)) as finished:
         async for video, outcome in finished:
+            stamp = stamps.pop(video.name, None)
             if isinstance(outcome, TenclipError):
                 failure = VideoFailure(video.name, outcome.reason, outcome.message)
-                journal.fail(failure)
+                journal.fail(failure, stamp)
                 progress.on_video(video.name, 0, failure)
             else:
-                stamp, result = outcome
-                clips = _rows(result)
-                journal.add(VideoRows(video.name, stamp, clips), protocol=result.provenance.protocol)
+                clips = _rows(outcome)
+                journal.add(VideoRows(video.name, stamp, clips), protocol=outcome.provenance.protocol)
                 progress.on_video(video.name, len(clips), None)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
 from tenclip_client._types import ServerPath, ServerUri
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,9 @@ class VideoInput:
     error: TenclipError | None = None
 
 
-def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> list[VideoInput]:
+def expand_inputs(
+    arguments: Iterable[str], *, server_paths: bool = False, videos: Path | None = None
+) -> list[VideoInput]:
     """Videos in the order of the arguments; inside folders and patterns in the order of their names. Each name once.
 
     A folder is searched with its sub-folders by the rules of `tenclip_data.scan`. A file with the suffix of a list
@@ -30,39 +35,45 @@ def expand_inputs(arguments: Iterable[str], *, server_paths: bool = False) -> li
     whatever its suffix. Something that cannot be expanded (an empty folder, a folder that cannot be listed, a list that
     cannot be read, a pattern without a match) stays in its place as an input with an `error`.
     `server_paths`: take every argument as a path on the server, or a URI, as it stands.
+    `videos`: the folder that relative paths in lists start from; None: the list's own.
     """
     if server_paths:
         return _unique(VideoInput(a, _on_server(a)) for a in arguments)
-    return _unique(video for a in arguments for video in _expand(a))
+    return _unique(video for a in arguments for video in _expand(a, videos))
 
 
-def read_manifest(path: Path, *, server_paths: bool = False) -> list[VideoInput]:
+def read_manifest(path: Path, *, server_paths: bool = False, videos: Path | None = None) -> list[VideoInput]:
     """The videos of a list: a table or list of any format that training reads, or a text file with one path a line.
 
     `tenclip_data.manifest` lists the formats; labels are not needed. Names are kept as written, so that results join
-    with the list; relative ones are opened from the list's folder. Where a list has several parts of a video, the
-    video is one input. Raises DatasetError that names the file, and FileNotFoundError.
+    with the list; relative ones are opened from `videos`, or else the list's folder. Where a list has several parts of
+    a video, the video is one input, and a warning is logged that parts are not told apart. Raises DatasetError that
+    names the file, and FileNotFoundError.
     """
     from tenclip_data.names import read_video_names
 
-    videos = read_video_names(path)
+    found = read_video_names(path, videos=videos)
+    parts = sum(v.start_seconds is not None or v.end_seconds is not None for v in found)
+    if parts:
+        rows = "1 row marks a part" if parts == 1 else f"{parts} rows mark parts"
+        _log.warning("%s: %s of a video (start, end); whole videos are taken, each once", path, rows)
     if server_paths:
-        return _unique(VideoInput(v.name, _on_server(v.name)) for v in videos)
-    return _unique(VideoInput(printable_name(v.name), v.path) for v in videos)
+        return _unique(VideoInput(v.name, _on_server(v.name)) for v in found)
+    return _unique(VideoInput(printable_name(v.name), v.path) for v in found)
 
 
 def _on_server(argument: str) -> ServerPath | ServerUri:
     return ServerUri(argument) if "://" in argument else ServerPath(argument)
 
 
-def _expand(argument: str) -> Iterator[VideoInput]:
+def _expand(argument: str, videos: Path | None) -> Iterator[VideoInput]:
     path = Path(argument)
     if os.path.isdir(argument):
         yield from _folder(path)
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         yield from _pattern(argument)
     elif _is_list(path):
-        yield from _list(path)
+        yield from _list(path, videos)
     else:
         # A missing file too: opening it gives the error that names it.
         yield VideoInput(printable_name(argument), path)
@@ -86,9 +97,9 @@ def _is_list(path: Path) -> bool:
     return path.suffix.lower() in LIST_SUFFIXES and os.path.isfile(path)
 
 
-def _list(path: Path) -> Iterator[VideoInput]:
+def _list(path: Path, videos: Path | None) -> Iterator[VideoInput]:
     try:
-        yield from read_manifest(path)
+        yield from read_manifest(path, videos=videos)
     except DatasetError as err:
         yield VideoInput(printable_name(path), path, err)
 

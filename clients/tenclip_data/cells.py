@@ -6,6 +6,7 @@ One rule for several labels of one video, everywhere:
   Where the label space is given and has the whole text as one label, it is one label.
 - Hashtags are separated by blanks: `#run #fun`.
 - A list (a list column in Parquet, an array in JSON, a list as pandas prints it into CSV) holds one label an element.
+  One-hot vectors are refused where they show: zeros and ones that repeat.
 - The name of a folder, and a label of a published list (UCF-101, HMDB-51, Kinetics, Something-Something), is one label.
 """
 
@@ -16,7 +17,7 @@ import datetime
 import decimal
 import math
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tenclip_api.errors import DatasetError
@@ -25,6 +26,8 @@ _SEPARATORS = re.compile(r"[;|]")
 # ['run', 'jump'], ['run' 'jump'], [1, 2] and [1 2]: how Python and numpy print lists.
 _PRINTED_LIST = re.compile(r"""\[\s*(?:(?:'[^']*'|"[^"]*")(?:[\s,]+|(?=\])))*\]|\[[\s\d,.+-]*\]""")
 _LIST_ELEMENT = re.compile(r"""'[^']*'|"[^"]*"|[^\s,\[\]'"]+""")
+# What one-hot vectors are made of.
+_FLAGS = frozenset({"0", "1", "True", "False"})
 _CLOCK = re.compile(r"(?:(\d+):)?(\d{1,2}):(\d{1,2}(?:\.\d+)?)")
 
 
@@ -50,14 +53,14 @@ def to_labels(value: Any, known: Collection[str] = ()) -> tuple[str, ...]:
     known: the label space, where one is given. Raises DatasetError for what is no label.
     """
     if isinstance(value, list | tuple):
-        return _unique(_list_label(v) for v in value)
+        return _list_labels([_list_label(v) for v in value])
     text = to_text(value)
     if text is None or text in known:
         return () if text is None else (text,)
     if isinstance(value, float | decimal.Decimal) and not re.fullmatch(r"[+-]?\d+", text):
         raise DatasetError(f"label {value!r} is a number with a fraction; a class is a name or a whole number")
     if _PRINTED_LIST.fullmatch(text):
-        return _unique(_unquote(found[0]) for found in _LIST_ELEMENT.finditer(text[1:-1]))
+        return _list_labels([_unquote(found[0]) for found in _LIST_ELEMENT.finditer(text[1:-1])])
     if text.startswith("#"):
         return _unique(text.split())
     return _unique(_SEPARATORS.split(text))
@@ -93,6 +96,14 @@ def is_number(text: str) -> bool:
         return to_seconds(text) is not None
     except (ValueError, DatasetError):
         return False
+
+
+def _list_labels(labels: Sequence[str]) -> tuple[str, ...]:
+    if len(labels) > len(set(labels)) and set(labels) <= _FLAGS:
+        raise DatasetError(
+            f"{_short(list(labels))} reads as a one-hot vector; write the numbers or the names of the classes instead"
+        )
+    return _unique(labels)
 
 
 def _list_label(value: Any) -> str:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.formats import read_source, videos_root
 from tenclip_data.source import ReadOptions
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +28,7 @@ def read_video_names(source: Path | str, *, videos: Path | str | None = None) ->
 
     source: any file that `read_manifest` reads, or a text file with one path a line. Of lists that come in pairs
     (UCF-101's, HMDB-51's) only the one that is named is read. videos: as in `read_manifest`.
+    What should be known of the list is logged as warnings.
     Raises DatasetError that names the file and the line, and FileNotFoundError.
     """
     source = Path(source)
@@ -33,6 +37,8 @@ def read_video_names(source: Path | str, *, videos: Path | str | None = None) ->
     rows = read_source(source, ReadOptions(root=videos_root(source, videos), need_labels=False, keep_missing=True))
     if not rows.samples:
         raise DatasetError(f"{source}: lists no videos")
+    for warning in rows.warnings:
+        _log.warning("%s", warning)
     return [
         VideoName(name=s.name, path=s.path, start_seconds=s.start_seconds, end_seconds=s.end_seconds)
         for s in rows.samples

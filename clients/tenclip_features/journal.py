@@ -95,10 +95,10 @@ class ExtractionJournal:
         with self._transaction() as database:
             _insert(database, rows, protocol)
 
-    def fail(self, failure: VideoFailure) -> None:
-        """Enter a video as failed; features of an earlier run are deleted."""
+    def fail(self, failure: VideoFailure, stamp: VideoStamp | None = None) -> None:
+        """Enter a video as failed; features of an earlier run are deleted. stamp: of its file, if there was one."""
         with self._transaction() as database:
-            _enter(database, failure.video, reason=failure.reason, message=failure.message)
+            _enter(database, failure.video, stamp=stamp, reason=failure.reason, message=failure.message)
 
     def done(self) -> dict[str, VideoStamp | None]:
         """Every video that has features, with the stamp that its file had then, in the order of entry."""
@@ -111,6 +111,11 @@ class ExtractionJournal:
         """Every video that failed."""
         rows = self._query("SELECT name, reason, message FROM videos WHERE reason IS NOT NULL ORDER BY position")
         return {row[0]: VideoFailure(*row) for row in rows}
+
+    def failed(self) -> dict[str, VideoStamp | None]:
+        """Every video that failed, with the stamp that its file had then; None where there was no file."""
+        rows = self._query("SELECT name, num_bytes, mtime_ns, sha256 FROM videos WHERE reason IS NOT NULL")
+        return {name: _stamp(*stamp) for name, *stamp in rows}
 
     def rows(self, video: str) -> VideoRows:
         """The features of a video that is done. Raises KeyError for any other."""

@@ -163,7 +163,8 @@ class FrameReader:
 
     def _put_frames(self, request: ReadRequest, slots: NDArray[np.int64], *, landing: int | None, drop: bool) -> None:
         """Like `_collect`, for what is known when each frame comes out; stops after the last of them."""
-        slot_at, give_up_pts = self._slots_by_time(request, slots)
+        slot_at, last_pts = self._slots_by_time(request, slots)
+        later_frames = 0
         has_landed = landing is None
         for frame in self._decoder.decode(frozenset(slot_at) if drop else None):
             if self._decoder.damage and self._is_damaged_since(landing):
@@ -178,27 +179,32 @@ class FrameReader:
             slot = slot_at.pop(frame.pts, None)
             if slot is not None:
                 request.put(slot, frame)
-            if not slot_at or frame.pts > give_up_pts:
+            later_frames += frame.pts > last_pts
+            if not slot_at or later_frames > _MAX_REORDERED_FRAMES:
                 return
 
     def _put_all_frames(self, request: ReadRequest, slots: NDArray[np.int64]) -> None:
         """Keep the frames of `slots`, decoded from the beginning as a player does, damaged ones included."""
-        slot_at, give_up_pts = self._slots_by_time(request, slots)
+        slot_at, last_pts = self._slots_by_time(request, slots)
+        later_frames = 0
         for frame in self._decoder.decode(None):
             if frame.pts is None:
                 continue
             slot = slot_at.pop(frame.pts, None)
             if slot is not None:
                 request.put(slot, frame)
-            if not slot_at or frame.pts > give_up_pts:
+            later_frames += frame.pts > last_pts
+            if not slot_at or later_frames > _MAX_REORDERED_FRAMES:
                 return
 
     def _slots_by_time(self, request: ReadRequest, slots: NDArray[np.int64]) -> tuple[dict[int, int], int]:
-        """(slot by presentation time, time after which none of them is to be expected)."""
+        """(slot by presentation time, the last of these times).
+
+        Damaged streams may give frames in another order than that of their times, so a later frame does not end the
+        search; more of them than any decoder reorders do.
+        """
         times = self._index.pts[request.wanted[slots]]
-        # Damaged streams may give frames in another order than that of their times.
-        last = min(int(request.wanted[slots[-1]]) + _MAX_REORDERED_FRAMES, len(self._index.pts) - 1)
-        return dict(zip(times.tolist(), slots.tolist(), strict=True)), int(self._index.pts[last])
+        return dict(zip(times.tolist(), slots.tolist(), strict=True)), int(times[-1])
 
     def _is_damaged_since(self, landing: int | None) -> bool:
         """Whether something was damaged at or after a time: leading frames of a keyframe need what lies before it."""

@@ -261,3 +261,17 @@ def test_piped_into_something_that_stops_reading(tenclip: Tenclip) -> None:
     done = subprocess.run(["sh", "-c", program], capture_output=True, text=True, env=os.environ)
     assert done.stdout == "[\n  {"
     assert "Traceback" not in done.stderr
+
+
+def test_lists_of_videos_that_lie_elsewhere(tenclip: Tenclip, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists/trainlist01.txt").write_text("clips/0.mp4 1\nclips/1.mp4 1\n")
+    code, out, _ = tenclip("predict", "lists/trainlist01.txt", "--videos", ".")
+    assert code == 0
+    assert "clips/1.mp4\n  320x240, " in out
+    manifest = ("--manifest", "lists/trainlist01.txt", "--videos", ".")
+    assert tenclip("features", *manifest, "--out", "f.parquet")[0] == 0
+    assert set(pq.read_table("f.parquet")["video"].to_pylist()) == {"clips/0.mp4", "clips/1.mp4"}
+    code, _, err = tenclip("features", *manifest, "--out", "g.parquet", "--server-path")
+    assert code == 2
+    assert "--videos is a folder on this machine" in err

@@ -106,12 +106,22 @@ def test_failures_are_kept_and_retried_on_demand(clips: Path, target: str, servi
     assert (again.failures, again.videos, again.reused) == (report.failures, 10, 10)
     assert len(servicer.requests) == asked + 1
 
-    # Repaired, but only a retry looks.
-    (clips / "03.mp4").write_bytes(b"video 3")
+    # A file that is another one now is tried again; what failed for other reasons waits for a retry.
     (clips / "05.mp4").write_bytes(b"video 5")
-    assert len(extract(target, "f.parquet").failures) == 2
+    (clips.parent / "gone.mp4").write_bytes(b"raise NO_FRAMES")
+    again = extract(target, "f.parquet", videos=["clips", "gone.mp4"])
+    assert [(f.video, f.reason) for f in again.failures] == [("clips/03.mp4", "EMPTY_VIDEO"), ("gone.mp4", "NO_FRAMES")]
+    assert (again.videos, again.reused) == (11, 10)
+    asked = len(servicer.requests)
+    assert len(extract(target, "f.parquet", videos=["clips", "gone.mp4"]).failures) == 2
+    assert len(servicer.requests) == asked + 1
+    (clips.parent / "gone.mp4").unlink()
+    again = extract(target, "f.parquet", videos=["clips", "gone.mp4"])
+    assert [f.reason for f in again.failures] == ["EMPTY_VIDEO", "VIDEO_NOT_FOUND"]
+
+    (clips / "03.mp4").write_bytes(b"video 3")
     fixed = extract(target, "f.parquet", retry_failed=True)
-    assert (fixed.videos, fixed.reused, fixed.failures) == (12, 10, ())
+    assert (fixed.videos, fixed.reused, fixed.failures) == (12, 11, ())
     extract(target, "g.parquet")
     assert Path("f.parquet").read_bytes() == Path("g.parquet").read_bytes()
     assert not Path("f.parquet.partial").exists()

@@ -56,6 +56,23 @@ def test_a_list_that_is_named_stands_for_its_videos(folder: Path) -> None:
     assert videos[3].error is None  # opening it says that it is not there
 
 
+def test_lists_beside_another_folder_of_videos(folder: Path) -> None:
+    """UCF-101's lists, and those with $VIDEO_ROOT, lie apart from the videos."""
+    (folder / "trainlist01.txt").write_text("sub/c.webm 1\n")
+    (folder / "list.txt").write_text("$TENCLIP_TEST_UNSET/b.mp4 0\n")
+    videos = expand_inputs(["trainlist01.txt", "list.txt"], videos=Path("clips"))
+    assert [v.source for v in videos] == [Path("clips/sub/c.webm"), Path("clips/b.mp4")]
+    assert read_manifest(folder / "trainlist01.txt", videos=Path("clips")) == videos[:1]
+    with pytest.raises(DatasetError, match="gone: no such folder of videos"):
+        read_manifest(folder / "list.txt", videos=Path("gone"))
+
+
+def test_parts_of_videos_are_taken_whole_and_that_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "list.csv").write_text("path,start,end\nclips/b.mp4,0,1\nclips/b.mp4,1,2\nclips/a.MP4,,\n")
+    assert names("list.csv") == ["clips/b.mp4", "clips/a.MP4"]
+    assert caplog.messages == ["list.csv: 2 rows mark parts of a video (start, end); whole videos are taken, each once"]
+
+
 def test_patterns(folder: Path) -> None:
     assert names("clips/*.mp4") == ["clips/b.mp4"]
     assert names("clips/**/*.[mw]*") == ["clips/B/e.mkv", "clips/b.mp4", "clips/sub/c.webm"]

@@ -49,6 +49,8 @@ def test_text(value: Any, text: str | None) -> None:
         ("[Something] colliding with [something]", ("[Something] colliding with [something]",)),
         (["a;b", "c"], ("a;b", "c")),
         ([1, 2.0], ("1", "2")),
+        ([0, 1], ("0", "1")),
+        (["cup", "plate", "cup"], ("cup", "plate")),
         (0, ("0",)),
         (None, ()),
     ],
@@ -60,6 +62,12 @@ def test_labels(value: Any, labels: tuple[str, ...]) -> None:
 def test_a_whole_label_that_is_known_is_one() -> None:
     assert to_labels("a;b", {"a;b", "a"}) == ("a;b",)
     assert to_labels("a;b", {"a", "b"}) == ("a", "b")
+
+
+@pytest.mark.parametrize("value", [[0, 1, 0], [0.0, 0.0], [True, False, False], "[0 0 1]", "[0., 1., 0.]", ["1", "1"]])
+def test_one_hot_vectors_are_refused(value: Any) -> None:
+    with pytest.raises(DatasetError, match="reads as a one-hot vector; write the numbers or the names"):
+        to_labels(value)
 
 
 @pytest.mark.parametrize("value", [{"a": 1}, [["a"]], [None], 0.5])

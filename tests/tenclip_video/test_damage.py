@@ -244,3 +244,18 @@ def test_substituted_frames_are_a_warning() -> None:
         report = opened.report
     assert report.frames_substituted == 2
     assert "2 frames cannot be decoded; the nearest ones stand in for them" in report.warnings
+
+
+def test_one_damaged_time_hides_no_frame() -> None:
+    """A frame whose time says that it comes far later is no sign that those asked for will not come."""
+    video = make_video(Recipe(codec="mpeg4", container="matroska", num_frames=30, gop=30, b_frames=0))
+    last = max(p.pts or 0 for p in read_packets(video))
+    packets = [replace(p, pts=20 * last) if n == 5 else p for n, p in enumerate(read_packets(video))]
+    data = mux_packets(video, packets, "matroska")
+    with open_video(data) as opened:
+        count = opened.info.num_frames
+        expected = [n for n in range(30) if n != 5]
+    for index in range(count - 1):
+        with open_video(data) as opened:
+            assert frame_numbers(opened.read_frames([index], Resize(mode="none"))) == [expected[index]]
+            assert opened.report.frames_substituted == 0

@@ -26,8 +26,16 @@ if TYPE_CHECKING:
 CLIPS, CONNECTION, OUTPUT = "Which clips", "Connection", "Output"
 
 VIDEO_ARGUMENT = typer.Argument(
-    metavar="VIDEO", help="Files, folders, or patterns such as 'clips/*.mp4'.", show_default=False
+    metavar="VIDEO", help="Files, folders, lists of videos, or patterns such as 'clips/*.mp4'.", show_default=False
 )
+ListRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--videos",
+        help="Folder that relative paths in a list start from.",
+        show_default="the list's",
+    ),
+]
 TimeoutSeconds = Annotated[
     float,
     typer.Option("--timeout", min=0, help="Seconds to wait for each video; 0: for ever.", rich_help_panel=CONNECTION),

@@ -17,6 +17,7 @@ from tenclip_client.cli.options import (
     Concurrency,
     ConnectionOptions,
     Json,
+    ListRoot,
     ServerPaths,
     TimeoutSeconds,
     with_option_groups,
@@ -82,6 +83,7 @@ def features(
             help="Take the videos from a list or table as training reads it, or a text file of one path a line."
         ),
     ] = None,
+    list_root: ListRoot = None,
     connection: ConnectionOptions,
     clip_options: ClipOptions,
     server_path: ServerPaths = False,
@@ -104,16 +106,19 @@ def features(
     \b
       tenclip features clips/ --out clips.parquet
       tenclip features --manifest train.csv --out train.parquet --concurrency 16
+      tenclip features --manifest trainlist01.txt --videos UCF-101/ --out ucf.parquet
       tenclip features clips/ --out clips.parquet --retry-failed
     """
     from tenclip_client._inputs import expand_inputs, read_manifest
 
     if (manifest is None) == (not videos):
         raise typer.BadParameter("name videos (files, folders, patterns) or a --manifest: one of the two")
+    if list_root is not None and server_path:
+        raise typer.BadParameter("--videos is a folder on this machine; with --server-path, lists name whole paths")
     if manifest is None:
-        inputs = expand_inputs(videos or (), server_paths=server_path)
+        inputs = expand_inputs(videos or (), server_paths=server_path, videos=list_root)
     else:
-        inputs = read_manifest(manifest, server_paths=server_path)
+        inputs = read_manifest(manifest, server_paths=server_path, videos=list_root)
     report = asyncio.run(
         _extract_all(
             connection.client_settings(timeout),

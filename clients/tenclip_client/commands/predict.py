@@ -18,6 +18,7 @@ from tenclip_client.cli.options import (
     Concurrency,
     ConnectionOptions,
     Json,
+    ListRoot,
     ServerPaths,
     TimeoutSeconds,
     with_option_groups,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 def predict(
     *,
     videos: Annotated[list[str], VIDEO_ARGUMENT],
+    list_root: ListRoot = None,
     connection: ConnectionOptions,
     clip_options: ClipOptions,
     top_k: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
@@ -73,9 +75,11 @@ def predict(
     """
     if stream and as_json and not jsonl:
         raise typer.BadParameter("--json prints everything at the end; with --stream, use --jsonl")
+    if list_root is not None and server_path:
+        raise typer.BadParameter("--videos is a folder on this machine; with --server-path, name whole paths")
     from tenclip_client._inputs import expand_inputs
 
-    inputs = expand_inputs(videos, server_paths=server_path)
+    inputs = expand_inputs(videos, server_paths=server_path, videos=list_root)
     settings = connection.client_settings(timeout)
     asked = {"top_k": top_k, "clip_scores": clips, "features": features, "timeline": timeline}
     arguments = {**vars(clip_options.choice()), **asked}

@@ -37,6 +37,7 @@ def test_nothing_asked_for_changes_nothing() -> None:
         ({"target_fps": 0.0}, {"target_fps": None}),
         ({"mean": (0.5, 0.5, 0.5)}, {"mean": (0.5, 0.5, 0.5)}),
         ({"value_range": "0-1", "color_order": "rgb"}, {"value_range": "0-1", "color_order": "rgb"}),
+        ({"interlaced": "progressive"}, {"resize": dataclasses.replace(PUBLIC.resize, interlaced="progressive")}),
         ({"resize_kernel": "pil_bilinear"}, {"resize": dataclasses.replace(PUBLIC.resize, kernel="pil_bilinear")}),
         ({"crop": 200}, {"crop": 200, "fully_convolutional_crop": 256}),
         ({"crop": 200, "fully_convolutional_crop": 0}, {"crop": 200, "fully_convolutional_crop": None}),

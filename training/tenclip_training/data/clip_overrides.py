@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tenclip_settings import Setting, TextForm, check_all, numbers
-from tenclip_video.spec import ClipSpec, ColorOrder, Resize, ResizeKernel, ValueRange
+from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Resize, ResizeKernel, ValueRange
 
 CLIPS = "Clips"  # heading in --help
 _INHERITED = "as in --init-from"
@@ -30,8 +30,9 @@ _CHANNELS = numbers(",", 3, "0.43,0.39,0.38", metavar="R,G,B")
 class ClipOverrides:
     """The fields of a ClipSpec to replace; None keeps the spec's own.
 
-    resize: (height, width) squashes, (short edge,) keeps the aspect ratio, () does not scale; the kernel stays unless
-    `resize_kernel` names another. target_fps 0: the videos' own rate. fully_convolutional_crop 0: none.
+    resize: (height, width) squashes, (short edge,) keeps the aspect ratio, () does not scale; the kernel and what is
+    done with interlaced frames stay unless `resize_kernel` and `interlaced` say otherwise. target_fps 0: the videos'
+    own rate. fully_convolutional_crop 0: none.
 
     >>> ClipOverrides(num_frames=8, resize=(64, 86)).apply_to(ClipSpec()).crop
     64
@@ -64,6 +65,14 @@ class ClipOverrides:
     resize_kernel: Annotated[
         ResizeKernel | None,
         Setting("How frames are scaled.", group=CLIPS, default=f"swscale_bilinear, or {_INHERITED}"),
+    ] = None
+    interlaced: Annotated[
+        InterlacedMode | None,
+        Setting(
+            "Scale the two fields of an interlaced frame apart, or ignore that it is interlaced.",
+            group=CLIPS,
+            default=f"fields, or {_INHERITED}",
+        ),
     ] = None
     crop: Annotated[
         int | None,
@@ -134,6 +143,8 @@ class ClipOverrides:
             changes = {"mode": "none"}
         if self.resize_kernel is not None:
             changes["kernel"] = self.resize_kernel
+        if self.interlaced is not None:
+            changes["interlaced"] = self.interlaced
         return dataclasses.replace(resize, **changes)
 
 
