@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from tenclip_settings import TextForm
 
 _CHECKPOINT, _INPUT = "Checkpoint", "Input of the network"
 
@@ -147,27 +150,35 @@ class InputOptions:
     def changes(self) -> dict[str, Any]:
         """The fields of `ClipSpec` that were given, for `load_checkpoint(..., clip_spec=...)`; {} for none.
 
-        Raises InvalidRequest for text that is no size or no three numbers.
+        They mean what the same options of `tenclip train` mean. Raises InvalidRequest.
         """
-        found: dict[str, Any] = {
-            "num_frames": self.frames,
-            "frame_stride": self.stride,
-            "crop": self.crop,
-            "mean": None if self.mean is None else _three_numbers("--mean", self.mean),
-            "std": None if self.std is None else _three_numbers("--std", self.std),
-            "value_range": self.value_range,
-            "color_order": self.color_order,
-        }
-        found = {name: value for name, value in found.items() if value is not None}
-        # For these two None is a value: the video's own frames, no larger crop. The command line says 0.
-        for name, number in (("target_fps", self.fps), ("fully_convolutional_crop", self.fully_convolutional_crop)):
-            if number is not None:
-                found[name] = number or None
-        resize = {} if self.resize is None else _resize(self.resize)
-        for name, value in (("kernel", self.resize_kernel), ("interlaced", self.interlaced)):
-            if value is not None:
-                resize[name] = value
-        return {**found, "resize": resize} if resize else found
+        from tenclip_api.errors import InvalidRequest
+        from tenclip_training.data.clip_overrides import CHANNELS, RESIZE, ClipOverrides
+
+        try:
+            return ClipOverrides(
+                num_frames=self.frames,
+                frame_stride=self.stride,
+                target_fps=self.fps,
+                resize=_parsed(RESIZE, "--resize", self.resize),
+                resize_kernel=self.resize_kernel,
+                interlaced=self.interlaced,
+                crop=self.crop,
+                fully_convolutional_crop=self.fully_convolutional_crop,
+                mean=_parsed(CHANNELS, "--mean", self.mean),
+                std=_parsed(CHANNELS, "--std", self.std),
+                value_range=self.value_range,
+                color_order=self.color_order,
+            ).changes()
+        except ValueError as err:
+            raise InvalidRequest(str(err)) from err
+
+
+def _parsed(form: TextForm, option: str, text: str | None) -> Any:
+    try:
+        return None if text is None else form.parse(text)
+    except ValueError as err:
+        raise ValueError(f"{option} {text!r}: {err}") from err
 
 
 def _name_and_value(text: str) -> tuple[str, Any]:
@@ -182,29 +193,3 @@ def _name_and_value(text: str) -> tuple[str, Any]:
         return name.strip(), json.loads(value)
     except ValueError:
         return name.strip(), value
-
-
-def _three_numbers(option: str, text: str) -> list[float]:
-    from tenclip_api.errors import InvalidRequest
-
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3:
-        raise InvalidRequest(f"{option} {text!r}: write three numbers with commas, e.g. 0.45,0.45,0.45")
-    return numbers
-
-
-def _resize(text: str) -> dict[str, Any]:
-    """Fields of `Resize`: `128x171` squashes to height x width, `256` scales the short edge, `none` does nothing."""
-    from tenclip_api.errors import InvalidRequest
-
-    sides = text.lower().split("x")
-    if text.lower() == "none":
-        return {"mode": "none"}
-    if not all(side.strip().isdecimal() and int(side) > 0 for side in sides) or len(sides) > 2:
-        raise InvalidRequest(f"--resize {text!r}: write HEIGHTxWIDTH, e.g. 128x171, a short edge, e.g. 256, or none")
-    if len(sides) == 2:
-        return {"mode": "squash", "height": int(sides[0]), "width": int(sides[1])}
-    return {"mode": "short_edge", "short_edge": int(sides[0])}

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 
-def main() -> None:
-    """Runs the command; a TenclipError is one line on stderr and exit code 1."""
-    import typer
+def main() -> NoReturn:
+    """Run `tenclip serve` with the process's own arguments and exit, with its exit codes and errors in one line."""
+    from tenclip_client.cli.main import main as tenclip
 
-    from tenclip_api.errors import TenclipError
-    from tenclip_serving.commands import serve
-
-    try:
-        typer.run(serve)
-    except TenclipError as err:
-        print(f"error: {err.message}", file=sys.stderr)
-        sys.exit(1)
+    tenclip(["serve", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ Prints one line and exits with 0 when the answer is SERVING, with 1 otherwise, w
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -154,9 +155,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         token=token,
         proxy=False if arguments.no_proxy else None,
     )
-    print(message, file=sys.stdout if serving else sys.stderr)
+    with contextlib.suppress(OSError):  # the exit code is the answer, also where the line cannot be written
+        print(message, file=sys.stdout if serving else sys.stderr)
     return 0 if serving else 1
 
 
+def _run() -> NoReturn:
+    """`main` as a process whose output may be closed, lead to a full disk or to a reader that has gone."""
+    from tenclip_client.cli.output import finish_output, prepare_output
+
+    prepare_output()
+    try:
+        sys.exit(main())
+    finally:
+        finish_output(0)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    _run()

@@ -8,6 +8,8 @@ import pytest
 from tenclip_api.errors import BundleError, InvalidRequest
 from tenclip_export.checkpoint_options import CheckpointOptions, InputOptions
 from tenclip_export.options import BundleOptions, VariantOptions
+from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.loaders.overrides import override_spec
 from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Resize, ResizeKernel, ValueRange
 
 
@@ -31,7 +33,7 @@ def test_nothing_given_changes_nothing() -> None:
         ),
         (
             InputOptions(mean="0.45,0.45, 0.45", std="1,2,3", value_range="0-255", color_order="bgr"),
-            {"mean": [0.45, 0.45, 0.45], "std": [1, 2, 3], "value_range": "0-255", "color_order": "bgr"},
+            {"mean": (0.45, 0.45, 0.45), "std": (1.0, 2.0, 3.0), "value_range": "0-255", "color_order": "bgr"},
         ),
         (
             InputOptions(fps=0.0, fully_convolutional_crop=0),
@@ -54,13 +56,36 @@ def test_changes_of_the_input(options: InputOptions, changes: dict[str, Any]) ->
         (InputOptions(resize="0"), "--resize '0'"),
         (InputOptions(resize="-5"), "--resize '-5'"),
         (InputOptions(resize=""), "--resize ''"),
-        (InputOptions(mean="0.4"), r"--mean '0\.4': write three numbers with commas"),
+        (InputOptions(mean="0.4"), r"--mean '0\.4': write 3 numbers"),
         (InputOptions(std="a,b,c"), "--std 'a,b,c'"),
+        (InputOptions(fps=-1.0), "target_fps must be at least 0"),
     ],
 )
 def test_text_that_is_no_input(options: InputOptions, message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         options.changes()
+
+
+@pytest.mark.parametrize(
+    ("options", "asked"),
+    [
+        (InputOptions(resize="64x86"), {"resize": (64, 86)}),
+        (InputOptions(resize="64", frames=8), {"resize": (64,), "num_frames": 8}),
+        (InputOptions(resize="256x342", crop=224), {"resize": (256, 342), "crop": 224}),
+        (InputOptions(crop=96, fps=0.0), {"crop": 96, "target_fps": 0.0}),
+        (InputOptions(resize="none"), {"resize": ()}),
+        (InputOptions(interlaced="progressive"), {"interlaced": "progressive"}),
+    ],
+)
+def test_export_and_training_change_a_clip_alike(options: InputOptions, asked: dict[str, Any]) -> None:
+    for spec in (ClipSpec(), ClipSpec(target_fps=15.0, fully_convolutional_crop=None)):
+        exported, _ = override_spec(spec, options.changes())
+        assert exported == ClipOverrides(**asked).apply_to(spec)
+
+
+def test_a_larger_crop_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(ValueError, match="a crop of 300 pixels does not fit into frames resized to 128"):
+        override_spec(ClipSpec(), InputOptions(fully_convolutional_crop=300).changes())
 
 
 def test_choices_are_those_of_the_spec() -> None:

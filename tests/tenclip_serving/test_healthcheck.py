@@ -164,3 +164,27 @@ def test_the_command_of_the_image_exits_with_0_and_1(closed_target: str) -> None
     assert (healthy.returncode, healthy.stdout, healthy.stderr) == (0, f"server at {target}: SERVING\n", "")
     assert unhealthy.returncode == 1
     assert "UNAVAILABLE" in unhealthy.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("redirect", ["> /dev/full", "2> /dev/full", "> /dev/full 2>&1", ">&- 2>&-", "| true"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_the_exit_code_is_the_answer_where_nothing_can_be_written(
+    redirect: str, unbuffered: str, closed_target: str
+) -> None:
+    servicer = health.HealthServicer()
+    servicer.set("", SERVING)
+    line = f'set -o pipefail; "$0" -m tenclip_serving.healthcheck "$1" {redirect}'
+    with running(servicer) as target:
+        for asked, exit_code in ((target, 0), (closed_target, 1)):
+            done = subprocess.run(
+                ["bash", "-c", line, sys.executable, asked],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+                env={**os.environ, "PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": "ascii"},
+            )
+            assert done.returncode == exit_code, done.stderr
+            assert "Traceback" not in done.stderr
+            assert "Exception ignored" not in done.stderr

@@ -65,19 +65,31 @@ def test_what_ends_the_start_is_an_error_in_a_json_log(tmp_path: Path, arguments
     assert "source" not in last
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("option", ["--print-config", "--help"])
+def test_settings_that_cannot_be_written_are_an_error_in_one_line(option: str) -> None:
+    line = f'"$0" -m tenclip_serving {option} > /dev/full'
+    command = ["bash", "-c", line, sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert done.stderr.endswith("output cannot be written: No space left on device\n")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
-        ([], {}, "error: directory is not set: use DIR, TENCLIP_DIRECTORY or a file\n"),
-        (["{here}"], {"TENCLIP_MAX_CLIP": "3"}, "error: TENCLIP_MAX_CLIP is set, and no setting is called so; did"),
-        (["{here}"], {"TENCLIP_PORT": "tcp://1.2.3.4:5"}, "error: TENCLIP_PORT must be a whole number, got 'tcp:"),
+        ([], {}, "Error: directory is not set: use DIR, TENCLIP_DIRECTORY or a file\n"),
+        (["{here}"], {"TENCLIP_MAX_CLIP": "3"}, "Error: TENCLIP_MAX_CLIP is set, and no setting is called so; did"),
+        (["{here}"], {"TENCLIP_PORT": "tcp://1.2.3.4:5"}, "Error: TENCLIP_PORT must be a whole number, got 'tcp:"),
         (
             ["{here}"],
             {"TENCLIP_PORT_7411_TCP": "tcp://1.2.3.4:5"},
-            "error: TENCLIP_PORT_7411_TCP is set, and no",
+            "Error: TENCLIP_PORT_7411_TCP is set, and no",
         ),
-        (["{here}", "--port", "70000"], {}, "error: --port: port must be from 0 to 65535, got 70000\n"),
-        (["{here}", "--config", "none.toml"], {}, "error: cannot read none.toml: No such file or directory\n"),
+        (["{here}", "--port", "70000"], {}, "Error: --port: port must be from 0 to 65535, got 70000\n"),
+        (["{here}", "--config", "none.toml"], {}, "Error: cannot read none.toml: No such file or directory\n"),
     ],
 )
 def test_serve_refuses_in_one_line(

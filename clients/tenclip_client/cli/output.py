@@ -42,15 +42,20 @@ def prepare_output() -> None:
 def finish_output(exit_code: int) -> int:
     """Write out what is still buffered. Returns the exit code: 1 in place of 0 when that fails.
 
-    A full disk is said on standard error. A reader that has gone (`| head`) is nobody's fault, and ends quietly.
+    A full disk is said on standard error, if that can be written. A reader that has gone (`| head`) is nobody's fault,
+    and ends quietly.
     """
     try:
         sys.stdout.flush()
     except OSError as err:
         if not isinstance(err, BrokenPipeError):
             print_error(f"standard output cannot be written: {err.strerror or err}")
-        _discard(sys.stdout)
-        return exit_code or 1
+        _discard("stdout")
+        exit_code = exit_code or 1
+    try:
+        sys.stderr.flush()
+    except OSError:
+        _discard("stderr")
     return exit_code
 
 
@@ -62,12 +67,12 @@ def print_error(message: str) -> None:
         typer.secho(f"Error: {message}", fg="red", err=True)
 
 
-def _discard(stream: TextIO) -> None:
-    """Let the stream lead nowhere: the interpreter flushes it again at its end, and would complain."""
+def _discard(name: str) -> None:
+    """Let a stream of `sys` lead nowhere: the interpreter flushes it again at its end, and would complain."""
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), getattr(sys, name).fileno())
     except (OSError, ValueError):  # no real file
-        sys.stdout = _nowhere()
+        setattr(sys, name, _nowhere())
 
 
 def _nowhere() -> TextIO:

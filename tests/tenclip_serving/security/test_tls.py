@@ -429,7 +429,7 @@ def test_a_server_that_would_not_be_safe_does_not_start(
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("error: ")
+    assert last.startswith("Error: ")
     assert says in last
     assert "Traceback" not in done.stderr
     assert PREDICT not in done.stderr

@@ -179,4 +179,4 @@ def test_a_missing_extra_is_named(one_model: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.splitlines()[-1] == "error: --tracing needs opentelemetry: pip install 'tenclip[otel]'"
+    assert done.stderr.splitlines()[-1] == "Error: --tracing needs opentelemetry: pip install 'tenclip[otel]'"

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_training.data.clip_overrides import RESIZE, ClipOverrides, check_crop
+from tenclip_training.data.clip_overrides import RESIZE, ClipOverrides
 from tenclip_video.spec import ClipSpec, Resize
+from tenclip_video.spec_changes import check_crop
 
 PUBLIC = ClipSpec(
     num_frames=32,
@@ -71,8 +72,8 @@ def test_a_family_without_a_larger_crop_gets_none() -> None:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        ({"resize": (64,), "crop": 80}, "a crop of 80 does not fit into frames of which one side is 64"),
-        ({"crop": 257}, "a crop of 257 does not fit"),
+        ({"resize": (64,), "crop": 80}, "a crop of 80 pixels does not fit into frames resized to 64"),
+        ({"crop": 257}, "a crop of 257 pixels does not fit"),
         ({"fully_convolutional_crop": 100}, "is below the crop"),
         ({"num_frames": 0}, "num_frames must be at least 1, got 0"),
         ({"target_fps": -1.0}, "target_fps must be at least 0"),

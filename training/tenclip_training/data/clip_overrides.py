@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tenclip_settings import Setting, TextForm, check_all, numbers
-from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Resize, ResizeKernel, ValueRange
+from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, ResizeKernel, ValueRange
+from tenclip_video.spec_changes import change_spec
 
 CLIPS = "Clips"  # heading in --help
 _INHERITED = "as in --init-from"
@@ -23,7 +23,7 @@ def _parse_resize(text: str) -> tuple[int, ...]:
 
 
 RESIZE = TextForm(_parse_resize, lambda sides: "x".join(map(str, sides)) or "none", metavar="HxW|SHORT|none")
-_CHANNELS = numbers(",", 3, "0.43,0.39,0.38", metavar="R,G,B")
+CHANNELS = numbers(",", 3, "0.43,0.39,0.38", metavar="R,G,B")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +89,12 @@ class ClipOverrides:
     ] = None
     mean: Annotated[
         tuple[float, float, float] | None,
-        Setting("Mean of each channel.", form=_CHANNELS, group=CLIPS, default=f"Kinetics', or {_INHERITED}"),
+        Setting("Mean of each channel.", form=CHANNELS, group=CLIPS, default=f"Kinetics', or {_INHERITED}"),
     ] = None
     std: Annotated[
         tuple[float, float, float] | None,
         Setting(
-            "Standard deviation of each channel.", form=_CHANNELS, group=CLIPS, default=f"Kinetics', or {_INHERITED}"
+            "Standard deviation of each channel.", form=CHANNELS, group=CLIPS, default=f"Kinetics', or {_INHERITED}"
         ),
     ] = None
     value_range: Annotated[
@@ -109,53 +109,32 @@ class ClipOverrides:
         check_all(self)
 
     def apply_to(self, spec: ClipSpec) -> ClipSpec:
-        """`spec` with these fields replaced, and with crops that fit where they are not named.
+        """`spec` with these fields replaced, and with crops that fit where they are not named; see `change_spec`.
 
-        Where the frames become smaller than the crop, the crop shrinks with them; the fully convolutional crop, where
-        the spec has one, is the largest square of the frame (IG-65M: 128 of 128x171). Raises ValueError.
+        Raises ValueError.
         """
-        if self == ClipOverrides():
-            return spec
-        plain = ("num_frames", "frame_stride", "mean", "std", "value_range", "color_order", "crop")
-        changes: dict[str, Any] = {name: value for name in plain if (value := getattr(self, name)) is not None}
-        if self.target_fps is not None:
-            changes["target_fps"] = self.target_fps or None
-        changes["resize"] = resize = self._resize(spec.resize)
-        short = short_edge(resize)
-        if self.crop is None and self.resize is not None and short is not None:
-            changes["crop"] = min(spec.crop, short)
-        if self.fully_convolutional_crop is not None:
-            changes["fully_convolutional_crop"] = self.fully_convolutional_crop or None
-        elif (self.crop is not None or self.resize is not None) and spec.fully_convolutional_crop is not None:
-            crop = changes.get("crop", spec.crop)
-            changes["fully_convolutional_crop"] = short if short is not None and short > crop else None
-        changed = dataclasses.replace(spec, **changes)
-        check_crop(changed)
-        return changed
+        changes = self.changes()
+        return change_spec(spec, changes) if changes else spec
 
-    def _resize(self, resize: Resize) -> Resize:
-        changes: dict[str, Any] = {}
-        if self.resize is not None and len(self.resize) == 2:
-            changes = {"mode": "squash", "height": self.resize[0], "width": self.resize[1]}
-        elif self.resize:
-            changes = {"mode": "short_edge", "short_edge": self.resize[0]}
-        elif self.resize is not None:
-            changes = {"mode": "none"}
-        if self.resize_kernel is not None:
-            changes["kernel"] = self.resize_kernel
-        if self.interlaced is not None:
-            changes["interlaced"] = self.interlaced
-        return dataclasses.replace(resize, **changes)
+    def changes(self) -> dict[str, Any]:
+        """The fields that are not None as values of `ClipSpec`; {} for none."""
+        plain = ("num_frames", "frame_stride", "crop", "mean", "std", "value_range", "color_order")
+        changes = {name: value for name in plain if (value := getattr(self, name)) is not None}
+        # For these two None is a value: the videos' own rate, no larger crop. Here it is 0.
+        for name in ("target_fps", "fully_convolutional_crop"):
+            if (value := getattr(self, name)) is not None:
+                changes[name] = value or None
+        resize = {} if self.resize is None else _resize_fields(self.resize)
+        for name, value in (("kernel", self.resize_kernel), ("interlaced", self.interlaced)):
+            if value is not None:
+                resize[name] = value
+        return {**changes, "resize": resize} if resize else changes
 
 
-def short_edge(resize: Resize) -> int | None:
-    """The shorter side of every resized frame in pixels; None where it depends on the video."""
-    return {"squash": min(resize.height, resize.width), "short_edge": resize.short_edge, "none": None}[resize.mode]
-
-
-def check_crop(spec: ClipSpec) -> None:
-    """Raises ValueError when a crop of the spec does not fit into its frames."""
-    short = short_edge(spec.resize)
-    crop = max(spec.crop, spec.fully_convolutional_crop or 0)
-    if short is not None and short < crop:
-        raise ValueError(f"a crop of {crop} does not fit into frames of which one side is {short}")
+def _resize_fields(sides: tuple[int, ...]) -> dict[str, Any]:
+    """Fields of `Resize`."""
+    if not sides:
+        return {"mode": "none"}
+    if len(sides) == 1:
+        return {"mode": "short_edge", "short_edge": sides[0]}
+    return {"mode": "squash", "height": sides[0], "width": sides[1]}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from tenclip_training.loaders.configuration import Configuration
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from tenclip_video.spec import ClipSpec, Resize
+from tenclip_video.spec import ClipSpec
+from tenclip_video.spec_changes import change_spec, check_crop
 
 # A whole spec, or some of its fields; "resize" may hold some fields of `Resize`.
 SpecChanges = ClipSpec | Mapping[str, Any]
@@ -21,24 +21,12 @@ def override_spec(spec: ClipSpec, changes: SpecChanges) -> tuple[ClipSpec, dict[
     >>> changed.num_frames, log["num_frames"], log["resize.short_edge"]
     (8, [16, 8], [128, 256])
 
-    A larger crop for fully-convolutional tests that no longer fits is dropped. Raises ValueError for a field that
+    Crops that `changes` does not name follow as `tenclip_video.spec_changes` says. Raises ValueError for a field that
     `ClipSpec` does not have, a value that it does not take, or a crop that is larger than the resized frames.
     """
-    before = spec.to_dict()
-    if isinstance(changes, ClipSpec):
-        changed = changes
-    else:
-        values = {**before, **{name: _merged(before, name, value) for name, value in changes.items()}}
-        if "fully_convolutional_crop" not in changes:
-            values["fully_convolutional_crop"] = _larger_crop(values)
-        try:
-            changed = ClipSpec.from_dict(values)
-        except TypeError as err:
-            raise ValueError(f"a value of another type than ClipSpec takes ({err}): {dict(changes)}") from err
-    smallest = _smallest_side(changed.resize)
-    if smallest is not None and changed.crop > smallest:
-        raise ValueError(f"a crop of {changed.crop} pixels does not fit into frames resized to {smallest}")
-    return changed, _difference(before, changed.to_dict())
+    changed = changes if isinstance(changes, ClipSpec) else change_spec(spec, changes)
+    check_crop(changed)
+    return changed, _difference(spec.to_dict(), changed.to_dict())
 
 
 def spec_changes(configuration: Configuration, spec: ClipSpec) -> dict[str, Any]:
@@ -91,30 +79,6 @@ def _same_affine(spec: ClipSpec, found: Mapping[str, Any]) -> bool:
         return False
     pairs = zip(spec.affine(), other.affine(), strict=True)
     return all(bool((abs(a - b) <= 2e-3 * abs(a)).all()) for a, b in pairs)
-
-
-def _merged(before: Mapping[str, Any], name: str, value: Any) -> Any:
-    if name == "resize" and isinstance(value, Mapping):
-        return {**before["resize"], **value}
-    if name == "resize" and isinstance(value, Resize):
-        return {f.name: getattr(value, f.name) for f in fields(value)}
-    return value
-
-
-def _smallest_side(resize: Resize) -> int | None:
-    sides = {"squash": min(resize.height, resize.width), "short_edge": resize.short_edge}
-    return sides.get(resize.mode)
-
-
-def _larger_crop(values: Mapping[str, Any]) -> Any:
-    larger, crop, resize = values["fully_convolutional_crop"], values["crop"], values["resize"]
-    if not isinstance(larger, int) or not isinstance(crop, int):
-        return larger
-    try:
-        smallest = _smallest_side(Resize(**resize))
-    except (TypeError, ValueError):
-        return larger  # from_dict says what is wrong
-    return larger if crop <= larger and (smallest is None or larger <= smallest) else None
 
 
 def _difference(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> dict[str, list[Any]]:

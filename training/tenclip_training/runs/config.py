@@ -12,9 +12,10 @@ from tenclip_api.errors import CheckpointError
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, check_all
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.clip_overrides import ClipOverrides, check_crop
+from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from tenclip_video.spec import ClipSpec, require_types
+from tenclip_video.spec_changes import check_crop
 
 Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
