@@ -6,7 +6,7 @@ videos -> (server, many at once) -> journal in `F.parquet.partial/` -> merged in
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import cache, partial
@@ -69,8 +69,8 @@ async def extract_to_parquet(
     with ExtractionJournal(folder, settings, begin_with=begin_with) as journal:
         plan = _plan(videos, journal.done(), journal.failed(), earlier, retry_failed=retry_failed)
         progress.on_start(len(videos), len(videos) - len(plan.todo))
-        await _run(client, plan.todo, journal, choice, settings, concurrency, earlier, progress)
-        report = _merge(out, journal, videos, settings, plan)
+        damaged = await _run(client, plan.todo, journal, choice, settings, concurrency, earlier, progress)
+        report = _merge(out, journal, videos, settings, plan, damaged)
         if not report.failures:
             journal.remove()
     return report
@@ -238,10 +238,12 @@ async def _run(
     concurrency: int,
     earlier: EarlierRows,
     progress: Progress,
-) -> None:
+) -> set[str]:
+    """Extract and journal every video. Returns the names of those with damaged or substituted frames."""
     arguments = {**vars(choice), "model": f"{settings['model']}:{settings['version']}"}
 
     stamps: dict[str, VideoStamp | None] = {}
+    damaged: set[str] = set()
 
     async def extract(video: VideoInput) -> VideoFeatures:
         if video.error is not None:
@@ -268,7 +270,10 @@ async def _run(
             else:
                 clips = _rows(outcome)
                 journal.add(VideoRows(video.name, stamp, clips), protocol=outcome.provenance.protocol)
+                if outcome.report.frames_substituted or outcome.report.frames_corrupt:
+                    damaged.add(video.name)
                 progress.on_video(video.name, len(clips), None)
+    return damaged
 
 
 async def _stamp(video: VideoInput, *, with_hash: bool) -> VideoStamp | None:
@@ -289,6 +294,7 @@ def _merge(
     videos: Sequence[VideoInput],
     settings: Mapping[str, Any],
     plan: _Plan,
+    damaged: Collection[str],
 ) -> ExtractionReport:
     """Write everything that is done: the videos that are asked for, in their order, then what is kept beside them."""
     from tenclip_features.writer import write_features
@@ -312,4 +318,5 @@ def _merge(
         changed=plan.changed,
         removed=plan.removed,
         pruned=plan.pruned,
+        damaged=tuple(name for name in asked if name in damaged),
     )

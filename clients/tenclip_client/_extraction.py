@@ -46,7 +46,8 @@ class ExtractionReport:
 
     reused: videos of which an earlier run's rows are current; changed: videos that were extracted anew because their
     files had changed; removed: videos that are gone or not asked for any more, whose rows were kept; pruned: those
-    whose rows were dropped; failures in the order of the videos.
+    whose rows were dropped; failures in the order of the videos; damaged: videos extracted now of which frames are
+    damaged, or were missing and had others stand in for them.
     """
 
     out: Path
@@ -59,6 +60,7 @@ class ExtractionReport:
     changed: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     pruned: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import av
 import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
@@ -38,6 +38,9 @@ _TIMED_HEADERS = frozenset({"matroska,webm", "flv", "asf", "mov,mp4,m4a,3gp,3g2,
 _EDITED_FORMATS = frozenset({"mov,mp4,m4a,3gp,3g2,mj2"})
 # Beyond these, times are damage.
 _LONGEST_SECONDS, _LONGEST_FRAME_SECONDS = 10**9, 86_400
+# Codecs whose decoders start from a grey picture where there is no keyframe, and do not mark what comes of it.
+_INVENTING_CODECS = frozenset({"mpeg4", "h263", "flv1", "msmpeg4v1", "msmpeg4v2", "msmpeg4v3", "wmv1", "wmv2"})
+_PREDICTED = frozenset({PictureType.P, PictureType.B})
 # Sound may well end a little later than the pictures.
 _SECONDS_SLACK = 0.5
 
@@ -120,8 +123,8 @@ class _Packets:
     is_edited: bool = False
     jumps: bool = False
     missing_pts: bool = False
-    # The first packet that shows a frame is no keyframe.
-    begins_between_keyframes: bool = False
+    # Packets that show a frame, before the first keyframe.
+    before_keyframe: int = 0
     corrupt: int = 0
     # Earliest packet that is marked as damaged, or whose headers do not tell how many frames it gives.
     damage_pts: int | None = None
@@ -148,7 +151,7 @@ class _Packets:
         # A frame may come before the keyframe it follows in the file, but not before the keyframe before that one.
         if len(self.keyframe_pts) > 1 and pts < self.keyframe_pts[-2]:
             self._go_back()
-        self.begins_between_keyframes |= not self.pts and not self.keyframe_pts and not packet.is_keyframe
+        self.before_keyframe += not self.keyframe_pts and not packet.is_keyframe
         self.pts.append(pts)
         if self.last_pts is None or pts >= self.last_pts:
             self.last_pts, self.last_duration = pts, packet.duration or self.last_duration
@@ -290,7 +293,7 @@ def _assemble(
     if not usable:
         pts = step * np.arange(len(pts), dtype=np.int64)
     damage_pts = packets.damage_pts
-    if packets.undecodable or first.is_corrupt or packets.begins_between_keyframes:
+    if packets.undecodable or first.is_corrupt or packets.before_keyframe:
         damage_pts = int(pts[0])
     index = FrameIndex(
         pts=pts,
@@ -302,7 +305,10 @@ def _assemble(
         needs_decoding=not usable or damage_pts is not None,
         damage_pts=damage_pts,
     )
-    return replace(index, warnings=tuple(_warnings(container, stream, source, packets, index, broken)))
+    warnings = _warnings(container, stream, source, packets, index, broken)
+    if packets.before_keyframe and first.pict_type in _PREDICTED:
+        warnings += _invented(stream.codec_context.codec.canonical_name, packets.before_keyframe)
+    return replace(index, warnings=tuple(warnings))
 
 
 def _are_usable(pts: NDArray[np.int64], time_base: Fraction) -> bool:
@@ -348,6 +354,18 @@ def _warnings(
     if len(index.pts) < packets.count:
         found.append(f"the first {packets.count - len(index.pts)} frames cannot be decoded")
     return found
+
+
+def _invented(codec: str, frames: int) -> list[str]:
+    """The warning where frames are decoded from a keyframe that is not there."""
+    if codec not in _INVENTING_CODECS:
+        return []
+    damaged = (
+        "the first frame is damaged: what it refers to is missing"
+        if frames == 1
+        else f"the first {frames} frames are damaged: what they refer to is missing"
+    )
+    return [f"it begins between keyframes; {damaged}"]
 
 
 def _shows_less(container: InputContainer, stream: VideoStream, index: FrameIndex) -> bool:

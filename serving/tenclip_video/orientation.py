@@ -92,7 +92,8 @@ def orientation_of(a: float, b: float, c: float, d: float, *, perspective: bool 
         asks_for.append("a change of perspective")
     if not asks_for:
         return Orientation(rotation, mirrored)
-    applied = f"turned {rotation} degrees clockwise" + (", then mirrored" if mirrored else "")
+    turned = [f"turned {rotation} degrees clockwise"] if rotation else []
+    applied = ", then ".join([*turned, *(["mirrored"] if mirrored else [])]) or "left as coded"
     warning = f"its display matrix asks for {' and '.join(asks_for)}, which is not applied; frames are {applied}"
     return Orientation(rotation, mirrored, warning)
 

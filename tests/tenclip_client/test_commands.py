@@ -210,7 +210,9 @@ def test_features(tenclip: Tenclip) -> None:
     Path("empty.mp4").write_bytes(b"no more")
     code, out, _ = tenclip("features", "clips", "empty.mp4", "--out", "new/f.parquet", "--retry-failed")
     assert code == 0
-    assert out == f"new/f.parquet: {4 * CLIPS} clips of 4 videos, 3 of them from an earlier run; actions:2\n"
+    lines = out.splitlines()
+    assert lines[0] == f"new/f.parquet: {4 * CLIPS} clips of 4 videos, 3 of them from an earlier run; actions:2"
+    assert lines[1:] == ["frames damaged, or missing and stood in for by others, in: empty.mp4"]
 
 
 def test_features_of_a_manifest_as_json(tenclip: Tenclip) -> None:
@@ -220,7 +222,7 @@ def test_features_of_a_manifest_as_json(tenclip: Tenclip) -> None:
     report: dict[str, Any] = json.loads(out)
     assert report == {
         "out": "f.parquet", "model": "actions", "version": "2", "videos": 2, "clips": 6, "reused": 0, "failures": [],
-        "changed": [], "removed": [], "pruned": [],
+        "changed": [], "removed": [], "pruned": [], "damaged": ["2.mp4", "0.mp4"],
     }  # fmt: skip
     assert pq.read_table("f.parquet")["video"].unique().to_pylist() == ["2.mp4", "0.mp4"]
 
@@ -275,3 +277,8 @@ def test_lists_of_videos_that_lie_elsewhere(tenclip: Tenclip, tmp_path: Path) ->
     code, _, err = tenclip("features", *manifest, "--out", "g.parquet", "--server-path")
     assert code == 2
     assert "--videos is a folder on this machine" in err
+
+
+def test_features_name_videos_with_damaged_frames(tenclip: Tenclip) -> None:
+    _, out, _ = tenclip("features", "clips", "--out", "f.parquet")
+    assert "frames damaged, or missing and stood in for by others, in: clips/0.mp4, clips/1.mp4, clips/2.mp4" in out

@@ -259,3 +259,18 @@ def test_one_damaged_time_hides_no_frame() -> None:
         with open_video(data) as opened:
             assert frame_numbers(opened.read_frames([index], Resize(mode="none"))) == [expected[index]]
             assert opened.report.frames_substituted == 0
+
+
+@pytest.mark.parametrize(("codec", "container"), [("mpeg4", "avi"), ("mpeg4", "mp4"), ("flv", "flv"), ("wmv2", "asf")])
+def test_frames_that_are_made_up_for_lack_of_a_keyframe(codec: str, container: str) -> None:
+    """These decoders begin with a grey picture and mark nothing as damaged."""
+    video = make_video(Recipe(codec=codec, container=container, num_frames=20, gop=10, b_frames=0))
+    data = mux_packets(video, read_packets(video)[4:], container)
+    with open_video(data) as opened:
+        numbers = frame_numbers(opened.read_frames(range(opened.info.num_frames), Resize(mode="none")))
+        assert numbers[-10:] == list(range(10, 20))
+        assert len(numbers) == 16
+        warning = "it begins between keyframes; the first 6 frames are damaged: what they refer to is missing"
+        assert warning in opened.report.warnings
+    with open_video(video) as opened:
+        assert opened.report.warnings == ()

@@ -167,7 +167,9 @@ def test_other_matrices_are_named(
     with open_video(make_video(Recipe(num_frames=2, display_matrix=matrix))) as video:
         assert (video.info.rotation, video.info.mirrored) == orientation
         (warning,) = video.report.warnings
-        assert warning.startswith(f"its display matrix asks for {asks_for}, which is not applied; frames are turned")
+        applied = {(0, False): "left as coded", (90, False): "turned 90 degrees clockwise", (0, True): "mirrored"}
+        asked = f"its display matrix asks for {asks_for}"
+        assert warning == f"{asked}, which is not applied; frames are {applied[orientation]}"
         shown = video.read_frames([1], WHOLE)[0]
         assert frame_number(np.rot90(shown[:, ::-1] if orientation[1] else shown, orientation[0] // 90)) == 1
 

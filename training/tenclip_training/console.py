@@ -113,6 +113,13 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
     )
     for failure in result.skipped:
         console.print(f"  skipped {failure.video}: {failure.message} ({failure.reason})", markup=False, highlight=False)
+    if result.damaged:
+        more = f" and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
+        console.print(
+            f"frames damaged, or missing and stood in for by others, in: {', '.join(result.damaged[:5])}{more}",
+            markup=False,
+            highlight=False,
+        )
     if len(result.labels) <= LARGEST_CONFUSION:
         console.print(_class_table(result))
 

@@ -293,6 +293,8 @@ def print_extraction(console: Console, report: ExtractionReport) -> None:
         console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {_some(report.removed)}"))
     if report.pruned:
         console.print(Text(f"gone or not named any more; rows dropped: {_some(report.pruned)}"))
+    if report.damaged:
+        console.print(Text(f"frames damaged, or missing and stood in for by others, in: {_some(report.damaged)}"))
     if report.failures:
         total = report.videos + len(report.failures)
         console.print(Text(f"{len(report.failures)} of {total} videos failed:", style="red"))

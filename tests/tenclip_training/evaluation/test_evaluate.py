@@ -11,6 +11,7 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest, Sample, read_manifest
+from tenclip_training.console import print_evaluation
 from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
@@ -23,7 +24,9 @@ from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS, video_probabilities
+from tests.bitstreams import mux_packets, read_packets
 from tests.tenclip_training.conftest import SPEC
+from tests.videos import Recipe, make_video
 
 
 @pytest.fixture
@@ -179,6 +182,25 @@ def test_nothing_but_unreadable_videos(model: VideoModel, tmp_path: Path) -> Non
     bad = Manifest(source=tmp_path / "m.csv", samples=samples, labels=("x", "y"))
     with pytest.raises(DatasetError, match=r"none of 1 videos of split 'test' could be used.*EMPTY_VIDEO"):
         evaluate(model, bad, split="test", clip_spec=SPEC)
+
+
+def test_videos_with_damaged_frames_are_named(
+    model: VideoModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = make_video(Recipe(num_frames=20, gop=5))
+    packets = [
+        dataclasses.replace(p, data=p.data[:8] + bytes(len(p.data) - 8)) if n in (7, 8) else p
+        for n, p in enumerate(read_packets(video))
+    ]
+    (tmp_path / "whole.mp4").write_bytes(video)
+    (tmp_path / "damaged.mp4").write_bytes(mux_packets(video, packets, "mp4"))
+    (tmp_path / "list.csv").write_text("path,label,split\nwhole.mp4,run,test\ndamaged.mp4,walk,test\n")
+    manifest = read_manifest(tmp_path / "list.csv")
+    result = evaluate(model, manifest, split="test", clip_spec=SPEC, protocol="sliding-window")
+    assert result.damaged == ("damaged.mp4",)
+    assert result.to_dict()["damaged"] == ["damaged.mp4"]
+    print_evaluation(result, title="damaged")
+    assert "stood in for by others, in: damaged.mp4" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_part_beyond_the_end_is_skipped(model: VideoModel, action_videos: Path) -> None:

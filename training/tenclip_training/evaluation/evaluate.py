@@ -57,6 +57,7 @@ class VideoScore:
     """Scores of one video. clips: float32 [C,K]; video: float32 [K]; both after the protocol's softmax.
 
     `index` is the sample's place in the manifest, `targets` its classes, `seconds` the half-open interval of each clip.
+    `is_damaged`: some of its frames are damaged, or were missing and had others stand in for them.
     """
 
     index: int
@@ -65,6 +66,7 @@ class VideoScore:
     clips: NDArray[np.float32]
     video: NDArray[np.float32]
     seconds: tuple[tuple[float, float], ...]
+    is_damaged: bool = False
 
     @property
     def predicted(self) -> int:
@@ -96,6 +98,11 @@ class EvaluationResult:
     loss: float
     scores: tuple[VideoScore, ...] = ()
 
+    @property
+    def damaged(self) -> tuple[str, ...]:
+        """The scored videos with damaged or substituted frames."""
+        return tuple(s.name for s in self.scores if s.is_damaged)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, with each video's top class and without its scores. What is not a number is None."""
 
@@ -109,6 +116,7 @@ class EvaluationResult:
             "videos_decoded": self.videos_decoded,
             "videos_skipped": len(self.skipped),
             "skipped": [asdict(f) for f in self.skipped],
+            "damaged": list(self.damaged),
             "clip_top1": accuracy(self.clip_top1),
             "clip_top5": accuracy(self.clip_top5),
             "video_top1": accuracy(self.video_top1),
@@ -278,6 +286,7 @@ def _score(
         clips=scores.clip_probabilities,
         video=scores.probabilities,
         seconds=clips.seconds,
+        is_damaged=bool(clips.report.frames_substituted or clips.report.frames_corrupt),
     )
 
 
