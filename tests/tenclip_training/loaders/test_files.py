@@ -469,7 +469,10 @@ def test_provenance_is_plain_json(reference: tv.VideoResNet, tmp_path: Path) -> 
 
 def test_a_state_dict_of_arrays_keeps_the_shapes_of_single_numbers(tmp_path: Path) -> None:
     path = tmp_path / "arrays.pkl"
-    state = {"bn.num_batches_tracked": np.array(3, np.int64), "conv.weight": np.ones((2, 3), np.float32).T}
+    state: dict[str, Any] = {
+        "bn.num_batches_tracked": np.array(3, np.int64),
+        "conv.weight": np.ones((2, 3), np.float32).T,
+    }
     path.write_bytes(pickle.dumps(state, protocol=4))
     tensors = read_weights(path).tensors
     assert {name: value.shape for name, value in tensors.items()} == {name: v.shape for name, v in state.items()}
