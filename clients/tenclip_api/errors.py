@@ -173,7 +173,7 @@ class VersionNotFound(ModelError):
 
 
 class NoClassifier(ModelError):
-    pass
+    """The model was exported without a classifier: it answers features and no predictions."""
 
 
 class BundleError(ModelError):

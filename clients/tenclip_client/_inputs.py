@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tenclip_api.errors import DatasetError, TenclipError, VideoNotFound, VideoNotReadable
+from tenclip_api.errors import DatasetError, InvalidRequest, TenclipError, VideoNotFound, VideoNotReadable
+from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
 
@@ -68,7 +69,11 @@ def _on_server(argument: str) -> ServerPath | ServerUri:
 
 def _expand(argument: str, videos: Path | None) -> Iterator[VideoInput]:
     path = Path(argument)
-    if os.path.isdir(argument):
+    if "://" in argument and not os.path.lexists(argument):
+        name = without_secrets(argument)
+        error = InvalidRequest(f"{name}: a URI is for the server to fetch: give --server-path too")
+        yield VideoInput(name, path, error)
+    elif os.path.isdir(argument):
         yield from _folder(path)
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         yield from _pattern(argument)

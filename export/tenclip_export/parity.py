@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from tenclip_api.errors import ParityError
 from tenclip_export.onnx_graph import ServedModel
 from tenclip_video.bundle import Parity, Tolerance
 from tenclip_video.parity import Floats, distance, top1_agreement
@@ -86,8 +87,17 @@ def torch_run(model: nn.Module, spec: ClipSpec, *, double: bool = False) -> Run:
 
 
 def make_reference(model: nn.Module, spec: ClipSpec, clips: NDArray[np.uint8]) -> Reference:
-    """Run torch on golden clips, uint8 [B,T,H,W,3], in float32 and in float64; their distance is the noise."""
+    """Run torch on golden clips, uint8 [B,T,H,W,3], in float32 and in float64; their distance is the noise.
+
+    Raises ParityError where torch itself gives NaN or infinity: nothing can be compared with those.
+    """
     single = run_batched(torch_run(model, spec), clips)
+    broken = [name for name, values in single._asdict().items() if not np.isfinite(values).all()]
+    if broken:
+        raise ParityError(
+            f"the network gives NaN or infinity in its {' and '.join(broken)} for clips of {clips.shape[2]} pixels, in "
+            "torch itself: its weights overflow float32, or the normalisation of its input does not fit them"
+        )
     exact = run_batched(torch_run(model, spec, double=True), clips)
     noise = distance(single, exact)
     return Reference(clips.shape[2], clips, single, noise.logits, noise.features)

@@ -76,7 +76,7 @@ def serve(
 
 @contextlib.contextmanager
 def _errors_logged(log_format: str) -> Iterator[None]:
-    """Where the log is JSON, what ends the server is a line of it, too; else it is said as by all commands."""
+    """Logs an error that ends the server, where the log is JSON; otherwise the command line prints it."""
     from tenclip_api.errors import TenclipError
     from tenclip_serving.telemetry.logs import LOGGER, configure_logs, log
 

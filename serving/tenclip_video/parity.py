@@ -23,8 +23,9 @@ class Distance(NamedTuple):
     features: float
 
     def within(self, tolerance: Tolerance) -> bool:
-        """Whether both lie within the tolerance; never so for NaN."""
-        return self.logits <= tolerance.logits and self.features <= tolerance.features
+        """Whether both lie within the tolerance; never so for NaN or infinity, whatever the tolerance."""
+        pairs = ((self.logits, tolerance.logits), (self.features, tolerance.features))
+        return all(math.isfinite(drift) and drift <= allowed for drift, allowed in pairs)
 
 
 def distance(actual: tuple[Floats, Floats], expected: tuple[Floats, Floats]) -> Distance:

@@ -7,6 +7,7 @@ or a crop size.
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Literal, Self, Union, get_args, get_origin, get_type_hints
@@ -99,12 +100,14 @@ class ClipSpec:
     def __post_init__(self) -> None:
         _require(self.num_frames >= 1, f"num_frames must be at least 1, got {self.num_frames}")
         _require(self.frame_stride >= 1, f"frame_stride must be at least 1, got {self.frame_stride}")
-        _require(self.target_fps is None or self.target_fps > 0, f"target_fps must be positive, got {self.target_fps}")
+        fps = self.target_fps
+        _require(fps is None or (fps > 0 and math.isfinite(fps)), f"target_fps must be positive, got {fps}")
         _require(self.crop >= 1, f"crop must be at least 1, got {self.crop}")
         fcn = self.fully_convolutional_crop
         _require(fcn is None or fcn >= self.crop, f"fully_convolutional_crop {fcn} is below the crop {self.crop}")
         _require(len(self.mean) == 3 and len(self.std) == 3, f"mean and std need 3 values: {self.mean}, {self.std}")
-        _require(all(s > 0 for s in self.std), f"std must be positive, got {self.std}")
+        _require(all(map(math.isfinite, self.mean)), f"mean must be finite, got {self.mean}")
+        _require(all(s > 0 and math.isfinite(s) for s in self.std), f"std must be positive and finite, got {self.std}")
         _require(self.value_range in get_args(ValueRange), f"value_range {self.value_range!r} is unknown")
         _require(self.color_order in get_args(ColorOrder), f"color_order {self.color_order!r} is unknown")
         _require(self.padding in get_args(PaddingRule), f"padding {self.padding!r} is unknown")

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tenclip_api.errors import DatasetError
+from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client import ServerPath, ServerUri, VideoNotFound, VideoNotReadable
 from tenclip_client._inputs import expand_inputs, read_manifest
 
@@ -87,6 +87,14 @@ def test_what_cannot_be_expanded_stays_in_its_place(folder: Path) -> None:
     assert "no video files" in str(videos[0].error)
     assert videos[1].error is None
     assert str(videos[2].error) == "*.mov: matches no file"
+
+
+def test_a_uri_names_the_option_that_it_needs(folder: Path) -> None:
+    first, second = expand_inputs(["https://media.example/a.mp4?sig=secret", "clips/b.mp4"])
+    assert isinstance(first.error, InvalidRequest)
+    assert "https://media.example/a.mp4: a URI is for the server to fetch: give --server-path" in str(first.error)
+    assert "secret" not in f"{first.error} {first.name}"
+    assert second.error is None
 
 
 def test_folder_that_cannot_be_listed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

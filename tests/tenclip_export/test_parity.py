@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tenclip_api.errors import ParityError
 from tenclip_export.golden import golden_clips
 from tenclip_export.parity import (
     FLOOR,
@@ -120,6 +121,16 @@ def test_swapped_colours_are_far_beyond_the_tolerance(model: VideoModel, spec: C
     result = compare(golden, lambda c: run(c[..., ::-1]), tolerance_for([golden]), variant="fp32", runtime="torch")
     assert result.relative_l2 > 0.01
     assert not result.passed
+
+
+def test_a_network_that_overflows_is_refused_and_not_compared(model: VideoModel, spec: ClipSpec) -> None:
+    import copy
+
+    broken = copy.deepcopy(model)
+    assert broken.fc is not None
+    broken.fc.weight.data[0, 0] = float("inf")
+    with pytest.raises(ParityError, match="the network gives NaN or infinity in its logits for clips of"):
+        make_reference(broken, spec, golden_clips(spec.num_frames, spec.crop))
 
 
 def test_summary_is_the_worst_of_the_crops() -> None:

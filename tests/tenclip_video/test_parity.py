@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tenclip_video.aggregate import Outputs
 from tenclip_video.bundle import Tolerance
-from tenclip_video.parity import distance, relative_l2, top1_agreement
+from tenclip_video.parity import Distance, distance, relative_l2, top1_agreement
 
 
 def test_relative_l2_by_hand() -> None:
@@ -51,6 +51,7 @@ def test_a_distance_that_is_no_number_is_within_nothing() -> None:
     drift = distance(Outputs(np.ones((1, 2, 1), np.float32), golden.features), golden)
     assert math.isnan(drift.logits)
     assert not drift.within(Tolerance(logits=1e9, features=1e9))
+    assert not Distance(math.inf, 0.0).within(Tolerance(logits=math.inf, features=math.inf))
 
 
 def test_models_without_classes_agree_in_all_of_them() -> None:

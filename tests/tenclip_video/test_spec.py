@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,11 @@ def test_affine_of_the_default_is_that_of_kinetics() -> None:
         ({"crop": 0}, "crop must be at least 1"),
         ({"crop": 200}, "fully_convolutional_crop 128 is below the crop 200"),
         ({"std": (0.1, 0.0, 0.1)}, "std must be positive"),
+        ({"std": (0.1, math.inf, 0.1)}, "std must be positive and finite"),
+        ({"std": (0.1, math.nan, 0.1)}, "std must be positive and finite"),
+        ({"mean": (math.nan, 0.0, 0.1)}, "mean must be finite"),
+        ({"target_fps": math.nan}, "target_fps must be positive"),
+        ({"target_fps": math.inf}, "target_fps must be positive"),
         ({"mean": (0.1, 0.1)}, "need 3 values"),
         ({"value_range": "0-2"}, "value_range '0-2'"),
         ({"color_order": "yuv"}, "color_order 'yuv'"),

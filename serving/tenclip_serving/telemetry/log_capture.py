@@ -48,7 +48,10 @@ def log_everything(log_format: LogFormat) -> None:
 
 
 def _need_stderr() -> None:
-    """Where there is none (`2>&-`) the next file or connection that is opened would get its number, and the log."""
+    """Opens a standard error that leads nowhere where there is none (`2>&-`).
+
+    Otherwise the next file or connection that is opened would get descriptor 2, and the log would go into it.
+    """
     if sys.stderr is None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         try:

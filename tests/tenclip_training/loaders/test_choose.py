@@ -256,3 +256,13 @@ class TestParsing:
         deep: dict[str, Any] = {}
         deep["again"] = deep
         assert plain(deep)["again"]
+
+
+def test_frames_in_the_configuration_do_not_settle_the_normalisation(tmp_path: Path) -> None:
+    # 3D-ResNets of 2018 takes 0-255 less a mean, that of 2020 takes 0-1; the number of frames tells neither.
+    reference = trained(resnets3d.ResNet(4, (3, 4, 6, 3), deep=True, num_classes=K))
+    path = save(tmp_path / "w.pth", reference, lambda s: {"state_dict": s, "opt": {"sample_duration": 32}})
+    with pytest.raises(CheckpointError, match=r"choose with --family .*3d-resnets-2018 .*3d-resnets-2020 "):
+        load(path)
+    loaded = load_public_checkpoint(path, family="3d-resnets-2020", clip_spec={"num_frames": 32})
+    assert (loaded.clip_spec.num_frames, loaded.clip_spec.value_range) == (32, "0-1")

@@ -465,3 +465,21 @@ def test_provenance_is_plain_json(reference: tv.VideoResNet, tmp_path: Path) -> 
     assert json.loads(json.dumps(provenance)) == provenance
     assert provenance["file"] == "w.pth"
     assert len(provenance["file_sha256"]) == 64
+
+
+def test_a_state_dict_of_arrays_keeps_the_shapes_of_single_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.pkl"
+    state: dict[str, Any] = {
+        "bn.num_batches_tracked": np.array(3, np.int64),
+        "conv.weight": np.ones((2, 3), np.float32).T,
+    }
+    path.write_bytes(pickle.dumps(state, protocol=4))
+    tensors = read_weights(path).tensors
+    assert {name: value.shape for name, value in tensors.items()} == {name: v.shape for name, v in state.items()}
+    assert tensors["bn.num_batches_tracked"] == 3
+
+
+def test_a_tensor_alone_is_no_checkpoint(tmp_path: Path) -> None:
+    torch.save(torch.ones(3), tmp_path / "one.pt")
+    with pytest.raises(CheckpointError, match=r"one\.pt: holds a tensor, not weights by name"):
+        read_weights(tmp_path / "one.pt")

@@ -178,7 +178,7 @@ def without_values() -> dict[str, tuple[Tensor, str]]:
     return {
         "sparse": (weight.to_sparse(), "layer1.weight is a sparse tensor.*to_dense"),
         "sparse rows": (rows, "layer1.weight is a sparse tensor"),
-        "meta": (weight.to("meta"), "layer1.weight is a meta tensor, which has a shape and no values"),
+        "meta": (weight.to("meta"), "layer1.weight is a meta tensor of float32, which has a shape and no values"),
         "quantised": (quantised, "layer1.weight is a quantised tensor of qint8"),
     }
 

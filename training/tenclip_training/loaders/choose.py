@@ -140,9 +140,10 @@ def _preset(
     # What differs only in its name is one input: VMZ's and ig65m's R(2+1)D-34 are the same weights.
     inputs: dict[tuple[ClipSpec, object], Preset] = {}
     for preset in fitting:
-        inputs.setdefault((_with(preset.clip_spec, changes), preset.model), preset)
+        by_file = _with(preset.clip_spec, spec_changes(configuration, preset.clip_spec))
+        inputs.setdefault((_with(by_file, changes), preset.model), preset)
     distinct = list(inputs.values())
-    if len(distinct) == 1 or plan.assumed or configuration.num_frames is not None:
+    if len(distinct) == 1 or plan.assumed:
         return distinct[0]
     choices = "; ".join(f"{p.name} ({p.description})" for p in distinct)
     raise CheckpointError(

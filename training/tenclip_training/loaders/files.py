@@ -143,7 +143,7 @@ def _from_pickle(path: Path) -> WeightsFile:
     if b"_rebuild_" in content and b"torch" in content:
         return _from_unpickled(path, read_plain_pickle(path, content), format="pickle")
     blobs = read_blobs(path, content)
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(blob)) for name, blob in blobs.items()}
+    tensors = {name: torch.from_numpy(np.require(blob, requirements=["C", "W"])) for name, blob in blobs.items()}
     return _weights_file(tensors, format="caffe2", sha256=_sha256(path))
 
 
@@ -156,7 +156,8 @@ def _from_safetensors(path: Path) -> WeightsFile:
 
 def _from_unpickled(path: Path, file: Unpickled, *, format: str, notes: tuple[str, ...] = ()) -> WeightsFile:
     if not isinstance(file.value, dict | Placeholder):
-        raise CheckpointError(f"{path}: holds a {type(file.value).__name__}, not weights by name")
+        kind = "tensor" if isinstance(file.value, StoredTensor) else type(file.value).__name__
+        raise CheckpointError(f"{path}: holds a {kind}, not weights by name")
     stored, beside, whole = _weights_in(file.value)
     if not stored:
         keys = ", ".join(sorted(map(str, file.value))[:8]) if isinstance(file.value, dict) else file.value.origin
@@ -250,11 +251,9 @@ _REMEDIES = {
 
 def _kind(kind: str, dtype: torch.dtype | None) -> str:
     of = "" if dtype is None else f" of {str(dtype).removeprefix('torch.')}"
-    what = {
-        "meta": "meta tensor, which has a shape and no values",
-        "subclass": "tensor of a class of its own",
-    }.get(kind, f"{kind} tensor")
-    return what + of
+    if kind == "meta":
+        return f"meta tensor{of}, which has a shape and no values"
+    return f"tensor of a class of its own{of}" if kind == "subclass" else f"{kind} tensor{of}"
 
 
 def _weights_file(tensors: Mapping[str, Tensor], *, notes: tuple[str, ...] = (), **about: Any) -> WeightsFile:
