@@ -30,10 +30,11 @@ def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def with_options(**values: Any) -> None:
+        made: dict[str, Any] = {}
         for name, group in groups.items():
             given = {f.name: values.pop(f.name) for f in dataclasses.fields(group) if f.name in values}
-            values[name] = group(**given)
-        command(**values)
+            made[name] = group(**given)
+        command(**values, **made)
 
     parameters = [p for parameter in own.parameters.values() for p in _options(parameter)]
     with_options.__signature__ = own.replace(parameters=parameters)  # type: ignore[attr-defined]

@@ -63,6 +63,16 @@ def find(*, place: Place) -> None:
     print(place.text())
 
 
+@with_option_groups
+def paint(*, where: Shape, place: Place) -> None:
+    print(where.width, place.where)
+
+
+def test_a_group_may_be_called_as_an_option_of_another(capsys: pytest.CaptureFixture[str]) -> None:
+    paint(width=2, where="here")
+    assert capsys.readouterr().out == "2 here\n"
+
+
 def test_an_option_without_a_default_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     app = typer.Typer()
     app.command()(find)
