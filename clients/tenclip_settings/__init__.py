@@ -7,11 +7,15 @@ One field is all there is to a setting::
 which makes `--port 7411` on the command line and, for commands that read them, `TENCLIP_PORT=7411` in the environment
 and `port = 7411` in a file. Flags win over variables, and those over the file. `tenclip serve` and `tenclip train` take
 their options so; see `fields.py` for what a field may be.
+
+Commands whose options come from the command line only use `with_option_groups` instead: dataclasses whose fields are
+annotated as typer's own options.
 """
 
 from tenclip_settings.command_line import with_options_of
 from tenclip_settings.fields import Field, Setting, TextForm, check, check_all, fields_of, numbers
 from tenclip_settings.loading import Loaded, load_settings
+from tenclip_settings.option_groups import with_option_groups
 from tenclip_settings.text import describe, to_toml
 
 __all__ = [
@@ -27,4 +31,5 @@ __all__ = [
     "describe",
     "to_toml",
     "with_options_of",
+    "with_option_groups",
 ]

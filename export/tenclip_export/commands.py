@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenclip_client.cli.options import with_option_groups
 from tenclip_export.checkpoint_options import CheckpointOptions, InputOptions
 from tenclip_export.options import BundleOptions, CheckOptions, VariantOptions
+from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,51 +1,14 @@
-"""Option groups: written once, expanded into every command that names them."""
+"""The options that the commands of the client share."""
 
 from __future__ import annotations
 
 import dataclasses
 import inspect
-from typing import Annotated
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from tenclip_client.cli.options import ClipOptions, ConnectionOptions, with_option_groups
+from tenclip_client.cli.options import ClipOptions, ConnectionOptions
 from tenclip_client.commands import bench, features, models, predict
-
-
-@dataclasses.dataclass(frozen=True)
-class Shape:
-    width: Annotated[int, typer.Option(min=1)] = 3
-    name: Annotated[str, typer.Option("--label")] = ""
-
-
-@with_option_groups
-def show(*, text: Annotated[str, typer.Argument()], shape: Shape, loud: bool = False) -> None:
-    """Show."""
-    print(text, shape.width, shape.name, loud)
-
-
-def run(*argv: str) -> tuple[int, str]:
-    app = typer.Typer()
-    app.command()(show)
-    result = CliRunner().invoke(app, argv)
-    return result.exit_code, result.output
-
-
-def test_the_options_of_a_group_are_options_of_the_command() -> None:
-    assert run("hello") == (0, "hello 3  False\n")
-    assert run("hello", "--width", "5", "--label", "big", "--loud") == (0, "hello 5 big True\n")
-    code, output = run("hello", "--width", "0")
-    assert code == 2
-    assert "--width" in output
-
-
-def test_called_directly_what_is_left_out_has_its_default(capsys: pytest.CaptureFixture[str]) -> None:
-    show(text="a", width=7)
-    assert capsys.readouterr().out == "a 7  False\n"
-    assert list(inspect.signature(show).parameters) == ["text", "width", "name", "loud"]
-    assert show.__doc__ == "Show."
 
 
 @pytest.mark.parametrize("command", [predict, features, models, bench])

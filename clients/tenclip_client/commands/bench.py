@@ -6,29 +6,19 @@ import asyncio
 import itertools
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenclip_client.cli.options import (
-    CONNECTION,
-    ConnectionOptions,
-    Json,
-    Model,
-    NumClips,
-    Protocol,
-    Selection,
-    with_option_groups,
-)
+from tenclip_client.cli.bench_options import LoadOptions, RequestOptions
+from tenclip_client.cli.options import ConnectionOptions, Json
 from tenclip_client.cli.output import output_console, print_json
+from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from tenclip_client._aio import AsyncClient
     from tenclip_client._extraction import ClipChoice
     from tenclip_client._load import LoadPlan, LoadReport, LoadVideo, Send
-
-_LOAD = "Load"
-_DEFAULT_SECONDS, _DEFAULT_WARMUP_SECONDS = 10.0, 2.0
 
 
 @with_option_groups
@@ -43,66 +33,8 @@ def bench(
         ),
     ],
     connection: ConnectionOptions,
-    concurrency: Annotated[
-        int | None,
-        typer.Option(
-            "--concurrency",
-            "-c",
-            min=1,
-            max=100_000,
-            help="Closed loop: requests in flight at once, each followed by the next. Default: 1.",
-            rich_help_panel=_LOAD,
-        ),
-    ] = None,
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            "--rate", "-r", help="Open loop: requests per second, however slow the answers.", rich_help_panel=_LOAD
-        ),
-    ] = None,
-    arrivals: Annotated[
-        Literal["poisson", "constant"],
-        typer.Option(help="With --rate: random or equal times between requests.", rich_help_panel=_LOAD),
-    ] = "poisson",
-    duration: Annotated[
-        float | None,
-        typer.Option(
-            "--duration", "-d", metavar="SECONDS", help="How long to measure. Default: 10.", rich_help_panel=_LOAD
-        ),
-    ] = None,
-    requests: Annotated[
-        int | None, typer.Option("--requests", "-n", min=1, help="How many requests to measure.", rich_help_panel=_LOAD)
-    ] = None,
-    warmup: Annotated[
-        float,
-        typer.Option(min=0, metavar="SECONDS", help="Load before the measurement begins.", rich_help_panel=_LOAD),
-    ] = _DEFAULT_WARMUP_SECONDS,
-    max_in_flight: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            max=100_000,
-            help="With --rate: a request beyond it is not sent and counts as failed.",
-            rich_help_panel=_LOAD,
-        ),
-    ] = 1000,
-    seed: Annotated[int, typer.Option(help="Seeds the choice of videos and arrival times.", rich_help_panel=_LOAD)] = 0,
-    method: Annotated[Literal["predict", "features"], typer.Option(help="Which call to send.")] = "predict",
-    model: Model = "",
-    selection: Selection = None,
-    num_clips: NumClips = None,
-    protocol: Protocol = None,
-    server_path: Annotated[
-        bool,
-        typer.Option("--server-path", help="The videos are paths on the server's machine.", rich_help_panel=CONNECTION),
-    ] = False,
-    deadline: Annotated[
-        float,
-        typer.Option(min=0, metavar="SECONDS", help="Deadline of every request; 0: none.", rich_help_panel=CONNECTION),
-    ] = 60.0,
-    connections: Annotated[
-        int, typer.Option(min=1, max=1000, help="Connections, used in turn.", rich_help_panel=CONNECTION)
-    ] = 1,
+    load: LoadOptions,
+    request: RequestOptions,
     as_json: Json = False,
 ) -> None:
     """Put load on a server and report latency, throughput, stages and errors.
@@ -121,29 +53,16 @@ def bench(
       tenclip bench short.mp4@9 two-hours.mp4@1 --rate 4 --deadline 10 --json > bench.json
       tenclip bench --server gpu-box:7411 --server-path /videos/a.mp4 --method features -c 32 --connections 4
     """
-    from tenclip_client._extraction import ClipChoice
-    from tenclip_client._load import LoadPlan
-    from tenclip_client._load_videos import weighted_videos
     from tenclip_client.cli.bench_report import print_report
 
-    plan = LoadPlan(
-        videos=weighted_videos(videos, server_path=server_path),
-        concurrency=1 if concurrency is None and rate is None else concurrency,
-        rate=rate,
-        arrivals=arrivals,
-        seconds=_DEFAULT_SECONDS if duration is None and requests is None else duration,
-        num_requests=requests,
-        warmup_seconds=warmup,
-        max_in_flight=max_in_flight,
-        seed=seed,
-    )
-    choice = ClipChoice(model=model, clips=selection, num_clips=num_clips, protocol=protocol)
-    report = asyncio.run(_run(plan, connection.client_settings(deadline), connections, method, choice))
+    plan = load.plan(videos, server_path=request.server_path)
+    settings = connection.client_settings(request.deadline)
+    report = asyncio.run(_run(plan, settings, request.connections, request.method, request.choice()))
     if as_json:
-        head = {"server": connection.server, "method": method, "deadline": deadline or None}
+        head = {"server": connection.server, "method": request.method, "deadline": request.deadline or None}
         print_json(head | report.to_dict())
     else:
-        print_report(output_console(), connection.server, method, report)
+        print_report(output_console(), connection.server, request.method, report)
     if not report.num_ok:
         raise typer.Exit(1)
 

@@ -6,8 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tenclip_client.cli.options import ConnectionOptions, Json, TimeoutSeconds, with_option_groups
+from tenclip_client.cli.options import ConnectionOptions, Json, TimeoutSeconds
 from tenclip_client.cli.output import output_console, print_json
+from tenclip_settings import with_option_groups
 
 _CHANGE = "Change what is served"
 

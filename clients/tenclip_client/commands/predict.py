@@ -21,9 +21,9 @@ from tenclip_client.cli.options import (
     ListRoot,
     ServerPaths,
     TimeoutSeconds,
-    with_option_groups,
 )
 from tenclip_client.cli.output import output_console, print_json
+from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from tenclip_api.errors import TenclipError

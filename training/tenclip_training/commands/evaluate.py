@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tenclip_client.cli.options import with_option_groups
+from tenclip_settings import with_option_groups
 from tenclip_training.commands.options import (
     VIDEOS,
     DeviceOptions,
