@@ -196,7 +196,7 @@ def test_resume_takes_options_that_change_no_result(
         (
             ["MANIFEST", "--out", "NEW", "--resize", "64x64", "--crop", "80"],
             InvalidRequest,
-            "a crop of 80 does not fit",
+            "a crop of 80 pixels does not fit",
         ),
         (["MANIFEST", "--out", "NEW", "--model-option", "x"], InvalidRequest, "write NAME=VALUE"),
         (["MANIFEST", "--out", "NEW", "--epochs", "0"], InvalidRequest, "epochs must be at least 1"),
