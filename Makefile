@@ -25,9 +25,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Train, export, serve and query a small model; writes demo/report.html.
 	$(BIN)/tenclip demo --out demo $(ARGS)
 
-# Two processes: much of the time is waiting for servers. A file stays in one of them, with its fixtures.
 test: $(READY) ## Run all tests.
-	$(BIN)/python -u -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -u -m pytest $(ARGS)
 
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .
