@@ -19,12 +19,12 @@ from torch.utils.data import Sampler
 class Draw(NamedTuple):
     """One clip to be made.
 
-    visit: tells the visits of one video apart, since a clip follows from (seed, visit, index); the epoch, where a video
-    is drawn once an epoch. index: of the sample in the manifest. label: the class that was drawn, where classes are.
+    visit: tells the visits of one video apart, since a clip follows from (seed, visit, sample); it is the epoch where a
+    video is drawn once an epoch. sample: its index in the manifest. label: the class that was drawn, where classes are.
     """
 
     visit: int
-    index: int
+    sample: int
     label: int | None = None
 
 
