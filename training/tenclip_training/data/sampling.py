@@ -182,6 +182,11 @@ def describe(
     )
 
 
+def can_repeat(sampling: Sampling) -> bool:
+    """Whether a video may be drawn more often than `clips_per_video` times in an epoch."""
+    return _by_class(sampling) or sampling.draws is not None
+
+
 def _by_class(sampling: Sampling) -> bool:
     return sampling.class_power is not None or sampling.class_cap is not None
 

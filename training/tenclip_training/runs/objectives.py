@@ -65,9 +65,9 @@ class Classification:
 class MultiLabel:
     """The logistic loss of one sigmoid a class, with multi-hot targets; its mean over the K classes.
 
-    IG-65M uses it for multi-label targets (section 4), and not for noisy hashtags (3.3). The mega-scale
-    paper trains Mini-HVU (24.6 tags a video) with "cross entropy and softmax combined", which cannot be done as it is
-    written; `with_softmax` adds the cross entropy of a softmax with 1/k at each of the k tags.
+    IG-65M uses it for multi-label targets (section 4), and not for noisy hashtags (3.3). The mega-scale paper trains
+    Mini-HVU (24.6 tags a video) with softmax and cross entropy "combined", which cannot be done as it is written;
+    `with_softmax` adds the cross entropy of a softmax with 1/k at each of the k tags.
     A clip is right when its best class is any of its own.
     """
 

@@ -138,8 +138,8 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Epoc
 
     Logs a warning where a video would be seen too often in an epoch.
     """
-    warning = describe_sampling(config, manifest).warning if world.is_first else None
-    if warning is not None:
+    repeats = world.is_first and sampling.can_repeat(config.sampling)
+    if repeats and (warning := describe_sampling(config, manifest).warning) is not None:
         _log.warning("%s", warning)
     return sampling.build_sampler(
         _label_numbers(manifest),
