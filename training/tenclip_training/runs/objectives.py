@@ -50,7 +50,12 @@ class Classification:
 
     def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
         logits, _ = network(inputs.clips)
-        logits = logits.float().mean(2)  # [B,K,P] -> [B,K]
-        loss = F.cross_entropy(logits, inputs.targets, label_smoothing=self.label_smoothing)
-        best = logits.argmax(1, keepdim=True)  # [B,1]
-        return loss, inputs.targets.gather(1, best).gt(0).sum().float()
+        scores = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = F.cross_entropy(scores, inputs.targets, label_smoothing=self.label_smoothing)
+        return loss, count_correct(logits, inputs.targets)
+
+
+def count_correct(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many clips have as their best class any of their own. [B,K,P], [B,K] -> float32 scalar."""
+    best = logits.float().mean(2).argmax(1, keepdim=True)  # [B,1]
+    return targets.gather(1, best).gt(0).sum().float()

@@ -33,12 +33,14 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
+from tenclip_training.runs.mixup import with_mixup
 from tenclip_training.runs.objectives import Classification, Inputs, Objective
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
 from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -99,10 +101,13 @@ class _Run:
         self.splits = read_splits(config)
         self.manifest = self.splits.train
         torch.manual_seed(config.seed)
-        self.model, self.spec = build_model(config, self.manifest.labels)
+        start = build_model(config, self.manifest.labels)
+        self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
+        prepare_transfer(self.model, config.transfer, self.device)
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        objective = Classification(label_smoothing=config.objective.label_smoothing)
+        self.objective: Objective = with_mixup(objective, config.objective.mixup)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
