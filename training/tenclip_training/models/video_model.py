@@ -120,7 +120,7 @@ class VideoModel(nn.Module):
 
 @contextmanager
 def eval_mode(model: nn.Module) -> Iterator[None]:
-    """In it, the model is in eval mode; afterwards each of its parts is in the mode that it had, frozen ones in eval."""
+    """In it, the model is in eval mode; afterwards each part is in the mode that it had."""
     training = [part for part in model.modules() if part.training]
     model.eval()
     try:

@@ -1,7 +1,7 @@
 """Mixup: a batch learns from blends of pairs of its clips (Zhang et al. 2018; OmniSource, section 3.6).
 
-x = lambda x1 + (1 - lambda) x2, the targets alike; lambda ~ Beta(alpha, alpha), one a batch, and the pairs are the batch
-beside a random permutation of it. Blended are normalised clips, of equal numbers of frames, not pixels.
+x = lambda x1 + (1 - lambda) x2, the targets alike; lambda ~ Beta(alpha, alpha), one a batch (a micro-batch where these
+are accumulated), and the pairs are the batch beside a random permutation of it. What is blended are normalised clips.
 
 Nothing lives on from step to step: lambda and the pairs come from torch's generator on the CPU, which the trainer seeds
 with (seed, step, rank) before each step.

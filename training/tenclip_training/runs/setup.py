@@ -23,7 +23,7 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.inflation import inflate_model, inflated_spec
 from tenclip_training.runs.sections import TransferConfig
-from tenclip_training.runs.transfer import classifier_note, classifier_weights
+from tenclip_training.runs.transfer import classifier_note, classifier_weights, transfer_notes
 from tenclip_video.spec import ClipSpec
 
 
@@ -123,6 +123,17 @@ def build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     load_weights(model, weights, source=path)
     note = classifier_note(checkpoint.labels, checkpoint.model.num_classes, labels)
     return Start(model=model, clip_spec=spec, notes=(f"{origin}; {note}",))
+
+
+def run_notes(model: VideoModel, config: TrainConfig) -> tuple[str, ...]:
+    """What a person should know of a run that begins, beside where its network is from; a line each."""
+    notes = transfer_notes(model, config.transfer, config.optimizer)
+    if config.objective.mixup > 0:
+        notes += (
+            f"mixup {config.objective.mixup:g}: clips are blended in pairs, and train clip top-1 counts a blend by the "
+            "share of the clip that is right",
+        )
+    return notes
 
 
 def _require_no_checkpoint(transfer: TransferConfig) -> None:

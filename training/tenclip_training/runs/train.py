@@ -39,7 +39,7 @@ from tenclip_training.runs.optimization import Updater, autocast, resolve_precis
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits, run_notes
 from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -56,12 +56,14 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin.
-    progress: called after every video and step; on_epoch: after every epoch.
+    progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
+    the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
 
@@ -72,6 +74,8 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
+    for note in run.notes if on_note is not None and run.world.is_first else ():
+        on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
@@ -105,6 +109,7 @@ class _Run:
         self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
         prepare_transfer(self.model, config.transfer, self.device)
+        self.notes = (*start.notes, *run_notes(self.model, config))
         self.network = world.wrap(self.model, self.device)
         objective = Classification(label_smoothing=config.objective.label_smoothing)
         self.objective: Objective = with_mixup(objective, config.objective.mixup)

@@ -29,16 +29,9 @@ CLASSIFIER = "fc"
 def prepare_transfer(model: VideoModel, config: TransferConfig, device: torch.device) -> None:
     """Freeze what `config` says and set the batch norms, in place; for a model that is on its device already.
 
-    Raises InvalidRequest for a stage that does not exist, where nothing would be left to train, and for synchronised
-    batch norm on a CPU.
+    Raises InvalidRequest as `freeze` does, and for synchronised batch norm on a CPU.
     """
-    for name in frozen_stages(model, config):
-        for part in model.stages()[name]:
-            part.requires_grad_(False).eval()
-    if config.batch_norm == "frozen":
-        for part in model.modules():
-            if isinstance(part, _BatchNorm):
-                part.eval()
+    freeze(model, config)
     if config.batch_norm == "sync":
         if device.type != "cuda":
             raise InvalidRequest(
@@ -46,6 +39,20 @@ def prepare_transfer(model: VideoModel, config: TransferConfig, device: torch.de
                 "use batch_norm train, or frozen"
             )
         nn.SyncBatchNorm.convert_sync_batchnorm(model)
+
+
+def freeze(model: VideoModel, config: TransferConfig) -> None:
+    """Take gradients from the frozen stages, and put these and frozen batch norms into eval mode, in place.
+
+    Raises InvalidRequest for a stage that does not exist, and where nothing would be left to train.
+    """
+    for name in frozen_stages(model, config):
+        for stage in model.stages()[name]:
+            stage.requires_grad_(False).eval()
+    if config.batch_norm == "frozen":
+        for part in model.modules():
+            if isinstance(part, _BatchNorm):
+                part.eval()
 
 
 def frozen_stages(model: VideoModel, config: TransferConfig) -> tuple[str, ...]:
@@ -120,10 +127,10 @@ def classifier_weights(
 
 
 def classifier_note(was: Sequence[str] | None, count: int, now: Sequence[str]) -> str:
-    """What became of a checkpoint's classifier of `count` classes (0: it had none), in words."""
+    """What became of a checkpoint's classifier of `count` classes, in words. 0: it has none, or nobody looked."""
     classes = f"{len(now)} classes"
     if count == 0:
-        return f"its classifier begins anew with {classes}: the checkpoint has none"
+        return f"its classifier begins anew with {classes}: the checkpoint names none"
     if was is None:
         return f"its classifier begins anew with {classes}: that of the checkpoint has {count}, which have no names"
     if sorted(was) == sorted(now):
