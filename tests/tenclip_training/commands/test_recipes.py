@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import json
-
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.recipes import all_recipes
 from tests.tenclip_training.commands.helpers import error_of, output_of, run
 
 
 def test_all_recipes_as_json() -> None:
-    listed = json.loads(output_of(run("recipes", "--json")))["recipes"]
+    listed = output_of(run("recipes", "--json"))["recipes"]
     assert [r["name"] for r in listed] == list(all_recipes())
     row = next(r for r in listed if r["name"] == "ig65m/table8/ig-kinetics-1m")
     assert (row["paper"], row["place"], row["gpus"]) == ("IG-65M", "table 8, row 1", 64)
@@ -17,7 +15,7 @@ def test_all_recipes_as_json() -> None:
 
 
 def test_one_recipe_in_words() -> None:
-    text = output_of(run("recipes", "ig65m/table17/r2plus1d-152-ig-kinetics"))
+    text = run("recipes", "ig65m/table17/r2plus1d-152-ig-kinetics").stdout
     assert "IG-65M, table 17, row 4; 64 GPUs" in text
     assert "starts from: R(2+1)D-152 pre-trained on IG-Kinetics-65M (--init-from)" in text
     assert "  optimizer.lr = 0.00013" in text
@@ -26,11 +24,13 @@ def test_one_recipe_in_words() -> None:
 
 
 def test_a_beginning_lists_what_has_it() -> None:
-    text = output_of(run("recipes", "ig65m/table12"))
+    text = run("recipes", "ig65m/table12").stdout
     assert "imagenet" in text
     assert "0.0025" in text
     assert "table8" not in text
 
 
 def test_an_unknown_one_is_an_error() -> None:
-    assert "did you mean" in str(error_of(run("recipes", "ig65m/table8/ig-kinetics-1mm"), InvalidRequest))
+    error = error_of(run("recipes", "ig65m/table8/ig-kinetics-1mm"))
+    assert isinstance(error, InvalidRequest)
+    assert "did you mean" in str(error)

@@ -43,7 +43,7 @@ def _recipe(stage: str, kind: str, depth: int, **frozen: Any) -> Recipe:
         "finetune-layer4": f"{label}, the last stage and the classifier",
         "finetune-fc": f"{label}, the classifier alone",
     }[stage]
-    ours = _OURS
+    ours: tuple[str, ...] = _OURS
     if frozen:
         ours = (*ours, "which layers are trained: the paper does not say; its forerunner trains conv5 and fc")
     return Recipe(
