@@ -120,6 +120,8 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
         f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
     )
+    for note in plan.notes:
+        typer.echo(note)
     typer.echo(plot_text(plan.curve()))
     if config.schedule.kind == "plateau":
         typer.echo("the rate falls when the validation loss stays: how often is not known before")
@@ -152,6 +154,7 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
             resume=resume,
             progress=lambda p: _show(reporter, p),
             on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
+            on_note=reporter.say,
         )
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)
