@@ -18,7 +18,7 @@ import pytest
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
 from tenclip_training.synth import NoisyTags, SynthConfig, generate, plan_videos
-from tenclip_training.synth.generator import COLUMNS, manifest_row
+from tenclip_training.synth.manifest import COLUMNS, manifest_row
 
 SMALL = SynthConfig(num_classes=3, videos_per_class=12, width=32, height=24, seconds=(0.2, 0.4))
 TINY = dataclasses.replace(SMALL, num_classes=2, videos_per_class=2)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tenclip_training.synth import CLASSES, MOTIONS, NoisyTags, SynthConfig, plan_videos
-from tenclip_training.synth.plan import long_tail_count, split_counts
+from tenclip_training.synth.counts import class_counts, split_counts
 
 
 def test_defaults_are_eight_balanced_classes() -> None:
@@ -38,7 +38,8 @@ def test_splits_share_out_every_video(count: int, parts: list[int]) -> None:
 
 @given(st.integers(1, 1000), st.integers(2, 16), st.floats(1, 500))
 def test_long_tail_falls_from_all_to_the_factor(count: int, classes: int, factor: float) -> None:
-    counts = [long_tail_count(count, k, classes, factor) for k in range(classes)]
+    config = SynthConfig(num_classes=classes, videos_per_class=count, splits=(("train", 1.0),), long_tail=factor)
+    counts = [splits["train"] for splits in class_counts(config).values()]
     assert counts[0] == count
     assert counts == sorted(counts, reverse=True)
     assert counts[-1] == max(1, round(count / factor))
