@@ -29,8 +29,8 @@ class Content:
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """The classes of a configuration with what is drawn for them. `stream` sets apart the draws of images and sources,
-    so that none of them is a copy of a video of the same seed; 0: plain videos."""
+    """The classes of a configuration with what is drawn for them. `stream` sets apart the draws of images, sources
+    and sites, so that none of them is a copy of a video of the same seed; 0: plain videos."""
 
     config: SynthConfig
     table: JointTable = field(init=False)
@@ -123,9 +123,9 @@ _QUANTILE, _CONTENT, _CLAIMS = 3, 4, 7  # purposes of draws; plan has 0, rendere
 
 
 def _stream(config: SynthConfig) -> int:
-    if config.kind == "videos" and config.web is None and not config.source:
+    if config.kind == "videos" and config.web is None and not config.source and not config.site:
         return 0
-    return 1_000 + zlib.crc32(f"{config.kind}/{config.source}".encode())
+    return 1_000 + zlib.crc32(f"{config.kind}/{config.source}/{config.site}".encode())
 
 
 def _code(label: str) -> int:

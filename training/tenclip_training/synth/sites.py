@@ -1,8 +1,8 @@
 """Sites: where videos come from, as a style that all videos of a site share and another site's do not.
 
 A style is backgrounds, light and lens (`Look`), size, frame rates, a hand's tremor and the codec's quality. Seven are
-written out below; `random:NUMBER` draws another one, the same for the same number. What is in the videos does not hang
-on the site: the same seed makes the same scenes, as another site would have recorded them.
+written out below; `random:NUMBER` draws another one, the same for the same number. The same
+seed at two sites makes the same classes, of other videos.
 """
 
 from __future__ import annotations
