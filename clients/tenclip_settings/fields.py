@@ -196,16 +196,39 @@ def _field(name: str, hint: Any, default: Any, setting: Setting, owner: str) -> 
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
-    """An instance with these values, by the names of `fields_of`, and defaults for the rest."""
+    """An instance with these values, by the names of `fields_of`, and defaults for the rest.
+
+    Raises TypeError for a name that does not exist.
+    """
     arguments: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
-    for name, field in fields_of(cls).items():
+    fields = fields_of(cls)
+    if unknown := sorted(set(values) - set(fields)):
+        raise TypeError(f"{cls.__name__} has no setting {', '.join(unknown)}")
+    for name, field in fields.items():
         if name in values:
             (inner.setdefault(field.owner, {}) if field.owner else arguments)[name] = values[name]
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]
         if f.name in inner:
             arguments[f.name] = dataclasses.replace(_default(f), **inner[f.name])
     return cls(**arguments)
+
+
+def replaced(settings: T, values: Mapping[str, Any]) -> T:
+    """A copy of a dataclass instance with other values, of its own fields or of those of its inner dataclasses.
+
+    Names are those of `fields_of`, and of the instance's own fields; a whole inner dataclass will do, too. Raises
+    TypeError for a name that does not exist.
+    """
+    fields = fields_of(type(settings))
+    own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        owner = fields[name].owner if name in fields else ""
+        (inner.setdefault(owner, {}) if owner else own)[name] = value
+    for name, changes in inner.items():
+        own[name] = dataclasses.replace(own.get(name, getattr(settings, name)), **changes)
+    return dataclasses.replace(settings, **own)  # type: ignore[type-var]
 
 
 # -- limits -----------------------------------------------------------------------------------------------------------

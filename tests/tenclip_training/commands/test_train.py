@@ -14,10 +14,8 @@ import typer
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_settings import fields_of
-from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_training.runs.config import SECTIONS, TrainConfig, read_config
 from tenclip_video.spec import Resize
 from tests.tenclip_training.commands.helpers import QUICK, SMALL, error_of, output_of, run
 
@@ -53,9 +51,9 @@ def test_options_reach_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.model == {"width": 4, "bn_eps": 1e-5, "head": "global"}
     assert (config.augmentation.scale, config.augmentation.flip) == ((0.5, 0.9), False)
     assert (config.augmentation.saturation, config.augmentation.contrast) == (0.3, 0)
-    assert (config.learning_rate, config.optimizer, config.seed, config.missing) == (0.3, "adamw", 9, "keep")
-    assert (config.momentum, config.save_every_minutes, config.max_gradient_norm) == (0.8, 1, 5)
-    assert config.warmup_epochs == 2, "half of the epochs"
+    assert (config.optimizer.lr, config.optimizer.algorithm, config.seed, config.missing) == (0.3, "adamw", 9, "keep")
+    assert (config.optimizer.momentum, config.save_every_minutes, config.optimizer.max_gradient_norm) == (0.8, 1, 5)
+    assert config.schedule.warmup_epochs == 2, "half of the epochs"
     assert config.cache_gib == 0
 
 
@@ -65,8 +63,8 @@ def test_without_options_every_field_has_the_default_of_the_dataclass(monkeypatc
 
 def test_every_field_but_the_whole_spec_is_an_option() -> None:
     exposed = fields_of(TrainConfig)
-    ours = {f.name for f in dataclasses.fields(TrainConfig)} - {"clip_spec", "clip", "augmentation"}
-    inner = {f.name for kind in (ClipOverrides, Augmentation) for f in dataclasses.fields(kind)}
+    ours = {f.name for f in dataclasses.fields(TrainConfig)} - {"clip_spec", *SECTIONS}
+    inner = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
     assert set(exposed) == ours | inner
 
 
@@ -217,3 +215,38 @@ def test_train_refuses(
 
 def test_read_config_of_a_run(trained: Path) -> None:
     assert read_config(trained).epochs == 2
+
+
+# -- recipes, --set, --dry-run --
+
+
+def test_a_recipe_with_settings_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*NAMES, "--recipe", "demo", "--epochs", "12", "--set", "optimizer.lr=0.5", "--set", "seed=4"]
+    config = configs_of(monkeypatch, *arguments)
+    assert (config.architecture, config.epochs, config.optimizer.lr, config.seed) == ("r2plus1d_10", 12, 0.5, 4)
+    refused = run("train", *NAMES, "--set", "optimizer.speed=1")
+    assert "no field is called optimizer.speed" in str(error_of(refused))
+
+
+def test_resume_takes_settings_that_change_no_result(validated_videos: Path, tmp_path: Path) -> None:
+    arguments = (str(validated_videos), "--out", str(tmp_path / "run"), *QUICK, "--epochs", "1", "--warmup-epochs", "0")
+    assert run("train", *arguments).exit_code == 0
+    refused = run("train", "--resume", tmp_path / "run", "--set", "optimizer.lr=1")
+    assert "not --learning-rate" in str(error_of(refused))
+    refused = run("train", "--resume", tmp_path / "run", "--recipe", "demo")
+    assert "takes no --recipe" in str(error_of(refused))
+    assert run("train", "--resume", tmp_path / "run", "--set", "workers=0").exit_code == 0
+
+
+def test_a_dry_run_plots_the_rates_and_writes_nothing(validated_videos: Path, tmp_path: Path) -> None:
+    arguments = [str(validated_videos), "--out", str(tmp_path / "run"), *SMALL, "-b", "4", "--epochs", "6"]
+    arguments += ["--lr", "0.1", "--schedule", "steps", "--lr-steps", "2,2", "--warmup-epochs", "0", "--dry-run"]
+    text = run("train", *arguments).stdout
+    assert "12 training videos" in text
+    assert "6 epochs of 3 steps, 18 in all, each of 4 clips in 1 process" in text
+    assert text.count("*") > 10
+    plan = output_of(run("train", *arguments, "--lr-scaling", "linear", "--processes", "3", "--json"))
+    assert plan["peak_learning_rate"] == pytest.approx(0.3)
+    assert plan["clips_per_step"] == 12
+    assert [round(p["rate"], 6) for p in plan["learning_rates"]] == [0.3, 0.3, 0.03, 0.03, 0.003, 0.003]
+    assert not (tmp_path / "run").exists()
