@@ -65,7 +65,7 @@ def stretches(
         action = None
         if i in with_action:
             begin = start + rng.uniform(0, 1) * max(0.0, end - start - piece)
-            action = (round(begin, 3), round(begin + piece, 3))
+            action = (round(float(begin), 3), round(float(begin + piece), 3))
         found.append(Stretch(start=float(start), end=float(end), action=action))
         start = end
     return found
