@@ -188,7 +188,7 @@ def test_noisy_tags_are_drawn_last_so_that_they_change_nothing_else() -> None:
         ({"overlap": 1.1}, "overlap must lie in 0-1, got 1.1"),
         ({"zipf": -1}, "zipf must lie in 0-5"),
         ({"zipf": 1, "long_tail": 2}, "give one of them"),
-        ({"total": 7}, "total must be at least the number of classes, 8, got 7"),
+        ({"total": 7}, "at least one video a class, and there are 8 classes; got 7"),
         ({"contrast": 0}, "contrast must lie"),
         ({"noise": -1}, "noise must lie"),
         ({"blur": 1}, "blur must lie"),

@@ -36,9 +36,8 @@ def synth(
 ) -> None:
     """Make action videos, or stills of their objects: real files whose classes only motion tells apart.
 
-    A class is a motion, the verb. What moves, a shape with a texture, is the noun. Unless --overlap says otherwise,
-    every verb has the same distribution of single frames, so a network must look at motion to tell them.
-    The manifest has verb, noun and true label of each file, its speed, background, scenes and more.
+    A class is a motion, the verb. What moves, a shape with a texture, is the noun. Unless --overlap says otherwise, every
+    verb has the same distribution of single frames, so a network must look at motion to tell them. The manifest has verb, noun and true label of each file, its speed, background, scenes and more.
     A run that was stopped goes on where it was when started again with the same options.
 
     \b
@@ -46,9 +45,9 @@ def synth(
       tenclip synth videos
       tenclip synth videos --num-classes 16 --videos-per-class 200 --size 160x120
       tenclip synth weak --untrimmed --noisy-tags --long-tail 50
-      tenclip synth web --images 2000 --overlap 0.5 --zipf 1 --wrong 0.3 --off-topic 0.3 --source search
-      tenclip synth raw --videos 300 --untrimmed --seconds 12 --scenes 4 --action 0.1-0.2
-      tenclip synth target --label pair --num-classes 4 --held-out-nouns 4 --noun-set held-out --site phone
+      tenclip synth web --images 2000 --overlap 0.5 --wrong 0.3 --off-topic 0.3
+      tenclip synth raw --untrimmed --seconds 12 --scenes 4 --action 0.1-0.2
+      tenclip synth pairs --label pair --num-classes 4 --held-out-nouns 4 --site phone
       tenclip synth some --classes move_left,move_right,shake
       tenclip synth videos --classes list      (also --nouns list, --site list)
     """
