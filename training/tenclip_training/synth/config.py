@@ -129,7 +129,7 @@ class SynthConfig:
         classes = len(self.class_names)
         require(
             self.total is None or self.total >= classes,
-            f"total must be at least one {self.kind.rstrip('s')} a class, and there are {classes} classes; got {self.total}",
+            f"total must be at least one {self.kind[:-1]} a class, and there are {classes} classes; got {self.total}",
         )
         require(self.long_tail >= 1, f"long_tail is most over fewest videos, at least 1, got {self.long_tail}")
 
