@@ -42,6 +42,8 @@ def onnx_teacher(name: str, path: Path, runtime: TeacherRuntime, *, threads: int
     shape = (1, 3, side, side) if layout == "NCHW" else (1, side, side, 3)
     network = graph.network(feed, shape, output)
     labels = about.get("labels")
+    if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
+        raise CheckpointError(f"{about_file}: labels must be a list of names, got {labels!r}")
     if labels is None:
         probe = network(np.zeros((1, side, side, 3), np.uint8))
         labels = [str(i) for i in range(probe.shape[1])]
@@ -49,7 +51,7 @@ def onnx_teacher(name: str, path: Path, runtime: TeacherRuntime, *, threads: int
         name=name,
         source=str(path),
         spec=spec,
-        labels=tuple(map(str, labels)),
+        labels=tuple(labels),
         sha256=sha256(path),
         network=network,
         notes=notes,
@@ -125,7 +127,7 @@ def _spec(path: Path, name: str, side: int, about: dict[str, Any], file: Path) -
     edge = round(side * usual.resize.short_edge / usual.crop)
     resize: Resize = dataclasses.replace(usual.resize, short_edge=edge)
     spec = dataclasses.replace(usual, crop=side, resize=resize)
-    changes = {field: about[field] for field in SPEC_FIELDS if field in about and field != "crop"}
+    changes = {**{field: about[field] for field in SPEC_FIELDS if field in about}, "crop": side}
     try:
         spec = change_spec(spec, changes)
     except (ValueError, TypeError) as err:
