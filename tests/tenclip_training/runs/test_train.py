@@ -30,6 +30,8 @@ from tenclip_training.runs.train import (
 )
 from tests.tenclip_training.conftest import SPEC, with_val_split
 
+TIMES = {"seconds", "clips_per_second", "data_wait_share"}
+
 
 def weights_of(path: Path) -> str:
     return load_checkpoint(path).weights_sha256
@@ -38,7 +40,7 @@ def weights_of(path: Path) -> str:
 def history_of(result: TrainResult) -> list[dict[str, Any]]:
     """The lines of history.jsonl, without the time they took."""
     lines = [json.loads(line) for line in (result.out / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def elsewhere(config: TrainConfig, tmp_path: Path, name: str) -> TrainConfig:

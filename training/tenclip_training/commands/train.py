@@ -12,7 +12,7 @@ import typer
 from tenclip_settings import fields_of, load_settings, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
-from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig, read_config
+from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, TrainConfig, read_config
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def train(
         Path | None,
         typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
     ] = None,
+    resume_if_exists: Annotated[
+        bool, typer.Option("--resume-if-exists", help="Go on with the run in --out where there is one, else begin it.")
+    ] = False,
     keep_missing: KeepMissing = False,
     color_jitter: Annotated[
         float | None,
@@ -45,9 +48,9 @@ def train(
     """Train a model.
 
     The run's folder gets last.pt (to resume from), best.pt (best video top-1
-    on the validation split, never on a test split), history.jsonl and
-    failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the
-    same weights as one that never stopped. Labels joined by ';' or '|' train
+    on the validation split, never on a test split), history.jsonl,
+    steps.jsonl, failures.jsonl and damaged.jsonl. Ctrl-C saves and ends; a
+    run that is resumed ends with the same weights as one that never stopped. Labels joined by ';' or '|' train
     against 1/k for each of the k. With --init-from, a clip option replaces
     only its part of the checkpoint's clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
@@ -58,6 +61,8 @@ def train(
       tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
       tenclip train --resume run
+      torchrun --nproc-per-node 4 --max-restarts 3 --no-python \\
+        tenclip train videos/ --out run --resume-if-exists
     """
     from tenclip_api.errors import InvalidRequest
 
@@ -76,26 +81,26 @@ def train(
         if "manifest" not in given or "out" not in given:
             raise InvalidRequest("tenclip train needs a manifest and --out, or --resume RUN")
         config = load_settings(TrainConfig, flags=given).settings
-    _run(config, resume=False, json=json, folder=given["out"])
+    _run(config, resume=resume_if_exists, json=json, folder=given["out"])
 
 
 def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
     """The config of the run in `folder`, with what may change between its parts."""
-    from dataclasses import replace
-
     from tenclip_api.errors import InvalidRequest
 
     config = read_config(folder)
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
     fields = fields_of(TrainConfig)
-    if refused := [fields[name].option for name in given if name not in RESUMABLE_FIELDS]:
-        allowed = [f.option for name, f in fields.items() if name in RESUMABLE_FIELDS - {"manifest", "out"}]
+    rescue = {name.split(".")[-1] for name in RESCUE_FIELDS}
+    may_change = RESUMABLE_FIELDS | (rescue if has_bad_batch(folder) else set())
+    if refused := [fields[name].option for name in given if name not in may_change]:
+        allowed = [f.option for name, f in fields.items() if name in may_change - {"manifest", "out"}]
         raise InvalidRequest(
             f"--resume goes on with the settings of {folder}: it takes {', '.join(allowed)}, not {', '.join(refused)}"
         )
     loaded = load_settings(TrainConfig, flags={**given, "manifest": config.manifest, "out": str(folder)})
-    return replace(config, out=str(folder), **{name: getattr(loaded.settings, name) for name in given})
+    return config.changed(out=str(folder), **{name: value_of(loaded.settings, name) for name in given})
 
 
 def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:

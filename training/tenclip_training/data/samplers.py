@@ -17,8 +17,10 @@ Draw = tuple[int, int]
 class DrawSampler(Sampler[list[Draw]]):
     """Batches of (epoch, index) from one place in the schedule to its end, each epoch in an order of its own.
 
-    One sampler runs through all epochs, so that workers live on between them. Where several processes train, each
-    takes every `world_size`-th sample, and the first few are repeated so that all have equally many.
+    One sampler runs through all epochs, so that workers live on between them. A batch holds `micro_batches` times
+    `batch_size` clips, one micro-batch after the other. The micro-batches of all processes are numbered through, M in
+    all, and each takes every M-th sample, whichever process it is in; the first few are repeated so that all have
+    equally many.
     """
 
     num_samples: int
@@ -26,6 +28,7 @@ class DrawSampler(Sampler[list[Draw]]):
     epochs: int
     seed: int
     clips_per_video: int = 1
+    micro_batches: int = 1
     rank: int = 0
     world_size: int = 1
     first_epoch: int = 0
@@ -34,8 +37,12 @@ class DrawSampler(Sampler[list[Draw]]):
     @property
     def steps_per_epoch(self) -> int:
         """Batches that one process takes in an epoch."""
-        of_this_rank = -(-self.num_samples * self.clips_per_video // self.world_size)
-        return -(-of_this_rank // self.batch_size)
+        return -(-self._rows // self.batch_size)
+
+    @property
+    def _rows(self) -> int:
+        """Samples of each micro-batch in an epoch."""
+        return -(-self.num_samples * self.clips_per_video // (self.micro_batches * self.world_size))
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
@@ -49,8 +56,9 @@ class DrawSampler(Sampler[list[Draw]]):
         # Several clips of a video in one epoch are drawn as of `clips_per_video` epochs that follow each other.
         count = self.num_samples * self.clips_per_video
         order = np.random.default_rng((self.seed, epoch)).permutation(count)
-        order = np.resize(order, -(-count // self.world_size) * self.world_size)[self.rank :: self.world_size]
         draws = [(epoch * self.clips_per_video + int(i) // self.num_samples, int(i) % self.num_samples) for i in order]
+        places = np.resize(np.arange(count), (self._rows, self.micro_batches * self.world_size))
+        mine = places[:, self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]
         # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
-        cuts = np.linspace(0, len(draws), self.steps_per_epoch + 1).round().astype(int)
-        return [draws[start:end] for start, end in pairwise(cuts)]
+        cuts = np.linspace(0, self._rows, self.steps_per_epoch + 1).round().astype(int)
+        return [[draws[i] for i in mine[start:end].T.ravel()] for start, end in pairwise(cuts)]

@@ -38,6 +38,7 @@ class OptimizerConfig:
     lr_scaling "linear": `lr` is that of one process (GPU), and the peak is it times processes and micro-batches.
     accumulate: micro-batches of `batch_size` clips in one step. Each has batch-norm statistics of its own, as the GPUs
     of a larger machine would: 64 of them on one GPU are a step of 64 GPUs.
+    ema: see `WeightAverage`; the averaged model is the one that is validated and saved.
     """
 
     algorithm: Annotated[
@@ -69,6 +70,15 @@ class OptimizerConfig:
         ),
     ] = 0.0
     accumulate: Annotated[int, Setting("Batches whose gradients make one step.", lowest=1, group=OPTIMISATION)] = 1
+    ema: Annotated[
+        float,
+        Setting(
+            "Validate and save the moving average of the weights with this decay, e.g. 0.999; 0: the weights.",
+            lowest=0,
+            below=1,
+            group=OPTIMISATION,
+        ),
+    ] = 0.0
 
     def __post_init__(self) -> None:
         check_all(self)

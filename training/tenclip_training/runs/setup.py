@@ -62,6 +62,12 @@ def read_splits(config: TrainConfig) -> Splits:
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
         return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+    if config.schedule.kind == "plateau":
+        has = "no validation split" if name is None else f"only the test split {name!r}, which may decide nothing"
+        raise InvalidRequest(
+            f"schedule plateau lowers the rate by the validation loss, and there is {has}: name another split of "
+            f"{manifest.source} with --val-split ({', '.join(manifest.splits)}), or use another schedule"
+        )
     return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
 
 
@@ -130,7 +136,8 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Draw
     """This process's order of the videos, from the first step of the run."""
     return DrawSampler(
         num_samples=len(manifest.samples),
-        batch_size=config.batch_size * config.optimizer.accumulate,
+        batch_size=config.batch_size,
+        micro_batches=config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
         clips_per_video=config.sampling.clips_per_video,
