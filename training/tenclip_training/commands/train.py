@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenclip_settings import fields_of, load_settings, with_options_of
+from tenclip_settings import fields_of, flag_values, parse_assignments, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.recipes.resolve import resolve_config
 from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, TrainConfig, read_config
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
-    from tenclip_training.console import Reporter
-    from tenclip_training.runs.results import Progress, TrainResult
+    from tenclip_training.runs.results import TrainResult
 
 INTERRUPTED = 130  # exit code
 
@@ -31,6 +31,22 @@ def train(
     resume_if_exists: Annotated[
         bool, typer.Option("--resume-if-exists", help="Go on with the run in --out where there is one, else begin it.")
     ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any setting by its name, e.g. optimizer.lr=0.1.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what the run would do, and its learning rates; train nothing.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Of --dry-run: as so many processes would train.", show_default=True)
+    ] = 1,
     keep_missing: KeepMissing = False,
     color_jitter: Annotated[
         float | None,
@@ -50,9 +66,9 @@ def train(
     The run's folder gets last.pt (to resume from), best.pt (best video top-1
     on the validation split, never on a test split), history.jsonl,
     steps.jsonl, failures.jsonl and damaged.jsonl. Ctrl-C saves and ends; a
-    run that is resumed ends with the same weights as one that never stopped. Labels joined by ';' or '|' train
-    against 1/k for each of the k. With --init-from, a clip option replaces
-    only its part of the checkpoint's clips.
+    run that is resumed ends with the same weights as one that never stopped.
+    Labels joined by ';' or '|' train against 1/k for each of the k. With
+    --init-from, a clip option replaces only its part of the checkpoint's clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
@@ -60,6 +76,8 @@ def train(
       tenclip train videos/manifest.csv --out run -a r2plus1d_10 --width 16
       tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
+      tenclip train list.csv --out r --recipe megascale/pretrain/r3d-18 --dry-run
+      tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
       tenclip train --resume run
       torchrun --nproc-per-node 4 --max-restarts 3 --no-python \\
         tenclip train videos/ --out run --resume-if-exists
@@ -76,44 +94,65 @@ def train(
         given["model"] = [f"width={width}", *given.get("model", [])]
     with usage_errors():
         if resume is not None:
-            _run(_resumed(resume, given), resume=True, json=json, folder=resume)
-            return
-        if "manifest" not in given or "out" not in given:
+            if recipe is not None:
+                raise InvalidRequest(f"--resume goes on with the settings of {resume}: it takes no --recipe")
+            config = _resumed(resume, given, assignments or [])
+        elif "manifest" not in given or "out" not in given:
             raise InvalidRequest("tenclip train needs a manifest and --out, or --resume RUN")
-        config = load_settings(TrainConfig, flags=given).settings
-    _run(config, resume=resume_if_exists, json=json, folder=given["out"])
+        else:
+            config = resolve_config(given, recipe=recipe, assignments=assignments or [])
+        if dry_run:
+            _show_plan(config, processes=processes, json=json)
+            return
+    _run(config, resume=resume is not None or resume_if_exists, json=json, folder=resume or given["out"])
 
 
-def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
+    from tenclip_training.runs.dry_run import plan_run, plot_text
+
+    plan = plan_run(config, world_size=processes)
+    if json:
+        print_json(plan.to_dict())
+        return
+    trained = "" if plan.trained_parameters == plan.parameters else f", {plan.trained_parameters:,} of them trained"
+    typer.echo(
+        f"{config.architecture}: {plan.parameters:,} parameters{trained}; {plan.num_classes} classes\n"
+        f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
+        f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
+        f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
+        f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
+    )
+    typer.echo(plot_text(plan.curve()))
+    if config.schedule.kind == "plateau":
+        typer.echo("the rate falls when the validation loss stays: how often is not known before")
+
+
+def _resumed(folder: Path, flags: dict[str, Any], assignments: list[str]) -> TrainConfig:
     """The config of the run in `folder`, with what may change between its parts."""
     from tenclip_api.errors import InvalidRequest
 
     config = read_config(folder)
+    given = {**flag_values(TrainConfig, flags), **parse_assignments(TrainConfig, assignments)}
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
     fields = fields_of(TrainConfig)
-    rescue = {name.split(".")[-1] for name in RESCUE_FIELDS}
-    may_change = RESUMABLE_FIELDS | (rescue if has_bad_batch(folder) else set())
+    may_change = RESUMABLE_FIELDS
+    if any(folder.glob("nan-batch*.pt")):  # the run had a loss that was not finite
+        may_change |= {name.split(".")[-1] for name in RESCUE_FIELDS}
     if refused := [fields[name].option for name in given if name not in may_change]:
         allowed = [f.option for name, f in fields.items() if name in may_change - {"manifest", "out"}]
         raise InvalidRequest(
             f"--resume goes on with the settings of {folder}: it takes {', '.join(allowed)}, not {', '.join(refused)}"
         )
-    loaded = load_settings(TrainConfig, flags={**given, "manifest": config.manifest, "out": str(folder)})
-    return config.changed(out=str(folder), **{name: value_of(loaded.settings, name) for name in given})
+    return config.changed(**{**given, "out": str(folder)})
 
 
 def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:
-    from tenclip_training.console import epoch_line, reporting
+    from tenclip_training.commands.train_screen import train_screen
     from tenclip_training.runs.train import train as run
 
-    with reporting() as reporter:
-        result = run(
-            config,
-            resume=resume,
-            progress=lambda p: _show(reporter, p),
-            on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
-        )
+    with train_screen(config) as screen:
+        result = run(config, resume=resume, progress=screen.progress, on_epoch=screen.epoch)
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)
     if not result.completed:
@@ -125,21 +164,13 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
         raise typer.Exit(INTERRUPTED)
 
 
-def _show(reporter: Reporter, p: Progress) -> None:
-    if p.stage == "train":
-        loss = "" if p.loss != p.loss else f"loss {p.loss:.3f}"
-        reporter.update(f"epoch {p.epoch} of {p.epochs}", p.done, p.total, loss)
-    else:
-        reporter.update({"cache": "decoding", "evaluate": "validating"}[p.stage], p.done, p.total, "videos")
-
-
 def _print_result(result: TrainResult, *, json: bool) -> None:
-    from tenclip_training.console import failure_lines
+    from tenclip_training.commands.train_screen import damage_lines, failure_lines
 
     if json:
         print_json(_as_json(result))
         return
-    for line in failure_lines(result):
+    for line in (*failure_lines(result), *damage_lines(result)):
         typer.echo(line)
     if result.completed:
         typer.echo(f"wrote {result.last}" + (f" and {result.best}" if result.best else ""))
@@ -160,6 +191,8 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
         "videos_failed": result.videos_failed,
         "val_videos_failed": result.val_videos_failed,
         "failures": [asdict(f) for f in result.failures],
+        "damaged": [asdict(d) for d in result.damaged],
+        "steps_skipped": result.steps_skipped,
         "history": [asdict(h) for h in result.history],
         "evaluation": None if result.evaluation is None else result.evaluation.to_dict(),
     }
