@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,13 +72,9 @@ def forget_bad_batches(folder: Path) -> None:
 
 def not_finite(run: Path, *, epoch: int, step: int, what: str, kept: str, saved: int | None) -> TenclipError:
     """The error that ends the run. what: the loss or the gradient; saved: the steps that last.pt has, None: none."""
-    if saved is None:
-        state = "nothing was saved before"
-        again = "begin again in another folder"
-    else:
-        state = f"last.pt is of step {saved}, before it"
-        again = f"go on with tenclip train --resume {run}"
+    state = "nothing was saved before it" if saved is None else f"last.pt is of step {saved}, before it"
     return TenclipError(
-        f"{run}: the {what} of step {step} (epoch {epoch}) is not finite; {kept}; {state}. "
-        f"Look at that batch; then {again} and a lower --lr, a limit such as --clip-gradients 1, or --precision fp32"
+        f"{run}: the {what} of step {step} (epoch {epoch}) is not finite; {kept}; {state}. Look at that batch, then go "
+        f"on with a lower --lr, a limit such as --clip-gradients 1, or --precision fp32: "
+        f"tenclip train --resume {shlex.quote(str(run))} --clip-gradients 1"
     )

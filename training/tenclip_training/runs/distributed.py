@@ -10,6 +10,8 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
+import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -122,9 +124,42 @@ def join_world(device: str) -> World:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
         # What is on the CPU goes over gloo in any case: counts and wishes to stop, at every step.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        store, rank, size = next(dist.rendezvous("env://"))
+        store = dist.PrefixStore(meet(dist.PrefixStore("tenclip", store), rank, size), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(dist.destroy_process_group)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
+
+
+def meet(store: dist.Store, rank: int, size: int, *, seconds: float = 600.0) -> str:
+    """A name for the group of the processes that are there now, the same in each of them and never used before.
+
+    torchrun keeps its store when it restarts processes, with the addresses of those that have died (torch 2.13; its
+    processes take the store for a new one). Some then try to reach the dead, and hang. So the first process gives the
+    group a name, and answers each other process for as long as it has not agreed: what it finds in the store may be an
+    old process's, but an answer holds what was asked. Raises TenclipError when they have not met in `seconds`.
+    """
+    mine = secrets.token_hex(8)
+    deadline = time.monotonic() + seconds
+    waiting = set(range(1, size)) if rank == 0 else {rank}
+    if rank:
+        store.set(f"question/{rank}", mine)
+    while waiting:
+        if rank == 0:
+            waiting -= {other for other in waiting if store.check([f"agreed/{mine}/{other}"])}
+            for other in waiting:
+                if store.check([f"question/{other}"]):
+                    store.set(f"answer/{other}", store.get(f"question/{other}").decode() + f" {mine}")
+        elif store.check([f"answer/{rank}"]):
+            asked, _, group = store.get(f"answer/{rank}").decode().partition(" ")
+            if asked == mine:
+                store.set(f"agreed/{group}/{rank}", "")
+                return group
+        if time.monotonic() > deadline:
+            raise TenclipError(f"process {rank} of {size} has waited {seconds:g} s for {sorted(waiting - {rank}) or 0}")
+        time.sleep(0.01)
+    return mine
 
 
 def was_restarted() -> bool:

@@ -198,12 +198,13 @@ class _WaitTimer:
 
     def seconds(self) -> float:
         """Of all waits since the last call. Call it when the GPU has done its work."""
-        total, self._total = self._total + sum(a.elapsed_time(b) / 1000 for a, b in self._events), 0.0
+        dry: float = sum(a.elapsed_time(b) / 1000 for a, b in self._events)
+        total, self._total = self._total + dry, 0.0
         self._events.clear()
         return total
 
 
 def _recorded_event() -> torch.cuda.Event:
-    event = torch.cuda.Event(enable_timing=True)
+    event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
     event.record()
     return event

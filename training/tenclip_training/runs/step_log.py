@@ -78,13 +78,13 @@ class TensorBoard:
         for name, value in asdict(result).items():
             if isinstance(value, int | float) and name != "epoch":
                 self._add(f"val/{name[4:]}" if name.startswith("val_") else f"epoch/{name}", value, step)
-        self._writer.flush()  # type: ignore[no-untyped-call]
+        self._writer.flush()
 
     def close(self) -> None:
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
     def _add(self, name: str, value: float, step: int) -> None:
-        self._writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        self._writer.add_scalar(name, value, step)
 
 
 def _summary_writer(folder: Path, steps_done: int) -> SummaryWriter:
@@ -95,4 +95,4 @@ def _summary_writer(folder: Path, steps_done: int) -> SummaryWriter:
             "--tensorboard needs the extra tensorboard: pip install 'tenclip[tensorboard]'"
         ) from err
     options: dict[str, Any] = {"purge_step": steps_done + 1}
-    return SummaryWriter(str(folder), **options)  # type: ignore[no-untyped-call]
+    return SummaryWriter(str(folder), **options)

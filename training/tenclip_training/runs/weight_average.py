@@ -11,6 +11,8 @@ from torch.optim.swa_utils import AveragedModel
 from tenclip_training.models import VideoModel
 from tenclip_training.runs.checkpoint import load_weights
 
+_Tensors = tuple[Tensor, ...] | list[Tensor]
+
 
 class WeightAverage:
     """average <- d * average + (1 - d) * weights after each step, with d = min(decay, (1 + n) / (10 + n)) at step n+1.
@@ -46,7 +48,7 @@ class WeightAverage:
         load_weights(self.model, weights, source=source)
         self._average.n_averaged.fill_(updates)
 
-    def _blend(self, averages: list[Tensor], weights: list[Tensor], _: Tensor | int) -> None:
+    def _blend(self, averages: _Tensors, weights: _Tensors, _: Tensor | int) -> None:
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         with torch.no_grad():
             if averages[0].is_floating_point():
