@@ -6,16 +6,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from tenclip_api.errors import CheckpointError, TenclipError
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
-from tenclip_training.runs.distributed import World, join_world, was_restarted
+from tenclip_training.runs.distributed import World, join_world, meet, was_restarted
 from tenclip_training.runs.train import train
 
 # Trains what it is told to, one job after the other. Rank 1 can be killed when steps.jsonl has so many lines.
@@ -112,6 +114,28 @@ def test_a_lost_process_is_explained_and_other_errors_are_not() -> None:
 def fail(world: World, message: str) -> None:
     with world.explain_lost_processes("run"):
         raise RuntimeError(message)
+
+
+def test_processes_meet_under_a_name_that_no_earlier_group_had() -> None:
+    """In one store, as torchrun keeps it over restarts, with what earlier processes have left there at any point."""
+    store = dist.HashStore()
+    names = set()
+    for leftover in (None, "question", "answer", "agreed"):
+        if leftover is not None:
+            store.set(f"{leftover}/1", "0123456789abcdef" if leftover == "question" else "0123 4567")
+        with ThreadPoolExecutor(3) as pool:
+            met = list(pool.map(lambda rank: meet(store, rank, 3, seconds=20), range(3)))
+        assert len(set(met)) == 1
+        names.add(met[0])
+    assert len(names) == 4
+    assert meet(store, 0, 1) not in names
+
+
+def test_a_process_that_never_comes_is_not_waited_for_without_end() -> None:
+    with pytest.raises(TenclipError, match=r"process 0 of 2 has waited 0\.1 s for processes 1"):
+        meet(dist.HashStore(), 0, 2, seconds=0.1)
+    with pytest.raises(TenclipError, match=r"process 1 of 2 has waited 0\.1 s for processes 0"):
+        meet(dist.HashStore(), 1, 2, seconds=0.1)
 
 
 @pytest.mark.parametrize(("count", "restarted"), [(None, False), ("", False), ("0", False), ("2", True)])

@@ -157,7 +157,8 @@ def meet(store: dist.Store, rank: int, size: int, *, seconds: float = 600.0) -> 
                 store.set(f"agreed/{group}/{rank}", "")
                 return group
         if time.monotonic() > deadline:
-            raise TenclipError(f"process {rank} of {size} has waited {seconds:g} s for {sorted(waiting - {rank}) or 0}")
+            others = ", ".join(map(str, sorted(waiting))) if rank == 0 else "0"
+            raise TenclipError(f"process {rank} of {size} has waited {seconds:g} s for processes {others}")
         time.sleep(0.01)
     return mine
 

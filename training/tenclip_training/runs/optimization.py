@@ -66,7 +66,7 @@ class Updater:
             nn.utils.clip_grads_with_norm_(self.parameters, self.max_gradient_norm, norm)
         finite = not self._may_look or bool(torch.isfinite(norm))
         left_out = not finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
-        if finite or left_out:  # the scaler leaves it out
+        if finite or self.scaler.is_enabled():  # which leaves out the step by itself
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.skipped += left_out

@@ -64,6 +64,8 @@ class RunFolder:
         """Make the folder, and write the config. anew: what an earlier run has left there is not this one's."""
         if self.world.is_first:
             self.write(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            for draft in self.path.glob(".*.part"):  # of a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
             if anew:
                 forget_bad_batches(self.path)
         self.world.wait()
