@@ -46,8 +46,8 @@ class Reporter:
     def update(self, title: str, done: int, total: int, detail: str = "", facts: str = "") -> None:
         """facts: what belongs under the bar; in a plain line it follows the rest."""
         if self._bar is not None:
-            self._update_bar(self._bar, title, done, total, detail)
             self._bar.facts = facts
+            self._update_bar(self._bar, title, done, total, detail)
         elif time.monotonic() - self._said >= SECONDS_BETWEEN_LINES:
             self._said = time.monotonic()
             self.say(", ".join(filter(None, (f"{title}: {done} of {total}", detail, facts))))
