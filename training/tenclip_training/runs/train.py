@@ -38,7 +38,14 @@ from tenclip_training.runs.optimization import Updater, autocast, resolve_precis
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.setup import (
+    build_dataset,
+    build_model,
+    build_sampler,
+    place_model,
+    read_splits,
+    warn_of_repeats,
+)
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -106,6 +113,8 @@ class _Run:
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
+        if world.is_first:
+            warn_of_repeats(config, self.manifest)
         self.schedule = build_schedule(
             config.schedule,
             config.optimizer,
