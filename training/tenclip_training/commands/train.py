@@ -75,9 +75,9 @@ def train(
       tenclip train videos/manifest.csv --out run -a r2plus1d_10 --width 16
       tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
-      tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train list.csv --out r --recipe megascale/pretrain/r3d-18 --dry-run
       tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
+      tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train --resume run
     """
     from tenclip_api.errors import InvalidRequest
@@ -121,6 +121,8 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         + "".join(f"{line}\n" for line in plan.sampling.lines())
         + f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
     )
+    for note in plan.notes:
+        typer.echo(note)
     typer.echo(plot_text(plan.curve()))
     if config.schedule.kind == "plateau":
         typer.echo("the rate falls when the validation loss stays: how often is not known before")
@@ -153,6 +155,7 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
             resume=resume,
             progress=lambda p: _show(reporter, p),
             on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
+            on_note=reporter.say,
         )
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)

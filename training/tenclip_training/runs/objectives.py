@@ -55,10 +55,9 @@ class Classification:
 
     def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
         logits, _ = network(inputs.clips)
-        logits = logits.float().mean(2)  # [B,K,P] -> [B,K]
-        loss = F.cross_entropy(logits, inputs.targets, label_smoothing=self.label_smoothing)
-        best = logits.argmax(1, keepdim=True)  # [B,1]
-        return loss, inputs.targets.gather(1, best).gt(0).sum().float()
+        scores = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = F.cross_entropy(scores, inputs.targets, label_smoothing=self.label_smoothing)
+        return loss, count_correct(logits, inputs.targets)
 
 
 @dataclass(frozen=True)
@@ -76,13 +75,12 @@ class MultiLabel:
 
     def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
         logits, _ = network(inputs.clips)
-        logits = logits.float().mean(2)  # [B,K,P] -> [B,K]
-        loss = F.binary_cross_entropy_with_logits(logits, inputs.targets)
+        scores = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = F.binary_cross_entropy_with_logits(scores, inputs.targets)
         if self.with_softmax:
             soft = inputs.targets / inputs.targets.sum(1, keepdim=True)
-            loss = loss + F.cross_entropy(logits, soft, label_smoothing=self.label_smoothing)
-        best = logits.argmax(1, keepdim=True)  # [B,1]
-        return loss, inputs.targets.gather(1, best).gt(0).sum().float()
+            loss = loss + F.cross_entropy(scores, soft, label_smoothing=self.label_smoothing)
+        return loss, count_correct(logits, inputs.targets)
 
 
 def build_objective(config: ObjectiveConfig) -> Objective:
@@ -90,3 +88,9 @@ def build_objective(config: ObjectiveConfig) -> Objective:
     if config.loss == "softmax":
         return Classification(label_smoothing=config.label_smoothing)
     return MultiLabel(with_softmax=config.loss == "softmax+sigmoid", label_smoothing=config.label_smoothing)
+
+
+def count_correct(logits: Tensor, targets: Tensor) -> Tensor:
+    """How many clips have as their best class any of their own. [B,K,P], [B,K] -> float32 scalar."""
+    best = logits.float().mean(2).argmax(1, keepdim=True)  # [B,1]
+    return targets.gather(1, best).gt(0).sum().float()

@@ -25,6 +25,9 @@ from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.inflation import inflate_model, inflated_spec
+from tenclip_training.runs.sections import TransferConfig
+from tenclip_training.runs.transfer import classifier_note, classifier_weights, transfer_notes
 from tenclip_video.spec import ClipSpec
 
 _log = logging.getLogger(__name__)
@@ -79,32 +82,76 @@ def is_test_split(name: str) -> bool:
     return split_name(name).lower().startswith("test")
 
 
-def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoModel, ClipSpec]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """The network that a run begins with, in training mode, and its clips. notes: where it is from, for people."""
+
+    model: VideoModel
+    clip_spec: ClipSpec
+    notes: tuple[str, ...] = ()
+
+
+def build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     """The network, from random weights or a checkpoint, and its clips.
 
-    A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones. A public
-    backbone without a classifier, such as self-supervised weights, will do.
-    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
-    that do not fit the checkpoint's.
+    A checkpoint's classifier is kept where its labels are those of the run, and begins anew for other ones. A public
+    backbone without a classifier, such as self-supervised weights, will do. With `inflate` the checkpoint is a network
+    of frames, which gives its weights to the architecture of the config.
+    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, for clips that
+    do not fit the checkpoint's, for what cannot be inflated, and for settings that mean nothing without a checkpoint.
     """
     if config.transfer.init_from is None:
+        _require_no_checkpoint(config.transfer)
         spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
-        return _create(config.architecture, values), spec
+        return Start(model=_create(config.architecture, values), clip_spec=spec)
+    path = config.transfer.init_from
     # Classes of public files have no names, so their classifier would begin anew: it may be missing altogether.
-    public = not is_own(Path(config.transfer.init_from))
-    checkpoint = load_any(config.transfer.init_from, family=config.transfer.init_family, features_only=public)
+    public = not is_own(Path(path))
+    checkpoint = load_any(path, family=config.transfer.init_family, features_only=public)
+    frames = checkpoint.model if config.transfer.inflate else None
+    inherited = checkpoint.clip_spec if frames is None else inflated_spec(checkpoint.clip_spec, config.architecture)
     try:
-        spec = config.resolve_clip_spec(checkpoint.clip_spec)
+        spec = config.resolve_clip_spec(inherited)
     except ValueError as err:
-        raise InvalidRequest(f"the clips of {config.transfer.init_from} with the ones asked for: {err}") from err
-    values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
-    model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
-    weights = checkpoint.model.state_dict()
-    if checkpoint.labels != labels:
-        weights.update({name: tensor for name, tensor in model.state_dict().items() if name.startswith("fc.")})
-    load_weights(model, weights, source=config.transfer.init_from)
-    return model, spec
+        raise InvalidRequest(f"the clips of {path} with the ones asked for: {err}") from err
+    given = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
+    if frames is None:
+        model = _create(checkpoint.model.architecture, {**checkpoint.model.config, **given})
+        source = checkpoint.model.state_dict()
+        origin = f"starts from {path}, a {model.architecture}"
+    else:
+        inflated = inflate_model(frames, config.architecture, given, scale=config.transfer.inflate_scale, source=path)
+        model = _create(inflated.architecture, {**inflated.config, "num_classes": len(labels)})
+        source = inflated.state_dict()
+        origin = f"starts from {path}, a {frames.architecture} inflated to {model.architecture}"
+    weights = classifier_weights(source, model.state_dict(), checkpoint.labels, labels)
+    load_weights(model, weights, source=path)
+    note = classifier_note(checkpoint.labels, checkpoint.model.num_classes, labels)
+    return Start(model=model, clip_spec=spec, notes=(f"{origin}; {note}",))
+
+
+def run_notes(model: VideoModel, config: TrainConfig) -> tuple[str, ...]:
+    """What a person should know of a run that begins, beside where its network is from; a line each."""
+    notes = transfer_notes(model, config.transfer, config.optimizer)
+    if config.objective.mixup > 0:
+        notes += (
+            f"mixup {config.objective.mixup:g}: clips are blended in pairs, and train clip top-1 counts a blend by the "
+            "share of the clip that is right",
+        )
+    return notes
+
+
+def _require_no_checkpoint(transfer: TransferConfig) -> None:
+    """Raises InvalidRequest for settings that random weights would make senseless."""
+    asked = {
+        "inflate": transfer.inflate,
+        "fc_only": transfer.fc_only,
+        "freeze_to": transfer.freeze_to is not None,
+        "batch_norm frozen": transfer.batch_norm == "frozen",
+    }
+    if names := [name for name, value in asked.items() if value]:
+        raise InvalidRequest(f"{', '.join(names)} needs init_from: without a checkpoint the weights are random")
 
 
 def _create(architecture: str, values: dict[str, Any]) -> VideoModel:

@@ -33,6 +33,7 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
+from tenclip_training.runs.mixup import with_mixup
 from tenclip_training.runs.objectives import Inputs, Objective, build_objective
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
@@ -44,8 +45,10 @@ from tenclip_training.runs.setup import (
     build_sampler,
     place_model,
     read_splits,
+    run_notes,
     warn_of_repeats,
 )
+from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -61,12 +64,14 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin.
-    progress: called after every video and step; on_epoch: after every epoch.
+    progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
+    the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
 
@@ -77,6 +82,8 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
+    for note in run.notes if on_note is not None and run.world.is_first else ():
+        on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
@@ -106,10 +113,13 @@ class _Run:
         self.splits = read_splits(config)
         self.manifest = self.splits.train
         torch.manual_seed(config.seed)
-        self.model, self.spec = build_model(config, self.manifest.labels)
+        start = build_model(config, self.manifest.labels)
+        self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
+        prepare_transfer(self.model, config.transfer, self.device)
+        self.notes = (*start.notes, *run_notes(self.model, config))
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = build_objective(config.objective)
+        self.objective: Objective = with_mixup(build_objective(config.objective), config.objective.mixup)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
