@@ -82,8 +82,9 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
-    for note in run.notes if on_note is not None and run.world.is_first else ():
-        on_note(note)
+    if on_note is not None and run.world.is_first:
+        for note in run.notes:
+            on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
