@@ -180,6 +180,13 @@ def test_any_frames_in_any_order_of_reads(
         assert video.report.frames_requested == sum(map(len, reads))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="has no scheduling policies")
+def test_encoding_leaves_the_scheduling_of_this_process() -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0), os.nice(0)
+    make_video(RECIPES["av1"])
+    assert (os.sched_getscheduler(0), os.sched_getparam(0), os.nice(0)) == before
+
+
 def real_files() -> list[str]:
     folders = (DATA_DIR / name for name in ("clips", "odd", "faults"))
     files = (f for folder in folders for f in folder.iterdir() if f.suffix not in (".md", ".parquet"))
