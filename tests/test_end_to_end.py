@@ -32,6 +32,7 @@ SPEC = ClipSpec(num_frames=8, resize=Resize(height=64, width=86), crop=48, fully
 NUM_CLASSES = 12
 
 # file in data/odd: frames that are there, or the reason why there is no prediction
+pytestmark = pytest.mark.slow
 ODD: dict[str, int | str] = {
     "androidx_8k24fps_300ms.mp4": 8,
     "androidx_bbb_176x144_128kbps_15fps_h263.3gp": 15,

@@ -24,6 +24,7 @@ from tenclip_video.video import VideoInfo, open_video, probe
 from tests.conftest import DATA_DIR
 from tests.videos import Recipe, decode_all, frame_numbers, make_video, remux, repeat_packets, with_edit_list
 
+pytestmark = pytest.mark.slow
 WHOLE = Resize(mode="none")
 SMALL = Resize(height=24, width=32)
 
@@ -205,7 +206,8 @@ def test_sparse_reads_of_real_files_equal_a_sequential_decode(data_dir: Path, fi
         for indices in subsets(len(expected), 3):
             np.testing.assert_array_equal(video.read_frames(indices, SMALL), expected[indices])
         assert video.report.frames_substituted == 0
-    for index in subsets(len(expected), 2, seed=3)[2]:
+    afresh = subsets(len(expected), 2, seed=3)[2]
+    for index in afresh[:2] if video.info.width > 4000 else afresh:
         with open_video(data_dir / file) as video:
             np.testing.assert_array_equal(video.read_frames([index], SMALL)[0], expected[index])
             assert video.report.frames_corrupt == corrupt[index]
