@@ -31,8 +31,9 @@ from .tenclip_serving.helpers import ServerProcess, running_server
 SPEC = ClipSpec(num_frames=8, resize=Resize(height=64, width=86), crop=48, fully_convolutional_crop=64)
 NUM_CLASSES = 12
 
-# file in data/odd: frames that are there, or the reason why there is no prediction
 pytestmark = pytest.mark.slow
+
+# file in data/odd: frames that are there, or the reason why there is no prediction
 ODD: dict[str, int | str] = {
     "androidx_8k24fps_300ms.mp4": 8,
     "androidx_bbb_176x144_128kbps_15fps_h263.3gp": 15,
