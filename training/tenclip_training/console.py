@@ -111,6 +111,8 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
         highlight=False,
         markup=False,
     )
+    for line in _figure_lines(result):
+        console.print(line, markup=False, highlight=False)
     for failure in result.skipped:
         console.print(f"  skipped {failure.video}: {failure.message} ({failure.reason})", markup=False, highlight=False)
     if result.damaged:
@@ -122,6 +124,20 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
         )
     if len(result.labels) <= LARGEST_CONFUSION:
         console.print(_class_table(result))
+
+
+def _figure_lines(result: EvaluationResult) -> list[str]:
+    """Mean average precision and calibration, with what they are counted over."""
+    mean = result.mean_average_precision
+    left_out = f"; {mean.classes_left_out} without a video left out" if mean.classes_left_out else ""
+    lines = [f"mAP {mean.value:.2%} over {mean.classes_counted} classes and {mean.rows} videos{left_out}"]
+    if (c := result.calibration) is not None:
+        over = "videos" if c.of == "top-1" else "pairs of a video and a class"
+        lines.append(
+            f"calibration: ECE {c.ece:.2%} ({len(c.bins)} bins), NLL {c.nll:.4f}, Brier {c.brier:.4f} "
+            f"over {c.items} {over}"
+        )
+    return lines
 
 
 def _class_table(result: EvaluationResult) -> Table:
