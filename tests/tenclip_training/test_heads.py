@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import CheckpointError
@@ -58,6 +58,7 @@ def test_a_checkpoint_says_whether_it_has_heads() -> None:
 NAMES = st.text(st.characters(exclude_characters=":"), min_size=1, max_size=4)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(NAMES, st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=4)), min_size=2, max_size=4

@@ -12,8 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from tenclip_api.errors import CheckpointError
-
-SEPARATOR = ":"
+from tenclip_data.heads import SEPARATOR
 
 
 @dataclass(frozen=True, kw_only=True)

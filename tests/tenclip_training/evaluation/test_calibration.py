@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.calibration import calibration_curve
@@ -75,6 +75,7 @@ def test_plain_values() -> None:
     assert values["bins"][0] == {"low": 0.0, "high": 1 / 15, "count": 0, "confidence": None, "accuracy": None}
 
 
+@settings(deadline=None)
 @given(arrays(np.float64, st.tuples(st.integers(1, 20), st.just(4)), elements=st.floats(0.01, 1)), st.randoms())
 def test_against_scikit_learn(raw: np.ndarray, random: object) -> None:
     scores = raw / raw.sum(axis=1, keepdims=True)
@@ -89,6 +90,7 @@ def test_against_scikit_learn(raw: np.ndarray, random: object) -> None:
     )
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=60))
 def test_the_reliability_table_against_scikit_learn(items: list[tuple[float, bool]]) -> None:
     # scikit-learn puts an edge into the bin above it, so confidences that lie on one are moved.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, confusion_matrix, top_k_accuracy_score
@@ -67,6 +67,7 @@ def test_of_one_label_a_video_each_class_is_held_against_the_rest() -> None:
 SIGMOID = Scoring(activation="sigmoid")
 
 
+@settings(deadline=None)
 @given(
     arrays(np.float32, st.tuples(st.integers(1, 25), st.just(4)), elements=st.floats(0, 1, width=32)),
     st.integers(0, 2**32 - 1),
