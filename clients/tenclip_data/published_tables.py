@@ -83,7 +83,6 @@ def epic_rows(table: Table, options: ReadOptions) -> Rows:
                 + (f"name one as the label column: {', '.join(choices)}" if choices else "this one has none of them")
                 + ("; or name verb and noun as heads, for a model of both" if {"verb", "noun"} <= set(choices) else "")
             )
-            )
     find = functools.cache(functools.partial(_epic_video, options.root))
     start, end = table.find(START_COLUMNS), table.find(END_COLUMNS)
     samples = []

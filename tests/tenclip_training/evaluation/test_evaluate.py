@@ -11,8 +11,8 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest, Sample, read_manifest
-from tenclip_training.console import print_evaluation
 from tenclip_training.data.failures import Failure
+from tenclip_training.evaluation.console import print_evaluation
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,

@@ -72,7 +72,8 @@ def evaluate(
     if protocol == "list":
         _list_protocols()
         return
-    from tenclip_training.console import print_evaluation, reporting
+    from tenclip_training.console import reporting
+    from tenclip_training.evaluation.console import print_evaluation
     from tenclip_training.evaluation.evaluate import evaluate as run
 
     if out is not None:
