@@ -123,6 +123,9 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     augmentation = config.augmentation
     if augmentation.flip is None:
         augmentation = dataclasses.replace(augmentation, flip=flip_is_safe(manifest.labels))
+    if augmentation.train_short_edge is not None:
+        resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
+        spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
     return ClipDataset(manifest, spec, augmentation, seed=config.seed)
 
 
