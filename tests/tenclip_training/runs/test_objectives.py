@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_training.data.dataset import target
-from tenclip_training.runs.objectives import Classification, Inputs
+from tenclip_training.heads import Heads
+from tenclip_training.runs.objectives import Classification, HeadsClassification, Inputs
 
 
 def inputs(*labels: list[int], num_classes: int = 3) -> Inputs:
@@ -62,3 +63,53 @@ def test_gradients_reach_the_network() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert layer.bias.grad is not None
     assert layer.bias.grad.abs().sum() > 0
+
+
+# -- heads --
+
+HEADS = Heads.of(["verb:a", "verb:b", "noun:x", "noun:y", "noun:z"])
+assert HEADS is not None
+
+
+def of_heads(targets: Tensor, scores: Tensor, *, label_smoothing: float = 0.0) -> tuple[float, float]:
+    assert HEADS is not None
+    objective = HeadsClassification(HEADS, label_smoothing=label_smoothing)
+    clips = torch.zeros(len(targets), 3, 2, 4, 4)
+    loss, correct = objective(Inputs(clips=clips, targets=targets), lambda clips: (scores[..., None], clips))
+    return loss.item(), correct.item()
+
+
+def test_the_loss_of_heads_is_the_sum_of_theirs() -> None:
+    """Logits 1 and 0 of two verbs, the first right; 0 of three nouns: log(1 + e) - 1 + log 3."""
+    targets = torch.from_numpy(target((0, 3), 5))[None]
+    loss, correct = of_heads(targets, torch.tensor([[1.0, 0.0, 0.0, 0.0, 0.0]]))
+    assert loss == pytest.approx(math.log(1 + math.e) - 1 + math.log(3), rel=1e-6)
+    assert correct == 0, "the first noun is taken, the second is right"
+
+
+@pytest.mark.parametrize("label_smoothing", [0.0, 0.2])
+def test_heads_are_as_two_classifiers(label_smoothing: float) -> None:
+    torch.manual_seed(0)
+    scores = torch.randn(6, 5)
+    verbs, nouns = torch.tensor([0, 1, 1, 0, 1, 0]), torch.tensor([2, 1, 0, 0, 1, 2])
+    targets = torch.stack(
+        [torch.from_numpy(target((int(v), 2 + int(n)), 5)) for v, n in zip(verbs, nouns, strict=True)]
+    )
+    loss, correct = of_heads(targets, scores, label_smoothing=label_smoothing)
+    expected = [
+        nn.functional.cross_entropy(part, classes, label_smoothing=label_smoothing)
+        for part, classes in ((scores[:, :2], verbs), (scores[:, 2:], nouns))
+    ]
+    assert loss == pytest.approx(sum(e.item() for e in expected), rel=1e-6)
+    right = (scores[:, :2].argmax(1) == verbs) & (scores[:, 2:].argmax(1) == nouns)
+    assert correct == right.sum().item()
+
+
+def test_a_head_whose_label_was_not_drawn_is_not_asked() -> None:
+    """With one label drawn at each visit, the mean over both visits is the loss of both."""
+    scores = torch.tensor([[1.0, 0.0, 2.0, 0.0, 0.0]])
+    both = of_heads(torch.tensor([[0.5, 0, 0, 0.5, 0]]), scores)
+    verb = of_heads(torch.tensor([[1.0, 0, 0, 0, 0]]), scores)
+    noun = of_heads(torch.tensor([[0.0, 0, 0, 1.0, 0]]), scores)
+    assert (verb[0] + noun[0]) / 2 == pytest.approx(both[0], rel=1e-6)
+    assert (verb[1], noun[1], both[1]) == (1, 0, 0)

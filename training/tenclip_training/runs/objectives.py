@@ -12,8 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from tenclip_training.heads import Heads
 
 # Normalised clips, float32 [B,3,T,H,W] -> (logits [B,K,P], features [B,D]), under the run's autocast.
 Network = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -54,3 +57,29 @@ class Classification:
         loss = F.cross_entropy(logits, inputs.targets, label_smoothing=self.label_smoothing)
         best = logits.argmax(1, keepdim=True)  # [B,1]
         return loss, inputs.targets.gather(1, best).gt(0).sum().float()
+
+
+@dataclass(frozen=True)
+class HeadsClassification:
+    """The sum over H heads of the softmax cross entropy of each (EPIC-KITCHENS: a verb and a noun).
+
+    A clip has one class of each head, 1/H at each in its row of targets. It is right when every head is.
+    A row may have classes of some heads only, where one of its H labels is drawn at each visit: the mean over visits is
+    the same, and only heads with a class are asked to be right.
+    """
+
+    heads: Heads
+    label_smoothing: float = 0.0
+
+    def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
+        logits, _ = network(inputs.clips)
+        logits = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = logits.new_zeros(())
+        right = torch.ones(len(logits), dtype=torch.bool, device=logits.device)
+        parts = zip(self.heads.split(logits, axis=1), self.heads.split(inputs.targets, axis=1), strict=True)
+        for of_head, targets in parts:
+            share = targets * len(self.heads.heads)  # rows sum to 1
+            loss = loss + F.cross_entropy(of_head, share, label_smoothing=self.label_smoothing)
+            best = of_head.argmax(1, keepdim=True)  # [B,1]
+            right &= targets.gather(1, best).gt(0).squeeze(1) | targets.sum(1).eq(0)
+        return loss, right.sum().float()

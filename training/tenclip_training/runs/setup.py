@@ -15,12 +15,14 @@ from tenclip_data.samples import split_name
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.heads import Heads
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.objectives import Classification, HeadsClassification, Objective
 from tenclip_video.spec import ClipSpec
 
 
@@ -45,6 +47,7 @@ def read_splits(config: TrainConfig) -> Splits:
         labels=config.labels,
         videos=config.videos,
         label_column=config.label_column,
+        heads=config.heads,
         whole_videos=config.whole_videos,
         missing=config.missing,
         held_out=config.held_out,
@@ -127,6 +130,14 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
     return ClipDataset(manifest, spec, augmentation, seed=config.seed)
+
+
+def build_objective(config: TrainConfig, heads: Heads | None) -> Objective:
+    """What the run minimises: one classifier's loss, or the sum of those of its heads."""
+    smoothing = config.objective.label_smoothing
+    if heads is not None:
+        return HeadsClassification(heads, label_smoothing=smoothing)
+    return Classification(label_smoothing=smoothing)
 
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> DrawSampler:

@@ -26,19 +26,27 @@ from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.failures import FailureLog
-from tenclip_training.evaluation.evaluate import EvaluationResult
+from tenclip_training.evaluation.evaluate import EvaluationResult, find_protocol
+from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
-from tenclip_training.runs.objectives import Classification, Inputs, Objective
+from tenclip_training.runs.objectives import Inputs
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.setup import (
+    build_dataset,
+    build_model,
+    build_objective,
+    build_sampler,
+    place_model,
+    read_splits,
+)
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -102,7 +110,10 @@ class _Run:
         self.model, self.spec = build_model(config, self.manifest.labels)
         place_model(self.model, self.device, channels_last=config.channels_last)
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        self.scoring = Scoring.of_checkpoint(self.manifest.labels, {"config": config.to_dict()}, source=config.out)
+        if self.splits.val is not None:
+            self.scoring.check(find_protocol(config.val_protocol))
+        self.objective = build_objective(config, self.scoring.heads)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
@@ -239,6 +250,7 @@ class _Run:
             self.spec,
             val,
             protocol=self.config.val_protocol,
+            scoring=self.scoring,
             world=self.world,
             device=self.device,
             record=self.failures.record,
