@@ -102,6 +102,6 @@ def test_the_reliability_table_against_scikit_learn(items: list[tuple[float, boo
     table = reliability(confidence, correct)
     used = [b for b in table if b.count]
     right, mean = calibration_curve(correct, confidence, n_bins=BINS)
-    np.testing.assert_allclose([b.accuracy for b in used], right, atol=1e-12)
-    np.testing.assert_allclose([b.confidence for b in used], mean, atol=1e-12)
+    np.testing.assert_allclose(np.array([b.accuracy for b in used], float), right, atol=1e-12)
+    np.testing.assert_allclose(np.array([b.confidence for b in used], float), mean, atol=1e-12)
     assert sum(b.count for b in table) == len(items)
