@@ -44,6 +44,8 @@ def test_round_trip_through_json() -> None:
         ({"heads": ("verb",)}, "heads are two columns or more, got verb"),
         ({"heads": ("verb", "verb")}, "head 'verb' is named twice"),
         ({"heads": ("verb", "noun"), "label_column": "label"}, "one label column .* or several heads"),
+        ({"heads": ("verb", "noun"), "loss": "sigmoid"}, "heads have a softmax each"),
+        ({"heads": ("verb", "noun"), "tags": "draw"}, "tags 'draw' would train one head of each clip"),
         ({"val_protocol": "11-clip"}, "val_protocol '11-clip' is not one of ten-clip"),
         (
             {"clip_spec": ClipSpec(resize=Resize(height=64, width=86), crop=80, fully_convolutional_crop=None)},

@@ -165,6 +165,7 @@ class TrainConfig:
                 check_heads(self.heads, self.label_column)
             except DatasetError as err:
                 raise ValueError(str(err)) from err
+            self._check_heads()
         warmup = self.schedule.warmup_epochs
         if warmup is None:
             warmup = min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2)
@@ -173,8 +174,19 @@ class TrainConfig:
             raise ValueError(f"warmup_epochs: {warmup:g} of {self.epochs} epochs in all; make it less")
         if self.val_protocol not in PROTOCOLS:
             raise ValueError(f"val_protocol {self.val_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        if self.objective.loss != "softmax" and self.sampling.tags != "soft":
+            raise ValueError(
+                f"tags {self.sampling.tags} gives a clip one class; loss {self.objective.loss} learns all of them"
+            )
         if self.clip_spec is not None or self.transfer.init_from is None:
             self.resolve_clip_spec()
+
+    def _check_heads(self) -> None:
+        """Each head has a softmax, and each clip a label of every head."""
+        if self.objective.loss != "softmax":
+            raise ValueError(f"heads have a softmax each; with heads leave loss at softmax, not {self.objective.loss}")
+        if self.sampling.tags != "soft":
+            raise ValueError(f"tags {self.sampling.tags!r} would train one head of each clip; with heads leave it soft")
 
     def resolve_clip_spec(self, inherited: ClipSpec | None = None) -> ClipSpec:
         """The clips of the run. inherited: those of the checkpoint that is fine-tuned. Raises ValueError."""

@@ -107,9 +107,16 @@ def _compare(
     """settings: the other arguments of `find_duplicates`."""
     from dataclasses import replace
 
+    from tenclip_api.errors import DatasetError
     from tenclip_training.curation.duplicates import find_duplicates
 
     (source_codes, source_failures), (target_codes, target_failures) = map(store.read, sets)
+    for kind, codes, failures in (("source", source_codes, source_failures), ("target", target_codes, target_failures)):
+        if not len(codes):
+            first = f"; the first: {failures[0].video}: {failures[0].message}" if failures else ""
+            raise DatasetError(
+                f"no {kind} video of {len(failures)} could be read, so there is nothing to compare{first}"
+            )
     report = find_duplicates(
         source_codes,
         target_codes,
