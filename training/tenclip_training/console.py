@@ -72,7 +72,8 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"train clip top-1 {result.train_clip_top1:.1%} of {result.train_clips}"
     )
     if result.val_video_top1 is not None:
-        line += f", val video top-1 {result.val_video_top1:.1%} of {result.val_videos_decoded}"
+        mean_precision = "" if result.val_video_map is None else f" and mAP {result.val_video_map:.1%}"
+        line += f", val video top-1 {result.val_video_top1:.1%}{mean_precision} of {result.val_videos_decoded}"
         if result.val_videos_decoded < result.val_videos_asked:
             line += f" (asked for {result.val_videos_asked})"
     if result.unreadable_classes:

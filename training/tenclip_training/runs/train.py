@@ -129,7 +129,7 @@ class _Run:
         self.epoch = self.step = 0
         self.stopped = False
         self.history: list[EpochResult] = []
-        self.best: tuple[float, float] | None = None  # (video top-1, -loss) of best.pt
+        self.best: tuple[float, float] | None = None  # (video top-1 or mAP, -loss) of best.pt
         self.evaluation: EvaluationResult | None = None
         self.meter = EpochMeter(self.device)
         self.failures = FailureLog(
@@ -263,15 +263,19 @@ class _Run:
             record=self.failures.record,
             progress=lambda done, total: self._report("evaluate", done, total),
         )
-        score = (found.video_top1.value, -found.loss)
+        mean_precision = found.mean_average_precision.value if found.activation == "sigmoid" else None
+        chosen_by = found.video_top1.value if mean_precision is None else mean_precision
+        score = (chosen_by, -found.loss)
         if self.splits.selects_best and (self.best is None or score > self.best):
             self.best = score
             if self.world.is_first:
-                self._checkpoint(self.folder.best, {"val_video_top1": found.video_top1.value}, None)
+                facts = {} if mean_precision is None else {"val_video_mAP": mean_precision}
+                self._checkpoint(self.folder.best, {"val_video_top1": found.video_top1.value, **facts}, None)
         return dataclasses.replace(
             result,
             seconds=self.meter.seconds(),
             val_video_top1=found.video_top1.value,
+            val_video_map=mean_precision,
             val_clip_top1=found.clip_top1.value,
             val_loss=found.loss,
             val_videos_decoded=found.videos_decoded,
