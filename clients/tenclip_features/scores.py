@@ -117,7 +117,12 @@ def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) ->
     """The average precision of each class [L]; NaN for a class that no row has.
 
     scores [N,K], truth [N,L]. A class that the classifier does not know has what chance gives: its share of the rows.
+    A score that is not a number counts as the lowest.
     """
+    broken = np.isnan(scores)
+    if broken.any():
+        lowest = scores[~broken].min() if not broken.all() else 0.0
+        scores = np.where(broken, np.float32(lowest - 1), scores)
     values = np.full(truth.shape[1], np.nan)
     for k in np.flatnonzero(truth.any(axis=0)):
         known = k < scores.shape[1]

@@ -14,7 +14,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, confusion_matrix, top_k_accuracy_score
 
 from tenclip_data.manifest import Manifest
-from tenclip_training.evaluation.counting import confused_pairs, rank, summarise, top_k_of_heads
+from tenclip_training.evaluation.counting import confused_pairs, rank, ranks_of, summarise
 from tenclip_training.evaluation.results import Accuracy, EvaluationResult, VideoScore
 from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.heads import Heads
@@ -136,12 +136,24 @@ def test_the_best_combinations_one_by_one() -> None:
 
 def _place(verb: int, noun: int) -> int:
     assert HEADS is not None
-    scored = (np.array(BOTH, np.float32), (verb, 3 + noun))
-    return next(k for k in range(9) if top_k_of_heads(HEADS, [scored], k + 1).correct)
+    (place,) = ranks_of([(np.array(BOTH, np.float32), (verb, 3 + noun))], HEADS)
+    return place
 
 
 def test_equal_scores_come_in_the_order_of_classes() -> None:
     assert [rank(np.array([0.5, 0.5, 0.5]), i) for i in range(3)] == [0, 1, 2]
+
+
+def test_a_score_that_is_no_number_is_never_right() -> None:
+    broken = np.array([np.nan, 0.2, 0.1])
+    assert [rank(broken, i) for i in range(3)] == [3, 0, 1]
+    result = summed([score(0, [math.nan] * 3, (0,))], "abc")
+    assert (result.video_top1.correct, result.video_top5.total) == (0, 1)
+    both = summed([score(0, [math.nan] * 3, (0,)), score(1, [0.7, 0.2, 0.1], (1,))], "abc")
+    assert both.calibration is None
+    assert both.average_precisions[0] == 0.5, "behind the video that has a score"
+    values = json.loads(json.dumps(both.to_dict(), allow_nan=False))
+    assert (values["videos"][0]["score"], values["loss"]) == (None, None)
 
 
 # -- confusion --

@@ -5,6 +5,7 @@ Clips are read and averaged as in `evaluate`; `action_counting` counts.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -227,10 +228,11 @@ def _predictions(
 ) -> Iterator[dict[str, Any]]:
     for i, row in enumerate(scored):
         v, n = allowed[int(action.predicted[i])]
+        score = float(verb.scores[i, v] * noun.scores[i, n])
         yield {
             "video": row[0].name,
             "true": {t.name: t.labels[int(t.targets[i])] for t in (verb, noun)},
             "predicted": {t.name: t.labels[int(r.predicted[i])] for t, r in zip((verb, noun), results, strict=True)},
             "action": {verb.name: verb.labels[v], noun.name: noun.labels[n]},
-            "score": float(verb.scores[i, v] * noun.scores[i, n]),
+            "score": score if math.isfinite(score) else None,
         }

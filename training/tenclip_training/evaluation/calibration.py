@@ -62,9 +62,9 @@ def calibrate(
     """The calibration of video scores [N,K] against labels [N,K].
 
     None where scores cannot be probabilities of the labels: softmax scores of videos with other than one label, or
-    scores that do not sum to 1 (vmz_joint), or nothing to count.
+    scores that do not sum to 1 (vmz_joint) or are no numbers, or nothing to count.
     """
-    if not truth.size:
+    if not truth.size or not np.isfinite(scores).all():
         return None
     values = scores.astype(np.float64)
     if activation == "sigmoid":

@@ -35,7 +35,7 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
         markup=False,
     )
     for line in _figure_lines(result):
-        console.print(line, markup=False, highlight=False)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     _print_skipped(console, result.skipped)
     if result.damaged:
         more = f" and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,8 @@ def summarise(
         first = f" The first: {skipped[0].message} ({skipped[0].reason})" if skipped else ""
         raise DatasetError(f"{manifest.source}: none of {len(skipped)} videos of split {split!r} could be used.{first}")
     num_classes, heads = len(manifest.labels), scoring.heads
-    hits = top_k if heads is None else functools.partial(top_k_of_heads, heads)
+    clip_ranks = ranks_of(((c, s.targets) for s in scores for c in s.clips), heads)
+    video_ranks = ranks_of(((s.video, s.targets) for s in scores), heads)
     truth = truth_of(tuple(scores), num_classes)
     single_label = heads is None and all(len(s.targets) == 1 for s in scores)
     return EvaluationResult(
@@ -51,10 +53,10 @@ def summarise(
         videos_asked=len(outcomes),
         videos_decoded=len(scores),
         skipped=skipped,
-        clip_top1=hits(((c, s.targets) for s in scores for c in s.clips), 1),
-        clip_top5=hits(((c, s.targets) for s in scores for c in s.clips), 5),
-        video_top1=hits(((s.video, s.targets) for s in scores), 1),
-        video_top5=hits(((s.video, s.targets) for s in scores), 5),
+        clip_top1=within(clip_ranks, 1),
+        clip_top5=within(clip_ranks, 5),
+        video_top1=within(video_ranks, 1),
+        video_top5=within(video_ranks, 5),
         per_class=_per_class(scores, num_classes, heads),
         confusion=_confusion(scores, num_classes) if single_label else None,
         loss=_loss(scores, truth, scoring.activation, heads),
@@ -68,29 +70,34 @@ def summarise(
 Scored = tuple[NDArray[np.float32], tuple[int, ...]]  # scores [K] and the true classes
 
 
-def top_k(scored: Iterable[Scored], k: int) -> Accuracy:
-    """How often any true class is among the k best; of equal scores the first class is better."""
-    hits = [any(t in targets for t in np.argsort(-scores, kind="stable")[:k]) for scores, targets in scored]
-    return Accuracy(correct=sum(hits), total=len(hits))
+def ranks_of(scored: Iterable[Scored], heads: Heads | None) -> list[int]:
+    """The rank of the best true class of each item, from 0; with heads that of the true classes together."""
+    if heads is not None:
+        return [_rank_of_heads(heads, scores, targets) for scores, targets in scored]
+    return [min((rank(scores, t) for t in targets), default=len(scores)) for scores, targets in scored]
 
 
-def top_k_of_heads(heads: Heads, scored: Iterable[Scored], k: int) -> Accuracy:
-    """How often the true class of every head together is among the k best of all combinations.
+def within(ranks: Sequence[int], k: int) -> Accuracy:
+    """How many of the ranks are among the first k."""
+    return Accuracy(correct=sum(r < k for r in ranks), total=len(ranks))
 
-    A combination's score is the product of its classes' scores: for a verb and a noun, that of the action.
+
+def rank(scores: NDArray[Any], place: int) -> int:
+    """How many of the scores [K] come before the one at `place`: the higher ones, and equal ones that stand before.
+
+    A score that is not a number comes after all others.
     """
-    hits = []
-    for scores, targets in scored:
-        products = functools.reduce(np.multiply.outer, [p.astype(np.float64) for p in heads.split(scores)])
-        own = [next(t - h.start for t in targets if h.start <= t < h.stop) for h in heads.heads]
-        place = int(np.ravel_multi_index(own, products.shape))
-        hits.append(rank(products.ravel(), place) < k)
-    return Accuracy(correct=sum(hits), total=len(hits))
+    own = scores[place]
+    if np.isnan(own):
+        return len(scores)
+    return int(np.count_nonzero(scores > own) + np.count_nonzero(scores[:place] == own))
 
 
-def rank(scores: NDArray[np.float64], place: int) -> int:
-    """How many of the scores [K] come before the one at `place`: the higher ones, and equal ones that stand before."""
-    return int((scores > scores[place]).sum() + (scores[:place] == scores[place]).sum())
+def _rank_of_heads(heads: Heads, scores: NDArray[np.float32], targets: tuple[int, ...]) -> int:
+    """A combination's score is the product of its classes' scores: for a verb and a noun, that of the action."""
+    products = functools.reduce(np.multiply.outer, [p.astype(np.float64) for p in heads.split(scores)])
+    own = [next(t - h.start for t in targets if h.start <= t < h.stop) for h in heads.heads]
+    return rank(products.ravel(), int(np.ravel_multi_index(own, products.shape)))
 
 
 def _per_class(scores: Sequence[VideoScore], num_classes: int, heads: Heads | None) -> tuple[Accuracy, ...]:

@@ -152,8 +152,9 @@ class EvaluationResult:
     def _video(self, score: VideoScore) -> dict[str, Any]:
         labels = [self.labels[t] for t in score.targets]
         if self.heads is None:
-            predicted = self.labels[score.predicted]
-            return {"video": score.name, "labels": labels, "predicted": predicted, "score": float(score.video.max())}
+            predicted, best_score = self.labels[score.predicted], float(score.video.max())
+            shown = best_score if math.isfinite(best_score) else None
+            return {"video": score.name, "labels": labels, "predicted": predicted, "score": shown}
         best = [(h, int(score.video[h.outputs].argmax())) for h in self.heads.heads]
         product = math.prod(float(score.video[h.start + i]) for h, i in best)
         predicted_heads = [self.labels[h.start + i] for h, i in best]
