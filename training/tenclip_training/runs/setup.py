@@ -54,6 +54,7 @@ def read_splits(config: TrainConfig) -> Splits:
         labels=config.labels,
         videos=config.videos,
         label_column=config.label_column,
+        heads=config.heads,
         whole_videos=config.whole_videos,
         missing=config.missing,
         held_out=config.held_out,
