@@ -114,7 +114,9 @@ def _compare(
     for kind, codes, failures in (("source", source_codes, source_failures), ("target", target_codes, target_failures)):
         if not len(codes):
             first = f"; the first: {failures[0].video}: {failures[0].message}" if failures else ""
-            raise DatasetError(f"no {kind} video of {len(failures)} could be read, so there is nothing to compare{first}")
+            raise DatasetError(
+                f"no {kind} video of {len(failures)} could be read, so there is nothing to compare{first}"
+            )
     report = find_duplicates(
         source_codes,
         target_codes,
