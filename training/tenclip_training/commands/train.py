@@ -64,9 +64,10 @@ def train(
     The run's folder gets last.pt (to resume from), best.pt (best video top-1
     on the validation split, never on a test split), history.jsonl and
     failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the
-    same weights as one that never stopped. Labels joined by ';' or '|' train
-    against 1/k for each of the k. With --init-from, a clip option replaces
-    only its part of the checkpoint's clips.
+    same weights as one that never stopped. Several labels of a video are
+    joined by ';' or '|'; --tags and --loss say what is made of them.
+    --class-power evens out how often classes are seen. With --init-from, a
+    clip option replaces only its part of the checkpoint's clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
@@ -76,6 +77,7 @@ def train(
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
       tenclip train list.csv --out r --recipe megascale/pretrain/r3d-18 --dry-run
       tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
+      tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train --resume run
     """
     from tenclip_api.errors import InvalidRequest

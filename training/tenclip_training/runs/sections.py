@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from tenclip_settings import Setting, TextForm, check_all
+from tenclip_training.data.tags import Tags
 
 Algorithm = Literal["sgd", "adamw"]
 LrScaling = Literal["none", "linear"]
 ScheduleKind = Literal["cosine", "steps", "halvings", "plateau", "constant"]
 WarmupStart = Literal["step", "one-gpu", "tenth", "zero"]
 PlateauRule = Literal["torch", "literal"]
+Loss = Literal["softmax", "sigmoid", "softmax+sigmoid"]
 BatchNorm = Literal["train", "frozen", "sync"]
 
 # Headings in --help.
@@ -143,22 +145,63 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Which clips an epoch draws."""
+    """Which clips an epoch draws, and what a softmax makes of videos with several tags.
 
+    With class_power a or class_cap N a class is drawn first, with p ~ min(videos, N)^a: 0.5 is IG-65M's square root,
+    0.2 OmniSource's power law, 0 balanced; N = 5000 OmniSource's clipped sampling. Without, every video is drawn.
+    draws is the number of clips in an epoch, of all processes together; None: `clips_per_video` of each video.
+    tags: see `data/tags.py`; IG-65M draws one.
+    """
+
+    tags: Annotated[
+        Tags,
+        Setting(
+            "Several labels of a video: soft, 1/k for each of the k; draw, one of them at each visit (IG-65M); fixed, "
+            "one of them for good.",
+            group=SAMPLING,
+        ),
+    ] = "soft"
+    class_power: Annotated[
+        float | None,
+        Setting(
+            "Draw a class first, by its number of videos to this power: 0.5 square root, 0.2 power law, 0 balanced.",
+            lowest=0,
+            highest=1,
+            group=SAMPLING,
+            default="every video in turn",
+        ),
+    ] = None
+    class_cap: Annotated[
+        int | None,
+        Setting("Draw a class first, by its number of videos, or this if it is less.", lowest=1, group=SAMPLING),
+    ] = None
+    draws: Annotated[
+        int | None,
+        Setting("Clips in an epoch of all processes.", lowest=1, group=SAMPLING, default="as many as there are videos"),
+    ] = None
     clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group=SAMPLING)] = 1
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.draws is not None and self.clips_per_video != 1:
+            raise ValueError(
+                f"draws ({self.draws}) is the number of clips in an epoch, and clips_per_video "
+                f"({self.clips_per_video}) times the videos is, too: give one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What a run minimises.
+    """What a run minimises: cross entropy of a softmax, the logistic loss of one sigmoid a class, or their sum.
 
     mixup: alpha of Beta(alpha, alpha), of which each batch draws its share lambda, see `mixup.py`. OmniSource (section
     3.6) uses it from scratch only, and gives no alpha; MMAction2 has 0.2.
     """
 
+    loss: Annotated[
+        Loss,
+        Setting("softmax: one class a clip, see --tags; sigmoid: each class by itself.", group=OPTIMISATION),
+    ] = "softmax"
     label_smoothing: Annotated[
         float, Setting("Part of a target that is spread over all classes.", lowest=0, below=1, group=OPTIMISATION)
     ] = 0.0
@@ -169,6 +212,8 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.loss == "sigmoid" and self.label_smoothing:
+            raise ValueError("label_smoothing spreads the target of a softmax; with loss sigmoid leave it at 0")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import torch
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_data.samples import split_name
+from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import EpochSampler
+from tenclip_training.data.sampling import SamplingSummary
+from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
@@ -25,6 +29,8 @@ from tenclip_training.runs.inflation import inflate_model, inflated_spec
 from tenclip_training.runs.sections import TransferConfig
 from tenclip_training.runs.transfer import classifier_note, classifier_weights, transfer_notes
 from tenclip_video.spec import ClipSpec
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -173,17 +179,34 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed)
+    targets: TargetKind = config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=targets)
 
 
-def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> DrawSampler:
-    """This process's order of the videos, from the first step of the run."""
-    return DrawSampler(
-        num_samples=len(manifest.samples),
+def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
+    """This process's order of the videos, from the first step of the run.
+
+    Logs a warning where a video would be seen too often in an epoch.
+    """
+    repeats = world.is_first and sampling.can_repeat(config.sampling)
+    if repeats and (warning := describe_sampling(config, manifest).warning) is not None:
+        _log.warning("%s", warning)
+    return sampling.build_sampler(
+        _label_numbers(manifest),
+        len(manifest.labels),
+        config.sampling,
         batch_size=config.batch_size * config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
-        clips_per_video=config.sampling.clips_per_video,
         rank=world.rank,
         world_size=world.size,
     )
+
+
+def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
+    """What the run's sampler draws in an epoch, and whether it repeats a video too often."""
+    return sampling.describe(_label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed)
+
+
+def _label_numbers(manifest: Manifest) -> list[tuple[int, ...]]:
+    return [manifest.targets(sample) for sample in manifest.samples]

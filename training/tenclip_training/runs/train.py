@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tenclip_api.errors import CheckpointError, DatasetError, TrainingDiverged
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
-from tenclip_training.data.failures import FailureLog
+from tenclip_training.data.failures import FailureLog, unreadable_classes
 from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
@@ -34,7 +34,7 @@ from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
 from tenclip_training.runs.mixup import with_mixup
-from tenclip_training.runs.objectives import Classification, Inputs, Objective
+from tenclip_training.runs.objectives import Inputs, Objective, build_objective
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
@@ -112,8 +112,7 @@ class _Run:
         prepare_transfer(self.model, config.transfer, self.device)
         self.notes = (*start.notes, *run_notes(self.model, config))
         self.network = world.wrap(self.model, self.device)
-        objective = Classification(label_smoothing=config.objective.label_smoothing)
-        self.objective: Objective = with_mixup(objective, config.objective.mixup)
+        self.objective: Objective = with_mixup(build_objective(config.objective), config.objective.mixup)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
@@ -233,6 +232,7 @@ class _Run:
             learning_rate=self.learning_rate,
             train_clip_top1=correct / clips,
             train_clips=clips,
+            unreadable_classes=self._unreadable_classes(),
             seconds=self.meter.seconds(),
         )
         last = self.epoch + 1 == self.config.epochs
@@ -243,6 +243,10 @@ class _Run:
         self.meter.reset()
         self.folder.write_history(self.history)
         self.on_epoch(result)
+
+    def _unreadable_classes(self) -> tuple[str, ...]:
+        failed = self.failures.of_split(self.failures.train_split)
+        return unreadable_classes(self.manifest, {f.video for f in self.world.gather(failed)})
 
     def _validate(self, val: Manifest, result: EpochResult) -> EpochResult:
         self.evaluation = found = validate(
