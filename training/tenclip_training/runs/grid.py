@@ -66,9 +66,9 @@ def search(
     Raises InvalidRequest before the first run for values that cannot work, DatasetError, and CheckpointError for a
     folder that holds a search of other videos or settings. SIGINT ends the run at hand after its step, and the search.
     """
-    events = events or Events()
     folder, base = Path(os.path.abspath(folder)), points[0].config
     world = join_world(base.device)
+    events = events if events is not None and world.is_first else Events()
     manifest = hold_out(read_splits(base).train, part=part, seed=base.seed)
     check_points(points, manifest.labels, world)
     _write_videos(folder, manifest, world)
