@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, TrainingDiverged
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.failures import FailureLog, unreadable_classes
@@ -74,7 +74,7 @@ def train(
     progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
     the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
-    (a model or precision that does not exist), TenclipError when the loss is no longer finite.
+    (a model or precision that does not exist), TrainingDiverged when the loss is no longer finite.
 
     ::
 
@@ -234,7 +234,7 @@ class _Run:
     def _end_epoch(self) -> None:
         loss, correct, clips = self.meter.sums(self.world)
         if not math.isfinite(loss):
-            raise TenclipError(
+            raise TrainingDiverged(
                 f"{self.folder.path}: the loss of epoch {self.epoch + 1} is {loss}; last.pt holds the epoch before. "
                 "Lower optimizer.lr, limit max_gradient_norm, or use precision fp32"
             )
