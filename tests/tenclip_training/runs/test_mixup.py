@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from tenclip_training.data.dataset import target
+from tenclip_training.data.tags import soft_target as target
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.mixup import Mixup, blend, with_mixup
 from tenclip_training.runs.objectives import Classification, Inputs
