@@ -56,6 +56,22 @@ def test_epoch_line_gives_denominators() -> None:
     assert epoch_line(validated, 10).endswith("val video top-1 50.0% of 8 (asked for 9), 2.0 s")
 
 
+def test_epoch_line_of_sigmoids() -> None:
+    result = EpochResult(
+        epoch=1,
+        loss=0.5,
+        learning_rate=0.1,
+        train_clip_top1=0.75,
+        train_clips=40,
+        seconds=2.0,
+        val_video_top1=0.5,
+        val_video_map=0.625,
+        val_videos_decoded=8,
+        val_videos_asked=9,
+    )
+    assert epoch_line(result, 1).endswith("val video top-1 50.0% and mAP 62.5% of 8 (asked for 9), 2.0 s")
+
+
 @pytest.mark.parametrize(
     ("share", "workers", "cpus", "expected"),
     [
@@ -106,7 +122,7 @@ def test_elsewhere_a_line_has_the_same_facts(
 
 def test_a_run_says_it_on_screen(validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
-    arguments = ["--out", tmp_path / "run", *QUICK, "--epochs", "2", "--cache", "0", "--val-every", "1"]
+    arguments = ["--out", str(tmp_path / "run"), *QUICK, "--epochs", "2", "--cache", "0", "--val-every", "1"]
     shown = run("train", validated_videos, *arguments)
     assert shown.exit_code == 0, shown.exception
     lines = shown.stderr.splitlines()

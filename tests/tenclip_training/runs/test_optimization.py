@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import copy
+from typing import cast
 
 import pytest
 import torch
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_training.models import create_model
+from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.optimization import (
     Updater,
     build_optimizer,
@@ -118,7 +119,7 @@ def test_loss_scaling_gives_up_on_a_gradient_that_is_not_finite_at_any_scale() -
 
 def updater_of(model: torch.nn.Module, *, precision: str = "fp32", max_gradient_norm: float = 0.0) -> Updater:
     config = OptimizerConfig(momentum=0.0, nesterov=False, weight_decay=0.0, max_gradient_norm=max_gradient_norm)
-    return Updater(model, config, device=torch.device("cpu"), precision=precision)
+    return Updater(cast(VideoModel, model), config, device=torch.device("cpu"), precision=precision)
 
 
 def test_exact_recipes_switch_off_what_the_papers_do_not_do() -> None:

@@ -67,8 +67,10 @@ def train(
     on the validation split, never on a test split), history.jsonl,
     steps.jsonl, failures.jsonl and damaged.jsonl. Ctrl-C saves and ends; a
     run that is resumed ends with the same weights as one that never stopped.
-    Labels joined by ';' or '|' train against 1/k for each of the k. With
-    --init-from, a clip option replaces only its part of the checkpoint's clips.
+    Several labels of a video are joined by ';' or '|'; --tags and --loss say
+    what is made of them. --class-power evens out how often classes are seen.
+    With --init-from, a clip option replaces only its part of the checkpoint's
+    clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
@@ -78,6 +80,7 @@ def train(
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
       tenclip train list.csv --out r --recipe megascale/pretrain/r3d-18 --dry-run
       tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
+      tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train --resume run
       torchrun --nproc-per-node 4 --max-restarts 3 --no-python \\
         tenclip train videos/ --out run --resume-if-exists
@@ -120,8 +123,11 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
         f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
         f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
-        f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
+        + "".join(f"{line}\n" for line in plan.sampling.lines())
+        + f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
     )
+    for note in plan.notes:
+        typer.echo(note)
     typer.echo(plot_text(plan.curve()))
     if config.schedule.kind == "plateau":
         typer.echo("the rate falls when the validation loss stays: how often is not known before")
@@ -152,7 +158,7 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
     from tenclip_training.runs.train import train as run
 
     with train_screen(config) as screen:
-        result = run(config, resume=resume, progress=screen.progress, on_epoch=screen.epoch)
+        result = run(config, resume=resume, progress=screen.progress, on_epoch=screen.epoch, on_note=screen.note)
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)
     if not result.completed:

@@ -37,6 +37,10 @@ class TrainScreen:
             title = {"cache": "decoding", "evaluate": "validating"}[p.stage]
             self.reporter.update(title, p.done, p.total, "videos")
 
+    def note(self, line: str) -> None:
+        """A line that stays, on what the run begins with."""
+        self.reporter.say(line)
+
     def epoch(self, result: EpochResult) -> None:
         """A line that stays, and another one where much time went on waiting for clips."""
         self.reporter.say(epoch_line(result, self.config.epochs))
@@ -68,9 +72,12 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"train clip top-1 {result.train_clip_top1:.1%} of {result.train_clips}"
     )
     if result.val_video_top1 is not None:
-        line += f", val video top-1 {result.val_video_top1:.1%} of {result.val_videos_decoded}"
+        mean_precision = "" if result.val_video_map is None else f" and mAP {result.val_video_map:.1%}"
+        line += f", val video top-1 {result.val_video_top1:.1%}{mean_precision} of {result.val_videos_decoded}"
         if result.val_videos_decoded < result.val_videos_asked:
             line += f" (asked for {result.val_videos_asked})"
+    if result.unreadable_classes:
+        line += f", no readable video of {', '.join(result.unreadable_classes)}"
     return f"{line}, {result.seconds:.1f} s"
 
 

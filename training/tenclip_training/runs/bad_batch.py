@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tenclip_api.errors import TenclipError
+from tenclip_api.errors import TrainingDiverged
 from tenclip_data.atomic import replacing
 from tenclip_training.data.dataset import Batch
 
@@ -70,10 +70,10 @@ def forget_bad_batches(folder: Path) -> None:
             path.unlink()
 
 
-def not_finite(run: Path, *, epoch: int, step: int, what: str, kept: str, saved: int | None) -> TenclipError:
+def not_finite(run: Path, *, epoch: int, step: int, what: str, kept: str, saved: int | None) -> TrainingDiverged:
     """The error that ends the run. what: the loss or the gradient; saved: the steps that last.pt has, None: none."""
     state = "nothing was saved before it" if saved is None else f"last.pt is of step {saved}, before it"
-    return TenclipError(
+    return TrainingDiverged(
         f"{run}: the {what} of step {step} (epoch {epoch}) is not finite; {kept}; {state}. Look at that batch, then go "
         f"on with a lower --lr, a limit such as --clip-gradients 1, or --precision fp32: "
         f"tenclip train --resume {shlex.quote(str(run))} --clip-gradients 1"

@@ -20,6 +20,8 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from tenclip_api.errors import TenclipError
@@ -125,14 +127,14 @@ def join_world(device: str) -> World:
     if not dist.is_initialized():
         # What is on the CPU goes over gloo in any case: counts and wishes to stop, at every step.
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
-        store, rank, size = next(dist.rendezvous("env://"))
-        store = dist.PrefixStore(meet(dist.PrefixStore("tenclip", store), rank, size), store)
+        store, rank, size = next(rendezvous("env://"))
+        store = PrefixStore(meet(PrefixStore("tenclip", store), rank, size), store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(dist.destroy_process_group)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
 
 
-def meet(store: dist.Store, rank: int, size: int, *, seconds: float = 600.0) -> str:
+def meet(store: Store, rank: int, size: int, *, seconds: float = 600.0) -> str:
     """A name for the group of the processes that are there now, the same in each of them and never used before.
 
     torchrun keeps its store when it restarts processes, with the addresses of those that have died (torch 2.13; its
@@ -152,7 +154,8 @@ def meet(store: dist.Store, rank: int, size: int, *, seconds: float = 600.0) -> 
                 if store.check([f"question/{other}"]):
                     store.set(f"answer/{other}", store.get(f"question/{other}").decode() + f" {mine}")
         elif store.check([f"answer/{rank}"]):
-            asked, _, group = store.get(f"answer/{rank}").decode().partition(" ")
+            answer: str = store.get(f"answer/{rank}").decode()
+            asked, _, group = answer.partition(" ")
             if asked == mine:
                 store.set(f"agreed/{group}/{rank}", "")
                 return group

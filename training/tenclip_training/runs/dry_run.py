@@ -7,17 +7,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenclip_training.data.sampling import SamplingSummary
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.optimization import build_optimizer
 from tenclip_training.runs.schedules import Schedule, build_schedule
-from tenclip_training.runs.setup import build_model, build_sampler, read_splits
+from tenclip_training.runs.setup import build_model, build_sampler, describe_sampling, read_splits, run_notes
+from tenclip_training.runs.transfer import freeze
 
 POINTS = 400  # of the curve in JSON
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunPlan:
-    """clips_per_step: of all processes; parameters: of the network, and of these those that are trained."""
+    """clips_per_step: of all processes; parameters: of the network, and of these those that are trained.
+
+    notes: what is said when the run begins.
+    """
 
     config: TrainConfig
     world_size: int
@@ -26,8 +32,10 @@ class RunPlan:
     num_classes: int
     steps_per_epoch: int
     schedule: Schedule
+    sampling: SamplingSummary
     parameters: int
     trained_parameters: int
+    notes: tuple[str, ...] = ()
 
     @property
     def total_steps(self) -> int:
@@ -54,8 +62,10 @@ class RunPlan:
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
             "peak_learning_rate": self.schedule.peak,
+            "sampling": self.sampling.to_dict(),
             "parameters": self.parameters,
             "trained_parameters": self.trained_parameters,
+            "notes": list(self.notes),
             "learning_rates": [{"epoch": e, "rate": r} for e, r in self.curve()],
             "config": self.config.to_dict(),
         }
@@ -67,7 +77,10 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
     Raises what `train` raises for a manifest, a checkpoint or an architecture that will not do.
     """
     splits = read_splits(config)
-    model, _ = build_model(config, splits.train.labels)
+    start = build_model(config, splits.train.labels)
+    model = start.model
+    freeze(model, config.transfer)
+    build_optimizer(model, config.optimizer)  # raises what it raises in a run
     steps_per_epoch = build_sampler(config, splits.train, World(size=world_size)).steps_per_epoch
     return RunPlan(
         config=config,
@@ -83,8 +96,10 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
             steps_per_epoch=steps_per_epoch,
             world_size=world_size,
         ),
+        sampling=describe_sampling(config, splits.train),
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        notes=(*start.notes, *run_notes(model, config)),
     )
 
 

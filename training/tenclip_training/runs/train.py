@@ -18,7 +18,7 @@ from tenclip_api.errors import CheckpointError, DatasetError
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.damage import DamageLog
 from tenclip_training.data.dataset import Batch, Collate
-from tenclip_training.data.failures import FailureLog
+from tenclip_training.data.failures import FailureLog, unreadable_classes
 from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.runs.bad_batch import BatchKeeper, GivenBatch, not_finite
 from tenclip_training.runs.checkpoint import Checkpoint
@@ -31,7 +31,7 @@ from tenclip_training.runs.reports import Reports
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, changes
 from tenclip_training.runs.run_state import RunState
-from tenclip_training.runs.setup import build_dataset, build_sampler, read_splits
+from tenclip_training.runs.setup import build_dataset, build_sampler, read_splits, warn_of_repeats
 from tenclip_training.runs.trainer import Trainer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -45,16 +45,18 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin. A process that
     torchrun has started again (--max-restarts) resumes in any case.
-    progress: called after every video and step; on_epoch: after every epoch.
+    progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
+    the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from, a full disk),
-    InvalidRequest (a model or precision that does not exist, plateau without validation), TenclipError when the loss or
-    a gradient is not finite, and when another process of the run has died.
+    InvalidRequest (a model or precision that does not exist, plateau without validation), TrainingDiverged when the
+    loss or a gradient is not finite, and TenclipError when another process of the run has died.
 
     ::
 
@@ -66,6 +68,9 @@ def train(
     run = _Run(config, folder, state, Reports(config, folder, state, progress, on_epoch), resume or was_restarted())
     with stop_requests() as stop, folder.world.explain_lost_processes(folder.path), run.reports.closing():
         run.start()
+        if on_note is not None and run.world.is_first:
+            for note in run.trainer.notes:
+                on_note(note)
         for steps, batch in enumerate(run.monitor.timed(run.loader()), start=1):
             run.train_on(batch)
             run.end_step(stop=stop.is_set() or steps == stop_after_steps)
@@ -85,7 +90,9 @@ class _Run:
         self.checkpoint = folder.find(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
-        self.trainer = Trainer(config, self.manifest, self.world, self.sampler.steps_per_epoch, micro_batches)
+        if self.world.is_first:
+            warn_of_repeats(config, self.manifest)
+        self.trainer = Trainer(config, self.splits, self.world, self.sampler.steps_per_epoch, micro_batches)
         self.dataset = build_dataset(config, self.manifest, self.trainer.spec)
         self.monitor = Monitor(self.world, self.trainer.device)
         self.meter = EpochMeter()
@@ -206,7 +213,8 @@ class _Run:
         meter, state = self.meter, self.state
         if not meter.clips:
             raise DatasetError(f"{self.manifest.source}: no video of epoch {state.epoch + 1} could be read")
-        self.failures.check(self.world.gather(self.failures.of_split(self.failures.train_split)))
+        failed = self.world.gather(self.failures.of_split(self.failures.train_split))
+        self.failures.check(failed)
         step_seconds, wait_seconds = self.world.sums(meter.step_seconds, meter.wait_seconds)
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -214,6 +222,7 @@ class _Run:
             learning_rate=self.learning_rate,
             train_clip_top1=meter.correct / meter.clips,
             train_clips=meter.clips,
+            unreadable_classes=unreadable_classes(self.manifest, {f.video for f in failed}),
             seconds=meter.seconds(),
             clips_per_second=meter.clips * self.world.size / step_seconds,
             data_wait_share=wait_seconds / step_seconds,
@@ -232,23 +241,29 @@ class _Run:
             self.trainer.spec,
             val,
             protocol=self.config.val_protocol,
+            scoring=self.trainer.scoring,
             world=self.world,
             device=self.trainer.device,
             record=self.failures.record,
             progress=lambda done, total: self.reports.progress("evaluate", done, total),
         )
-        score = (found.video_top1.value, -found.loss)
+        mean_precision = found.mean_average_precision.value if found.activation == "sigmoid" else None
+        chosen_by = found.video_top1.value if mean_precision is None else mean_precision
+        score = (chosen_by, -found.loss)
         if self.splits.selects_best and (self.state.best is None or score > self.state.best):
             self.state.best = score
             if self.world.is_first:
-                facts = self._facts(epochs_done=result.epoch) | {"val_video_top1": found.video_top1.value}
-                self.trainer.save(self.folder.best, provenance=facts)
+                facts = {"val_video_top1": found.video_top1.value}
+                if mean_precision is not None:
+                    facts["val_video_mAP"] = mean_precision
+                self.trainer.save(self.folder.best, provenance=self._facts(epochs_done=result.epoch) | facts)
         seconds = self.meter.seconds()
         self.state.val_seconds = seconds - result.seconds
         return dataclasses.replace(
             result,
             seconds=seconds,
             val_video_top1=found.video_top1.value,
+            val_video_map=mean_precision,
             val_clip_top1=found.clip_top1.value,
             val_loss=found.loss,
             val_videos_decoded=found.videos_decoded,

@@ -7,34 +7,43 @@ from typing import Any
 
 import torch
 
-from tenclip_data.samples import Manifest
 from tenclip_training.data.dataset import Batch
+from tenclip_training.evaluation.evaluate import find_protocol
+from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.models import VideoModel
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.mixup import with_mixup
 from tenclip_training.runs.monitor import StepNumbers
-from tenclip_training.runs.objectives import Classification, Objective
+from tenclip_training.runs.objectives import build_objective
 from tenclip_training.runs.optimization import Updater, resolve_precision
 from tenclip_training.runs.run_folder import manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_model, place_model
+from tenclip_training.runs.setup import Splits, build_model, place_model, run_notes
 from tenclip_training.runs.step import Stepper
+from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.weight_average import WeightAverage
 
 
 class Trainer:
-    """The state of learning. micro_batches: of this process, in each step."""
+    """The state of learning. micro_batches: of this process, in each step. notes: lines for a person, of its start."""
 
     def __init__(
-        self, config: TrainConfig, manifest: Manifest, world: World, steps_per_epoch: int, micro_batches: int
+        self, config: TrainConfig, splits: Splits, world: World, steps_per_epoch: int, micro_batches: int
     ) -> None:
-        self.config, self.manifest, self.micro_batches = config, manifest, micro_batches
+        self.config, self.manifest, self.micro_batches = config, splits.train, micro_batches
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
-        self.model, self.spec = build_model(config, manifest.labels)
+        start = build_model(config, self.manifest.labels)
+        self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
+        prepare_transfer(self.model, config.transfer, self.device)
+        self.notes = (*start.notes, *run_notes(self.model, config))
+        self.scoring = Scoring.of_checkpoint(self.manifest.labels, {"config": config.to_dict()}, source=config.out)
+        if splits.val is not None:
+            self.scoring.check(find_protocol(config.val_protocol))
         ema = config.optimizer.ema
         self.average = WeightAverage(self.model, ema) if ema > 0 else None
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
@@ -45,10 +54,10 @@ class Trainer:
             steps_per_epoch=steps_per_epoch,
             world_size=world.size,
         )
-        objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        objective = build_objective(config.objective, self.scoring.heads)
         self._stepper = Stepper(
             network=world.wrap(self.model, self.device),
-            objective=objective,
+            objective=with_mixup(objective, config.objective.mixup),
             updater=self.updater,
             spec=self.spec,
             world=world,
