@@ -2,13 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tenclip_training.console import epoch_line, reporting
-from tenclip_training.runs.results import EpochResult
-
-
-def test_epoch_line_gives_denominators() -> None:
-    result = EpochResult(epoch=3, loss=0.5, learning_rate=0.1, train_clip_top1=0.75, train_clips=40, seconds=2.0)
-    assert epoch_line(result, 10) == "epoch  3 of 10: loss 0.500, train clip top-1 75.0% of 40, 2.0 s"
+from tenclip_training.console import reporting
 
 
 def test_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,7 @@ def read_splits(config: TrainConfig) -> Splits:
         labels=config.labels,
         videos=config.videos,
         label_column=config.label_column,
+        heads=config.heads,
         whole_videos=config.whole_videos,
         missing=config.missing,
         held_out=config.held_out,
@@ -71,6 +72,12 @@ def read_splits(config: TrainConfig) -> Splits:
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
         return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+    if config.schedule.kind == "plateau":
+        has = "no validation split" if name is None else f"only the test split {name!r}, which may decide nothing"
+        raise InvalidRequest(
+            f"schedule plateau lowers the rate by the validation loss, and there is {has}: name another split of "
+            f"{manifest.source} with --val-split ({', '.join(manifest.splits)}), or use another schedule"
+        )
     return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
 
 
@@ -179,23 +186,21 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    targets: TargetKind = config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=targets)
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config))
+
+
+def _target_kind(config: TrainConfig) -> TargetKind:
+    return config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
 
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
-    """This process's order of the videos, from the first step of the run.
-
-    Logs a warning where a video would be seen too often in an epoch.
-    """
-    repeats = world.is_first and sampling.can_repeat(config.sampling)
-    if repeats and (warning := describe_sampling(config, manifest).warning) is not None:
-        _log.warning("%s", warning)
+    """This process's order of the videos, from the first step of the run."""
     return sampling.build_sampler(
         _label_numbers(manifest),
         len(manifest.labels),
         config.sampling,
-        batch_size=config.batch_size * config.optimizer.accumulate,
+        batch_size=config.batch_size,
+        micro_batches=config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
         rank=world.rank,
@@ -205,7 +210,15 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Epoc
 
 def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
     """What the run's sampler draws in an epoch, and whether it repeats a video too often."""
-    return sampling.describe(_label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed)
+    return sampling.describe(
+        _label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed, targets=_target_kind(config)
+    )
+
+
+def warn_of_repeats(config: TrainConfig, manifest: Manifest) -> None:
+    """Log a warning where a video would be seen too often in an epoch."""
+    if sampling.can_repeat(config.sampling) and (warning := describe_sampling(config, manifest).warning) is not None:
+        _log.warning("%s", warning)
 
 
 def _label_numbers(manifest: Manifest) -> list[tuple[int, ...]]:
