@@ -116,9 +116,7 @@ def augment(frames: Clip, crop: int, config: Augmentation, rng: np.random.Genera
     return augment_placed(frames, crop, config, rng)[0]
 
 
-def augment_placed(
-    frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator
-) -> tuple[Clip, Placement]:
+def augment_placed(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> tuple[Clip, Placement]:
     """`augment`, with the place of the clip in its frames."""
     placement = draw_square(*frames.shape[1:3], crop, config, rng)
     clip = cut_square(frames, placement, crop)

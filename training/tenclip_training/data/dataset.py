@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 
 from tenclip_api.errors import NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
-from tenclip_training.data.augment import Augmentation, augment
+from tenclip_training.data.augment import Augmentation, Placement, augment_placed
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
@@ -65,6 +65,15 @@ class TrainingClip(NamedTuple):
     frames: NDArray[np.uint8]
     target: NDArray[np.float32]
     video: str = ""
+    damage: Damage | None = None
+
+
+class ReadClip(NamedTuple):
+    """frames: uint8 RGB [T,H,W,3], resized; plan: their places in the video, whose frames are shown at `times`."""
+
+    frames: NDArray[np.uint8]
+    plan: Clip
+    times: NDArray[np.float64]
     damage: Damage | None = None
 
 
@@ -110,13 +119,19 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if isinstance(cached, Failure):
             return cached
         try:
-            frames, damage = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            read = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            clip, placement = augment_placed(read.frames, self.spec.crop, self.augmentation, rng)
+            if self.spec.color_order == "bgr":
+                clip = np.ascontiguousarray(clip[..., ::-1])
+            return self._finish(draw, sample, clip, read, placement)
         except VideoError as err:
             return Failure.of(sample, err)
-        clip = augment(frames, self.spec.crop, self.augmentation, rng)
-        if self.spec.color_order == "bgr":
-            clip = np.ascontiguousarray(clip[..., ::-1])
-        return TrainingClip(clip, self.targets(self.manifest.targets(sample), draw), sample.key, damage)
+
+    def _finish(
+        self, draw: Draw, sample: Sample, clip: NDArray[np.uint8], read: ReadClip, placement: Placement
+    ) -> TrainingClip:
+        """The clip with its target; a method that learns from other things than labels has its own."""
+        return TrainingClip(clip, self.targets(self.manifest.targets(sample), draw), sample.key, read.damage)
 
     def fill_cache(
         self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
@@ -157,18 +172,17 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         except VideoError as err:
             return Failure.of(sample, err)
 
-    def _read(self, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Damage | None]:
+    def _read(self, sample: Sample, rng: np.random.Generator) -> ReadClip:
         with open_video(sample.path, name=sample.name) as video:
             (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
             needed = frames_needed([clip])
             frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
-            return frames, Damage.of(sample, video.report)
+            return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
 
-    def _from_cache(
-        self, sample: Sample, video: CachedVideo, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], Damage | None]:
+    def _from_cache(self, sample: Sample, video: CachedVideo, rng: np.random.Generator) -> ReadClip:
         (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
-        return video.frames[np.searchsorted(video.indices, clip.frames)], video.damage
+        frames = video.frames[np.searchsorted(video.indices, clip.frames)]
+        return ReadClip(frames, clip, video.times, video.damage)
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)

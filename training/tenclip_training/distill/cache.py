@@ -37,7 +37,7 @@ VIDEOS_PER_PART = 64
 
 @dataclass(frozen=True, eq=False)
 class VideoOutputs:
-    """What a teacher says of a video's grid. frames: int64 [M], ascending; times: seconds [M]; logits: float32 [M,K]."""
+    """Outputs for a video's grid. frames: int64 [M], ascending; times: in seconds [M]; logits: float32 [M,K]."""
 
     frames: NDArray[np.int64]
     times: NDArray[np.float64]
@@ -115,7 +115,7 @@ class OutputCache:
                 failures.append(decoded)
             else:
                 frames, times, pixels = decoded
-                logits = teacher(pixels, of=sample.name)
+                logits = teacher(pixels, of=[sample.name] * len(pixels))
                 pending.append(_Row(str(sample.path), stamp(sample.path), VideoOutputs(frames, times, logits)))
             done += 1
             if len(pending) >= VIDEOS_PER_PART:
@@ -241,4 +241,3 @@ def _decode(sample: Sample, teacher: FrameTeacher, rate: float | None) -> _Decod
 
 def _short(value: Any) -> str:
     return f"{value[:12]}..." if isinstance(value, str) else str(value)
-

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 from tenclip_data.manifest import DEFAULT_HELD_OUT
 from tenclip_settings import Setting, check_all
@@ -70,9 +70,7 @@ class TeachingConfig:
         DistillLoss,
         Setting("Soft cross entropy, or squared error of logits (with a tenth of the rate).", group=TEACHERS),
     ] = "cross-entropy"
-    temperature: Annotated[
-        float, Setting("Of the teacher's softmax.", above=0, below=math.inf, group=TEACHERS)
-    ] = 1.0
+    temperature: Annotated[float, Setting("Of the teacher's softmax.", above=0, below=math.inf, group=TEACHERS)] = 1.0
     student_temperature: Annotated[
         float, Setting("Of the student's softmax.", above=0, below=math.inf, group=TEACHERS)
     ] = 1.0
@@ -167,9 +165,7 @@ class DistillConfig(TrainConfig):
             is_path=True,
         ),
     ]
-    train_split: Annotated[
-        str, Setting("Split to learn from.", group=VIDEOS, default="all but those called test")
-    ] = ""
+    train_split: Annotated[str, Setting("Split to learn from.", group=VIDEOS, default="all but those called test")] = ""
     labels: Annotated[str | None, _HIDDEN] = None
     label_column: Annotated[str | None, _HIDDEN] = None
     val_split: Annotated[str | None, _HIDDEN] = None
@@ -183,11 +179,6 @@ class DistillConfig(TrainConfig):
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Raises ValueError or TypeError for anything that `to_dict` of this version does not write."""
-        values = dict(values)
-        for name, kind in (("teaching", TeachingConfig), ("sampling", UnlabelledSampling)):
-            if isinstance(values.get(name), dict):
-                section = {k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()}
-                values[name] = kind(**section)
-        return super().from_dict(values)
+    def sections(cls) -> dict[str, type[Any]]:
+        """The fields that are dataclasses of their own, with their types."""
+        return {**super().sections(), "sampling": UnlabelledSampling, "teaching": TeachingConfig}

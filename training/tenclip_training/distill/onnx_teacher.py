@@ -80,8 +80,8 @@ def _only_input(path: Path, graph: Graph) -> GraphInput:
     given = graph.inputs[0]
     if len(given.shape) == 5:
         raise CheckpointError(
-            f"{path}: takes clips of shape {_shown(given.shape)}; a teacher takes frames. Of a bundle of ours, name the "
-            "folder"
+            f"{path}: takes clips of shape {_shown(given.shape)}; a teacher takes frames. For a bundle of ours "
+            "name its folder"
         )
     if len(given.shape) != 4:
         raise CheckpointError(f"{path}: takes {_shown(given.shape)}; frames are [N,3,H,W] or [N,H,W,3]")

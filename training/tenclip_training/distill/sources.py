@@ -104,9 +104,7 @@ def _from_network(
     except CheckpointError as err:
         raise CheckpointError(f"{source}: {err.message}") from err
     digest = weights_sha256(model.state_dict())
-    return FrameTeacher(
-        name=name, source=source, spec=loaded.clip_spec, labels=labels, sha256=digest, network=network
-    )
+    return FrameTeacher(name=name, source=source, spec=loaded.clip_spec, labels=labels, sha256=digest, network=network)
 
 
 def _from_bundle(name: str, path: Path, runtime: TeacherRuntime, threads: int) -> FrameTeacher:
@@ -137,7 +135,7 @@ def _checked(teacher: FrameTeacher) -> FrameTeacher:
     side = teacher.spec.crop
     noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     try:
-        logits = teacher(noise, of="frames of noise")
+        logits = teacher(noise, of=["a frame of noise"] * 2)
     except TenclipError:
         raise
     except (RuntimeError, ValueError) as err:  # torch's, OpenVINO's or ONNX Runtime's own

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +50,8 @@ class FrameTeacher:
         about = {"weights": self.sha256, "spec": self.spec.to_dict(), "classes": list(self.labels)}
         return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
-    def __call__(self, frames: NDArray[np.uint8], *, of: str = "") -> Logits:
-        """uint8 RGB [N,S,S,3] of its own size S -> float32 [N,K]. of: what the frames are of, for errors.
+    def __call__(self, frames: NDArray[np.uint8], *, of: Sequence[str] = ()) -> Logits:
+        """uint8 RGB [N,S,S,3] of its own size S -> float32 [N,K]. of: which video each frame is of, for errors.
 
         Raises ValueError for frames of another size or type, CheckpointError for outputs that are not finite.
         """
@@ -65,7 +66,7 @@ class FrameTeacher:
             logits = np.log(np.maximum(logits, np.finfo(np.float32).tiny))
         if not np.isfinite(logits).all():
             bad = int(np.flatnonzero(~np.isfinite(logits).all(1))[0])
-            where = f" for {of}" if of else f" for frame {bad}"
+            where = f" for {of[bad]}" if of else f" for frame {bad}"
             raise CheckpointError(
                 f"teacher {self.name} ({self.source}) gives {_first_bad(logits[bad])}{where}: its weights or its "
                 "input's normalisation are not what they should be"

@@ -43,7 +43,7 @@ def read_unlabelled(
         raise DatasetError(f"{source}: holds no videos")
     if missing == "error" and (lost := next((s for s in samples if not s.path.is_file()), None)) is not None:
         raise DatasetError(
-            f"{source}: no such file {lost.path}; paths start from the list's folder unless --videos names another, and "
+            f"{source}: no such file {lost.path}; paths start from the list's folder unless --videos names one, and "
             "--keep-missing counts such videos as unreadable"
         )
     once = {sample.key: sample for sample in samples}

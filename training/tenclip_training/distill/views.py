@@ -35,5 +35,5 @@ def same_square(frames: NDArray[np.uint8], place: Placement, side: int) -> NDArr
 
 
 def _scaled(start: int, length: int, factor: float) -> tuple[int, int]:
-    first = int(round(start * factor))
-    return first, max(first + 1, int(round((start + length) * factor)))
+    first = round(start * factor)
+    return first, max(first + 1, round((start + length) * factor))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from tenclip_api.errors import MissingDependency
 
-
 # ImageNet top-1 of each, as the authors print it.
 EFFICIENTNET_LITE = {"lite0": 75.1, "lite1": 76.7, "lite2": 77.6}
 
