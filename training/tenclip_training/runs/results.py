@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -47,7 +47,7 @@ class EpochResult:
     denominators 0, in an epoch that was not validated. val_video_map: mean average precision of videos, with a sigmoid
     for each class alone. unreadable_classes: those of which no training video could be read so far.
     clips_per_second: of all processes, while they trained. data_wait_share: the part of that time that went on waiting
-    for clips, the mean over processes.
+    for clips, the mean over processes. Results that differ in times only are equal.
     """
 
     epoch: int
@@ -55,7 +55,7 @@ class EpochResult:
     learning_rate: float
     train_clip_top1: float
     train_clips: int
-    seconds: float
+    seconds: float = field(compare=False)
     val_video_top1: float | None = None
     val_video_map: float | None = None
     val_clip_top1: float | None = None
@@ -63,8 +63,8 @@ class EpochResult:
     val_videos_decoded: int = 0
     val_videos_asked: int = 0
     unreadable_classes: tuple[str, ...] = ()
-    clips_per_second: float = 0.0
-    data_wait_share: float = 0.0
+    clips_per_second: float = field(default=0.0, compare=False)
+    data_wait_share: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unreadable_classes", tuple(self.unreadable_classes))  # a list in JSON
