@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import Draw, DrawSampler
 
 
 @given(
@@ -67,7 +67,7 @@ def test_the_order_goes_on_where_it_was(epoch: int, step: int) -> None:
 def test_micro_batches_are_the_same_in_whichever_process(num_samples: int, batch_size: int, processes: int) -> None:
     """So a run of six processes can go on in one, and one can do what six do."""
 
-    def micro_batches(processes: int) -> list[list[list[tuple[int, int]]]]:
+    def micro_batches(processes: int) -> list[list[list[Draw]]]:
         samplers = [
             DrawSampler(
                 num_samples=num_samples,
@@ -91,7 +91,7 @@ def test_micro_batches_are_the_same_in_whichever_process(num_samples: int, batch
     shared = micro_batches(processes)
     assert shared == micro_batches(6)
     assert all(len(step) == 6 and len({len(m) for m in step}) == 1 for step in shared)
-    assert {i for step in shared for m in step for _, i in m} == set(range(num_samples))
+    assert {draw.sample for step in shared for m in step for draw in m} == set(range(num_samples))
 
 
 def test_epochs_have_different_orders() -> None:

@@ -47,7 +47,7 @@ class EpochResult:
     denominators 0, in an epoch that was not validated. val_video_map: mean average precision of videos, with a sigmoid
     for each class alone. unreadable_classes: those of which no training video could be read so far.
     clips_per_second: of all processes, while they trained. data_wait_share: the part of that time that went on waiting
-    for clips, the mean over processes.
+    for clips, the mean over processes. Results that differ in times only are equal.
     facts: what else the training method counts, by name: shares of clips that a teacher dropped, for one.
     """
 
@@ -56,7 +56,7 @@ class EpochResult:
     learning_rate: float
     train_clip_top1: float
     train_clips: int
-    seconds: float
+    seconds: float = field(compare=False)
     val_video_top1: float | None = None
     val_video_map: float | None = None
     val_clip_top1: float | None = None
@@ -64,8 +64,8 @@ class EpochResult:
     val_videos_decoded: int = 0
     val_videos_asked: int = 0
     unreadable_classes: tuple[str, ...] = ()
-    clips_per_second: float = 0.0
-    data_wait_share: float = 0.0
+    clips_per_second: float = field(default=0.0, compare=False)
+    data_wait_share: float = field(default=0.0, compare=False)
     facts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
