@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ FRAME_SPEC = ClipSpec(
 LABELS = ("disc", "square", "star")
 
 
-def frame_model(seed: int = 0, *, num_classes: int = len(LABELS), **config: int) -> VideoModel:
+def frame_model(seed: int = 0, *, num_classes: int = len(LABELS), **config: Any) -> VideoModel:
     """A small network of frames whose batch norms have seen data, and whose classes differ from frame to frame."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -74,7 +74,7 @@ def test_the_gate_weighs_what_the_teacher_is_unsure_of_with_nothing() -> None:
 def test_a_batch_of_which_nothing_is_kept_teaches_nothing() -> None:
     student = torch.zeros(2, 3, requires_grad=True)
     loss = HeadLoss(classes=3, threshold=0.1)(student, torch.zeros(2, 3))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     assert loss.item() == 0
     assert student.grad is not None
     assert not student.grad.any()
@@ -101,12 +101,12 @@ def test_the_rows_of_one_layer_are_separate_heads() -> None:
     layer, features, teacher = torch.nn.Linear(6, 7), torch.randn(4, 6), torch.randn(4, 7)
     heads = (HeadLoss(classes=3), HeadLoss(classes=4, weight=1e-30))
     loss, _ = Distillation(heads)(inputs(teacher), lambda clips: (layer(features)[:, :, None], clips))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     alone = torch.nn.Linear(6, 3)
     with torch.no_grad():
         alone.weight.copy_(layer.weight[:3])
         alone.bias.copy_(layer.bias[:3])
-    HeadLoss(classes=3)(alone(features), teacher[:, :3]).backward()
+    HeadLoss(classes=3)(alone(features), teacher[:, :3]).backward()  # type: ignore[no-untyped-call]
     assert layer.weight.grad is not None
     assert alone.weight.grad is not None
     assert torch.allclose(layer.weight.grad[:3], alone.weight.grad, atol=1e-7)

@@ -29,7 +29,8 @@ def frames(side: int = 16) -> np.ndarray:
 
 def expected(rgb: np.ndarray, mean: tuple[float, ...], std: tuple[float, ...]) -> np.ndarray:
     pixels = (rgb / 255 - np.array(mean)) / np.array(std)
-    return pixels.mean((1, 2)) @ WEIGHTS.T
+    logits: np.ndarray = pixels.mean((1, 2)) @ WEIGHTS.T
+    return logits
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +19,14 @@ from tenclip_training.distill.method import DistillMethod
 from tenclip_training.distill.targets import average_logits
 from tenclip_training.distill.videos import read_unlabelled
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_training.runs.config import TrainConfig, read_config, read_config_of
 from tenclip_training.runs.sections import TransferConfig
 from tenclip_training.runs.setup import build_dataset
 from tenclip_training.runs.train import train
 from tenclip_video.video import open_video
-from tests.tenclip_training.conftest import write_bytes_as_video
+from tests.tenclip_training.conftest import SPEC, write_bytes_as_video
 
-from .conftest import SPEC, frame_model, save_frame_model
+from .conftest import frame_model, save_frame_model
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -147,7 +147,7 @@ def test_squared_error_and_temperature_are_other_runs(distill_config: MakeConfig
 
 
 @pytest.fixture
-def dataset(distill_config: MakeConfig, teacher_file: Path) -> Iterator[tuple[DistillDataset, ClipDataset]]:
+def dataset(distill_config: MakeConfig, teacher_file: Path) -> tuple[DistillDataset, ClipDataset]:
     """With what the same run would train on without teachers."""
     config = distill_config(flip=True)
     method = DistillMethod(config, (load_teacher(str(teacher_file), runtime="torch"),))
@@ -155,7 +155,7 @@ def dataset(distill_config: MakeConfig, teacher_file: Path) -> Iterator[tuple[Di
     made = method.build_dataset(config, manifest, SPEC)
     assert isinstance(made, DistillDataset)
     samples = tuple(dataclasses.replace(sample, labels=("a",)) for sample in manifest.samples)
-    yield made, build_dataset(config, dataclasses.replace(manifest, samples=samples, labels=("a",)), SPEC)
+    return made, build_dataset(config, dataclasses.replace(manifest, samples=samples, labels=("a",)), SPEC)
 
 
 def test_teachers_change_no_clip(dataset: tuple[DistillDataset, ClipDataset]) -> None:
@@ -319,7 +319,7 @@ def test_configs_are_read_back(distill_config: MakeConfig) -> None:
     config = distill_config(max_entropy=(2.7,), teacher_frames="center", draws=20)
     assert DistillConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     distill(config, stop_after_steps=1)
-    assert read_config(config.out, DistillConfig) == config
+    assert read_config_of(DistillConfig, config.out) == config
     with pytest.raises(CheckpointError, match="has no field teaching"):
         read_config(config.out)
 

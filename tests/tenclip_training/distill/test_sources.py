@@ -7,6 +7,7 @@ import importlib.util
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,8 @@ def by_torch(path: Path, rgb: np.ndarray) -> np.ndarray:
     clips = torch.from_numpy(rgb[:, None])
     with torch.inference_mode():
         logits, _ = checkpoint.model(normalise(clips, checkpoint.clip_spec))
-    return logits.mean(2).numpy()
+    mean: np.ndarray = logits.mean(2).numpy()
+    return mean
 
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])
@@ -124,7 +126,8 @@ def test_outputs_that_are_not_finite_are_found_at_once(tmp_path: Path) -> None:
 
 def test_frames_of_another_size_are_refused(teacher_file: Path) -> None:
     teacher = load_teacher(str(teacher_file), runtime="torch")
-    for wrong in (frames(side=24), frames().astype(np.float32), frames().transpose(0, 3, 1, 2), frames(0)):
+    wrongs: list[Any] = [frames(side=24), frames().astype(np.float32), frames().transpose(0, 3, 1, 2), frames(0)]
+    for wrong in wrongs:
         with pytest.raises(ValueError, match=r"teacher objects takes frames uint8 \[N,32,32,3\]"):
             teacher(wrong)
 

@@ -120,7 +120,7 @@ class TeachingCollate:
 
     def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         batch = self.collate(items)
-        seen = [item.seen for item in items if isinstance(item, TeachingClip)]
+        seen = [clip.seen for clip in items if isinstance(clip, TeachingClip)]
         if not seen:
             return batch
         stacked = tuple(torch.from_numpy(np.stack(frames)) for frames in zip(*seen, strict=True))

@@ -127,7 +127,7 @@ def score_videos(
     """Scores of the samples at `indices`, in that order; the next ones are decoded while the network runs."""
     model.to(device)
     with eval_mode(model):
-        for index, clips in _decoded(manifest, indices, spec, protocol, decode_threads):
+        for index, clips in decoded_videos(manifest, indices, spec, protocol, decode_threads):
             if isinstance(clips, Failure):
                 yield clips
                 continue
@@ -147,9 +147,11 @@ def clip_outputs(
     return batches
 
 
-def _decoded(
+def decoded_videos(
     manifest: Manifest, indices: Sequence[int], spec: ClipSpec, protocol: Protocol, threads: int
 ) -> Iterator[tuple[int, VideoClips | Failure]]:
+    """The clips of the samples at `indices`, in that order, a few videos ahead."""
+
     def read(sample: Sample) -> VideoClips | Failure:
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))

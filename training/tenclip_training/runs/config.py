@@ -250,7 +250,12 @@ SECTIONS: dict[str, type[Any]] = {
 Config = TypeVar("Config", bound=TrainConfig)
 
 
-def read_config(run: Path | str, kind: type[Config] = TrainConfig) -> Config:  # type: ignore[assignment]
+def read_config(run: Path | str) -> TrainConfig:
+    """The config of a run of `tenclip train`, see `read_config_of`."""
+    return read_config_of(TrainConfig, run)
+
+
+def read_config_of(kind: type[Config], run: Path | str) -> Config:
     """The config of a run, from the `config.json` in its folder. Raises CheckpointError."""
     path = Path(run) / "config.json"
     try:
