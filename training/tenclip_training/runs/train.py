@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, TrainingDiverged
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.failures import FailureLog, unreadable_classes
@@ -40,7 +40,15 @@ from tenclip_training.runs.optimization import Updater, autocast, resolve_precis
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits, run_notes
+from tenclip_training.runs.setup import (
+    build_dataset,
+    build_model,
+    build_sampler,
+    place_model,
+    read_splits,
+    run_notes,
+    warn_of_repeats,
+)
 from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -66,7 +74,7 @@ def train(
     progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
     the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
-    (a model or precision that does not exist), TenclipError when the loss is no longer finite.
+    (a model or precision that does not exist), TrainingDiverged when the loss is no longer finite.
 
     ::
 
@@ -75,8 +83,9 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
-    for note in run.notes if on_note is not None and run.world.is_first else ():
-        on_note(note)
+    if on_note is not None and run.world.is_first:
+        for note in run.notes:
+            on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
@@ -119,6 +128,8 @@ class _Run:
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
+        if world.is_first:
+            warn_of_repeats(config, self.manifest)
         self.schedule = build_schedule(
             config.schedule,
             config.optimizer,
@@ -223,7 +234,7 @@ class _Run:
     def _end_epoch(self) -> None:
         loss, correct, clips = self.meter.sums(self.world)
         if not math.isfinite(loss):
-            raise TenclipError(
+            raise TrainingDiverged(
                 f"{self.folder.path}: the loss of epoch {self.epoch + 1} is {loss}; last.pt holds the epoch before. "
                 "Lower optimizer.lr, limit max_gradient_norm, or use precision fp32"
             )
