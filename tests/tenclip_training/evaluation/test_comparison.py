@@ -58,7 +58,8 @@ def test_worked_example(tmp_path: Path) -> None:
     ]
     (pair,) = found.pairs
     assert (pair.first, pair.second) == ("a", "b")
-    assert (pair.before, pair.after) == (pytest.approx(3 / 7), pytest.approx(1 / 7))
+    assert pair.before == pytest.approx(3 / 7)
+    assert pair.after == pytest.approx(1 / 7)
     values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["classes"][0]["gain"] == 0.5
 
