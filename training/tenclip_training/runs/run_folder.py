@@ -2,7 +2,7 @@
 
     config.json      the run's TrainConfig
     last.pt          the newest state, from which the run is resumed
-    best.pt          the weights with the best video top-1 on the validation split
+    best.pt          the weights with the best video top-1 on the validation split (mAP with a sigmoid for each class)
     history.jsonl    a line for each epoch
     failures.jsonl   a line for each video that could not be read
 
