@@ -76,6 +76,17 @@ class Member:
     content: bytes | None = None
 
 
+def split_key(name: str) -> tuple[str, str]:
+    """(key, suffix) of a member, as WebDataset takes them apart: at the first dot of the file's name.
+
+    >>> split_key("train/0001.video.mp4"), split_key("README")
+    (('train/0001', 'video.mp4'), ('README', ''))
+    """
+    folder, slash, file = name.rpartition("/")
+    stem, _, suffix = file.partition(".")
+    return f"{folder}{slash}{stem}", suffix
+
+
 class NotATar(ValueError):
     """What is wrong with a file that is no tar."""
 
