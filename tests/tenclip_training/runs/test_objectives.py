@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tenclip_training.data.dataset import target
+from tenclip_training.data.tags import soft_target
 from tenclip_training.runs.objectives import Classification, Inputs
 
 
 def inputs(*labels: list[int], num_classes: int = 3) -> Inputs:
-    targets = torch.stack([torch.from_numpy(target(one, num_classes)) for one in labels])
+    targets = torch.stack([torch.from_numpy(soft_target(one, num_classes)) for one in labels])
     return Inputs(clips=torch.zeros(len(labels), 3, 2, 4, 4), targets=targets)
 
 
