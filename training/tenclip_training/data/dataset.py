@@ -133,7 +133,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
     def _decode_all(self, index: int) -> CachedVideo | Failure:
         sample = self.manifest.samples[index]
         try:
-            with open_video(sample.path, name=sample.name) as video:
+            with open_video(sample.source(), name=sample.name) as video:
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
                 indices = frames_needed(every)
@@ -142,7 +142,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
             return Failure.of(sample, err)
 
     def _read(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.uint8]:
-        with open_video(sample.path, name=sample.name) as video:
+        with open_video(sample.source(), name=sample.name) as video:
             (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
             needed = frames_needed([clip])
             return video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]

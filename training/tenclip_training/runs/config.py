@@ -13,6 +13,7 @@ from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,
@@ -32,6 +33,7 @@ DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
     {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes"}
+    | {"shard_cache", "shard_cache_gib"}
 )
 # Headings in --help.
 VIDEOS, VALIDATION, MACHINE = "Videos", "Validation", "Machine"
@@ -60,7 +62,8 @@ class TrainConfig:
     manifest: Annotated[
         str,
         Setting(
-            "A table (.csv, .parquet), a list as the public data sets have it, or a folder of class-named sub-folders.",
+            "A table (.csv, .parquet), a list as the public data sets have it, a folder of class-named sub-folders, "
+            "or a folder or URL of tar shards.",
             option="MANIFEST",
             is_path=True,
         ),
@@ -140,6 +143,18 @@ class TrainConfig:
         float,
         Setting("GiB of memory for decoded videos; 0: decode anew.", lowest=0, option="--cache", group=MACHINE),
     ] = 2.0
+    shard_cache: Annotated[
+        str | None,
+        Setting(
+            "Folder that shards behind a URL are fetched into.",
+            is_path=True,
+            group=MACHINE,
+            default="the user's cache",
+        ),
+    ] = None
+    shard_cache_gib: Annotated[
+        float, Setting("GiB that this folder may hold; what was not used for longest goes.", above=0, group=MACHINE)
+    ] = DEFAULT_CACHE_GIB
     save_every_minutes: Annotated[
         float, Setting("Minutes between saves of last.pt within an epoch.", lowest=0, group=MACHINE)
     ] = 10.0

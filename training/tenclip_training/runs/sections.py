@@ -135,6 +135,12 @@ class SamplingConfig:
     """Which clips an epoch draws."""
 
     clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group=SAMPLING)] = 1
+    shuffle_shards: Annotated[
+        int,
+        Setting(
+            "Tar shards whose videos are mixed at a time; 0: all, best from local disks.", lowest=0, group=SAMPLING
+        ),
+    ] = 4
 
     def __post_init__(self) -> None:
         check_all(self)

@@ -10,11 +10,13 @@ from typing import Any
 import torch
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_data.manifest import Manifest, read_manifest
+from tenclip_data.manifest import Manifest
 from tenclip_data.samples import split_name
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import DrawSampler, EpochSampler
+from tenclip_training.data.shards.order import by_shards
+from tenclip_training.data.shards.read import CacheOptions, read_videos
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
@@ -40,7 +42,7 @@ class Splits:
 
 def read_splits(config: TrainConfig) -> Splits:
     """Read the manifest and take its training and validation splits. Raises DatasetError."""
-    manifest = read_manifest(
+    manifest = read_videos(
         config.manifest,
         labels=config.labels,
         videos=config.videos,
@@ -50,6 +52,7 @@ def read_splits(config: TrainConfig) -> Splits:
         held_out=config.held_out,
         seed=config.seed,
         leaks=config.leaks,
+        cache=CacheOptions(folder=config.shard_cache, gib=config.shard_cache_gib),
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
     train, val = manifest.split(config.train_split), None if name is None else manifest.split(name)
@@ -126,9 +129,9 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     return ClipDataset(manifest, spec, augmentation, seed=config.seed)
 
 
-def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> DrawSampler:
+def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
     """This process's order of the videos, from the first step of the run."""
-    return DrawSampler(
+    sampler = DrawSampler(
         num_samples=len(manifest.samples),
         batch_size=config.batch_size * config.optimizer.accumulate,
         epochs=config.epochs,
@@ -137,3 +140,4 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Draw
         rank=world.rank,
         world_size=world.size,
     )
+    return by_shards(sampler, manifest, window=config.sampling.shuffle_shards)

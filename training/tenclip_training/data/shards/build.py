@@ -27,7 +27,7 @@ from tenclip_data.samples import Sample, split_name
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name
 from tenclip_data.table_rows import LABEL_COLUMNS
 from tenclip_training.data.failures import Failure
-from tenclip_training.data.shards.index import Shard, ShardIndex, ShardRow
+from tenclip_training.data.shards.index import INDEX_NAME, Shard, ShardIndex, ShardRow, write_index
 from tenclip_training.data.shards.places import as_url, open_file_system, shown
 from tenclip_training.data.shards.storage import Retries, with_retries
 from tenclip_training.data.shards.tars import Member, NotATar, TarWalk, split_key
@@ -134,9 +134,7 @@ def build_index(
     if not reader.samples:
         first = f" The first: {reader.problems[0].message}" if reader.problems else ""
         raise DatasetError(f"{shown(tars.base)}: no sample of {len(shards)} tars can be used.{first}")
-    samples, space, warnings = label_space(
-        _classes(tars, labels), None, reader.samples, source=source, fill=True
-    )
+    samples, space, warnings = label_space(_classes(tars, labels), None, reader.samples, source=source, fill=True)
     known = set(space)
     for sample in samples:
         if unknown := next((label for label in sample.labels if label not in known), None):
@@ -144,6 +142,22 @@ def build_index(
     rows = tuple(dataclasses.replace(row, labels=s.labels) for row, s in zip(reader.rows, samples, strict=True))
     index = ShardIndex(labels=space, shards=tuple(shards), rows=rows)
     return BuildResult(index=index, problems=tuple(reader.problems), warnings=warnings)
+
+
+def save_index(index: ShardIndex, tars: TarSet, folder: Path | None) -> Path:
+    """Write the index beside the tars, or into another folder, from where it names theirs; the path of the file.
+
+    Raises DatasetError where there is an index already, OSError.
+    """
+    beside = folder is None or folder == tars.base
+    target = Path(tars.base if folder is None else folder)
+    path = target / INDEX_NAME
+    if path.exists():
+        raise DatasetError(f"{path}: is there already; remove it to make it anew")
+    base = "" if beside else str(tars.base.resolve()) if isinstance(tars.base, Path) else tars.base
+    target.mkdir(parents=True, exist_ok=True)
+    write_index(path, dataclasses.replace(index, base=base))
+    return path
 
 
 def _classes(tars: TarSet, labels: Path | None) -> ClassNames | None:

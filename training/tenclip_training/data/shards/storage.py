@@ -13,16 +13,14 @@ import random
 import secrets
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock
-
 from tenclip_api.errors import DatasetError, FetchFailed, MissingDependency, VideoError, VideoNotFound, VideoNotReadable
 from tenclip_training.data.shards.index import Shard
 from tenclip_training.data.shards.places import open_file_system, shown
-from tenclip_training.data.shards.tars import COPY_BYTES
 
 DEFAULT_CACHE_GIB = 50.0
 # A shard that could not be fetched is not asked for again so soon: thousands of its videos would each wait.
@@ -89,7 +87,7 @@ class RemoteShards:
         if _touch(path):
             return path
         self.cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.cache / f".{shard.sha256}.lock"):
+        with _locked(self.cache / f".{shard.sha256}.lock"):
             if _touch(path):
                 return path
             failure = self.cache / f".{shard.sha256}.failed"
@@ -110,7 +108,7 @@ class RemoteShards:
 
     def _fetch(self, shard: Shard, path: Path) -> None:
         draft = self.cache / f".{shard.sha256}.{shard.num_bytes}.{secrets.token_hex(8)}.part"
-        with FileLock(self.cache / ".lock"):
+        with _locked(self.cache / ".lock"):
             self._make_room(shard)
             draft.touch()
         try:
@@ -188,6 +186,15 @@ def _said(err: BaseException) -> str:
     """An error in a line; without URLs, which may hold secrets, where it is not one of our own."""
     text = str(err).splitlines()[0] if str(err) else ""
     return text if text and "://" not in text else type(err).__name__
+
+
+def _locked(path: Path) -> AbstractContextManager[Any]:
+    """A lock that ends with its process, whatever ends that."""
+    try:
+        from filelock import FileLock
+    except ModuleNotFoundError as err:
+        raise MissingDependency(f"shards behind URLs need {err.name}; pip install 'tenclip[uri]' brings it") from err
+    return FileLock(path)
 
 
 def _touch(path: Path) -> bool:

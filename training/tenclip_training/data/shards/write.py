@@ -165,7 +165,7 @@ class _Work:
                     failures += [Failure.of(sample, err) for sample in video.samples]
                 self._report(1)
             finish_tar(tar)  # type: ignore[arg-type]  # what is used of it
-        shard = Shard(name=planned.name, num_bytes=tar.tell(), sha256=tar.sha256(), plan=plan)
+            shard = Shard(name=planned.name, num_bytes=tar.tell(), sha256=tar.sha256(), plan=plan)
         part = _Part(shard=shard, rows=tuple(rows), failures=tuple(failures))
         write_text(note, part.to_json())
         return part
