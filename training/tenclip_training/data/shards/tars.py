@@ -103,6 +103,7 @@ class TarWalk:
 
     def members(self, *, keep: int = 0) -> Iterator[Member]:
         """The members; the content of those of up to `keep` bytes comes with them. Raises NotATar, OSError."""
+        self.file.seek(0)
         try:
             tar = tarfile.open(fileobj=self.file, mode="r:")  # noqa: SIM115  # closes nothing
         except tarfile.ReadError as err:

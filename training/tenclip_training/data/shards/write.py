@@ -182,10 +182,10 @@ class _Work:
     def _video(self, tar: _Digested, video: PlannedVideo) -> list[ShardRow]:
         """Write the members of a video. Raises VideoError, with nothing written."""
         begin = tar.mark()
+        if not video.num_bytes and video.path.is_file():
+            raise EmptyVideo(f"{video.name}: is empty (0 bytes)", source=video.name)
         try:
             with video.path.open("rb") as content:
-                if not video.num_bytes:
-                    raise EmptyVideo(f"{video.name}: is empty (0 bytes)", source=video.name)
                 for suffix, text in self._annotations(video):
                     data = text.encode()
                     append_member(tar, f"{video.key}.{suffix}", io.BytesIO(data), len(data))  # type: ignore[arg-type]
