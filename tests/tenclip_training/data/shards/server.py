@@ -41,7 +41,7 @@ def serving(folder: Path) -> Iterator[Files]:
                 files.requests[name] += 1
                 statuses = files.fail.get(name, [])
                 status = statuses.pop(0) if statuses else 200
-                cut = files.cut[name] > 0
+                cut = status == 200 and files.cut[name] > 0
                 files.cut[name] -= cut
             time.sleep(files.seconds)
             path = files.folder / name

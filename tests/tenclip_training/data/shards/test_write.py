@@ -49,7 +49,7 @@ def test_shards_hold_the_files_and_what_they_show(shards: Path, validated_videos
         data = (shards / index.shards[row.shard].name).read_bytes()
         assert data[row.offset : row.offset + row.num_bytes] == sample.path.read_bytes()
         assert (row.labels, row.split) == (sample.labels, sample.split)
-        assert row.extra == {k: v for k, v in sample.extra.items()}
+        assert row.extra == dict(sample.extra.items())
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # it leaves closing to the garbage collector
@@ -89,7 +89,12 @@ def test_parts_of_a_video_share_its_bytes(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "out" / "train-000000.tar") as tar:
         assert tar.getnames() == ["00000000.json", "00000000.mp4"], "no .cls where there is no single class"
         about = json.load(tar.extractfile("00000000.json"))  # type: ignore[arg-type]
-    assert about["parts"][1] == {"labels": ["jump", "fall"], "start_seconds": 1.0, "end_seconds": 2.0, "extra": {"actor": "bo"}}
+    assert about["parts"][1] == {
+        "labels": ["jump", "fall"],
+        "start_seconds": 1.0,
+        "end_seconds": 2.0,
+        "extra": {"actor": "bo"},
+    }
     with tarfile.open(tmp_path / "out" / "val-000000.tar") as tar:
         assert tar.getnames() == ["00000000.cls", "00000000.json", "00000000.mp4"]
 
@@ -134,7 +139,7 @@ def test_a_file_that_shrinks_while_it_is_written(tmp_path: Path) -> None:
 
 def test_nothing_can_be_read(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("path,label,split\na.mp4,x,train\n")
-    with pytest.raises(DatasetError, match="none of 1 videos can be read. The first: a.mp4: no such file"):
+    with pytest.raises(DatasetError, match=r"none of 1 videos can be read\. The first: a.mp4: no such file"):
         write_shards(read_manifest(tmp_path / "list.csv", missing="keep"), tmp_path / "out")
     assert not (tmp_path / "out" / INDEX_NAME).exists()
 

@@ -7,13 +7,13 @@ import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.checks import check_samples
 from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.leaks import FileFacts, check_leaks
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Manifest, Missing, read_manifest
+from tenclip_data.samples import Sample
 from tenclip_data.splits import stratified_split
 from tenclip_training.data.shards.index import ShardIndex, ShardRow, read_index
 from tenclip_training.data.shards.places import as_path, as_url, find_index, open_file_system, shown
@@ -81,16 +81,19 @@ def read_videos(
     classes = _class_names(labels, index)
     if isinstance(storage, LocalShards) and missing == "error":
         _require_files(index, storage)
-    samples: Sequence[Any] = [_sample(index, row, i, storage) for i, row in enumerate(index.rows, start=1)]
+    stored = [_sample(index, row, i, storage) for i, row in enumerate(index.rows, start=1)]
+    digests = {sample.path: sample.sha256 for sample in stored}
+    samples: Sequence[Sample] = stored
     if whole_videos:
         samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
     check_samples(name, samples, {}, "keep")
     samples, space, warnings = label_space(classes, None, samples, source=name, fill=True)
     manifest = Manifest(source=name, samples=tuple(samples), labels=()).with_labels(space)
-    facts = {s.path: FileFacts(s.sha256, None) for s in samples}
+    # Not files, but contents: a copy of a video is the same video.
+    facts = {path: FileFacts(digest, None) for path, digest in digests.items()}
     if not any(s.split for s in samples) and held_out is not None:
         first: dict[str, str] = {}
-        same = {s.name: first.setdefault(s.sha256, s.name) for s in samples}
+        same = {s.name: first.setdefault(digests[s.path], s.name) for s in samples}
         manifest = stratified_split(manifest, held_out=held_out, seed=seed, same_video=same)
     warnings += check_leaks(name, manifest.samples, facts, leaks)
     for warning in warnings:

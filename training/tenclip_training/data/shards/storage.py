@@ -29,6 +29,7 @@ _SECONDS_TO_FORGET_FAILURE = 60.0
 _STALE_SECONDS = 900.0
 # What another try does not help against.
 _FINAL = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+_FINAL_STATUSES = (400, 401, 403, 407, 410)  # of HTTP
 
 
 class ShardStorage(Protocol):
@@ -175,6 +176,8 @@ def with_retries(action: Callable[[], Any], place: str, retries: Retries) -> Any
         except _FINAL as err:
             raise VideoNotReadable(f"{place}: may not be read ({_said(err)})", source=place) from err
         except Exception as err:  # each file system has errors of its own
+            if getattr(err, "status", None) in _FINAL_STATUSES:
+                raise VideoNotReadable(f"{place}: may not be read ({_said(err)})", source=place) from err
             wait = next(waits, None)
             if wait is None:
                 tries = f" after {retries.attempts} tries" if retries.attempts > 1 else ""
@@ -184,6 +187,9 @@ def with_retries(action: Callable[[], Any], place: str, retries: Retries) -> Any
 
 def _said(err: BaseException) -> str:
     """An error in a line; without URLs, which may hold secrets, where it is not one of our own."""
+    status = getattr(err, "status", None)
+    if isinstance(status, int):
+        return f"HTTP {status}"
     text = str(err).splitlines()[0] if str(err) else ""
     return text if text and "://" not in text else type(err).__name__
 

@@ -122,7 +122,7 @@ class TarWalk:
                 if member.available < member.num_bytes:
                     self.cut_off = f"ends within {info.name}"
                     return
-            tar.members.clear()  # of a walk over millions nothing is kept
+            tar.members.clear()  # type: ignore[attr-defined]  # of a walk over millions nothing is kept
         if not self._ends(tar.offset):
             self.cut_off = "ends without the end mark of a tar"
 
