@@ -78,6 +78,8 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         line += f", val video top-1 {result.val_video_top1:.1%} of {result.val_videos_decoded}"
         if result.val_videos_decoded < result.val_videos_asked:
             line += f" (asked for {result.val_videos_asked})"
+    if result.unreadable_classes:
+        line += f", no readable video of {', '.join(result.unreadable_classes)}"
     return f"{line}, {result.seconds:.1f} s"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-import scipy.stats  # type: ignore[import-untyped]
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -172,8 +172,8 @@ def test_no_video_is_drawn_three_times_before_another_of_its_class_once(
     batches = sampler(of_sizes(*sizes), power=power, draws=40, seed=seed, num_classes=len(sizes))
     by_class = defaultdict(list)
     for draw in draws_of(batches):
-        assert of_sizes(*sizes)[draw.index] == (draw.label,)
-        by_class[draw.label].append(draw.index)
+        assert of_sizes(*sizes)[draw.sample] == (draw.label,)
+        by_class[draw.label].append(draw.sample)
     for c, videos in by_class.items():
         assert c is not None
         # The class as a whole goes in rounds, also across the epochs.
@@ -240,7 +240,7 @@ def test_a_video_of_k_tags_is_in_the_first_round_of_one_of_k_seeds() -> None:
 @given(labels=tagged_videos(), power=st.sampled_from([0.0, 0.5]), seed=st.integers(0, 3))
 def test_no_two_clips_of_a_video_are_alike(labels: list[tuple[int, ...]], power: float, seed: int) -> None:
     draws = draws_of(sampler(labels, power=power, draws=60, seed=seed, num_classes=6))
-    assert len({(d.visit, d.index) for d in draws}) == len(draws)
+    assert len({(d.visit, d.sample) for d in draws}) == len(draws)
 
 
 # -- places in the run --
@@ -292,7 +292,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
     labels = of_sizes(30, 20, 5)
     one, same, other = (draws_of(sampler(labels, power=0.5, seed=seed)) for seed in (0, 0, 1))
     assert one == same
-    assert [d.index for d in one] != [d.index for d in other]
+    assert [d.sample for d in one] != [d.sample for d in other]
     assert [d.label for d in one[:100]] != [d.label for d in one[100:200]]
 
 
@@ -304,7 +304,7 @@ def test_a_run_is_entered_far_in_without_going_through_it() -> None:
     (tail,) = dataclasses.replace(late, first_epoch=1000, first_step=late.steps_per_epoch - 1)
     seconds = time.perf_counter() - began
     assert len(tail) == 100
-    assert len({(d.visit, d.index) for d in tail}) == 100
+    assert len({(d.visit, d.sample) for d in tail}) == 100
     # 16 videos a class, seen 10 million times: about 625 rounds are over.
     assert min(d.visit for d in tail) > 100
     assert seconds < 5

@@ -61,7 +61,7 @@ def test_the_order_goes_on_where_it_was(epoch: int, step: int) -> None:
 
 def test_epochs_have_different_orders() -> None:
     batches = list(DrawSampler(num_samples=20, batch_size=20, epochs=2, seed=0))
-    assert [d.index for d in batches[0]] != [d.index for d in batches[1]]
+    assert [d.sample for d in batches[0]] != [d.sample for d in batches[1]]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_epochs_have_different_orders() -> None:
 )
 def test_the_order_of_earlier_versions(values: dict[str, Any], first: tuple[int, int], digest: str) -> None:
     """As recorded before classes could be drawn, so that runs from then can be gone on with and repeated."""
-    batches = [[(d.visit, d.index) for d in batch] for batch in DrawSampler(**values)]
+    batches = [[(d.visit, d.sample) for d in batch] for batch in DrawSampler(**values)]
     assert batches[0][0] == first
     assert hashlib.sha256(repr(batches).encode()).hexdigest()[:16] == digest
     assert all(d.label is None for batch in DrawSampler(**values) for d in batch)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_training.data.tags import soft_target
-from tenclip_training.runs.objectives import Classification, Inputs
+from tenclip_training.runs.objectives import Classification, Inputs, MultiLabel, build_objective
+from tenclip_training.runs.sections import ObjectiveConfig
 
 
 def inputs(*labels: list[int], num_classes: int = 3) -> Inputs:
@@ -62,3 +63,38 @@ def test_gradients_reach_the_network() -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     assert layer.bias.grad is not None
     assert layer.bias.grad.abs().sum() > 0
+
+
+def test_the_logistic_loss_is_the_mean_over_classes() -> None:
+    """Logits 0 and 2, targets 1 and 0: (ln 2 + ln(1 + e^2)) / 2 = (0.6931 + 2.1269) / 2."""
+    batch = Inputs(clips=torch.zeros(1, 3, 2, 4, 4), targets=torch.tensor([[1.0, 0.0]]))
+    loss, correct = MultiLabel()(batch, lambda clips: (torch.tensor([[[0.0], [2.0]]]), clips))
+    assert loss.item() == pytest.approx(1.4100, abs=5e-5)
+    assert correct.item() == 0
+
+
+def test_softmax_and_sigmoids_add_up() -> None:
+    scores, targets = torch.randn(4, 5), torch.zeros(4, 5)
+    targets[:, 1] = targets[2:, 4] = 1
+    batch = Inputs(clips=torch.zeros(4, 3, 2, 4, 4), targets=targets)
+    loss, _ = MultiLabel(with_softmax=True)(batch, lambda clips: (scores[..., None], clips))
+    one, _ = MultiLabel()(batch, lambda clips: (scores[..., None], clips))
+    other, _ = Classification()(
+        inputs([1], [1], [1, 4], [1, 4], num_classes=5), lambda clips: (scores[..., None], clips)
+    )
+    assert loss.item() == pytest.approx(one.item() + other.item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (ObjectiveConfig(label_smoothing=0.1), Classification(label_smoothing=0.1)),
+        (ObjectiveConfig(loss="sigmoid"), MultiLabel()),
+        (
+            ObjectiveConfig(loss="softmax+sigmoid", label_smoothing=0.1),
+            MultiLabel(with_softmax=True, label_smoothing=0.1),
+        ),
+    ],
+)
+def test_objectives_by_name(config: ObjectiveConfig, expected: object) -> None:
+    assert build_objective(config) == expected

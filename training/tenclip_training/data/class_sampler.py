@@ -45,8 +45,9 @@ def class_probabilities(
     if not counts.any():
         raise ValueError("no class has a video to draw")
     kept = counts if cap is None else np.minimum(counts, cap)
-    weights = np.where(counts > 0, np.power(np.where(counts > 0, kept, 1.0), power), 0.0)
-    return weights / weights.sum()
+    weights: NDArray[np.float64] = np.where(counts > 0, np.power(np.where(counts > 0, kept, 1.0), power), 0.0)
+    probabilities: NDArray[np.float64] = weights / weights.sum()
+    return probabilities
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -89,9 +90,8 @@ class ClassIndex:
     def counts(self) -> NDArray[np.float64]:
         """N_c of each class, [K]: the sum of 1/k over its videos."""
         classes = np.repeat(np.arange(len(self.offsets) - 1), np.diff(self.offsets))
-        counts = np.bincount(classes, weights=1 / self.tags, minlength=len(self.offsets) - 1)
-        # Thirds do not add up to 1 exactly; N_c is a multiple of 1/lcm(k), and nothing below 1e-9 is meant.
-        return counts.round(9)
+        counts: NDArray[np.float64] = np.bincount(classes, 1 / self.tags, len(self.offsets) - 1).astype(np.float64)
+        return counts.round(9)  # thirds do not add up to 1 exactly
 
     def walk(self, c: int, start: int, num_draws: int, *, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(visits, videos) of draws start ... start + num_draws - 1 from class c, int64 [num_draws] each."""

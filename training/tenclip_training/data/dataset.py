@@ -88,7 +88,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
 
     def __getitem__(self, draw: Draw | tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure:
         draw = Draw(*draw)
-        index = draw.index
+        index = draw.sample
         sample = self.manifest.samples[index]
         rng = np.random.default_rng((self.seed, draw.visit, index))
         cached = self._cache.get(index)

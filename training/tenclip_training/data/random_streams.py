@@ -1,4 +1,4 @@
-"""Random numbers by purpose and place: what is drawn follows from (seed, purpose, key) and from nothing drawn before."""
+"""Random numbers by purpose and place: they follow from (seed, purpose, key) and from nothing that was drawn before."""
 
 from __future__ import annotations
 

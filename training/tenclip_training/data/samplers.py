@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count, islice, pairwise
 from typing import NamedTuple
@@ -19,12 +19,12 @@ from torch.utils.data import Sampler
 class Draw(NamedTuple):
     """One clip to be made.
 
-    visit: tells the visits of one video apart, since a clip follows from (seed, visit, index); the epoch, where a video
-    is drawn once an epoch. index: of the sample in the manifest. label: the class that was drawn, where classes are.
+    visit: tells the visits of one video apart, since a clip follows from (seed, visit, sample); it is the epoch where a
+    video is drawn once an epoch. sample: its index in the manifest. label: the class that was drawn, where classes are.
     """
 
     visit: int
-    index: int
+    sample: int
     label: int | None = None
 
 
@@ -34,6 +34,21 @@ class EpochDraws(NamedTuple):
     visits: NDArray[np.int64]
     indices: NDArray[np.int64]
     labels: NDArray[np.int64] | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[EpochDraws]) -> EpochDraws:
+        """One after the other; all of them name classes, or none."""
+        columns = zip(*parts, strict=True)
+        return cls(*(None if column[0] is None else np.concatenate(column) for column in columns))
+
+    def part(self, wanted: slice | NDArray[np.int64]) -> EpochDraws:
+        """Some of them, in the order that is asked for."""
+        return EpochDraws(*(None if column is None else column[wanted] for column in self))
+
+    def draws(self) -> list[Draw]:
+        """One by one."""
+        columns = [column.tolist() for column in self if column is not None]
+        return [Draw(*row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,16 +98,11 @@ class EpochSampler(Sampler[list[Draw]], ABC):
     def _batches(self, draws: EpochDraws, skip: int) -> Iterator[list[Draw]]:
         mine = np.resize(np.arange(self.draws_per_epoch), self._draws_of_rank * self.world_size)
         mine = mine[self.rank :: self.world_size]
-        visits, indices = draws.visits[mine], draws.indices[mine]
-        labels = None if draws.labels is None else draws.labels[mine]
+        draws = draws.part(mine)
         # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
         cuts = np.linspace(0, len(mine), self.steps_per_epoch + 1).round().astype(int)
         for start, end in islice(pairwise(cuts), skip, None):
-            places = visits[start:end].tolist(), indices[start:end].tolist()
-            if labels is None:
-                yield [Draw(*place) for place in zip(*places, strict=True)]
-            else:
-                yield [Draw(*place) for place in zip(*places, labels[start:end].tolist(), strict=True)]
+            yield draws.part(slice(start, end)).draws()
 
 
 @dataclass(frozen=True, kw_only=True)

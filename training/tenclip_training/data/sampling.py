@@ -58,7 +58,7 @@ def build_sampler(
 
     Raises ValueError for settings that contradict each other, and for a video without a label.
     """
-    place = {
+    place: dict[str, Any] = {
         "batch_size": batch_size,
         "epochs": epochs,
         "seed": seed,
@@ -81,7 +81,10 @@ def build_sampler(
 
 @dataclass(frozen=True, kw_only=True)
 class ClassRow:
-    """One class: N_c, its part of the draws, its draws in an epoch, and how often each of its videos is seen there."""
+    """One class: N_c, its part of the draws, and its draws in an epoch.
+
+    repeats: how often a video that is in this class alone is seen in an epoch.
+    """
 
     name: str
     videos: float
@@ -95,8 +98,8 @@ class SamplingSummary:
     """What a sampler does in an epoch, in expectation.
 
     scheme: in words; tags: see `Sampling`. classes: those with videos; without_videos: names of the others.
-    largest_repeats: how often the video that is seen most is seen in an epoch, by all its tags; that of `repeated_class`
-    where classes are drawn. rows: the most frequent classes, then the least frequent ones.
+    largest_repeats: how often the video that is seen most is seen in an epoch, by all its tags; `repeated_class` is the
+    class that does most of it, where classes are drawn. rows: the most frequent classes, then the least frequent ones.
     """
 
     scheme: str
@@ -172,27 +175,16 @@ def describe(
         videos=len(labels),
         draws=draws,
         classes=int((counts > 0).sum()),
-        without_videos=tuple(class_names[c] for c in np.flatnonzero(counts == 0)),
+        without_videos=tuple(class_names[c] for c in np.flatnonzero(counts == 0).tolist()),
         largest_repeats=float(per_video[most]),
         repeated_class=class_names[repeated] if by_class else None,
         rows=tuple(rows),
     )
 
 
-def unreadable_classes(
-    labels: Sequence[tuple[int, ...]], class_names: Sequence[str], failed: Sequence[int]
-) -> tuple[str, ...]:
-    """The classes that have videos, none of which can be read. failed: indices of the videos that cannot.
-
-    Their draws go on, and the batches lack the clips: what is drawn from the other classes does not change.
-
-    >>> unreadable_classes([(0,), (0, 1), (1,)], ["run", "jump", "swim"], failed=[0, 1])
-    ('run',)
-    """
-    gone = set(failed)
-    with_videos = {c for tags in labels for c in tags}
-    readable = {c for i, tags in enumerate(labels) if i not in gone for c in tags}
-    return tuple(class_names[c] for c in sorted(with_videos - readable))
+def can_repeat(sampling: Sampling) -> bool:
+    """Whether a video may be drawn more often than `clips_per_video` times in an epoch."""
+    return _by_class(sampling) or sampling.draws is not None
 
 
 def _by_class(sampling: Sampling) -> bool:

@@ -3,20 +3,22 @@
 IG-65M (section 3.3) gives a video with several hashtags one of them at random and trains a softmax; it does not say
 whether anew at each visit. `draw` does so at each visit, `fixed` once for all. `soft` is the 1/k of images with
 hashtags (Mahajan et al. 2018): the same gradient in expectation, with less variance. `multi-hot` is for one sigmoid a
-class, which both papers report to be worse where tags are noisy.
+class: IG-65M fine-tunes on multi-label targets with it, and not on hashtags, citing that it suffers from their noise.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_training.data.random_streams import Stream, stream
-from tenclip_training.data.samplers import Draw
+
+if TYPE_CHECKING:  # settings need the names of this module, and no torch
+    from tenclip_training.data.samplers import Draw
 
 # How one clip is given a target of a softmax.
 Tags = Literal["soft", "draw", "fixed"]
@@ -86,7 +88,7 @@ class Targets:
         if draw.label is not None:
             tag = draw.label
         elif self.kind == "draw":
-            tag = drawn_tag(labels, seed=self.seed, visit=draw.visit, index=draw.index)
+            tag = drawn_tag(labels, seed=self.seed, visit=draw.visit, index=draw.sample)
         else:
-            tag = fixed_tag(labels, seed=self.seed, index=draw.index)
+            tag = fixed_tag(labels, seed=self.seed, index=draw.sample)
         return multi_hot_target([tag], self.num_classes)

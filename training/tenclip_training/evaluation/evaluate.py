@@ -24,6 +24,7 @@ from tenclip_training.data.dataset import within
 from tenclip_training.data.failures import Failure
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel
+from tenclip_training.models.video_model import eval_mode
 from tenclip_training.preprocess import normalise
 from tenclip_video.aggregate import Outputs, aggregate
 from tenclip_video.clips import VideoClips, read_clips
@@ -200,16 +201,13 @@ def score_videos(
     decode_threads: int = 1,
 ) -> Iterator[VideoScore | Failure]:
     """Scores of the samples at `indices`, in that order; the next ones are decoded while the network runs."""
-    was_training = model.training
-    model.to(device).eval()
-    try:
+    model.to(device)
+    with eval_mode(model):
         for index, clips in _decoded(manifest, indices, spec, protocol, decode_threads):
             if isinstance(clips, Failure):
                 yield clips
                 continue
             yield _score(manifest, index, clips, clip_outputs(model, clips.clips, spec, device), protocol)
-    finally:
-        model.train(was_training)
 
 
 @torch.inference_mode()

@@ -169,6 +169,10 @@ class TrainConfig:
             raise ValueError(f"warmup_epochs: {warmup:g} of {self.epochs} epochs in all; make it less")
         if self.val_protocol not in PROTOCOLS:
             raise ValueError(f"val_protocol {self.val_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        if self.objective.loss != "softmax" and self.sampling.tags != "soft":
+            raise ValueError(
+                f"tags {self.sampling.tags} gives a clip one class; loss {self.objective.loss} learns all of them"
+            )
         if self.clip_spec is not None or self.transfer.init_from is None:
             self.resolve_clip_spec()
 

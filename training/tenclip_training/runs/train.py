@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
-from tenclip_training.data.failures import FailureLog
+from tenclip_training.data.failures import FailureLog, unreadable_classes
 from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
@@ -33,12 +33,14 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
-from tenclip_training.runs.objectives import Classification, Inputs, Objective
+from tenclip_training.runs.mixup import with_mixup
+from tenclip_training.runs.objectives import Inputs, Objective, build_objective
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits, run_notes
+from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -54,12 +56,14 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin.
-    progress: called after every video and step; on_epoch: after every epoch.
+    progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
+    the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
     (a model or precision that does not exist), TenclipError when the loss is no longer finite.
 
@@ -70,6 +74,8 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
+    for note in run.notes if on_note is not None and run.world.is_first else ():
+        on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
@@ -99,10 +105,13 @@ class _Run:
         self.splits = read_splits(config)
         self.manifest = self.splits.train
         torch.manual_seed(config.seed)
-        self.model, self.spec = build_model(config, self.manifest.labels)
+        start = build_model(config, self.manifest.labels)
+        self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
+        prepare_transfer(self.model, config.transfer, self.device)
+        self.notes = (*start.notes, *run_notes(self.model, config))
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        self.objective: Objective = with_mixup(build_objective(config.objective), config.objective.mixup)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
@@ -222,6 +231,7 @@ class _Run:
             learning_rate=self.learning_rate,
             train_clip_top1=correct / clips,
             train_clips=clips,
+            unreadable_classes=self._unreadable_classes(),
             seconds=self.meter.seconds(),
         )
         last = self.epoch + 1 == self.config.epochs
@@ -232,6 +242,10 @@ class _Run:
         self.meter.reset()
         self.folder.write_history(self.history)
         self.on_epoch(result)
+
+    def _unreadable_classes(self) -> tuple[str, ...]:
+        failed = self.failures.of_split(self.failures.train_split)
+        return unreadable_classes(self.manifest, {f.video for f in self.world.gather(failed)})
 
     def _validate(self, val: Manifest, result: EpochResult) -> EpochResult:
         self.evaluation = found = validate(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tenclip_settings import with_option_groups
-from tenclip_training.commands.curate.options import DecodingOptions, Videos, print_notes
+from tenclip_training.commands.curate.options import DecodingOptions, LabelColumn, Videos, print_notes
 from tenclip_training.commands.options import Json, print_json
 
 
@@ -26,6 +26,7 @@ def scan(
         ),
     ] = None,
     videos: Videos = None,
+    label_column: LabelColumn = None,
     decoding: DecodingOptions,
     json: Json = False,
 ) -> None:
@@ -49,7 +50,7 @@ def scan(
     from tenclip_training.curation.scan import scan_videos
     from tenclip_training.curation.video_sets import read_set
 
-    labelled = read_labelled(source, videos=videos, missing="keep") if kept else None
+    labelled = read_labelled(source, videos=videos, label_column=label_column, missing="keep") if kept else None
     found, notes = read_set(source, videos=videos)
     print_notes(notes)
     with reporting() as reporter:
