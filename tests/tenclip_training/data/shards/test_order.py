@@ -66,13 +66,13 @@ def sampler(**changes: object) -> ShardSampler:
 def test_an_epoch_has_every_video_and_an_order_of_its_own() -> None:
     batches = list(sampler())
     assert len(batches) == len(sampler()) == 18
-    epochs = [[d.index for batch in batches[i : i + 6] for d in batch] for i in (0, 6, 12)]
+    epochs = [[d.sample for batch in batches[i : i + 6] for d in batch] for i in (0, 6, 12)]
     assert [sorted(e) for e in epochs] == [list(range(12))] * 3
     assert epochs[0] != epochs[1] != epochs[2]
     assert all(d.visit == i // 6 for i, batch in enumerate(batches) for d in batch)
     assert all(len({i // 3 for i in e[:6]}) == 2 for e in epochs), "two shards, then the other two"
     assert len({tuple(sorted({i // 3 for i in e[:6]})) for e in epochs}) > 1
-    assert [d.index for b in sampler(seed=6) for d in b] != [d.index for b in batches for d in b]
+    assert [d.sample for b in sampler(seed=6) for d in b] != [d.sample for b in batches for d in b]
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 1), (1, 0), (1, 5), (2, 3)])
@@ -87,7 +87,7 @@ def test_it_goes_on_at_any_place(epoch: int, step: int) -> None:
 def test_two_processes_share_no_video_and_few_shards() -> None:
     one, two = (list(sampler(rank=r, world_size=2)) for r in (0, 1))
     for epoch in range(3):
-        draws = [{d.index for b in batches[3 * epoch : 3 * epoch + 3] for d in b} for batches in (one, two)]
+        draws = [{d.sample for b in batches[3 * epoch : 3 * epoch + 3] for d in b} for batches in (one, two)]
         assert draws[0] | draws[1] == set(range(12))
         assert not draws[0] & draws[1]
         assert not {i // 3 for i in draws[0]} & {i // 3 for i in draws[1]}
@@ -104,7 +104,7 @@ def test_another_sampler_keeps_its_visits_and_classes() -> None:
     inner = Twice(batch_size=4, epochs=1, seed=0)
     (batch,) = ShardSampler.around(inner, np.repeat(np.arange(2), 3), window=1)
     assert sorted(batch) == [Draw(7, 0, 1), Draw(8, 5, 2), Draw(9, 0, 3), Draw(10, 5, 4)]
-    assert batch[0].index == batch[1].index
+    assert batch[0].sample == batch[1].sample
 
 
 # -- fetching ahead --
@@ -116,14 +116,14 @@ def test_shards_are_asked_for_before_they_are_needed() -> None:
     batches = []
     for batch in fetching:
         batches.append(batch)
-        assert {d.index // 3 for d in batch} <= set(asked[-1])
+        assert {d.sample // 3 for d in batch} <= set(asked[-1])
     assert batches == list(sampler())
     assert len(asked) == len(batches)
     assert all(len(set(a)) == len(a) for a in asked)
-    assert asked[0] == list(dict.fromkeys(d.index // 3 for b in batches for d in b)), "what comes first first"
+    assert asked[0] == list(dict.fromkeys(d.sample // 3 for b in batches for d in b)), "what comes first first"
     # In the middle of the first window, those of the second one are asked for already.
     assert len(asked[1]) == 4
-    assert asked[-1] == list(dict.fromkeys(d.index // 3 for d in batches[-1]))
+    assert asked[-1] == list(dict.fromkeys(d.sample // 3 for d in batches[-1]))
 
 
 def test_a_fetcher_fetches_each_once_while_it_is_ahead() -> None:

@@ -87,8 +87,7 @@ class ShardSampler(EpochSampler):
         for epoch, draws in zip(count(first), self.inner.epochs_from(first), strict=False):
             places = stream(Stream.SHARD_ORDER, self.seed, epoch).permutation(num_shards)
             order = shard_order(self.shards[draws.indices], places, window=self.window, world_size=self.world_size)
-            labels = None if draws.labels is None else draws.labels[order]
-            yield EpochDraws(visits=draws.visits[order], indices=draws.indices[order], labels=labels)
+            yield draws.part(order)
 
     def __iter__(self) -> Iterator[list[Draw]]:
         batches = super().__iter__()
@@ -103,7 +102,7 @@ class ShardSampler(EpochSampler):
             fetch(list(draws_of))
             batch = ahead.popleft()
             for draw in batch:
-                shard = int(self.shards[draw.index])
+                shard = int(self.shards[draw.sample])
                 draws_of[shard] -= 1
                 if not draws_of[shard]:
                     del draws_of[shard]
@@ -112,7 +111,7 @@ class ShardSampler(EpochSampler):
         for batch in batches:
             ahead.append(batch)
             for draw in batch:
-                shard = int(self.shards[draw.index])
+                shard = int(self.shards[draw.sample])
                 draws_of[shard] = draws_of.get(shard, 0) + 1
             while len(draws_of) >= 2 * self.window:
                 yield hand_out()
