@@ -133,6 +133,12 @@ def test_an_index_for_tars_without_one(run: Run, shards_copy: Path, tmp_path: Pa
     assert "no such shard" in run("evaluate", "none.pt", tmp_path / "elsewhere")[2]
 
 
+def test_shards_are_not_written_of_shards(run: Run, shards_copy: Path, tmp_path: Path) -> None:
+    code, _, error = run("shards", "write", shards_copy, "--out", tmp_path / "again")
+    assert code == 1
+    assert "holds shards already; name the list or the folder of the videos" in error
+
+
 def test_urls_need_a_folder_for_the_index(run: Run) -> None:
     code, _, error = run("shards", "index", "http://127.0.0.1:1/a-{0..3}.tar")
     assert code == 1

@@ -76,11 +76,14 @@ def write(
     from tenclip_api.errors import InvalidRequest
     from tenclip_training.console import reporting
     from tenclip_training.data.shards.index import split_counts
+    from tenclip_training.data.shards.places import find_index
     from tenclip_training.data.shards.plan import DEFAULT_SHARD_MB
     from tenclip_training.data.shards.write import FAILURES_NAME, write_shards
 
     if shard_size is not None and videos_per_shard is not None:
         raise InvalidRequest("give --shard-size or --videos-per-shard, not both")
+    if find_index(manifest) is not None:
+        raise InvalidRequest(f"{manifest}: holds shards already; name the list or the folder of the videos themselves")
     read = _of_splits(reading.read(manifest), split)
     megabytes = shard_size or (DEFAULT_SHARD_MB if videos_per_shard is None else None)
     with reporting() as reporter:
@@ -183,7 +186,8 @@ def index(
     """Make an index for WebDataset tars that have none, whoever wrote them.
 
     The members of a sample share a key: one video, and .cls, .json or .txt
-    with its label. Every tar is read once. Tars behind URLs stay there.
+    with its label. Every tar is read once. Tars behind URLs stay there. Samples
+    that cannot be used are listed in index_failures.jsonl beside the index.
 
     \b
     Examples:
@@ -193,7 +197,7 @@ def index(
     """
     from tenclip_api.errors import InvalidRequest
     from tenclip_training.console import reporting
-    from tenclip_training.data.shards.build import build_index, find_tars, save_index
+    from tenclip_training.data.shards.build import PROBLEMS_NAME, build_index, find_tars, save_index
     from tenclip_training.data.shards.index import split_counts
 
     tars = find_tars(sources)
@@ -207,7 +211,7 @@ def index(
             split=split,
             progress=lambda done, total: reporter.update("reading", done, total, "tars"),
         )
-    path = save_index(result.index, tars, out)
+    path = save_index(result, tars, out)
     for warning in result.warnings:
         typer.echo(warning, err=True)
     summary: dict[str, Any] = {
@@ -225,7 +229,7 @@ def index(
     typer.echo(
         f"{path}: {summary['samples']:,} samples ({splits}) of {summary['labels']} labels in {summary['shards']:,} tars"
     )
-    _print_failures(result.problems, "are left out")
+    _print_failures(result.problems, f"are left out: {path.parent / PROBLEMS_NAME}")
 
 
 def _of_splits(manifest: Any, names: Sequence[str] | None) -> Any:

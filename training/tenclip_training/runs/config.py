@@ -13,6 +13,7 @@ from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.data.shards.places import as_url
 from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
 from tenclip_training.runs.sections import (
     MODEL,
@@ -161,6 +162,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
+        if (url := as_url(self.manifest)) is not None:
+            object.__setattr__(self, "manifest", url)  # a command line may have taken it for a path
         warmup = self.schedule.warmup_epochs
         if warmup is None:
             warmup = min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2)

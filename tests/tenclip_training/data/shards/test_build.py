@@ -54,7 +54,7 @@ def test_tars_of_webdataset_itself(tmp_path: Path) -> None:
         ("clip0", ("jump",), "val", 0), ("clip1", ("run",), "val", 0), ("clip2", ("jump",), "val", 0),
         ("clip3", ("run",), "val", 1), ("clip4", ("jump",), "val", 1),
     ]  # fmt: skip
-    save_index(result.index, find_tars([str(tmp_path / "t")]), None)
+    save_index(result, find_tars([str(tmp_path / "t")]), None)
     manifest = read_videos(tmp_path / "t", held_out=None)
     assert [s.source() for s in manifest.samples] == [bytes([i]) * 100 for i in range(5)]
     assert build(tmp_path / "t").index.labels == ("0", "1"), "without names, numbers"
@@ -125,6 +125,10 @@ def test_samples_that_cannot_be_used_are_said_and_left_out(tmp_path: Path) -> No
     assert "no label for 'bare': it has neither .cls nor .txt" in messages["a.tar/bare"]
     assert "odd.json: cannot be read as JSON" in messages["a.tar/odd"]
     assert sorted(messages) == ["a.tar/bare", "a.tar/none", "a.tar/odd", "a.tar/two", "a.tar/when"]
+    path = save_index(result, find_tars([str(tmp_path)]), None)
+    lines = (tmp_path / "index_failures.jsonl").read_text().splitlines()
+    assert [json.loads(line)["video"] for line in lines] == [f.video for f in result.problems]
+    assert [r.key for r in read_index(path, name="index").rows] == ["good"]
 
 
 def test_a_tar_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
@@ -157,12 +161,12 @@ def test_folders_without_tars_that_can_be_used(tmp_path: Path) -> None:
 def test_an_index_is_not_overwritten(shards: Path) -> None:
     tars = find_tars([str(shards)])
     with pytest.raises(DatasetError, match="is there already; remove it to make it anew"):
-        save_index(build_index(tars).index, tars, None)
+        save_index(build_index(tars), tars, None)
 
 
 def test_an_index_elsewhere_names_the_folder(shards: Path, tmp_path: Path) -> None:
     tars = find_tars([str(shards)])
-    save_index(build_index(tars).index, tars, tmp_path / "index")
+    save_index(build_index(tars), tars, tmp_path / "index")
     assert [s.source() for s in read_videos(tmp_path / "index").samples] == [
         s.source() for s in read_videos(shards).samples
     ]
@@ -176,7 +180,7 @@ def test_tars_behind_urls_stay_there(server: Files, tmp_path: Path, monkeypatch:
     tars = find_tars([f"{server.url}/set/train-{{00..02}}.tar"])
     assert tars.base == f"{server.url}/set"
     result = build_index(tars, retries=Retries(attempts=2, first_wait_seconds=0.01))
-    save_index(result.index, tars, tmp_path / "index")
+    save_index(result, tars, tmp_path / "index")
     manifest = read_videos(tmp_path / "index")
     assert [s.source() for s in manifest.samples] == [b"", b"v", b"vv"]
     server.fail["set/train-03.tar"] = [500]

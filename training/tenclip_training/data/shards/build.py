@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, TruncatedVideo
+from tenclip_data.atomic import write_text
 from tenclip_data.cells import to_labels, to_seconds
 from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.lists import split_of_file
@@ -33,6 +34,7 @@ from tenclip_training.data.shards.storage import Retries, with_retries
 from tenclip_training.data.shards.tars import Member, NotATar, TarWalk, split_key
 from tenclip_training.data.shards.write import LABELS_NAME
 
+PROBLEMS_NAME = "index_failures.jsonl"
 # Annotations are small; what is larger is no label.
 _ANNOTATION_BYTES = 1 << 20
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
@@ -144,10 +146,10 @@ def build_index(
     return BuildResult(index=index, problems=tuple(reader.problems), warnings=warnings)
 
 
-def save_index(index: ShardIndex, tars: TarSet, folder: Path | None) -> Path:
+def save_index(result: BuildResult, tars: TarSet, folder: Path | None) -> Path:
     """Write the index beside the tars, or into another folder, from where it names theirs; the path of the file.
 
-    Raises DatasetError where there is an index already, OSError.
+    Problems, where there are any, are listed beside it. Raises DatasetError where there is an index already, OSError.
     """
     beside = folder is None or folder == tars.base
     target = Path(tars.base if folder is None else folder)
@@ -156,7 +158,10 @@ def save_index(index: ShardIndex, tars: TarSet, folder: Path | None) -> Path:
         raise DatasetError(f"{path}: is there already; remove it to make it anew")
     base = "" if beside else str(tars.base.resolve()) if isinstance(tars.base, Path) else tars.base
     target.mkdir(parents=True, exist_ok=True)
-    write_index(path, dataclasses.replace(index, base=base))
+    if result.problems:
+        lines = [json.dumps(dataclasses.asdict(f), ensure_ascii=False) + "\n" for f in result.problems]
+        write_text(target / PROBLEMS_NAME, "".join(lines))
+    write_index(path, dataclasses.replace(result.index, base=base))
     return path
 
 

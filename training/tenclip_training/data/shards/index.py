@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from tenclip_data.atomic import replacing
 INDEX_NAME = "index.parquet"
 FORMAT_VERSION = 1
 _METADATA_KEY = b"tenclip_shards"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +111,9 @@ def read_index(source: Path | bytes, *, name: str) -> ShardIndex:
         rows = tuple(_row(values) for values in table.to_pylist())
     except (KeyError, TypeError, ValueError) as err:
         raise DatasetError(f"{name}: is no index of shards, or is damaged: {err!r}") from err
+    for shard in shards:  # an index may come from anywhere, and both become names of files here
+        if not _SHA256.fullmatch(shard.sha256) or shard.name.startswith("/") or ".." in shard.name.split("/"):
+            raise DatasetError(f"{name}: is damaged: no shard can be called {shard.name!r}, SHA-256 {shard.sha256!r}")
     if bad := next((row for row in rows if not 0 <= row.shard < len(shards)), None):
         raise DatasetError(f"{name}: {bad.name} lies in shard {bad.shard}, and there are {len(shards)}")
     return ShardIndex(labels=tuple(header["labels"]), shards=shards, rows=rows, base=header["base"])

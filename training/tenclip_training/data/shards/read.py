@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenclip_api.errors import DatasetError, InvalidRequest
+from tenclip_api.errors import DatasetError, InvalidRequest, VideoError, VideoNotFound
 from tenclip_data.checks import check_samples
 from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.leaks import FileFacts, check_leaks
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Manifest, Missing, read_manifest
 from tenclip_data.samples import Sample
 from tenclip_data.splits import stratified_split
-from tenclip_training.data.shards.index import ShardIndex, ShardRow, read_index
+from tenclip_training.data.shards.index import INDEX_NAME, ShardIndex, ShardRow, read_index
 from tenclip_training.data.shards.places import as_path, as_url, find_index, open_file_system, shown
 from tenclip_training.data.shards.samples import ShardSample
 from tenclip_training.data.shards.storage import (
@@ -56,7 +56,7 @@ def read_videos(
     """Read shards by their index, or anything that `read_manifest` reads, with its options.
 
     source: a folder or URL with `index.parquet`, or the index itself. Raises DatasetError, InvalidRequest for options
-    that shards do not have, and a VideoError where a URL cannot be read.
+    that shards do not have, also where a URL cannot be read.
     """
     index_place = find_index(source)
     if index_place is None:
@@ -102,7 +102,7 @@ def read_videos(
 
 
 def open_shards(index_place: Path | str, cache: CacheOptions) -> tuple[ShardIndex, ShardStorage]:
-    """The index and where its shards lie. Raises DatasetError, or a VideoError where a URL cannot be read."""
+    """The index and where its shards lie. Raises DatasetError, also where a URL cannot be read."""
     if isinstance(index_place, Path):
         index = read_index(index_place, name=str(index_place))
         folder: Path | str = index_place.parent
@@ -128,11 +128,10 @@ def _fetch(url: str, retries: Retries) -> bytes:
     files, name = open_file_system(url)
     try:
         data: bytes = with_retries(lambda: files.cat_file(name), shown(url), retries)
-    except Exception as err:
-        if isinstance(err, DatasetError):
-            raise
-        message = getattr(err, "message", str(err))
-        raise DatasetError(f"{message}; a URL is read as shards with their {name.rpartition('/')[2]}") from err
+    except VideoNotFound as err:
+        raise DatasetError(f"{err.message}; a URL is read as shards with their {INDEX_NAME}") from err
+    except VideoError as err:
+        raise DatasetError(err.message) from err
     return data
 
 
