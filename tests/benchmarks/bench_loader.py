@@ -5,7 +5,8 @@
 Two workloads: the demo's (videos of 112x84, r2plus1d_10 of width 16 on 8x56x56) and web videos (340x256, a keyframe
 every 250 frames, r2plus1d_18 on 16x112x112). The videos are made on the spot and lie once as files and once in tar
 shards. All sides take turns in each round; ratios are medians of those within a round. What a network takes is its
-training step alone, on all cores; a loader beside it has to share them.
+training step alone, on all cores; a loader beside it has to share them, so the CPU time of a clip is measured as well,
+of the network on one thread and of the loader without workers. On a busy machine only that means anything.
 
 Other readers get the same frames of the same files, decoded and resized by their own means, one thread, one process,
 in CPU seconds: decord, torchcodec, torchvision. Those that are not installed are named.
@@ -143,24 +144,30 @@ def measure(
     loaders = {case: Loader(workload, sources[case[0]], *case[1:]) for case in cases}
     network = Network(workload, len(sources["files"].labels))
     taken: list[float] = []
+    network_ms: list[float] = []
     given: dict[tuple[str, int, bool], list[float]] = {case: [] for case in cases}
     for number in range(ROUNDS + 1):
         say(f"{workload.name}: round {number} of {ROUNDS}")
         rate = network.clips_per_second()
+        with one_thread():
+            network_cpu = network.cpu_ms_per_clip()
         rates = {case: loader.clips_per_second() for case, loader in loaders.items()}
         if number:  # the first one warms up
             taken.append(rate)
+            network_ms.append(network_cpu)
             for case, value in rates.items():
                 given[case].append(value)
     return {
         "workload": workload.name,
         "network_clips_per_second": statistics.median(taken),
+        "network_cpu_ms_per_clip": statistics.median(network_ms),
         "loader": [
             {
                 "source": source,
                 "workers": workers,
                 "cached": cached,
                 "clips_per_second": statistics.median(given[source, workers, cached]),
+                "cpu_ms_per_clip": loaders[source, workers, cached].cpu_ms_per_clip,
                 "times_network": statistics.median(
                     g / t for g, t in zip(given[source, workers, cached], taken, strict=True)
                 ),
@@ -181,6 +188,7 @@ class Loader:
             self.dataset.fill_cache(4 << 30, threads=usable_cpus())
         sampler = DrawSampler(num_samples=len(manifest.samples), batch_size=workload.batch_size, epochs=1000, seed=0)
         self.sampler = by_shards(sampler, manifest, window=4)
+        self.cpu_ms_per_clip: float | None = None  # of the last measurement, without workers
 
     def clips_per_second(self) -> float:
         """Of `clips` clips after the first batch, for which workers start."""
@@ -189,11 +197,13 @@ class Loader:
         with one_thread():
             batches = iter(loader)
             next(batches)
-            start, clips = time.perf_counter(), 0
+            start, cpu_start, clips = time.perf_counter(), time.process_time(), 0
             for batch in islice(batches, self.workload.clips // self.workload.batch_size):
                 assert not batch.failures
                 clips += len(batch.clips)
             seconds = time.perf_counter() - start
+            if not self.workers:
+                self.cpu_ms_per_clip = 1000 * (time.process_time() - cpu_start) / clips
         del batches, loader
         gc.collect()  # ends the workers
         return clips / seconds
@@ -215,14 +225,24 @@ class Network:
         self.targets = torch.zeros(workload.batch_size, dtype=torch.long)
 
     def clips_per_second(self) -> float:
+        """On all cores."""
         start = time.perf_counter()
-        for _ in range(self.workload.steps):
+        self._train(self.workload.steps)
+        return self.workload.steps * self.workload.batch_size / (time.perf_counter() - start)
+
+    def cpu_ms_per_clip(self) -> float:
+        """Of one step, on as many threads as torch has now."""
+        start = time.process_time()
+        self._train(1)
+        return 1000 * (time.process_time() - start) / self.workload.batch_size
+
+    def _train(self, steps: int) -> None:
+        for _ in range(steps):
             logits, _ = self.model(normalise(self.clips, self.workload.spec))
             loss = F.cross_entropy(logits.mean(2), self.targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             self.optimizer.step()
-        return self.workload.steps * self.workload.batch_size / (time.perf_counter() - start)
 
 
 def measure_readers(workload: Workload, manifest: Manifest, readers: dict[str, Reader]) -> list[dict[str, Any]]:
@@ -279,10 +299,11 @@ def _print(results: dict[str, Any]) -> None:
     console = Console()
     for found in results["workloads"]:
         table = Table(
-            title=f"{found['workload']}: training takes {found['network_clips_per_second']:.2f} clips/s",
+            title=f"{found['workload']}: training takes {found['network_clips_per_second']:.2f} clips/s, "
+            f"{found['network_cpu_ms_per_clip']:.0f} CPU ms a clip",
             title_justify="left",
         )
-        for column in ("videos", "cache", "workers", "clips/s", "times what training takes"):
+        for column in ("videos", "cache", "workers", "clips/s", "times what training takes", "CPU ms a clip"):
             table.add_column(column, justify="left" if column in ("videos", "cache") else "right")
         for row in found["loader"]:
             table.add_row(
@@ -291,6 +312,7 @@ def _print(results: dict[str, Any]) -> None:
                 str(row["workers"]),
                 f"{row['clips_per_second']:.1f}",
                 f"{row['times_network']:.2f}",
+                "" if row["cpu_ms_per_clip"] is None else f"{row['cpu_ms_per_clip']:.1f}",
             )
         console.print(table)
         table = Table(title="readers on the same frames, one thread, CPU seconds", title_justify="left")

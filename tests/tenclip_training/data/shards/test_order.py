@@ -95,7 +95,7 @@ def test_two_processes_share_no_video_and_few_shards() -> None:
 
 def test_another_sampler_keeps_its_visits_and_classes() -> None:
     class Twice(EpochSampler):
-        draws_per_epoch = 4  # type: ignore[assignment]
+        draws_per_epoch = 4
 
         def epochs_from(self, first: int) -> Iterator[EpochDraws]:
             while True:
