@@ -12,13 +12,15 @@ from tenclip_data.samples import Sample
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """root: the folder that relative paths start from. label_column: the column that labels are wanted from.
+    """root: the folder that relative paths start from. label_column: the column that labels are wanted from;
+    heads: several of them, a label from each.
     known_labels: the label space, empty where the data give it. need_labels: False where only the videos are wanted;
     then a list without labels is good, and of lists that come in pairs only the one that was named is read.
     """
 
     root: Path
     label_column: str | None = None
+    heads: tuple[str, ...] = ()
     known_labels: frozenset[str] = frozenset()
     need_labels: bool = True
     keep_missing: bool = False

@@ -35,7 +35,9 @@ def test_a_third_of_the_web_is_wrong_and_a_sixth_off_topic(web_world: WebWorld) 
 
 def test_images_are_pictures_of_the_size_of_the_videos(web_world: WebWorld) -> None:
     for row in rows_of(web_world.web_images):
-        assert cv2.imread(str(web_world.web_images.parent / row["path"])).shape == (36, 48, 3)
+        image = cv2.imread(str(web_world.web_images.parent / row["path"]))
+        assert image is not None
+        assert image.shape == (36, 48, 3)
 
 
 def test_untrimmed_videos_show_the_action_in_one_of_three_scenes(web_world: WebWorld) -> None:

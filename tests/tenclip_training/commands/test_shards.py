@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_client.cli.main import main
+from tenclip_data.manifest import read_manifest
+from tenclip_training.data.shards.read import read_videos
 from tests.tenclip_training.commands.helpers import QUICK
 
 Run = Callable[..., tuple[int, str, str]]
@@ -131,6 +134,25 @@ def test_an_index_for_tars_without_one(run: Run, shards_copy: Path, tmp_path: Pa
     assert out == f"{tmp_path / 'elsewhere' / 'index.parquet'}: 16 samples (16 test) of 2 labels in 2 tars\n"
     shutil.rmtree(shards_copy)
     assert "no such shard" in run("evaluate", "none.pt", tmp_path / "elsewhere")[2]
+
+
+def test_heads(run: Run, tmp_path: Path) -> None:
+    rows = [f"{i}.mp4,{v},{n},train" for i, (v, n) in enumerate([("cut", "egg"), ("mix", "egg"), ("cut", "ham")])]
+    for i in range(3):
+        (tmp_path / f"{i}.mp4").write_bytes(bytes([i]))
+    (tmp_path / "l.csv").write_text("\n".join(["path,verb,noun,split", *rows]))
+    assert run("shards", "write", tmp_path / "l.csv", "--out", tmp_path / "s", "--heads", "verb, noun")[0] == 0
+    heads = read_videos(tmp_path / "s", heads=("noun", "verb"))
+    assert heads.labels == ("noun:egg", "noun:ham", "verb:cut", "verb:mix")
+    assert {s.name: set(s.labels) for s in heads.samples}["1.mp4"] == {"verb:mix", "noun:egg"}
+    expected = read_manifest(tmp_path / "l.csv", heads=("noun", "verb"))
+    assert {s.name: set(heads.targets(s)) for s in heads.samples} == {
+        s.name: set(expected.targets(s)) for s in expected.samples
+    }
+    with pytest.raises(
+        InvalidRequest, match="the shards have no heads verb, scene; give --heads verb,scene to tenclip"
+    ):
+        read_videos(tmp_path / "s", heads=("verb", "scene"))
 
 
 def test_shards_are_not_written_of_shards(run: Run, shards_copy: Path, tmp_path: Path) -> None:

@@ -244,7 +244,11 @@ def test_a_dry_run_plots_the_rates_and_writes_nothing(validated_videos: Path, tm
     text = run("train", *arguments).stdout
     assert "12 training videos" in text
     assert "6 epochs of 3 steps, 18 in all, each of 4 clips in 1 process" in text
+    assert "sampling: every video in turn; 12 clips an epoch of 12 videos; targets: soft" in text
     assert text.count("*") > 10
+    by_class = run("train", *arguments, "--class-power", "0.5", "--draws", "600", "--loss", "sigmoid").stdout
+    assert "sampling: classes by N^0.5 (square root); 600 clips an epoch of 12 videos; targets: multi-hot" in by_class
+    assert "warning: a video of class 'move_left' is seen 50 times" in by_class
     plan = output_of(run("train", *arguments, "--lr-scaling", "linear", "--processes", "3", "--json"))
     assert plan["peak_learning_rate"] == pytest.approx(0.3)
     assert plan["clips_per_step"] == 12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
 import time
 from collections import Counter, defaultdict
@@ -308,3 +309,21 @@ def test_a_run_is_entered_far_in_without_going_through_it() -> None:
     # 16 videos a class, seen 10 million times: about 625 rounds are over.
     assert min(d.visit for d in tail) > 100
     assert seconds < 5
+
+
+@pytest.mark.parametrize(
+    ("batches", "first", "digest"),
+    [
+        (
+            sampler(of_sizes(900, 100, 4), power=0.5, draws=1004, batch_size=8, epochs=2),
+            (0, 354, 0),
+            "ff952d4cab0f9aac",
+        ),
+        (sampler(TAGGED, power=0.5, draws=20, batch_size=8, epochs=2, seed=5), (1, 1, 1), "003f87abe9a18873"),
+    ],
+)
+def test_a_seed_keeps_its_sequence(batches: ClassSampler, first: tuple[int, int, int], digest: str) -> None:
+    """A run can be gone on with, and repeated, by later versions."""
+    drawn = [[tuple(d) for d in batch] for batch in dataclasses.replace(batches, epochs=2)]
+    assert drawn[0][0] == first
+    assert hashlib.sha256(repr(drawn).encode()).hexdigest()[:16] == digest

@@ -5,6 +5,7 @@ import itertools
 import math
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -212,10 +213,9 @@ def test_batches_name_the_source_of_every_clip(action_videos: Path) -> None:
     web = ClipDataset(few, SPEC, still, seed=source_seed(0, 1))
     dataset = JointDataset([target, web])
     sampler = joint(12, 3, epochs=1)
-    loader: DataLoader[JointBatch] = DataLoader(
-        dataset, batch_sampler=sampler, collate_fn=JointCollate(Collate(SPEC, 2)), num_workers=2
-    )
-    batches = list(loader)
+    collate = JointCollate(Collate(SPEC, 2))
+    loader: DataLoader[Any] = DataLoader(dataset, batch_sampler=sampler, collate_fn=collate, num_workers=2)
+    batches: list[JointBatch] = list(loader)
     assert [b.sources.tolist() for b in batches] == [[0, 0, 0, 0, 1, 1]] * 3
     for batch, draws in zip(batches, sampler, strict=True):
         for clip, draw in zip(batch.clips, draws, strict=True):

@@ -107,7 +107,7 @@ def test_the_summary_names_the_largest_repeats() -> None:
     assert json.loads(json.dumps(found.to_dict()))["warning"] == found.warning
     assert found.lines()[-1] == f"warning: {found.warning}"
     assert found.lines()[0] == (
-        "sampling: classes by N^0.5 (square root); 10000 clips an epoch of 1004 videos; tags: soft"
+        "sampling: classes by N^0.5 (square root); 10000 clips an epoch of 1004 videos; targets: soft"
     )
 
 

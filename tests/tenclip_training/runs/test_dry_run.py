@@ -13,6 +13,12 @@ def test_a_plan_counts_what_a_run_would_do(train_config: TrainConfig) -> None:
     assert plan.trained_parameters == plan.parameters > 1000
     epochs = [epoch for epoch, _ in plan.curve()]
     assert epochs == [0, 1, 2]
+    assert (plan.sampling.scheme, plan.sampling.largest_repeats) == ("every video in turn", 1)
+    balanced = plan_run(train_config.changed(class_power=0.0, draws=1200))
+    assert balanced.steps_per_epoch == 300
+    summary = balanced.to_dict()["sampling"]
+    assert [(row["name"], row["draws"]) for row in summary["rows"]] == [("move_left", 600), ("move_right", 600)]
+    assert "is seen 100 times in an epoch of 1200 clips" in summary["warning"]
 
 
 def test_a_logarithmic_plot_where_rates_span_decades() -> None:

@@ -18,7 +18,6 @@ from torch.nn import functional as F
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
 from tenclip_training.console import epoch_line
-from tenclip_training.data.class_sampler import ClassSampler
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.samplers import Draw
 from tenclip_training.data.tags import drawn_tag
@@ -29,7 +28,7 @@ from tenclip_training.runs.config import TrainConfig, read_config
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.optimization import Updater
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_sampler, describe_sampling
+from tenclip_training.runs.setup import build_dataset, build_sampler, describe_sampling, warn_of_repeats
 from tenclip_training.runs.train import train
 from tests.tenclip_training.conftest import SPEC
 
@@ -144,8 +143,8 @@ def test_the_run_says_how_often_a_video_is_repeated(
     # c: 1.5 of the video that is c alone, half of it of the one that is b, too.
     assert summary.largest_repeats == pytest.approx(1000 / 3 / 1.5)
     with caplog.at_level(logging.WARNING):
-        assert isinstance(build_sampler(config, manifest, World()), ClassSampler)
-        build_sampler(config, manifest, World(rank=1, size=2))
+        warn_of_repeats(config, manifest)
+        warn_of_repeats(tagged_config, manifest)
     assert [r.getMessage() for r in caplog.records] == [summary.warning]
 
 

@@ -52,6 +52,10 @@ def write(
     split: Annotated[
         list[str] | None, typer.Option(help="Write this split; may be said again.", show_default="all")
     ] = None,
+    heads: Annotated[
+        str | None,
+        typer.Option(help="Columns with a label each, for a network with a classifier for each.", show_default=False),
+    ] = None,
     in_order: Annotated[
         bool, typer.Option("--in-order", help="Keep the manifest's order; else videos are mixed, by --seed.")
     ] = False,
@@ -72,6 +76,7 @@ def write(
       tenclip shards write videos/manifest.csv --out shards
       tenclip shards write kinetics/ --out shards --shard-size 1000
       tenclip shards write list.csv --out shards --split train --videos-per-shard 2000 --keep-missing
+      tenclip shards write EPIC_100_train.csv --videos epic --heads verb,noun --out shards
     """
     from tenclip_api.errors import InvalidRequest
     from tenclip_training.console import reporting
@@ -84,7 +89,8 @@ def write(
         raise InvalidRequest("give --shard-size or --videos-per-shard, not both")
     if find_index(manifest) is not None:
         raise InvalidRequest(f"{manifest}: holds shards already; name the list or the folder of the videos themselves")
-    read = _of_splits(reading.read(manifest), split)
+    columns = tuple(name.strip() for name in heads.split(",")) if heads else ()
+    read = _of_splits(reading.read(manifest, heads=columns), split)
     megabytes = shard_size or (DEFAULT_SHARD_MB if videos_per_shard is None else None)
     with reporting() as reporter:
         result = write_shards(

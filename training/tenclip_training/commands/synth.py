@@ -36,8 +36,11 @@ def synth(
 ) -> None:
     """Make action videos, or stills of their objects: real files whose classes only motion tells apart.
 
-    A class is a motion, the verb. What moves, a shape with a texture, is the noun. Unless --overlap says otherwise, every
-    verb has the same distribution of single frames, so a network must look at motion to tell them. The manifest has verb, noun and true label of each file, its speed, background, scenes and more.
+    A class is a motion, the verb. What moves, a shape with a texture, is the
+    noun. Unless --overlap says otherwise, every verb has the same distribution
+    of single frames, so a network must look at motion to tell them. The
+    manifest has verb, noun and true label of each file, its speed, background,
+    scenes and more.
     A run that was stopped goes on where it was when started again with the same options.
 
     \b

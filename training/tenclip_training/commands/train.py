@@ -118,7 +118,8 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
         f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
         f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
-        f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
+        + "".join(f"{line}\n" for line in plan.sampling.lines())
+        + f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
     )
     for note in plan.notes:
         typer.echo(note)

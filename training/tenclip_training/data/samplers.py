@@ -38,12 +38,17 @@ class EpochDraws(NamedTuple):
     @classmethod
     def join(cls, parts: Sequence[EpochDraws]) -> EpochDraws:
         """One after the other; all of them name classes, or none."""
-        columns = zip(*parts, strict=True)
-        return cls(*(None if column[0] is None else np.concatenate(column) for column in columns))
+        labels = [part.labels for part in parts if part.labels is not None]
+        return cls(
+            visits=np.concatenate([part.visits for part in parts]),
+            indices=np.concatenate([part.indices for part in parts]),
+            labels=np.concatenate(labels) if labels else None,
+        )
 
     def part(self, wanted: slice | NDArray[np.int64]) -> EpochDraws:
         """Some of them, in the order that is asked for."""
-        return EpochDraws(*(None if column is None else column[wanted] for column in self))
+        labels = None if self.labels is None else self.labels[wanted]
+        return EpochDraws(visits=self.visits[wanted], indices=self.indices[wanted], labels=labels)
 
     def draws(self) -> list[Draw]:
         """One by one."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from tenclip_training.data.class_sampler import ClassIndex, ClassSampler, class_probabilities
 from tenclip_training.data.samplers import DrawSampler, EpochSampler
-from tenclip_training.data.tags import Tags, fixed_tags
+from tenclip_training.data.tags import Tags, TargetKind, fixed_tags
 
 # A video that is seen more often than this in an epoch is learned by heart.
 MANY_REPEATS = 30.0
@@ -97,13 +97,13 @@ class ClassRow:
 class SamplingSummary:
     """What a sampler does in an epoch, in expectation.
 
-    scheme: in words; tags: see `Sampling`. classes: those with videos; without_videos: names of the others.
+    scheme: in words; targets: see `tags.py`. classes: those with videos; without_videos: names of the others.
     largest_repeats: how often the video that is seen most is seen in an epoch, by all its tags; `repeated_class` is the
     class that does most of it, where classes are drawn. rows: the most frequent classes, then the least frequent ones.
     """
 
     scheme: str
-    tags: str
+    targets: TargetKind
     videos: int
     draws: int
     classes: int
@@ -130,7 +130,7 @@ class SamplingSummary:
     def lines(self) -> list[str]:
         """The same as text."""
         found = [
-            f"sampling: {self.scheme}; {self.draws} clips an epoch of {self.videos} videos; tags: {self.tags}",
+            f"sampling: {self.scheme}; {self.draws} clips an epoch of {self.videos} videos; targets: {self.targets}",
             f"classes: {self.classes} with videos, {len(self.without_videos)} without",
             f"largest expected repeats of a video in an epoch: {self.largest_repeats:.3g}"
             + (f" ({self.repeated_class})" if self.repeated_class is not None else ""),
@@ -144,9 +144,17 @@ class SamplingSummary:
 
 
 def describe(
-    labels: Sequence[tuple[int, ...]], class_names: Sequence[str], sampling: Sampling, *, seed: int
+    labels: Sequence[tuple[int, ...]],
+    class_names: Sequence[str],
+    sampling: Sampling,
+    *,
+    seed: int,
+    targets: TargetKind | None = None,
 ) -> SamplingSummary:
-    """What `build_sampler` would do with these. Raises ValueError as it does."""
+    """What `build_sampler` would do with these. targets: where they are not by `sampling.tags`.
+
+    Raises ValueError as it does.
+    """
     draws = _draws(sampling, len(labels))
     by_class = _by_class(sampling)
     sampled = _tags_to_sample(labels, sampling, seed) if by_class else labels
@@ -171,7 +179,7 @@ def describe(
     ]
     return SamplingSummary(
         scheme=_scheme(sampling),
-        tags=sampling.tags,
+        targets=targets or sampling.tags,
         videos=len(labels),
         draws=draws,
         classes=int((counts > 0).sum()),

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenclip_training.data.sampling import SamplingSummary
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.optimization import build_optimizer
 from tenclip_training.runs.schedules import Schedule, build_schedule
-from tenclip_training.runs.setup import build_model, build_sampler, read_splits, run_notes
+from tenclip_training.runs.setup import build_model, build_sampler, describe_sampling, read_splits, run_notes
 from tenclip_training.runs.transfer import freeze
 
 POINTS = 400  # of the curve in JSON
@@ -31,6 +32,7 @@ class RunPlan:
     num_classes: int
     steps_per_epoch: int
     schedule: Schedule
+    sampling: SamplingSummary
     parameters: int
     trained_parameters: int
     notes: tuple[str, ...] = ()
@@ -60,6 +62,7 @@ class RunPlan:
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
             "peak_learning_rate": self.schedule.peak,
+            "sampling": self.sampling.to_dict(),
             "parameters": self.parameters,
             "trained_parameters": self.trained_parameters,
             "notes": list(self.notes),
@@ -93,6 +96,7 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
             steps_per_epoch=steps_per_epoch,
             world_size=world_size,
         ),
+        sampling=describe_sampling(config, splits.train),
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         notes=(*start.notes, *run_notes(model, config)),

@@ -11,6 +11,7 @@ B clips, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +44,7 @@ class Mixup:
 
     objective: Objective
     alpha: float
+    count: Callable[[Tensor, Tensor], Tensor] = count_correct  # clips that are right, of logits and targets
 
     def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
         share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
@@ -55,10 +57,12 @@ class Mixup:
             return logits, features
 
         loss, _ = self.objective(blend(inputs, share, order), watched)
-        first, second = count_correct(seen[0], inputs.targets), count_correct(seen[0], inputs.targets[order])
+        first, second = self.count(seen[0], inputs.targets), self.count(seen[0], inputs.targets[order])
         return loss, share * first + (1 - share) * second
 
 
 def with_mixup(objective: Objective, alpha: float) -> Objective:
     """The objective on blended pairs; itself where alpha is 0."""
-    return Mixup(objective, alpha) if alpha > 0 else objective
+    if alpha == 0:
+        return objective
+    return Mixup(objective, alpha, getattr(objective, "count_correct", count_correct))

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tenclip_training.heads import Heads
 from tenclip_training.runs.sections import ObjectiveConfig
 
 # Normalised clips, float32 [B,3,T,H,W] -> (logits [B,K,P], features [B,D]), under the run's autocast.
@@ -83,8 +85,40 @@ class MultiLabel:
         return loss, count_correct(logits, inputs.targets)
 
 
-def build_objective(config: ObjectiveConfig) -> Objective:
-    """The objective of a run."""
+@dataclass(frozen=True)
+class HeadsClassification:
+    """The sum over H heads of the softmax cross entropy of each (EPIC-KITCHENS: a verb and a noun).
+
+    A clip has one class of each head, 1/H at each in its row of targets. It is right when every head is.
+    """
+
+    heads: Heads
+    label_smoothing: float = 0.0
+
+    def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
+        logits, _ = network(inputs.clips)
+        scores = logits.float().mean(2)  # [B,K,P] -> [B,K]
+        loss = scores.new_zeros(())
+        parts = zip(self.heads.split(scores, axis=1), self.heads.split(inputs.targets, axis=1), strict=True)
+        for of_head, targets in parts:
+            share = targets * len(self.heads.heads)  # rows sum to 1
+            loss = loss + F.cross_entropy(of_head, share, label_smoothing=self.label_smoothing)
+        return loss, self.count_correct(logits, inputs.targets)
+
+    def count_correct(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """How many clips are right with every head. [B,K,P], [B,K] -> float32 scalar."""
+        scores = logits.float().mean(2)
+        right = torch.ones(len(scores), dtype=torch.bool, device=scores.device)
+        for of_head, classes in zip(self.heads.split(scores, axis=1), self.heads.split(targets, axis=1), strict=True):
+            best = of_head.argmax(1, keepdim=True)  # [B,1]
+            right &= classes.gather(1, best).gt(0).squeeze(1)
+        return right.sum().float()
+
+
+def build_objective(config: ObjectiveConfig, heads: Heads | None = None) -> Objective:
+    """The objective of a run. heads: where the network has several."""
+    if heads is not None:
+        return HeadsClassification(heads, label_smoothing=config.label_smoothing)
     if config.loss == "softmax":
         return Classification(label_smoothing=config.label_smoothing)
     return MultiLabel(with_softmax=config.loss == "softmax+sigmoid", label_smoothing=config.label_smoothing)

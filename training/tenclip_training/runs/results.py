@@ -35,8 +35,8 @@ class EpochResult:
 
     loss: mean over the epoch's training clips; learning_rate: of its last step; seconds: of the epoch, validation
     included. Accuracies are fractions, each with its denominator beside it; those of validation are None, and their
-    denominators 0, in an epoch that was not validated. unreadable_classes: those of which no training video could be
-    read so far.
+    denominators 0, in an epoch that was not validated. val_video_map: mean average precision of videos, with a sigmoid
+    for each class alone. unreadable_classes: those of which no training video could be read so far.
     """
 
     epoch: int
@@ -46,6 +46,7 @@ class EpochResult:
     train_clips: int
     seconds: float
     val_video_top1: float | None = None
+    val_video_map: float | None = None
     val_clip_top1: float | None = None
     val_loss: float | None = None
     val_videos_decoded: int = 0

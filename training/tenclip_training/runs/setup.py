@@ -56,6 +56,7 @@ def read_splits(config: TrainConfig) -> Splits:
         labels=config.labels,
         videos=config.videos,
         label_column=config.label_column,
+        heads=config.heads,
         whole_videos=config.whole_videos,
         missing=config.missing,
         held_out=config.held_out,
@@ -182,18 +183,15 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    targets: TargetKind = config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=targets)
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config))
+
+
+def _target_kind(config: TrainConfig) -> TargetKind:
+    return config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
 
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
-    """This process's order of the videos, from the first step of the run.
-
-    Logs a warning where a video would be seen too often in an epoch.
-    """
-    repeats = world.is_first and sampling.can_repeat(config.sampling)
-    if repeats and (warning := describe_sampling(config, manifest).warning) is not None:
-        _log.warning("%s", warning)
+    """This process's order of the videos, from the first step of the run."""
     sampler = sampling.build_sampler(
         _label_numbers(manifest),
         len(manifest.labels),
@@ -209,7 +207,15 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Epoc
 
 def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
     """What the run's sampler draws in an epoch, and whether it repeats a video too often."""
-    return sampling.describe(_label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed)
+    return sampling.describe(
+        _label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed, targets=_target_kind(config)
+    )
+
+
+def warn_of_repeats(config: TrainConfig, manifest: Manifest) -> None:
+    """Log a warning where a video would be seen too often in an epoch."""
+    if sampling.can_repeat(config.sampling) and (warning := describe_sampling(config, manifest).warning) is not None:
+        _log.warning("%s", warning)
 
 
 def _label_numbers(manifest: Manifest) -> list[tuple[int, ...]]:

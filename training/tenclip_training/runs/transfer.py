@@ -38,7 +38,7 @@ def prepare_transfer(model: VideoModel, config: TransferConfig, device: torch.de
                 f"batch_norm sync runs on GPUs only (torch has no other), and this run is on {device.type}; "
                 "use batch_norm train, or frozen"
             )
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
 
 
 def freeze(model: VideoModel, config: TransferConfig) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError, InvalidRequest, VideoError, VideoNotFound
 from tenclip_data.checks import check_samples
+from tenclip_data.heads import SEPARATOR
 from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.leaks import FileFacts, check_leaks
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Manifest, Missing, read_manifest
@@ -46,6 +47,7 @@ def read_videos(
     labels: Sequence[str] | Path | str | None = None,
     videos: Path | str | None = None,
     label_column: str | None = None,
+    heads: Sequence[str] = (),
     whole_videos: bool = False,
     missing: Missing = "error",
     held_out: float | None = DEFAULT_HELD_OUT,
@@ -65,6 +67,7 @@ def read_videos(
             labels=labels,
             videos=videos,
             label_column=label_column,
+            heads=heads,
             whole_videos=whole_videos,
             missing=missing,
             held_out=held_out,
@@ -78,7 +81,7 @@ def read_videos(
         )
     index, storage = open_shards(index_place, cache or CacheOptions())
     name = Path(shown_source(source))
-    classes = _class_names(labels, index)
+    classes = _class_names(labels, index, heads)
     if isinstance(storage, LocalShards) and missing == "error":
         _require_files(index, storage)
     stored = [_sample(index, row, i, storage) for i, row in enumerate(index.rows, start=1)]
@@ -135,9 +138,16 @@ def _fetch(url: str, retries: Retries) -> bytes:
     return data
 
 
-def _class_names(labels: Sequence[str] | Path | str | None, index: ShardIndex) -> ClassNames:
+def _class_names(labels: Sequence[str] | Path | str | None, index: ShardIndex, heads: Sequence[str]) -> ClassNames:
+    own = index.labels
+    if heads:
+        own = tuple(label for head in heads for label in index.labels if label.startswith(f"{head}{SEPARATOR}"))
+        if len(own) < len(index.labels) or any(len(row.labels) != len(heads) for row in index.rows):
+            raise InvalidRequest(
+                f"the shards have no heads {', '.join(heads)}; give --heads {','.join(heads)} to tenclip shards write"
+            )
     if labels is None:
-        return ClassNames(index.labels)
+        return ClassNames(own)
     return read_class_names(labels) if isinstance(labels, str | Path) else ClassNames(tuple(labels))
 
 
