@@ -17,6 +17,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- UndecodableVideo         INVALID_ARGUMENT     frames are there, none of them decodes
     |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
     |   |-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
+    |   |-- VideoChanged             FAILED_PRECONDITION  other bytes than an index of videos says
     |   `-- FetchFailed              FAILED_PRECONDITION  what a URI names could not be had from its host
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
     |-- UriNotAllowed                PERMISSION_DENIED    a scheme, host or address that the server does not fetch from
@@ -129,6 +130,12 @@ class TruncatedVideo(VideoError):
 
 class VideoTooLarge(VideoError):
     """The video has more bytes, pixels, frames or seconds than allowed."""
+
+
+class VideoChanged(VideoError):
+    """The bytes of the video are not those that an index was made of."""
+
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class FetchFailed(VideoError):

@@ -148,7 +148,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     def _decode_all(self, index: int) -> CachedVideo | Failure:
         sample = self.manifest.samples[index]
         try:
-            with open_video(sample.path, name=sample.name) as video:
+            with open_video(sample.source(), name=sample.name) as video:
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
                 indices = frames_needed(every)
@@ -158,7 +158,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
             return Failure.of(sample, err)
 
     def _read(self, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Damage | None]:
-        with open_video(sample.path, name=sample.name) as video:
+        with open_video(sample.source(), name=sample.name) as video:
             (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
             needed = frames_needed([clip])
             frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]

@@ -153,7 +153,7 @@ def _decoded(
     def read(sample: Sample) -> VideoClips | Failure:
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))
-            return read_clips(sample.path, spec, segment, name=sample.name)
+            return read_clips(sample.source(), spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)
 

@@ -120,7 +120,7 @@ def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any,
 
 def manifest_sha256(manifest: Manifest) -> str:
     """Hex SHA-256 over the labels and over the videos with their classes: what a run learns from."""
-    rows = [[s.key, list(s.labels)] for s in manifest.samples]
+    rows = [[s.key, list(s.labels), *([s.fingerprint] if s.fingerprint else [])] for s in manifest.samples]
     return hashlib.sha256(json.dumps([list(manifest.labels), rows]).encode()).hexdigest()
 
 
