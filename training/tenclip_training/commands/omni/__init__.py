@@ -1,0 +1,23 @@
+"""`tenclip omni`: web images and videos beside a target set. Each sub-command has a file."""
+
+from __future__ import annotations
+
+import typer
+
+from tenclip_training.commands.omni.fit_motion import fit_motion
+
+omni = typer.Typer(
+    name="omni",
+    help="""Learn from web images and videos beside a labelled target set (OmniSource).
+
+    Nothing is downloaded: web data are folders, lists or tables of files, as
+    `tenclip train` reads them.
+
+    \b
+    Examples:
+      tenclip omni fit-motion train.csv --out motion.json
+    """,
+    no_args_is_help=True,
+)
+
+omni.command("fit-motion")(fit_motion)
