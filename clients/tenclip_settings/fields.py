@@ -208,6 +208,23 @@ def build(cls: type[T], values: Mapping[str, Any]) -> T:
     return cls(**arguments)
 
 
+def replaced(settings: T, values: Mapping[str, Any]) -> T:
+    """A copy of a dataclass instance with other values, of its own fields or of those of its inner dataclasses.
+
+    Names are those of `fields_of`, and of the instance's own fields; a whole inner dataclass will do, too. Raises
+    TypeError for a name that does not exist.
+    """
+    fields = fields_of(type(settings))
+    own: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {}
+    for name, value in values.items():
+        owner = fields[name].owner if name in fields else ""
+        (inner.setdefault(owner, {}) if owner else own)[name] = value
+    for name, changes in inner.items():
+        own[name] = dataclasses.replace(own.get(name, getattr(settings, name)), **changes)
+    return dataclasses.replace(settings, **own)  # type: ignore[type-var]
+
+
 # -- limits -----------------------------------------------------------------------------------------------------------
 
 

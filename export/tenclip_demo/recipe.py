@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -18,10 +17,9 @@ def training_config(videos: DemoVideos, out: Path, *, quick: bool, seed: int) ->
     """The run of the demo. With quick, two epochs of a network of half the width."""
     recipe = demo_recipe(videos.manifest, out, val_split=videos.val_split, seed=seed)
     if quick:
-        return dataclasses.replace(recipe, epochs=2, warmup_epochs=0.0, val_every=1, model={"width": 8})
+        return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=1, model={"width": 8})
     epochs = epochs_for(videos.facts.train_videos, recipe.batch_size)
-    return dataclasses.replace(
-        recipe,
+    return recipe.changed(
         epochs=epochs,
         warmup_epochs=epochs / 10,
         # For the curve on the page; the last epoch's weights are taken, whatever it says.

@@ -13,6 +13,7 @@ import torch
 
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.runs.config import TrainConfig
+from tenclip_training.runs.sections import OptimizerConfig, ScheduleConfig
 from tenclip_training.synth import SynthConfig, generate
 from tenclip_video.spec import ClipSpec, Resize
 
@@ -63,8 +64,8 @@ def train_config(validated_videos: Path, tmp_path: Path) -> TrainConfig:
         augmentation=Augmentation(scale=(0.7, 1.0), flip=False, brightness=0.2),
         epochs=3,
         batch_size=4,
-        learning_rate=0.02,
-        warmup_epochs=1,
+        optimizer=OptimizerConfig(lr=0.02),
+        schedule=ScheduleConfig(warmup_epochs=1),
         val_every=3,
         val_protocol="center-clip",
         precision="fp32",

@@ -14,10 +14,8 @@ import typer
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_settings import fields_of
-from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_training.runs.config import SECTIONS, TrainConfig, read_config
 from tenclip_video.spec import Resize
 from tests.tenclip_training.commands.helpers import QUICK, SMALL, error_of, output_of, run
 
@@ -53,9 +51,9 @@ def test_options_reach_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     assert config.model == {"width": 4, "bn_eps": 1e-5, "head": "global"}
     assert (config.augmentation.scale, config.augmentation.flip) == ((0.5, 0.9), False)
     assert (config.augmentation.saturation, config.augmentation.contrast) == (0.3, 0)
-    assert (config.learning_rate, config.optimizer, config.seed, config.missing) == (0.3, "adamw", 9, "keep")
-    assert (config.momentum, config.save_every_minutes, config.max_gradient_norm) == (0.8, 1, 5)
-    assert config.warmup_epochs == 2, "half of the epochs"
+    assert (config.optimizer.lr, config.optimizer.algorithm, config.seed, config.missing) == (0.3, "adamw", 9, "keep")
+    assert (config.optimizer.momentum, config.save_every_minutes, config.optimizer.max_gradient_norm) == (0.8, 1, 5)
+    assert config.schedule.warmup_epochs == 2, "half of the epochs"
     assert config.cache_gib == 0
 
 
@@ -65,8 +63,8 @@ def test_without_options_every_field_has_the_default_of_the_dataclass(monkeypatc
 
 def test_every_field_but_the_whole_spec_is_an_option() -> None:
     exposed = fields_of(TrainConfig)
-    ours = {f.name for f in dataclasses.fields(TrainConfig)} - {"clip_spec", "clip", "augmentation"}
-    inner = {f.name for kind in (ClipOverrides, Augmentation) for f in dataclasses.fields(kind)}
+    ours = {f.name for f in dataclasses.fields(TrainConfig)} - {"clip_spec", *SECTIONS}
+    inner = {f.name for kind in SECTIONS.values() for f in dataclasses.fields(kind)}
     assert set(exposed) == ours | inner
 
 

@@ -31,13 +31,13 @@ def test_round_trip_through_json() -> None:
     [
         ({"epochs": 0}, "epochs must be at least 1, got 0"),
         ({"batch_size": 0}, "batch_size"),
-        ({"learning_rate": 0.0}, r"learning_rate must be above 0, got 0\.0"),
+        ({"lr": 0.0}, r"lr must be above 0, got 0\.0"),
         ({"warmup_epochs": 45}, "warmup_epochs: 45 of 45 epochs in all"),
         ({"warmup_epochs": -1}, "warmup_epochs must be at least 0"),
         ({"momentum": 1.0}, "momentum"),
         ({"label_smoothing": -0.1}, "label_smoothing"),
         ({"max_failures": 2.0}, "max_failures must be from 0 to 1"),
-        ({"optimizer": "adam"}, "optimizer 'adam' is not one of sgd, adamw"),
+        ({"algorithm": "adam"}, "algorithm 'adam' is not one of sgd, adamw"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"missing": "skip"}, "missing 'skip'"),
         ({"val_protocol": "11-clip"}, "val_protocol '11-clip' is not one of ten-clip"),
@@ -50,7 +50,7 @@ def test_round_trip_through_json() -> None:
 )
 def test_bad_values_are_named(bad: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        TrainConfig(manifest="m.csv", out="run", **bad)
+        TrainConfig(manifest="m.csv", out="run").changed(**bad)
 
 
 def test_read_config(tmp_path: Path) -> None:
@@ -69,3 +69,13 @@ def test_read_config(tmp_path: Path) -> None:
 def test_configs_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainConfig(manifest="m.csv", out="run").epochs = 3  # type: ignore[misc]
+
+
+def test_changed_takes_fields_of_all_sections() -> None:
+    config = TrainConfig(manifest="m.csv", out="run", epochs=20)
+    other = config.changed(lr=0.3, epochs=10, num_frames=8, warmup_epochs=2.0, clip_spec=ClipSpec())
+    assert (other.optimizer.lr, other.epochs, other.clip.num_frames) == (0.3, 10, 8)
+    assert (other.schedule.warmup_epochs, other.clip_spec) == (2.0, ClipSpec())
+    assert config.optimizer.lr == 0.01, "the config itself stays"
+    with pytest.raises(TypeError, match="learning_rate"):
+        config.changed(learning_rate=0.1)

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -45,7 +44,7 @@ def test_alone_everything_is_a_no_op() -> None:
 
 @pytest.mark.slow
 def test_two_processes_train_one_model_and_resume(train_config: TrainConfig) -> None:
-    config = dataclasses.replace(train_config, epochs=2, val_every=2, batch_size=3)
+    config = train_config.changed(epochs=2, val_every=2, batch_size=3)
     script = Path(config.out).parent / "script.py"
     script.write_text(TRAIN)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import math
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from tenclip_training.runs.train import train
 
 def test_the_demo_recipe_runs_on_generated_videos(validated_videos: Path, tmp_path: Path) -> None:
     """That it reaches 90% in minutes is for `tenclip demo` to show; here only that it is whole."""
-    config = dataclasses.replace(demo_recipe(validated_videos, tmp_path / "run"), epochs=1, warmup_epochs=0.0)
+    config = demo_recipe(validated_videos, tmp_path / "run").changed(epochs=1, warmup_epochs=0.0)
     result = train(config)
     assert result.completed
     assert math.isfinite(result.history[0].loss)

@@ -11,9 +11,9 @@ from tests.tenclip_training.conftest import SPEC
 
 
 def test_labels_of_a_direction_are_not_mirrored(train_config: TrainConfig) -> None:
-    config = dataclasses.replace(train_config, augmentation=dataclasses.replace(train_config.augmentation, flip=None))
+    config = train_config.changed(augmentation=dataclasses.replace(train_config.augmentation, flip=None))
     assert build_dataset(config, read_splits(config).train, SPEC).augmentation.flip is False
-    by_speed = read_splits(dataclasses.replace(config, label_column="speed"))
+    by_speed = read_splits(config.changed(label_column="speed"))
     assert build_dataset(config, by_speed.train, SPEC).augmentation.flip is True
 
 
@@ -24,15 +24,15 @@ def test_the_split_val_is_validated_and_chosen_on(train_config: TrainConfig) -> 
 
 
 def test_other_spellings_of_val_and_train_are_the_same_splits(train_config: TrainConfig) -> None:
-    splits = read_splits(dataclasses.replace(train_config, train_split="training", val_split="validation"))
+    splits = read_splits(train_config.changed(train_split="training", val_split="validation"))
     assert (len(splits.train.samples), splits.val_split, splits.selects_best) == (12, "val", True)
 
 
 def test_a_test_split_is_left_alone_unless_named(train_config: TrainConfig, action_videos: Path) -> None:
-    config = dataclasses.replace(train_config, manifest=str(action_videos))
+    config = train_config.changed(manifest=str(action_videos))
     splits = read_splits(config)
     assert (splits.val, splits.val_split, splits.selects_best) == (None, None, False)
-    named = read_splits(dataclasses.replace(config, val_split="test"))
+    named = read_splits(config.changed(val_split="test"))
     assert named.val is not None
     assert not named.selects_best
     assert "never chosen on a test split" in named.note

@@ -20,7 +20,8 @@ from tenclip_training.data.samplers import DrawSampler
 from tenclip_training.models import create_model
 from tenclip_training.runs import setup
 from tenclip_training.runs.checkpoint import load_checkpoint, weights_sha256
-from tenclip_training.runs.config import Optimizer, TrainConfig, read_config
+from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_training.runs.sections import Algorithm
 from tenclip_training.runs.train import (
     EpochResult,
     Progress,
@@ -41,7 +42,7 @@ def history_of(result: TrainResult) -> list[dict[str, Any]]:
 
 
 def elsewhere(config: TrainConfig, tmp_path: Path, name: str) -> TrainConfig:
-    return dataclasses.replace(config, out=str(tmp_path / name))
+    return config.changed(out=str(tmp_path / name))
 
 
 # -- a whole run --
@@ -50,7 +51,7 @@ def elsewhere(config: TrainConfig, tmp_path: Path, name: str) -> TrainConfig:
 def test_a_run_leaves_what_it_promises(train_config: TrainConfig) -> None:
     seen: list[Progress] = []
     epochs: list[EpochResult] = []
-    config = dataclasses.replace(train_config, cache_gib=1.0, label_smoothing=0.1, max_gradient_norm=5.0)
+    config = train_config.changed(cache_gib=1.0, label_smoothing=0.1, max_gradient_norm=5.0)
     result = train(config, progress=seen.append, on_epoch=epochs.append)
     assert result.completed
     assert result.epochs_done == 3
@@ -85,12 +86,11 @@ def test_a_run_leaves_what_it_promises(train_config: TrainConfig) -> None:
 
 
 def test_training_learns(train_config: TrainConfig) -> None:
-    config = dataclasses.replace(
-        train_config,
+    config = train_config.changed(
         clip_spec=dataclasses.replace(SPEC, num_frames=8, crop=24),
         augmentation=Augmentation(flip=False),
-        optimizer="adamw",
-        learning_rate=0.005,
+        algorithm="adamw",
+        lr=0.005,
         epochs=15,
         val_every=15,
         cache_gib=1.0,
@@ -112,7 +112,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
 
 def test_a_run_computes_what_a_plain_loop_computes(train_config: TrainConfig) -> None:
     """Bit for bit: whatever is moved within the trainer, the trajectory of the loss stays."""
-    config = dataclasses.replace(train_config, momentum=0.8, label_smoothing=0.1)
+    config = train_config.changed(momentum=0.8, label_smoothing=0.1)
     result = train(config)
     manifest = read_manifest(config.manifest).split("train")
     torch.manual_seed(config.seed)
@@ -151,9 +151,9 @@ def test_a_run_computes_what_a_plain_loop_computes(train_config: TrainConfig) ->
     ("optimizer", "stops"), [("sgd", [1]), ("sgd", [3]), ("sgd", [8]), ("adamw", [4, 1, 2])], ids=str
 )
 def test_resuming_is_exact_to_the_bit(
-    train_config: TrainConfig, tmp_path: Path, stops: list[int], optimizer: Optimizer
+    train_config: TrainConfig, tmp_path: Path, stops: list[int], optimizer: Algorithm
 ) -> None:
-    config = dataclasses.replace(train_config, optimizer=optimizer)
+    config = train_config.changed(algorithm=optimizer)
     whole = train(elsewhere(config, tmp_path, "whole"))
     parts = elsewhere(config, tmp_path, "parts")
     for steps in stops:
@@ -212,11 +212,11 @@ def test_resume_refuses_another_run(train_config: TrainConfig, broken_manifest: 
     train(train_config, stop_after_steps=2)
     with pytest.raises(CheckpointError, match="holds a run already; resume it, or choose another folder"):
         train(train_config)
-    with pytest.raises(CheckpointError, match=r"other settings: learning_rate \(was 0\.02, now 0\.5\)"):
-        train(dataclasses.replace(train_config, learning_rate=0.5), resume=True)
+    with pytest.raises(CheckpointError, match=r"other settings: optimizer\.lr \(was 0\.02, now 0\.5\)"):
+        train(train_config.changed(lr=0.5), resume=True)
     assert read_config(train_config.out) == train_config, "a run that was refused has written nothing"
     with pytest.raises(CheckpointError, match=r"the training videos or labels in .* changed"):
-        train(dataclasses.replace(train_config, manifest=str(with_val_split(broken_manifest))), resume=True)
+        train(train_config.changed(manifest=str(with_val_split(broken_manifest))), resume=True)
 
 
 def test_resume_from_a_damaged_or_stateless_checkpoint(train_config: TrainConfig) -> None:
@@ -270,12 +270,12 @@ def test_a_second_interrupt_ends_at_once(train_config: TrainConfig) -> None:
 
 
 def test_no_epoch_is_chosen_on_a_test_split(train_config: TrainConfig, action_videos: Path) -> None:
-    config = dataclasses.replace(train_config, manifest=str(action_videos), epochs=1, warmup_epochs=0)
+    config = train_config.changed(manifest=str(action_videos), epochs=1, warmup_epochs=0)
     untouched = train(config)
     assert (untouched.best, untouched.evaluation, untouched.history[0].val_video_top1) == (None, None, None)
     assert "no best.pt: nothing was validated, for there is no split val" in untouched.best_note
     assert "`tenclip evaluate` scores it on the test split" in untouched.best_note
-    watched = train(dataclasses.replace(config, val_split="test", out=f"{config.out}-2"))
+    watched = train(config.changed(val_split="test", out=f"{config.out}-2"))
     assert watched.history[0].val_videos_decoded == 4
     assert watched.best is None
     assert not (watched.out / "best.pt").exists()
@@ -288,9 +288,7 @@ def test_no_epoch_is_chosen_on_a_test_split(train_config: TrainConfig, action_vi
 def test_unreadable_videos_of_every_split_are_skipped_and_listed(
     train_config: TrainConfig, broken_manifest: Path
 ) -> None:
-    config = dataclasses.replace(
-        train_config, manifest=str(with_val_split(broken_manifest)), epochs=2, val_every=1, cache_gib=1.0
-    )
+    config = train_config.changed(manifest=str(with_val_split(broken_manifest)), epochs=2, val_every=1, cache_gib=1.0)
     result = train(config)
     assert (result.videos_failed, result.train_videos) == (1, 13)
     assert (result.val_videos_failed, result.val_videos) == (1, 5)
@@ -315,14 +313,13 @@ def test_validation_videos_none_of_which_can_be_read_are_listed_before_the_run_e
     manifest = tmp_path / "m.csv"
     manifest.write_text("\n".join(["path,label,split", *train_rows, "text.mp4,move_left,val"]))
     with pytest.raises(DatasetError, match="none of 1 videos of split 'val' could be used"):
-        train(dataclasses.replace(train_config, manifest=str(manifest), epochs=1, warmup_epochs=0))
+        train(train_config.changed(manifest=str(manifest), epochs=1, warmup_epochs=0))
     (line,) = (tmp_path / "run" / "failures.jsonl").read_text().splitlines()
     assert json.loads(line)["split"] == "val"
 
 
 def test_a_batch_of_unreadable_videos_alone_is_passed_over(train_config: TrainConfig, broken_manifest: Path) -> None:
-    config = dataclasses.replace(
-        train_config,
+    config = train_config.changed(
         manifest=str(with_val_split(broken_manifest)),
         clip_spec=dataclasses.replace(SPEC, crop=24),
         batch_size=1,
@@ -338,9 +335,7 @@ def test_a_batch_of_unreadable_videos_alone_is_passed_over(train_config: TrainCo
 def test_too_many_unreadable_videos_end_the_run(
     train_config: TrainConfig, broken_manifest: Path, cache_gib: float
 ) -> None:
-    config = dataclasses.replace(
-        train_config, manifest=str(with_val_split(broken_manifest)), max_failures=0.05, cache_gib=cache_gib
-    )
+    config = train_config.changed(manifest=str(with_val_split(broken_manifest)), max_failures=0.05, cache_gib=cache_gib)
     with pytest.raises(DatasetError, match=r"1 of 13 videos could not be read, more than the 5% allowed.*EMPTY_VIDEO"):
         train(config)
 
@@ -348,14 +343,14 @@ def test_too_many_unreadable_videos_end_the_run(
 def test_a_run_without_any_readable_video(train_config: TrainConfig, tmp_path: Path) -> None:
     manifest = tmp_path / "none.csv"
     manifest.write_text("path,label,split\na.mp4,x,train\nb.mp4,y,train\n")
-    config = dataclasses.replace(train_config, manifest=str(manifest), missing="keep", max_failures=1.0)
+    config = train_config.changed(manifest=str(manifest), missing="keep", max_failures=1.0)
     with pytest.raises(DatasetError, match="no video of epoch 1 could be read"):
         train(config)
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(train_config: TrainConfig) -> None:
-    config = dataclasses.replace(train_config, learning_rate=1e12, warmup_epochs=0, epochs=4)
-    with pytest.raises(TenclipError, match=r"the loss of epoch .* is .*Lower learning_rate"):
+    config = train_config.changed(lr=1e12, warmup_epochs=0, epochs=4)
+    with pytest.raises(TenclipError, match=r"the loss of epoch .* is .*Lower optimizer\.lr"):
         train(config)
 
 
@@ -363,11 +358,11 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(tr
 
 
 def test_fine_tuning_takes_all_but_another_classifier(train_config: TrainConfig, tmp_path: Path) -> None:
-    first = train(dataclasses.replace(train_config, epochs=1, warmup_epochs=0))
+    first = train(train_config.changed(epochs=1, warmup_epochs=0))
     start = load_checkpoint(first.last)
-    again = dataclasses.replace(
-        train_config, init_from=str(first.last), clip_spec=None, architecture="r2plus1d_34", out=str(tmp_path / "a"),
-        learning_rate=1e-12, epochs=1, warmup_epochs=0, val_split=None,
+    again = train_config.changed(
+        init_from=str(first.last), clip_spec=None, architecture="r2plus1d_34", out=str(tmp_path / "a"),
+        lr=1e-12, epochs=1, warmup_epochs=0, val_split=None,
     )  # fmt: skip
     same_task = load_checkpoint(train(again).last)
     assert same_task.model.architecture == "r2plus1d_10", "the checkpoint brings its own"
@@ -386,11 +381,10 @@ def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Pa
     torch.manual_seed(3)
     public = create_model("r2plus1d_10", num_classes=2, width=4).state_dict()
     torch.save(public, tmp_path / "public.pth")
-    config = dataclasses.replace(
-        train_config,
+    config = train_config.changed(
         init_from=str(tmp_path / "public.pth"),
         init_family="vmz",
-        learning_rate=1e-12,
+        lr=1e-12,
         epochs=1,
         warmup_epochs=0,
     )
@@ -400,12 +394,12 @@ def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Pa
     torch.testing.assert_close(tuned.model.state_dict()["stem.0.weight"], public["stem.0.weight"])
     backbone = {name: tensor for name, tensor in public.items() if not name.startswith("fc.")}
     torch.save(backbone, tmp_path / "backbone.pth")
-    config = dataclasses.replace(config, init_from=str(tmp_path / "backbone.pth"), out=str(tmp_path / "a"))
+    config = config.changed(init_from=str(tmp_path / "backbone.pth"), out=str(tmp_path / "a"))
     assert load_checkpoint(train(config).last).weights_sha256 == tuned.weights_sha256, "with or without its classifier"
     # Its classes have no names, so nobody knows whether they are ours.
     assert not torch.allclose(tuned.model.fc.weight, public["fc.weight"], atol=1e-3)
     with pytest.raises(CheckpointError, match="no family"):
-        train(dataclasses.replace(config, init_family="vnz", out=str(tmp_path / "b")))
+        train(config.changed(init_family="vnz", out=str(tmp_path / "b")))
 
 
 # -- settings --
@@ -421,12 +415,12 @@ def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Pa
 )
 def test_settings_that_cannot_be(train_config: TrainConfig, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
-        train(dataclasses.replace(train_config, **changes))
+        train(train_config.changed(**changes))
 
 
 def test_unknown_split(train_config: TrainConfig) -> None:
     with pytest.raises(DatasetError, match="no video in split 'holdout'; its splits are 'train', 'val'"):
-        train(dataclasses.replace(train_config, val_split="holdout"))
+        train(train_config.changed(val_split="holdout"))
 
 
 def test_multi_label_training(train_config: TrainConfig, validated_videos: Path, tmp_path: Path) -> None:
@@ -434,7 +428,7 @@ def test_multi_label_training(train_config: TrainConfig, validated_videos: Path,
     manifest = tmp_path / "tags.csv"
     lines = [f"{validated_videos.parent / r[0]},#all #{r[1]},{r[2]}\n" for r in rows]
     manifest.write_text("path,tags,split\n" + "".join(lines))
-    result = train(dataclasses.replace(train_config, manifest=str(manifest), label_column="tags"))
+    result = train(train_config.changed(manifest=str(manifest), label_column="tags"))
     assert result.labels == ("#all", "#move_left", "#move_right")
     assert result.evaluation is not None
     assert result.evaluation.confusion is None
@@ -442,7 +436,7 @@ def test_multi_label_training(train_config: TrainConfig, validated_videos: Path,
 
 
 def test_mixed_precision_trains_float32_weights(train_config: TrainConfig) -> None:
-    result = train(dataclasses.replace(train_config, precision="bf16", epochs=1, warmup_epochs=0))
+    result = train(train_config.changed(precision="bf16", epochs=1, warmup_epochs=0))
     assert math.isfinite(result.history[0].loss)
     assert {t.dtype for t in load_checkpoint(result.last).model.parameters()} == {torch.float32}
 
@@ -450,17 +444,13 @@ def test_mixed_precision_trains_float32_weights(train_config: TrainConfig) -> No
 def test_memory_layout_and_execution_do_not_change_what_is_computed(train_config: TrainConfig, tmp_path: Path) -> None:
     losses = []
     for channels_last in (True, False):
-        config = dataclasses.replace(
-            elsewhere(train_config, tmp_path, str(channels_last)),
-            channels_last=channels_last,
-            epochs=1,
-            warmup_epochs=0,
-        )
+        config = elsewhere(train_config, tmp_path, str(channels_last))
+        config = config.changed(channels_last=channels_last, epochs=1, warmup_epochs=0)
         losses.append(train(config).history[0].loss)
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 def test_the_model_on_disk_is_the_one_in_memory(train_config: TrainConfig) -> None:
-    result = train(dataclasses.replace(train_config, epochs=1, warmup_epochs=0))
+    result = train(train_config.changed(epochs=1, warmup_epochs=0))
     checkpoint = load_checkpoint(result.last)
     assert weights_sha256(checkpoint.model.state_dict()) == checkpoint.weights_sha256

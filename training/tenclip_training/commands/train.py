@@ -12,7 +12,8 @@ import typer
 from tenclip_settings import fields_of, load_settings, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
-from tenclip_training.runs.config import MODEL, RESUMABLE_FIELDS, TrainConfig, read_config
+from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig, read_config
+from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
     from tenclip_training.console import Reporter

@@ -39,6 +39,12 @@ class Batch:
     targets: Tensor
     failures: tuple[Failure, ...] = ()
 
+    def split(self, parts: int) -> list[Batch]:
+        """Micro-batches as equal as they can be; fewer where there are fewer clips. Failures go with the last."""
+        parts = max(1, min(parts, len(self.clips)))
+        pairs = zip(self.clips.tensor_split(parts), self.targets.tensor_split(parts), strict=True)
+        return [Batch(*pair, self.failures if i == parts - 1 else ()) for i, pair in enumerate(pairs)]
+
     def pin_memory(self) -> Batch:
         """Called by DataLoader."""
         return Batch(self.clips.pin_memory(), self.targets.pin_memory(), self.failures)

@@ -10,14 +10,22 @@ from typing import Annotated, Any, Literal, Self
 
 from tenclip_api.errors import CheckpointError
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
-from tenclip_settings import Setting, check_all
+from tenclip_settings import Setting, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.runs.sections import (
+    MODEL,
+    OPTIMISATION,
+    ObjectiveConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    ScheduleConfig,
+    TransferConfig,
+)
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from tenclip_video.spec import ClipSpec, require_types
 from tenclip_video.spec_changes import check_crop
 
-Optimizer = Literal["sgd", "adamw"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 DEFAULT_WARMUP_EPOCHS = 5.0
@@ -26,23 +34,26 @@ RESUMABLE_FIELDS = frozenset(
     {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes"}
 )
 # Headings in --help.
-VIDEOS, MODEL, OPTIMISATION, VALIDATION, MACHINE = "Videos", "Model", "Optimisation", "Validation", "Machine"
+VIDEOS, VALIDATION, MACHINE = "Videos", "Validation", "Machine"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """The settings of a run: each field says in its `Setting` what it is, its limits and its option of `tenclip train`.
 
+    Its sections (`optimizer`, `schedule`, `sampling`, ...) are dataclasses of their own. No two fields of all of them
+    share a name, so `changed` takes a value by its name alone.
+
     The defaults are this project's own, for one machine: SGD with Nesterov momentum, no weight decay on biases and
     norms, a linear warm-up and a cosine. Momentum 0.9 is VMZ's, weight decay 1e-4 that of IG-65M's fine-tuning, and a
     random 112x112 of 128x171 that of both. They do otherwise with the rest: VMZ uses plain momentum and decays every
-    parameter, and both divide the rate in steps.
+    parameter, and both divide the rate in steps. `tenclip recipes` has the papers' own settings.
 
     clip_spec: the clips as a whole; None takes those of `init_from`, or ClipSpec's defaults. `clip` then replaces
-    single fields of it. warmup_epochs None becomes 5, or half of `epochs` where that is less.
+    single fields of it.
     Raises ValueError for a value that cannot work, naming the field.
 
-    >>> TrainConfig(manifest="videos/manifest.csv", out="run", epochs=4).warmup_epochs
+    >>> TrainConfig(manifest="videos/manifest.csv", out="run", epochs=4).schedule.warmup_epochs
     2.0
     """
 
@@ -93,7 +104,7 @@ class TrainConfig:
     clip_spec: Annotated[ClipSpec | None, Setting("The clips as a whole.", exposed=False)] = None
     clip: ClipOverrides = field(default_factory=ClipOverrides)
     augmentation: Augmentation = field(default_factory=Augmentation)
-    clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group="Clips")] = 1
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
 
     architecture: Annotated[
         str,
@@ -103,53 +114,15 @@ class TrainConfig:
         dict[str, Any],
         Setting("Further NAME=JSON of the architecture, e.g. bn_eps=1e-5.", option="--model-option", group=MODEL),
     ] = field(default_factory=dict)
-    init_from: Annotated[
-        str | None,
-        Setting(
-            "Checkpoint to fine-tune, ours or a public one; brings its architecture and clips.",
-            is_path=True,
-            group=MODEL,
-            default="random weights",
-        ),
-    ] = None
-    init_family: Annotated[
-        str | None, Setting("Family of a public checkpoint.", group=MODEL, default="as its weights tell")
-    ] = None
+    transfer: TransferConfig = field(default_factory=TransferConfig)
 
     epochs: Annotated[int, Setting("Passes over the videos.", lowest=1, group=OPTIMISATION)] = 45
     batch_size: Annotated[
         int, Setting("Clips in a batch of one process.", lowest=1, aliases=("-b",), group=OPTIMISATION)
     ] = 16
-    optimizer: Annotated[Optimizer, Setting("SGD with Nesterov momentum, or AdamW.", group=OPTIMISATION)] = "sgd"
-    learning_rate: Annotated[
-        float, Setting("At its peak, for the batches of all processes.", above=0, aliases=("--lr",), group=OPTIMISATION)
-    ] = 0.01
-    warmup_epochs: Annotated[
-        float | None,
-        Setting(
-            "The rate climbs to its peak so long; then it follows a cosine to zero.",
-            lowest=0,
-            group=OPTIMISATION,
-            default="5, or half of the epochs where that is less",
-        ),
-    ] = None
-    momentum: Annotated[float, Setting("Of SGD; beta 1 of AdamW.", lowest=0, below=1, group=OPTIMISATION)] = 0.9
-    weight_decay: Annotated[
-        float, Setting("L2, not of biases and norms; decoupled with AdamW.", lowest=0, group=OPTIMISATION)
-    ] = 1e-4
-    label_smoothing: Annotated[
-        float, Setting("Part of a target that is spread over all classes.", lowest=0, below=1, group=OPTIMISATION)
-    ] = 0.0
-    max_gradient_norm: Annotated[
-        float,
-        Setting(
-            "Largest norm of a gradient; 0: any.",
-            lowest=0,
-            option="--clip-gradients",
-            aliases=("--max-gradient-norm",),
-            group=OPTIMISATION,
-        ),
-    ] = 0.0
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     seed: Annotated[int, Setting("The same seed gives the same run.", lowest=0, group=OPTIMISATION)] = 0
 
     val_every: Annotated[int, Setting("Validate every n epochs.", lowest=1, group=VALIDATION)] = 1
@@ -173,14 +146,15 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
-        if self.warmup_epochs is None:
-            object.__setattr__(self, "warmup_epochs", min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2))
-        assert self.warmup_epochs is not None
-        if self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs: {self.warmup_epochs:g} of {self.epochs} epochs in all; make it less")
+        warmup = self.schedule.warmup_epochs
+        if warmup is None:
+            warmup = min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2)
+            object.__setattr__(self, "schedule", dataclasses.replace(self.schedule, warmup_epochs=warmup))
+        if warmup >= self.epochs:
+            raise ValueError(f"warmup_epochs: {warmup:g} of {self.epochs} epochs in all; make it less")
         if self.val_protocol not in PROTOCOLS:
             raise ValueError(f"val_protocol {self.val_protocol!r} is not one of {', '.join(PROTOCOLS)}")
-        if self.clip_spec is not None or self.init_from is None:
+        if self.clip_spec is not None or self.transfer.init_from is None:
             self.resolve_clip_spec()
 
     def resolve_clip_spec(self, inherited: ClipSpec | None = None) -> ClipSpec:
@@ -188,6 +162,13 @@ class TrainConfig:
         spec = self.clip.apply_to(self.clip_spec or inherited or ClipSpec())
         check_crop(spec)
         return spec
+
+    def changed(self, **values: Any) -> Self:
+        """A copy with other values of fields, of any section: `config.changed(lr=0.1, epochs=3)`.
+
+        Raises ValueError for a value that cannot work, and TypeError for a field that does not exist.
+        """
+        return replaced(self, values)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; `from_dict` reads them back."""
@@ -201,8 +182,7 @@ class TrainConfig:
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
             raise ValueError(f"TrainConfig has no field {', '.join(sorted(unknown))}")
-        kinds: tuple[tuple[str, type[Any]], ...] = (("augmentation", Augmentation), ("clip", ClipOverrides))
-        for name, kind in kinds:
+        for name, kind in SECTIONS.items():
             if name in values:
                 values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
                 require_types(values[name])
@@ -211,6 +191,17 @@ class TrainConfig:
         config = cls(**values)
         require_types(config)
         return config
+
+
+SECTIONS: dict[str, type[Any]] = {
+    "clip": ClipOverrides,
+    "augmentation": Augmentation,
+    "sampling": SamplingConfig,
+    "transfer": TransferConfig,
+    "optimizer": OptimizerConfig,
+    "schedule": ScheduleConfig,
+    "objective": ObjectiveConfig,
+}
 
 
 def read_config(run: Path | str) -> TrainConfig:

@@ -8,6 +8,7 @@ Without torchrun's environment variables there is a world of one process, in whi
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import warnings
 from dataclasses import dataclass
@@ -50,6 +51,12 @@ class World:
         # 1x1 kernels in channels-last memory have strides that differ in name only.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def unsynchronised(self, network: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """In it, gradients of `network` stay this process's own, until the first backward pass outside of it."""
+        if isinstance(network, DistributedDataParallel):
+            return network.no_sync()
+        return contextlib.nullcontext()
 
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over all processes, in place."""

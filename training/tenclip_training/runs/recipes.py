@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.runs.config import TrainConfig
+from tenclip_training.runs.sections import OptimizerConfig, ScheduleConfig
 from tenclip_video.spec import ClipSpec, Resize
 
 
@@ -32,10 +33,8 @@ def demo_recipe(manifest: Path | str, out: Path | str, *, val_split: str | None 
         augmentation=Augmentation(),
         epochs=30,
         batch_size=16,
-        optimizer="adamw",
-        learning_rate=0.002,
-        weight_decay=0.05,
-        warmup_epochs=3.0,
+        optimizer=OptimizerConfig(algorithm="adamw", lr=0.002, weight_decay=0.05),
+        schedule=ScheduleConfig(warmup_epochs=3.0),
         val_every=5,
         cache_gib=2.0,
         seed=seed,

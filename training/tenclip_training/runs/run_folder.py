@@ -23,7 +23,7 @@ from tenclip_api.errors import CheckpointError
 from tenclip_data.atomic import write_text
 from tenclip_data.manifest import Manifest
 from tenclip_training.runs.checkpoint import Checkpoint, load_checkpoint
-from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig
+from tenclip_training.runs.config import RESUMABLE_FIELDS, SECTIONS, TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.results import EpochResult
 
@@ -66,7 +66,7 @@ class RunFolder:
         if state is None:
             raise CheckpointError(f"{self.last}: holds a model and no state to resume from")
         before, now = _comparable(state.get("config", {})), _comparable(config.to_dict())
-        changed = [k for k in now if k not in RESUMABLE_FIELDS and before.get(k) != now[k]]
+        changed = [k for k in now if k.split(".")[0] not in RESUMABLE_FIELDS and before.get(k) != now[k]]
         if changed:
             details = ", ".join(f"{k} (was {before.get(k)!r}, now {now[k]!r})" for k in changed)
             raise CheckpointError(f"{self.last}: cannot be resumed with other settings: {details}")
@@ -87,8 +87,14 @@ def manifest_sha256(manifest: Manifest) -> str:
 
 
 def _comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """A config as this version writes it: fields that an earlier one did not have get their defaults."""
+    """A config as this version writes it, flat: {"epochs": 3, "optimizer.lr": 0.1, ...}.
+
+    Fields that an earlier version did not have get their defaults.
+    """
     with contextlib.suppress(ValueError, TypeError):  # of another version: what differs is named
         config = TrainConfig.from_dict(config).to_dict()
     values: dict[str, Any] = json.loads(json.dumps(config))  # a tuple equals the list that it becomes in a file
-    return values
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if name in SECTIONS else {name: value}
+    return flat

@@ -81,23 +81,23 @@ def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoMode
     Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
     that do not fit the checkpoint's.
     """
-    if config.init_from is None:
+    if config.transfer.init_from is None:
         spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
         return _create(config.architecture, values), spec
     # Classes of public files have no names, so their classifier would begin anew: it may be missing altogether.
-    public = not is_own(Path(config.init_from))
-    checkpoint = load_any(config.init_from, family=config.init_family, features_only=public)
+    public = not is_own(Path(config.transfer.init_from))
+    checkpoint = load_any(config.transfer.init_from, family=config.transfer.init_family, features_only=public)
     try:
         spec = config.resolve_clip_spec(checkpoint.clip_spec)
     except ValueError as err:
-        raise InvalidRequest(f"the clips of {config.init_from} with the ones asked for: {err}") from err
+        raise InvalidRequest(f"the clips of {config.transfer.init_from} with the ones asked for: {err}") from err
     values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
     model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
     weights = checkpoint.model.state_dict()
     if checkpoint.labels != labels:
         weights.update({name: tensor for name, tensor in model.state_dict().items() if name.startswith("fc.")})
-    load_weights(model, weights, source=config.init_from)
+    load_weights(model, weights, source=config.transfer.init_from)
     return model, spec
 
 
@@ -130,10 +130,10 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Draw
     """This process's order of the videos, from the first step of the run."""
     return DrawSampler(
         num_samples=len(manifest.samples),
-        batch_size=config.batch_size,
+        batch_size=config.batch_size * config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
-        clips_per_video=config.clips_per_video,
+        clips_per_video=config.sampling.clips_per_video,
         rank=world.rank,
         world_size=world.size,
     )

@@ -9,6 +9,7 @@ B clips, T frames, K classes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -33,9 +34,10 @@ from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
 from tenclip_training.runs.objectives import Classification, Inputs, Objective
-from tenclip_training.runs.optimization import Updater, autocast, learning_rate_at, resolve_precision
+from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
+from tenclip_training.runs.schedules import build_schedule
 from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -100,10 +102,17 @@ class _Run:
         self.model, self.spec = build_model(config, self.manifest.labels)
         place_model(self.model, self.device, channels_last=config.channels_last)
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = Classification(label_smoothing=config.label_smoothing)
-        self.updater = Updater(self.model, config, device=self.device, precision=self.precision)
+        self.objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
+        self.schedule = build_schedule(
+            config.schedule,
+            config.optimizer,
+            epochs=config.epochs,
+            steps_per_epoch=self.sampler.steps_per_epoch,
+            world_size=world.size,
+        )
         self.epoch = self.step = 0
         self.stopped = False
         self.history: list[EpochResult] = []
@@ -156,14 +165,25 @@ class _Run:
         """
         steps_done = self.epoch * self.sampler.steps_per_epoch + self.step
         self.failures.record(batch.failures)
-        self.learning_rate = learning_rate_at(steps_done, self.sampler.steps_per_epoch, self.config)
+        self.learning_rate = self.schedule.rate(
+            steps_done, [h.val_loss for h in self.history if h.val_loss is not None]
+        )
         torch.manual_seed((self.config.seed * 1_000_003 + steps_done) * self.world.size + self.world.rank)
-        if self.world.all_true(len(batch.clips) > 0, self.device):
-            loss, correct = self.objective(self._inputs(batch), self._forward)
-            self.updater.update(loss, learning_rate=self.learning_rate)
-            self.meter.add(loss.detach(), correct, len(batch.clips))
+        micro_batches = batch.split(self.config.optimizer.accumulate)
+        if self.world.all_true(len(micro_batches[-1].clips) > 0, self.device):
+            self._descend(batch, micro_batches)
         self.step += 1
         self._report_step()
+
+    def _descend(self, batch: Batch, micro_batches: list[Batch]) -> None:
+        for part in micro_batches:
+            is_last = part is micro_batches[-1]
+            # Gradients are averaged over processes once a step.
+            with contextlib.nullcontext() if is_last else self.world.unsynchronised(self.network):
+                loss, correct = self.objective(self._inputs(part), self._forward)
+                self.updater.add(loss * (len(part.clips) / len(batch.clips)))
+            self.meter.add(loss.detach(), correct, len(part.clips))
+        self.updater.step(learning_rate=self.learning_rate)
 
     def _inputs(self, batch: Batch) -> Inputs:
         clips = normalise(batch.clips.to(self.device, non_blocking=True), self.spec)
@@ -192,7 +212,7 @@ class _Run:
         if not math.isfinite(loss):
             raise TenclipError(
                 f"{self.folder.path}: the loss of epoch {self.epoch + 1} is {loss}; last.pt holds the epoch before. "
-                "Lower learning_rate, limit max_gradient_norm, or use precision fp32"
+                "Lower optimizer.lr, limit max_gradient_norm, or use precision fp32"
             )
         if not clips:
             raise DatasetError(f"{self.manifest.source}: no video of epoch {self.epoch + 1} could be read")
