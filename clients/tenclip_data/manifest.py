@@ -63,6 +63,7 @@ def read_manifest(
     held_out: float | None = DEFAULT_HELD_OUT,
     seed: int = 0,
     leaks: Leaks = "error",
+    images: bool = False,
 ) -> Manifest:
     """Read any of the formats above.
 
@@ -76,6 +77,7 @@ def read_manifest(
     `stratified_split`; None leaves such samples without a split. A list whose file is named for a split
     (`val_list.txt`) is that split.
     leaks: what to do about a video in two splits, see `leaks`: "error", "warn", or "allow" (not looked for).
+    images: still images are samples, too (`Sample.is_image`); else they are refused.
     Raises DatasetError.
 
     ::
@@ -90,7 +92,11 @@ def read_manifest(
     classes = _class_names(labels)
     known = frozenset(classes.names) if classes else frozenset[str]()
     options = ReadOptions(
-        root=videos_root(source, videos), label_column=label_column, known_labels=known, keep_missing=missing == "keep"
+        root=videos_root(source, videos),
+        label_column=label_column,
+        known_labels=known,
+        keep_missing=missing == "keep",
+        images=images,
     )
     rows = read_source(source, options)
     samples: Sequence[Sample] = rows.samples
@@ -99,7 +105,7 @@ def read_manifest(
     if whole_videos:
         samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
     facts = file_facts(samples)
-    check_samples(source, samples, facts, missing)
+    check_samples(source, samples, facts, missing, images=images)
     samples, space, warnings = label_space(classes, rows.labels, samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=()).with_labels(space)
     warnings = (*rows.warnings, *warnings)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.samples import Sample
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,7 @@ class ReadOptions:
     """root: the folder that relative paths start from. label_column: the column that labels are wanted from.
     known_labels: the label space, empty where the data give it. need_labels: False where only the videos are wanted;
     then a list without labels is good, and of lists that come in pairs only the one that was named is read.
+    images: whether still images are samples, too; else they are refused.
     """
 
     root: Path
@@ -22,6 +24,12 @@ class ReadOptions:
     known_labels: frozenset[str] = frozenset()
     need_labels: bool = True
     keep_missing: bool = False
+    images: bool = False
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Of the files in folders that are samples."""
+        return VIDEO_SUFFIXES | IMAGE_SUFFIXES if self.images else VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)

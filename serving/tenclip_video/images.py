@@ -60,16 +60,31 @@ def read_image(
     Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo, VideoTooLarge; NotAnImage for a file that is none,
     UndecodableImage for one that is damaged or cut off. Each names the file.
     """
+    pixels = read_pixels(source, draft=resize, name=name, limits=limits)
+    return pixels if resize is None else scale_image(pixels, resize)
+
+
+def read_pixels(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    draft: Resize | None = None,
+    name: str | None = None,
+    limits: Limits | None = None,
+) -> NDArray[np.uint8]:
+    """The image as uint8 RGB [H,W,3], upright, not scaled yet. Raises as `read_image`.
+
+    draft: how it is going to be scaled; a large JPEG may come out at a fraction of its size, at least twice what is
+    wanted on each side.
+    """
     limits = limits or Limits()
     name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
     data = _read(source, name, limits)
     with _typed_errors(name), Image.open(io.BytesIO(data), formats=_formats()) as image:
         width, height = image.size
         check_pixels(width, height, name, limits)
-        if image.format in ("JPEG", "MPO") and resize is not None:
-            _draft(image, resize)
-        pixels = _to_rgb(ImageOps.exif_transpose(image))
-    return pixels if resize is None else scale_image(pixels, resize)
+        if image.format in ("JPEG", "MPO") and draft is not None:
+            _draft(image, draft)
+        return _to_rgb(ImageOps.exif_transpose(image))
 
 
 def scale_image(pixels: NDArray[np.uint8], resize: Resize) -> NDArray[np.uint8]:

@@ -18,6 +18,7 @@ from tenclip_training.data.samplers import DrawSampler
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
+from tenclip_training.omni.stills import still_clips
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
@@ -50,6 +51,7 @@ def read_splits(config: TrainConfig) -> Splits:
         held_out=config.held_out,
         seed=config.seed,
         leaks=config.leaks,
+        images=config.stills.images is not None,
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
     train, val = manifest.split(config.train_split), None if name is None else manifest.split(name)
@@ -123,7 +125,7 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     augmentation = config.augmentation
     if augmentation.flip is None:
         augmentation = dataclasses.replace(augmentation, flip=flip_is_safe(manifest.labels))
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed)
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, stills=still_clips(config.stills, spec))
 
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> DrawSampler:
