@@ -1,4 +1,4 @@
-"""A still image as a network's clips: what `read_clips` is for videos, for images among the samples of an evaluation."""
+"""A still image as a network's clips: what `read_clips` is for videos, where images are evaluated."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_image_clips(
     name: str | None = None,
     limits: Limits | None = None,
 ) -> VideoClips:
-    """One clip, whose frames are all the image, in the views of `protocol`; how many clips it takes makes no difference.
+    """One clip, whose frames are all the image, in the views of `protocol`, however many clips that takes of videos.
 
     Raises a VideoError for an image that cannot be used, and InvalidRequest for a crop that does not fit.
     """
