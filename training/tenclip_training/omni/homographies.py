@@ -29,6 +29,8 @@ MIN_AREA, MAX_AREA, MAX_CORNER_SHIFT = 0.5, 2.0, 0.25
 # Of a pseudo-clip: how far a corner may get from the centre, in half sides; see `stays_in_sight`.
 SIGHT = 1.5
 _CORNERS = np.array([[-1.0, -1.0], [1.0, -1.0], [1.0, 1.0], [-1.0, 1.0]])
+_HOMOGENEOUS = np.column_stack([_CORNERS, np.ones(4)])
+_NEXT, _AFTER_NEXT = np.array([1, 2, 3, 0]), np.array([2, 3, 0, 1])
 
 Rejection = Literal["degenerate", "area", "corner-shift"]
 
@@ -96,34 +98,41 @@ def compose(steps: Sequence[Matrix]) -> list[Matrix]:
 
 def corners_after(matrix: Matrix) -> NDArray[np.float64] | None:
     """Where the four corners of the frame go: [4,2], scaled; None where one lies behind the camera: the frame folds."""
-    points = np.column_stack([_CORNERS, np.ones(4)]) @ matrix.T
-    if not np.isfinite(points).all() or (points[:, 2] < 1e-6).any():
+    points = _HOMOGENEOUS @ matrix.T
+    if not points[:, 2].min() >= 1e-6:  # NaN, too
         return None
-    return points[:, :2] / points[:, 2:]
+    corners = points[:, :2] / points[:, 2:]
+    return corners if np.isfinite(corners).all() else None
 
 
 def folds(matrix: Matrix) -> bool:
     """Whether the image of the frame is no convex quadrilateral of the same sense: part of it is turned over."""
+    return _unfolded(matrix) is None
+
+
+def _unfolded(matrix: Matrix) -> NDArray[np.float64] | None:
+    """`corners_after`, and None for any fold."""
     corners = corners_after(matrix)
     if corners is None:
-        return True
-    sides = np.roll(corners, -1, axis=0) - corners
-    following = np.roll(sides, -1, axis=0)
-    turns = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
-    return bool((turns <= 1e-6).any())
+        return None
+    following = corners[_NEXT]
+    sides, next_sides = following - corners, corners[_AFTER_NEXT] - following
+    turns = sides[:, 0] * next_sides[:, 1] - sides[:, 1] * next_sides[:, 0]
+    return corners if turns.min() > 1e-6 else None
 
 
 def stays_in_sight(matrix: Matrix) -> bool:
     """Whether a frame warped by `matrix` still shows the picture: no fold, and no corner leaves 1.5 times the frame,
     neither one of the picture within the frame's coordinates nor one of the frame within the picture's.
     """
-    if folds(matrix):
+    forth = _unfolded(matrix)
+    if forth is None or np.abs(forth).max() > SIGHT:
         return False
     back = np.linalg.inv(matrix)
-    if abs(back[2, 2]) < 1e-9 or folds(back / back[2, 2]):
+    if abs(back[2, 2]) < 1e-9:
         return False
-    both = (corners_after(matrix), corners_after(back / back[2, 2]))
-    return all(c is not None and bool(np.abs(c).max() <= SIGHT) for c in both)
+    there = _unfolded(back / back[2, 2])
+    return there is not None and bool(np.abs(there).max() <= SIGHT)
 
 
 def why_implausible(matrix: Matrix) -> Rejection | None:

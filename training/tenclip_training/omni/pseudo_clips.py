@@ -89,7 +89,7 @@ class WalkShares:
     held: float
 
 
-def walk_shares(gaussian: HomographyGaussian, num_frames: int, *, walks: int = 200, seed: int = 0) -> WalkShares:
+def walk_shares(gaussian: HomographyGaussian, num_frames: int, *, walks: int = 50, seed: int = 0) -> WalkShares:
     """What to expect of clips of T frames, measured on walks of their own."""
     drawn = [walk(gaussian, num_frames, np.random.default_rng((seed, i))) for i in range(walks)]
     steps, rejected, held = walks * (num_frames - 1), sum(w.rejected for w in drawn), sum(w.held for w in drawn)
