@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tenclip_training.commands.omni.fit_motion import fit_motion
+from tenclip_training.commands.omni.scan import scan
 
 omni = typer.Typer(
     name="omni",
@@ -15,9 +16,11 @@ omni = typer.Typer(
 
     \b
     Examples:
+      tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
       tenclip omni fit-motion train.csv --out motion.json
     """,
     no_args_is_help=True,
 )
 
+omni.command()(scan)
 omni.command("fit-motion")(fit_motion)
