@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import typer
 
+from tenclip_training.commands.omni.duplicates import duplicates
 from tenclip_training.commands.omni.fit_motion import fit_motion
 from tenclip_training.commands.omni.scan import scan
 
@@ -17,10 +18,12 @@ omni = typer.Typer(
     \b
     Examples:
       tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
+      tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
       tenclip omni fit-motion train.csv --out motion.json
     """,
     no_args_is_help=True,
 )
 
 omni.command()(scan)
+omni.command()(duplicates)
 omni.command("fit-motion")(fit_motion)
