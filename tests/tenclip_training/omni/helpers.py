@@ -22,6 +22,12 @@ def textured(seed: int, height: int = 120, width: int = 160) -> Picture:
     return np.clip(smooth.astype(np.int16) + rng.integers(-8, 8, smooth.shape), 0, 255).astype(np.uint8)
 
 
+def coarse(seed: int, height: int = 90, width: int = 120) -> Picture:
+    """A picture of large smooth patches, so that it stays itself when it is scaled or compressed."""
+    patches = np.random.default_rng(seed).integers(0, 255, (3, 4, 3)).astype(np.uint8)
+    return np.asarray(cv2.resize(patches, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
 def camera_frames(seed: int, steps: list[Matrix], *, height: int = 120, width: int = 160) -> Picture:
     """One textured picture seen by a camera that moves by `steps`, scaled homographies: uint8 [len(steps)+1,H,W,3]."""
     margin = 2

@@ -172,6 +172,10 @@ def _spread(files: list[SetVideo], count: int) -> list[SetVideo]:
     return [files[int(i * step)] for i in range(min(count, len(files)))]
 
 
+def _about(count: float) -> str:
+    return f"about {count:.3g}" if count >= 0.01 else "less than 0.01"
+
+
 def _print_duplicates(report: CosineReport, page: Path, kept: Path | None) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -206,7 +210,7 @@ def _print_duplicates(report: CosineReport, page: Path, kept: Path | None) -> No
         f"{report.whitening.directions} directions"
         + (", few: unrelated frames may seem alike; name more with --fit-on" if few else ""),
         f"{len(report.duplicates)} of {report.source_files} source files are suspected duplicates ({len(report.pairs)} "
-        f"pairs with {report.target_files} target files); by chance about {report.by_chance:.3g} of "
+        f"pairs with {report.target_files} target files); by chance {_about(report.by_chance)} of "
         f"{report.frames[0] * report.frames[1]} pairs of frames are to be expected",
     ]
     failed = len(report.source_failures), len(report.target_failures)
