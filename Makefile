@@ -25,8 +25,11 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY) ## Train, export, serve and query a small model; writes demo/report.html.
 	$(BIN)/tenclip demo --out demo $(ARGS)
 
-test: $(READY) ## Run all tests.
-	$(BIN)/python -u -m pytest $(ARGS)
+# A file of tests stays in one process, with its fixtures. Where ARGS names tests, they run in a single one.
+WORKERS ?= 2
+PARALLEL := $(if $(filter tests%,$(ARGS)),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
+test: $(READY) ## Run all tests, or those named in ARGS.
+	$(BIN)/python -u -m pytest $(PARALLEL) $(ARGS)
 
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .

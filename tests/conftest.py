@@ -13,6 +13,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 DATA_DIR = Path(os.environ.get("TENCLIP_TEST_DATA", PROJECT.parent / "shared" / "data"))
 
 
+# Set in the workers of `make test`, which share the cores; before anything imports torch.
+PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
+if PARALLEL:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 _PROXY_VARIABLES = {f"{kind}_proxy" for kind in ("grpc", "https", "http", "all", "no", "no_grpc")}
 
 
@@ -26,13 +31,23 @@ def forget_proxies() -> None:
 
 
 def pytest_configure() -> None:
-    """Makes every machine alike: without proxies, and with a Ctrl-C that works.
+    """Makes every machine alike: without proxies or the width of a terminal, and with a Ctrl-C that works.
 
-    A shell that runs pytest in its background has Ctrl-C ignored, here and in every child.
+    A shell that runs pytest in its background has Ctrl-C ignored, here and in every child. Workers of pytest-xdist
+    inherit COLUMNS=80 and LINES=24 from readline, which the first process imports.
     """
     forget_proxies()
+    for name in ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Workers begin with the files that take longest, so that none is left with one when the other has nothing."""
+    if PARALLEL:
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

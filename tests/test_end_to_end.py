@@ -31,6 +31,8 @@ from .tenclip_serving.helpers import ServerProcess, running_server
 SPEC = ClipSpec(num_frames=8, resize=Resize(height=64, width=86), crop=48, fully_convolutional_crop=64)
 NUM_CLASSES = 12
 
+pytestmark = pytest.mark.slow
+
 # file in data/odd: frames that are there, or the reason why there is no prediction
 ODD: dict[str, int | str] = {
     "androidx_8k24fps_300ms.mp4": 8,

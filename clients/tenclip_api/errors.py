@@ -31,6 +31,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- ParityError              FAILED_PRECONDITION  golden outputs drift beyond the bundle's tolerance
     |   `-- CheckpointError          FAILED_PRECONDITION  a checkpoint that cannot be loaded whole
     |-- DatasetError                 INVALID_ARGUMENT     a manifest or folder of videos that cannot be used
+    |-- TrainingDiverged             INTERNAL             a loss or gradient of a training run is not finite
     |-- MissingDependency            FAILED_PRECONDITION  names the extra to install
     |-- MessageTooLarge              RESOURCE_EXHAUSTED   a message beyond the server's limit
     |-- Overloaded                   RESOURCE_EXHAUSTED   refused for now; `.retry_after_seconds` says till when
@@ -202,6 +203,10 @@ class DatasetError(TenclipError, ValueError):
     """A manifest, a folder of videos or a table of features cannot be used."""
 
     grpc_status = "INVALID_ARGUMENT"
+
+
+class TrainingDiverged(TenclipError):
+    """A loss or a gradient of a training run is not finite, so that nothing more can be learned from it."""
 
 
 class MissingDependency(TenclipError):

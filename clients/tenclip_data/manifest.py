@@ -30,6 +30,7 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError
 from tenclip_data.checks import check_samples
 from tenclip_data.formats import read_source, split_of_file, videos_root
+from tenclip_data.heads import check_heads, head_space
 from tenclip_data.labels import ClassNames, label_space, read_class_names, read_labels
 from tenclip_data.leaks import check_leaks, file_facts, same_videos
 from tenclip_data.samples import Leaks, Manifest, Missing, Sample
@@ -58,6 +59,7 @@ def read_manifest(
     labels: Sequence[str] | Path | str | None = None,
     videos: Path | str | None = None,
     label_column: str | None = None,
+    heads: Sequence[str] = (),
     whole_videos: bool = False,
     missing: Missing = "error",
     held_out: float | None = DEFAULT_HELD_OUT,
@@ -72,6 +74,8 @@ def read_manifest(
     videos: the folder that relative paths start from; None: the manifest's own. Environment variables in paths
     (`$VIDEO_ROOT/a.mp4`) are replaced.
     label_column: the column of a table to take labels from, where `label` is not what is wanted.
+    heads: several columns of a table, each the labels of a classifier of its own, such as EPIC-KITCHENS' verb and noun.
+    A sample then has one label of each, "verb:cut" and "noun:tomato"; the label space is by heads, in this order.
     whole_videos: forget start and end, so that a video of which they mark a small part is used untrimmed.
     held_out, seed: where nothing says what is held out, that part of every class becomes split "val", see
     `stratified_split`; None leaves such samples without a split. A list whose file is named for a split
@@ -89,11 +93,15 @@ def read_manifest(
     source = Path(source)
     if not source.exists():
         raise DatasetError(f"{source}: no such manifest or folder")
+    heads = tuple(heads)
+    if heads:
+        check_heads(heads, label_column)
     classes = _class_names(labels)
     known = frozenset(classes.names) if classes else frozenset[str]()
     options = ReadOptions(
         root=videos_root(source, videos),
         label_column=label_column,
+        heads=heads,
         known_labels=known,
         keep_missing=missing == "keep",
         images=images,
@@ -106,7 +114,8 @@ def read_manifest(
         samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
     facts = file_facts(samples)
     check_samples(source, samples, facts, missing, images=images)
-    samples, space, warnings = label_space(classes, rows.labels, samples, source=source, fill=rows.fill_numbers)
+    own = head_space(source, samples, heads) if heads else rows.labels
+    samples, space, warnings = label_space(classes, own, samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=()).with_labels(space)
     warnings = (*rows.warnings, *warnings)
     if any(s.split for s in samples):

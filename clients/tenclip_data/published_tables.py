@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.heads import head_columns, head_labels
 from tenclip_data.lists import split_of_file
 from tenclip_data.paths import find_video, name_below
 from tenclip_data.samples import Sample, split_name, where
@@ -72,13 +73,15 @@ def epic_rows(table: Table, options: ReadOptions) -> Rows:
     """Read EPIC-KITCHENS-100: video_id, start_timestamp, stop_timestamp, columns to learn from. Raises DatasetError."""
     column = options.label_column
     label = table.need((column,)) if column else None
-    if label is None and options.need_labels:
+    heads = head_columns(table, options)
+    if label is None and options.need_labels and not heads:
         label = table.find(("label", "labels"))
         if label is None:
             choices = [c for c in EPIC_LABELS if table.find((c,))]
             raise DatasetError(
                 f"{table.source}, line 1: a list of EPIC-KITCHENS has several columns to learn from; "
                 + (f"name one as the label column: {', '.join(choices)}" if choices else "this one has none of them")
+                + ("; or name verb and noun as heads, for a model of both" if {"verb", "noun"} <= set(choices) else "")
             )
     find = functools.cache(functools.partial(_epic_video, options.root))
     start, end = table.find(START_COLUMNS), table.find(END_COLUMNS)
@@ -88,15 +91,16 @@ def epic_rows(table: Table, options: ReadOptions) -> Rows:
         if video_id is None:
             raise DatasetError(f"{where(table.source, line)}: column 'video_id' is empty")
         path = find(video_id)
+        labels = head_labels(table, line, row, heads, options.known_labels)
         samples.append(
             Sample(
                 path=path,
                 name=name_below(options.root, path),
-                labels=table.labels(line, row, label, options.known_labels),
+                labels=labels if options.heads else table.labels(line, row, label, options.known_labels),
                 split=split_name(table.text(line, row, table.find(SPLIT_COLUMNS)) or ""),
                 start_seconds=table.seconds(line, row, start),
                 end_seconds=table.seconds(line, row, end),
-                extra={k: v for k, v in row.items() if k not in (label, start, end)},
+                extra={k: v for k, v in row.items() if k not in (label, *heads.values(), start, end)},
                 line=line,
             )
         )

@@ -13,7 +13,8 @@ from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 @dataclass(frozen=True, kw_only=True)
 class ReadOptions:
-    """root: the folder that relative paths start from. label_column: the column that labels are wanted from.
+    """root: the folder that relative paths start from. label_column: the column that labels are wanted from;
+    heads: several of them, a label from each.
     known_labels: the label space, empty where the data give it. need_labels: False where only the videos are wanted;
     then a list without labels is good, and of lists that come in pairs only the one that was named is read.
     images: whether still images are samples, too; else they are refused.
@@ -21,6 +22,7 @@ class ReadOptions:
 
     root: Path
     label_column: str | None = None
+    heads: tuple[str, ...] = ()
     known_labels: frozenset[str] = frozenset()
     need_labels: bool = True
     keep_missing: bool = False

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.heads import head_columns, head_labels
 from tenclip_data.paths import locate
 from tenclip_data.published_tables import EPIC_COLUMNS, epic_rows, kinetics_rows
 from tenclip_data.samples import Sample, split_name, where
@@ -26,10 +27,11 @@ def table_rows(table: Table, options: ReadOptions) -> Rows:
     if not lower & set(PATH_COLUMNS) - {"video_id"} and lower >= EPIC_COLUMNS:
         return epic_rows(table, options)
     path = table.need(PATH_COLUMNS)
+    heads = head_columns(table, options)
     label = table.need((options.label_column,)) if options.label_column else None
-    if label is None:
+    if label is None and not options.heads:
         label = table.need(LABEL_COLUMNS) if options.need_labels else table.find(LABEL_COLUMNS)
-    names = _Columns(path, label, table.find(SPLIT_COLUMNS), table.find(START_COLUMNS), table.find(END_COLUMNS))
+    names = _Columns(path, label, heads, table.find(SPLIT_COLUMNS), table.find(START_COLUMNS), table.find(END_COLUMNS))
     samples = [_sample(table, line, row, names, options) for line, row in table.rows]
     return Rows(samples=samples, warnings=_frame_warning(table, names))
 
@@ -40,6 +42,7 @@ class _Columns:
 
     path: str
     label: str | None
+    heads: Mapping[str, str]
     split: str | None
     start: str | None
     end: str | None
@@ -49,11 +52,15 @@ def _sample(table: Table, line: int, row: Mapping[str, Any], columns: _Columns, 
     name = table.text(line, row, columns.path)
     if name is None:
         raise DatasetError(f"{where(table.source, line)}: column {columns.path!r} is empty")
-    used = {columns.path, columns.label, columns.split, columns.start, columns.end}
+    used = {columns.path, columns.label, *columns.heads.values(), columns.split, columns.start, columns.end}
+    if options.heads:
+        labels = head_labels(table, line, row, columns.heads, options.known_labels)
+    else:
+        labels = table.labels(line, row, columns.label, options.known_labels)
     return Sample(
         path=_located(table.source, line, options.root, name),
         name=name,
-        labels=table.labels(line, row, columns.label, options.known_labels),
+        labels=labels,
         split=split_name(table.text(line, row, columns.split) or ""),
         start_seconds=table.seconds(line, row, columns.start),
         end_seconds=table.seconds(line, row, columns.end),

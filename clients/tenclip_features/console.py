@@ -42,9 +42,11 @@ def print_probe(result: ProbeResult) -> None:
     if result.cross_validation:
         value = dict(result.cross_validation)[result.strength]
         metric = "mAP" if multi_label else "top-1"
-        chosen += f", chosen by cross-validation ({metric} {value:.2%} of the training {result.fit_on})"
+        how = "by cross-validation" if result.tuned_on is None else f"on {result.tuned_on} of them held out"
+        chosen += f", chosen {how} ({metric} {value:.2%} of the training {result.fit_on})"
     lines = [
         f"features of {result.probe.model} version {result.probe.version}, {len(result.probe.mean)} numbers a clip",
+        *_mean_lines([result]),
         chosen,
         f"fitted on {result.train_videos} of {result.train_videos_asked} videos, "
         f"tested on {result.test_videos} of {result.test_videos_asked}",
@@ -67,6 +69,7 @@ def print_runs(runs: ProbeRuns) -> None:
         table.add_row(f"mean ± std: {name}", *cells, "", "", style="bold" if which == "mean_features" else None)
     console.print(table)
     lines = [f"features of {first.probe.model} version {first.probe.version}, {len(first.probe.mean)} numbers a clip"]
+    lines += _mean_lines(runs.runs)
     if runs.final_strength is not None:
         lines.append(f"the probe that is saved is fitted on all videos with C = {runs.final_strength:g}")
     _print_grid(console, runs.runs)
@@ -113,7 +116,8 @@ def _print_grid(console: Console, results: Sequence[ProbeResult]) -> None:
         return
     metric = "mAP" if first.probe.multi_label else "top-1"
     # Above the table, not its title: that would be wrapped to the width of two narrow columns.
-    console.print(f"cross-validation of C: {metric} of held-out training {first.fit_on}", markup=False)
+    how = "cross-validation" if first.tuned_on is None else "choice"
+    console.print(f"{how} of C: {metric} of held-out training {first.fit_on}", markup=False)
     table = Table()
     table.add_column("C", justify="right")
     for result in results:
@@ -126,6 +130,18 @@ def _print_grid(console: Console, results: Sequence[ProbeResult]) -> None:
         ]
         table.add_row(f"{strength:g}", *cells)
     console.print(table)
+
+
+def _mean_lines(results: Sequence[ProbeResult]) -> list[str]:
+    """What mean average precisions are taken over; none where labels exclude one another."""
+    lines = []
+    for result in results:
+        mean = result.mean_features.average_precision
+        if mean is not None:
+            name = f"{result.name}: " if result.name else ""
+            left_out = f"; {mean.classes_left_out} without one left out" if mean.classes_left_out else ""
+            lines.append(f"{name}mAP over {mean.classes_counted} classes with a test video{left_out}")
+    return lines
 
 
 def _print_rest(console: Console, lines: list[str], without: Sequence[str], unconverged: Sequence[str]) -> None:

@@ -1,7 +1,7 @@
 """Linear probes: how much of a label set is in frozen features (IG-65M, "fc-only").
 
 L2-regularised logistic regression on standardised features; its strength is chosen by cross-validation over the
-training videos. Three ways to count:
+training videos, or on a part of them. Three ways to count:
 
     fit_probe              one split is fitted on, another is counted on
     average_splits         the same for several manifests of one data set (UCF-101, HMDB-51), averaged
@@ -24,8 +24,9 @@ from tenclip_features.folds import group_folds, group_numbers, strata_of
 from tenclip_features.join import LabelledClips, label_clips, mean_by_group
 from tenclip_features.linear import Linear, Probe, fit_linear
 from tenclip_features.probe_results import FitOn, ProbeResult, ProbeRuns
-from tenclip_features.scores import Predictions, Score, mean_average_precision, score
+from tenclip_features.scores import Predictions, Score, score
 from tenclip_features.table import FeatureTable
+from tenclip_features.tuning import grid_scores, tuning_folds
 
 # Inverse strengths of the regularisation that cross-validation tries.
 STRENGTHS = tuple(10.0**e for e in (-4, -3, -2, -1, 0, 1, 2))
@@ -43,6 +44,7 @@ def fit_probe(
     fit_on: FitOn = "videos",
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 5,
+    tune_on: float | None = None,
     seed: int = 0,
     group_column: str | None = None,
     multi_label: bool | None = None,
@@ -50,7 +52,9 @@ def fit_probe(
 ) -> ProbeResult:
     """Fit on one split, count on the other.
 
-    strengths: values of C; of one alone nothing is cross-validated. group_column: the column of the manifest that says
+    strengths: values of C; of one alone nothing is chosen. folds: of the cross-validation that chooses. tune_on: choose
+    on this part of the training videos instead, held out once (IG-65M, section 4: a tenth); the probe is then fitted on
+    all of them. group_column: the column of the manifest that says
     which videos belong together (of one source, one person): these are never on both sides of a fold, and it is an
     error where they are in both splits. multi_label: None where the manifest decides (some video has several labels).
     Raises DatasetError when a split has no features, the training split has fewer than two classes or too few videos to
@@ -62,7 +66,7 @@ def fit_probe(
         result = fit_probe(table, read_manifest("labels.csv"), test_split="val")
         print(result.mean_features.top1, result.strength)
     """
-    task = _task(manifest, fit_on, strengths, folds, seed, multi_label)
+    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label)
     train = label_clips(table, manifest, train_split, group_column=group_column)
     test = label_clips(table, manifest, test_split, group_column=group_column)
     if group_column is not None:
@@ -102,6 +106,7 @@ def cross_validate_probe(
     fit_on: FitOn = "videos",
     strengths: Sequence[float] = STRENGTHS,
     folds: int = 5,
+    tune_on: float | None = None,
     seed: int = 0,
     group_column: str | None = None,
     multi_label: bool | None = None,
@@ -114,7 +119,7 @@ def cross_validate_probe(
     """
     if cv < 2:
         raise ValueError(f"cross-validation needs 2 folds or more, got {cv}")
-    task = _task(manifest, fit_on, strengths, folds, seed, multi_label)
+    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label)
     clips = label_clips(table, manifest, split, group_column=group_column)
     everything = _targets(clips.labels, _classes(task, clips, "the manifest"))
     try:
@@ -145,12 +150,14 @@ class _Task:
     fit_on: FitOn
     strengths: tuple[float, ...]
     folds: int
+    tune_on: float | None
     seed: int
     multi_label: bool
 
     @property
     def num_fits(self) -> int:
-        return 1 if len(self.strengths) == 1 else 1 + self.folds * len(self.strengths)
+        each = self.folds if self.tune_on is None else 1
+        return 1 if len(self.strengths) == 1 else 1 + each * len(self.strengths)
 
 
 def _task(
@@ -158,6 +165,7 @@ def _task(
     fit_on: FitOn,
     strengths: Sequence[float],
     folds: int,
+    tune_on: float | None,
     seed: int,
     multi_label: bool | None,
 ) -> _Task:
@@ -165,7 +173,9 @@ def _task(
         raise ValueError(f"fit_on {fit_on!r} is not one of {get_args(FitOn)}")
     if not strengths or not all(0 < c < np.inf for c in strengths):
         raise ValueError(f"C must be positive and finite, got {list(strengths)}")
-    if folds < 2 and len(strengths) > 1:
+    if tune_on is not None and not 0 < tune_on <= 0.5:
+        raise ValueError(f"tune_on is a part of the training videos above 0 and up to 0.5, got {tune_on}")
+    if tune_on is None and folds < 2 and len(strengths) > 1:
         raise ValueError(f"choosing C by cross-validation needs 2 folds or more, got {folds}")
     if multi_label is None:
         multi_label = manifest.multi_label
@@ -180,6 +190,7 @@ def _task(
         fit_on=fit_on,
         strengths=tuple(sorted(set(strengths))),
         folds=folds,
+        tune_on=tune_on,
         seed=seed,
         multi_label=multi_label,
     )
@@ -192,8 +203,13 @@ def _fit_and_count(
     rows, targets, groups = _rows(train, classes, task.fit_on)
     grid: tuple[tuple[float, float], ...] = ()
     strength = task.strengths[0]
+    tuned_on = None
     if len(task.strengths) > 1:
-        grid = _cross_validate(rows, targets, groups, task, watch)
+        folds = tuning_folds(
+            *(targets, groups), folds=task.folds, tune_on=task.tune_on, seed=task.seed, source=task.manifest.source
+        )
+        tuned_on = None if task.tune_on is None else len(folds[0][1])
+        grid = grid_scores(rows, targets, folds, task.strengths, multi_label=task.multi_label, tick=watch.tick)
         # Of equally good ones the strongest regularisation.
         strength = max(grid, key=lambda entry: (entry[1], -entry[0]))[0]
     fitted = fit_linear(rows, targets, strength, multi_label=task.multi_label)
@@ -205,6 +221,7 @@ def _fit_and_count(
         probe=probe,
         strength=strength,
         cross_validation=grid,
+        tuned_on=tuned_on,
         converged=fitted.converged,
         fit_on=task.fit_on,
         train_videos=len(train.names),
@@ -265,39 +282,6 @@ def _rows(
     if fit_on == "videos":
         return clips.video_features(), targets, groups
     return clips.features, targets[clips.samples], groups[clips.samples]
-
-
-def _cross_validate(
-    rows: NDArray[np.float32],
-    targets: NDArray[np.bool_],
-    groups: NDArray[np.int64],
-    task: _Task,
-    watch: _Watch,
-) -> tuple[tuple[float, float], ...]:
-    """The mean score of the held-out rows for each strength. A group is never on both sides."""
-    groups_of_class = [len(np.unique(groups[of_class])) for of_class in targets.T]
-    folds = min(task.folds, max(groups_of_class))
-    if folds < 2 or sum(n > 1 for n in groups_of_class) < 2:
-        raise DatasetError(
-            f"{task.manifest.source}: too few training videos to choose C by cross-validation (at most "
-            f"{max(groups_of_class)} of a class, counted by file or group); give one C, or more videos"
-        )
-    total = np.zeros(len(task.strengths))
-    for fit, held in group_folds(strata_of(targets), groups, folds, seed=task.seed):
-        enough = np.count_nonzero(targets[fit].any(axis=0)) > 1
-        for i, strength in enumerate(task.strengths):
-            if enough:
-                fitted = fit_linear(rows[fit], targets[fit], strength, multi_label=task.multi_label)
-                total[i] += _held_out_score(fitted.logits(rows[held]), targets[held], task.multi_label)
-            watch.tick()
-    return tuple((float(c), float(t / len(rows))) for c, t in zip(task.strengths, total, strict=True))
-
-
-def _held_out_score(logits: NDArray[np.float32], truth: NDArray[np.bool_], multi_label: bool) -> float:
-    """Top-1 accuracy or mean average precision, times the number of rows."""
-    if multi_label:
-        return mean_average_precision(logits, truth) * len(truth)
-    return float(np.sum(truth[np.arange(len(truth)), logits.argmax(axis=1)]))
 
 
 def _scores(

@@ -219,6 +219,15 @@ class FitOptions:
         ),
     ] = None
     folds: Annotated[int, typer.Option(help="Of the cross-validation that chooses C.", rich_help_panel=_FIT)] = 5
+    tune_on: Annotated[
+        float | None,
+        typer.Option(
+            metavar="PART",
+            help="Choose C on this part of the training videos, held out once (IG-65M: 0.1), not by cross-validation.",
+            show_default=False,
+            rich_help_panel=_FIT,
+        ),
+    ] = None
     multi_label: Annotated[
         bool | None,
         typer.Option(
@@ -237,6 +246,7 @@ class FitOptions:
             "fit_on": self.fit_on,
             "strengths": self.strength or STRENGTHS,
             "folds": self.folds,
+            "tune_on": self.tune_on,
             "multi_label": self.multi_label,
         }
 

@@ -23,13 +23,15 @@ class ProbeResult:
     clip; clips: each clip by itself; chance: always the training split's most frequent class.
     Denominators: the split has `test_videos_asked` videos in the manifest, `test_videos` of them have features, the
     others are in `without_features`. cross_validation: (C, mean score over the folds) for each C tried, the score being
-    top-1 accuracy of the held-out rows, with several labels a video mean average precision.
+    top-1 accuracy of the held-out rows, with several labels a video mean average precision. tuned_on: how many rows
+    were held out for it once; None where folds were.
     predictions: of the mean features of each test video. name: the fold or the manifest, where there are several.
     """
 
     probe: Probe
     strength: float
     cross_validation: tuple[tuple[float, float], ...]
+    tuned_on: int | None = None
     converged: bool
     fit_on: FitOn
     train_videos: int
@@ -62,6 +64,7 @@ class ProbeResult:
             "feature_dim": len(self.probe.mean),
             "C": self.strength,
             "cross_validation": [{"C": c, metric: v} for c, v in self.cross_validation],
+            **({} if self.tuned_on is None else {"tuned_on": self.tuned_on}),
             "converged": self.converged,
             "fit_on": self.fit_on,
             "train_videos": self.train_videos,

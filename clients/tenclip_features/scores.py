@@ -16,17 +16,59 @@ from sklearn.metrics import average_precision_score
 
 
 @dataclass(frozen=True, kw_only=True)
+class MeanAveragePrecision:
+    """The mean over classes of the average precision, with its denominators.
+
+    `classes_counted` have a positive row among the `rows`; `classes_left_out` have none, so that nothing can be said of
+    them. value: NaN where no class counts.
+    """
+
+    value: float
+    classes_counted: int
+    classes_left_out: int
+    rows: int
+
+    @classmethod
+    def of(cls, precisions: NDArray[np.float64], *, rows: int) -> MeanAveragePrecision:
+        """precisions: the average precision of each class, NaN for one without a positive row.
+
+        >>> MeanAveragePrecision.of(np.array([5 / 6, 1.0, 0.5, np.nan]), rows=4).value
+        0.7777777777777778
+        """
+        counted = precisions[~np.isnan(precisions)]
+        return cls(
+            value=float(counted.mean()) if len(counted) else math.nan,
+            classes_counted=len(counted),
+            classes_left_out=len(precisions) - len(counted),
+            rows=rows,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; what is not a number is None."""
+        return {
+            "value": self.value if math.isfinite(self.value) else None,
+            "classes_counted": self.classes_counted,
+            "classes_left_out": self.classes_left_out,
+            "rows": self.rows,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """Top-1 and top-5 hits among `total`. Of several true labels one is enough for a hit.
 
-    mean_average_precision: the mean over classes of the area under precision over recall; None where labels exclude one
-    another.
+    average_precision: its mean over classes; None where labels exclude one another.
     """
 
     top1_correct: int
     top5_correct: int
     total: int
-    mean_average_precision: float | None = None
+    average_precision: MeanAveragePrecision | None = None
+
+    @property
+    def mean_average_precision(self) -> float | None:
+        """The value of `average_precision`."""
+        return None if self.average_precision is None else self.average_precision.value
 
     @property
     def top1(self) -> float:
@@ -52,8 +94,10 @@ class Score:
             "top5_correct": self.top5_correct,
             "total": self.total,
         }
-        if self.mean_average_precision is not None:
-            values["mAP"] = self.mean_average_precision
+        if self.average_precision is not None:
+            values["mAP"] = self.average_precision.value
+            values["mAP_classes_counted"] = self.average_precision.classes_counted
+            values["mAP_classes_left_out"] = self.average_precision.classes_left_out
         return values
 
 
@@ -65,7 +109,7 @@ def score(probabilities: NDArray[np.float32], truth: NDArray[np.bool_], *, multi
         top1_correct=int(hits[:, 0].sum()),
         top5_correct=int(hits.any(axis=1).sum()),
         total=len(truth),
-        mean_average_precision=mean_average_precision(probabilities, truth) if multi_label else None,
+        average_precision=_mean_of_classes(probabilities, truth) if multi_label else None,
     )
 
 
@@ -73,7 +117,12 @@ def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) ->
     """The average precision of each class [L]; NaN for a class that no row has.
 
     scores [N,K], truth [N,L]. A class that the classifier does not know has what chance gives: its share of the rows.
+    A score that is not a number counts as the lowest.
     """
+    broken = np.isnan(scores)
+    if broken.any():
+        lowest = scores[~broken].min() if not broken.all() else 0.0
+        scores = np.where(broken, np.float32(lowest - 1), scores)
     values = np.full(truth.shape[1], np.nan)
     for k in np.flatnonzero(truth.any(axis=0)):
         known = k < scores.shape[1]
@@ -82,8 +131,12 @@ def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) ->
 
 
 def mean_average_precision(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
-    """Mean of `average_precisions` over the classes that some row has."""
-    return float(np.nanmean(average_precisions(scores, truth)))
+    """Mean of `average_precisions` over the classes that some row has; NaN where there is none."""
+    return _mean_of_classes(scores, truth).value
+
+
+def _mean_of_classes(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> MeanAveragePrecision:
+    return MeanAveragePrecision.of(average_precisions(scores, truth), rows=len(truth))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

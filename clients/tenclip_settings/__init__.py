@@ -13,8 +13,8 @@ annotated as typer's own options.
 """
 
 from tenclip_settings.command_line import with_options_of
-from tenclip_settings.fields import Field, Setting, TextForm, check, check_all, fields_of, numbers, replaced
-from tenclip_settings.loading import Loaded, load_settings
+from tenclip_settings.fields import Field, Setting, TextForm, build, check, check_all, fields_of, numbers, replaced
+from tenclip_settings.loading import Loaded, flag_values, load_settings, parse_assignments
 from tenclip_settings.option_groups import with_option_groups
 from tenclip_settings.text import describe, to_toml
 
@@ -26,7 +26,10 @@ __all__ = [
     "fields_of",
     "check",
     "check_all",
+    "build",
     "replaced",
+    "parse_assignments",
+    "flag_values",
     "Loaded",
     "load_settings",
     "describe",

@@ -196,10 +196,16 @@ def _field(name: str, hint: Any, default: Any, setting: Setting, owner: str) -> 
 
 
 def build(cls: type[T], values: Mapping[str, Any]) -> T:
-    """An instance with these values, by the names of `fields_of`, and defaults for the rest."""
+    """An instance with these values, by the names of `fields_of`, and defaults for the rest.
+
+    Raises TypeError for a name that does not exist.
+    """
     arguments: dict[str, Any] = {}
     inner: dict[str, dict[str, Any]] = {}
-    for name, field in fields_of(cls).items():
+    fields = fields_of(cls)
+    if unknown := sorted(set(values) - set(fields)):
+        raise TypeError(f"{cls.__name__} has no setting {', '.join(unknown)}")
+    for name, field in fields.items():
         if name in values:
             (inner.setdefault(field.owner, {}) if field.owner else arguments)[name] = values[name]
     for f in dataclasses.fields(cls):  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, get_origin
+from typing import Any, Generic, Literal, TypeVar, get_args, get_origin
 
 from tenclip_settings.fields import PREFIX, Field, build, check, fields_of
 from tenclip_settings.text import shown as _shown
@@ -58,11 +58,7 @@ def load_settings(
         *_from_environment(fields, environment, others),
         *_from_flags(fields, flags),
     ):
-        try:
-            check(fields[name], value)
-        except ValueError as err:
-            raise ValueError(f"{origin}: {err}") from None
-        values[name], origins[name] = value, origin
+        values[name], origins[name] = _checked(fields[name], value, origin), origin
     unset = [f for f in fields.values() if f.default is dataclasses.MISSING and f.name not in values]
     for field in unset:
         if field.name not in stand_ins:
@@ -71,6 +67,50 @@ def load_settings(
     empty = tuple(f.variable for f in fields.values() if environment.get(f.variable) == "")
     settings = build(cls, {**stand_ins, **values})
     return Loaded(settings=settings, origins=kept, unset=frozenset(f.name for f in unset), empty=empty)
+
+
+def flag_values(cls: type, flags: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of flags as typer gives them, by the names of their fields, without those that were not there.
+
+    Raises ValueError that names the flag.
+    """
+    fields = fields_of(cls)
+    values = {}
+    for name, value, origin in _from_flags(fields, flags):
+        values[name] = _checked(fields[name], value, origin)
+    return values
+
+
+def parse_assignments(cls: type, texts: Sequence[str], *, option: str = "--set") -> dict[str, Any]:
+    """Values of `SECTION.FIELD=VALUE` or `FIELD=VALUE`, by the names of the fields.
+
+    VALUE is written as on the command line; `none` stands for None where a field can be None. Raises ValueError for a
+    field that does not exist and for a value that it cannot have.
+    """
+    fields = fields_of(cls)
+    by_path = {f"{f.owner}.{name}" if f.owner else name: f for name, f in fields.items()}
+    values: dict[str, Any] = {}
+    for text in texts:
+        path, separator, value = (part.strip() for part in text.partition("="))
+        if not separator:
+            raise ValueError(f"{option} {text!r}: write FIELD=VALUE, e.g. {next(iter(by_path))}=...")
+        field = by_path.get(path) or fields.get(path)
+        if field is None:
+            raise ValueError(f"{option} {text!r}: no field is called {path}{_suggestion(path, {**by_path, **fields})}")
+        origin = f"{option} {path}"
+        if value.lower() == "none" and field.optional and "none" not in get_args(field.kind):
+            values[field.name] = None
+        else:
+            values[field.name] = _checked(field, _from_text(field, value, origin), origin)
+    return values
+
+
+def _checked(field: Field, value: Any, origin: str) -> Any:
+    try:
+        check(field, value)
+    except ValueError as err:
+        raise ValueError(f"{origin}: {err}") from None
+    return value
 
 
 def _from_file(fields: Mapping[str, Field], file: Path | None) -> Iterator[tuple[str, Any, str]]:

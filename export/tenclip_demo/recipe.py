@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from tenclip_demo.videos import DemoVideos
+from tenclip_training.recipes.demo import demo_recipe
 from tenclip_training.runs.config import TrainConfig
-from tenclip_training.runs.recipes import demo_recipe
 
 STEPS = 1500  # a network needs them, however few videos there are
 FEWEST_EPOCHS, MOST_EPOCHS = 12, 120

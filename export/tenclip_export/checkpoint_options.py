@@ -44,6 +44,15 @@ class CheckpointOptions:
             rich_help_panel=_CHECKPOINT,
         ),
     ] = None
+    classifier: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HEAD",
+            help="Of a checkpoint with several heads (tenclip train --heads), the one to export.",
+            show_default=False,
+            rich_help_panel=_CHECKPOINT,
+        ),
+    ] = None
     features_only: Annotated[
         bool,
         typer.Option(

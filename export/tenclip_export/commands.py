@@ -50,6 +50,7 @@ def export(
       tenclip export fine_tuned.pth --family vmz --frames 16 --stride 2 --resize 128x171 --crop 112 --head global
       tenclip export pretrained_backbone.pth --features-only --name backbone
       tenclip export best.pt --variant fp16,int8 --calibration videos/ --measure
+      tenclip export both/best.pt --classifier verb --name verbs
       tenclip export best.pt --variant bf16 --format torch,tensorrt
       tenclip export best.pt --target torchserve --target triton
     """
@@ -87,6 +88,7 @@ def _write_bundle(
     from tenclip_export.bundle_writer import export_bundle
     from tenclip_export.targets import check_features_only
     from tenclip_training.loaders import load_any
+    from tenclip_training.loaders.one_head import select_head, with_sigmoid_note
 
     progress(f"reading {checkpoint}")
     loaded = load_any(
@@ -97,6 +99,7 @@ def _write_bundle(
         model_options=reading.model_options,
         features_only=reading.features_only,
     )
+    loaded = with_sigmoid_note(select_head(loaded, reading.classifier, source=str(checkpoint)))
     spec = loaded.clip_spec
     if loaded.model.num_classes == 0:
         check_features_only(variants.targets)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_video.protocols import Averaging, clip_probabilities, softmax, video_probabilities
+from tenclip_video.protocols import Activation, Averaging, clip_probabilities, softmax, video_probabilities
 
 
 class Outputs(NamedTuple):
@@ -45,12 +45,15 @@ class Aggregate(NamedTuple):
     features: NDArray[np.float32]  # [D]
 
 
-def aggregate(outputs: Sequence[Outputs], averaging: Averaging, *, views: int) -> Aggregate:
+def aggregate(
+    outputs: Sequence[Outputs], averaging: Averaging, *, views: int, activation: Activation = "softmax"
+) -> Aggregate:
     """Average all outputs of a video by its protocol's `averaging`.
 
     outputs: of successive batches; together [N*V,...], the V views of a clip following one another.
     With "logits", logits are averaged over positions, views and clips, then comes one softmax: a clip's scores are
-    those of a video of that clip alone. Otherwise the softmax comes first.
+    those of a video of that clip alone. Otherwise the softmax comes first. activation: "sigmoid" takes the place of the
+    softmax for a model of independent classes.
 
     >>> logits = np.zeros((6, 4, 1), np.float32)
     >>> aggregate([Outputs(logits, np.zeros((6, 8), np.float32))], "probabilities", views=3).clip_probabilities.shape
@@ -61,11 +64,12 @@ def aggregate(outputs: Sequence[Outputs], averaging: Averaging, *, views: int) -
     num_clips = len(logits) // views
     clips = logits.reshape(num_clips, views, *logits.shape[1:])  # [N,V,K,P]
     if averaging == "logits":
-        per_clip = np.stack([video_probabilities(views_of_clip, averaging) for views_of_clip in clips])
+        per_clip = np.stack([video_probabilities(views_of_clip, averaging, activation) for views_of_clip in clips])
     else:
-        per_clip = clip_probabilities(logits, averaging).reshape(num_clips, views, -1).mean(axis=1)
+        per_clip = clip_probabilities(logits, averaging, activation).reshape(num_clips, views, -1).mean(axis=1)
     clip_features = features.reshape(num_clips, views, -1).mean(axis=1)
-    return Aggregate(video_probabilities(logits, averaging), per_clip, clip_features, clip_features.mean(axis=0))
+    video = video_probabilities(logits, averaging, activation)
+    return Aggregate(video, per_clip, clip_features, clip_features.mean(axis=0))
 
 
 class ClipAssembler:

@@ -19,6 +19,8 @@ from tenclip_video.spec import ClipSpec
 CropMode = Literal["center", "three", "three-pyslowfast"]
 # What is averaged over positions, views and clips.
 Averaging = Literal["probabilities", "logits", "vmz_joint"]
+# What makes scores of logits: classes that exclude one another, or independent ones (several labels a video).
+Activation = Literal["softmax", "sigmoid"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,21 +187,44 @@ def softmax(logits: NDArray[np.float32], axis: int | tuple[int, ...] = -1) -> ND
     return result
 
 
-def clip_probabilities(logits: NDArray[np.float32], averaging: Averaging) -> NDArray[np.float32]:
+def sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 / (1 + exp(-x)), without overflow."""
+    small = np.exp(-np.abs(logits))
+    result: NDArray[np.float32] = np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
+    return result
+
+
+def clip_probabilities(
+    logits: NDArray[np.float32], averaging: Averaging, activation: Activation = "softmax"
+) -> NDArray[np.float32]:
     """[B, K, P] logits of clips over positions -> [B, K] scores of each clip.
 
     `vmz_joint` is one softmax over classes and positions together; its scores sum to 1/P, ranks are unaffected.
+    Raises ValueError for `vmz_joint` with sigmoids, which have no sum to share.
     """
+    if averaging == "vmz_joint":
+        if activation != "softmax":
+            raise ValueError("vmz_joint is one softmax over classes and positions: a model of sigmoids has none")
+        joint: NDArray[np.float32] = softmax(logits, axis=(1, 2)).mean(axis=2)
+        return joint
+    activate = softmax if activation == "softmax" else _sigmoid_of_classes
     if averaging == "logits":
-        return softmax(logits.mean(axis=2), axis=1)
-    axes: int | tuple[int, ...] = (1, 2) if averaging == "vmz_joint" else 1
-    scores: NDArray[np.float32] = softmax(logits, axis=axes).mean(axis=2)
+        return activate(logits.mean(axis=2), axis=1)
+    scores: NDArray[np.float32] = activate(logits, axis=1).mean(axis=2)
     return scores
 
 
-def video_probabilities(logits: NDArray[np.float32], averaging: Averaging) -> NDArray[np.float32]:
-    """[B, K, P] logits of every clip and view of one video -> [K]."""
+def video_probabilities(
+    logits: NDArray[np.float32], averaging: Averaging, activation: Activation = "softmax"
+) -> NDArray[np.float32]:
+    """[B, K, P] logits of every clip and view of one video -> [K]. Raises as `clip_probabilities`."""
     if averaging == "logits":
-        return softmax(logits.mean(axis=(0, 2)))
-    result: NDArray[np.float32] = clip_probabilities(logits, averaging).mean(axis=0)
+        mean = logits.mean(axis=(0, 2))
+        return softmax(mean) if activation == "softmax" else sigmoid(mean)
+    result: NDArray[np.float32] = clip_probabilities(logits, averaging, activation).mean(axis=0)
     return result
+
+
+def _sigmoid_of_classes(logits: NDArray[np.float32], axis: int | tuple[int, ...]) -> NDArray[np.float32]:
+    """Each class by itself, whatever the axis."""
+    return sigmoid(logits)

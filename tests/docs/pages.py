@@ -53,13 +53,25 @@ def commands(page: Path) -> Iterator[Command]:
     """`tenclip ...` in blocks, one a line, and in inline code."""
     for block in blocks(page):
         if block.language in ("", "sh", "bash", "console"):
-            for offset, line in enumerate(block.text.splitlines()):
-                if match := _COMMAND_LINE.match(line):
+            for offset, line in _logical_lines(block.text):
+                if match := _COMMAND_LINE.match(line.removesuffix(" &")):
                     words = tuple(shlex.split(match[1], comments=True))
                     yield Command(page=page, line=block.line + offset, words=words, whole=True)
     for line_number, code in inline_code(page):
         if code.startswith("tenclip ") and not code.startswith("tenclip COMMAND"):
             yield Command(page=page, line=line_number, words=tuple(shlex.split(code)[1:]), whole=False)
+
+
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """(number from 0, line) where lines that end in a backslash go on in the next one."""
+    start = 0
+    parts: list[str] = []
+    for number, line in enumerate(text.splitlines()):
+        start = start if parts else number
+        parts.append(line.removesuffix("\\"))
+        if not line.endswith("\\"):
+            yield start, "".join(parts)
+            parts = []
 
 
 def options(page: Path) -> Iterator[tuple[int, str]]:

@@ -31,11 +31,17 @@ def run(*args: object) -> Result:
     return CliRunner().invoke(app, [str(a) for a in args])
 
 
+@pytest.fixture(scope="module", autouse=True)
+def processes_before() -> set[psutil.Process]:
+    """Servers that tests of other files share live until the session's end."""
+    return set(psutil.Process().children(recursive=True))
+
+
 @pytest.fixture(autouse=True)
-def no_server_is_left() -> Iterator[None]:
+def no_server_is_left(processes_before: set[psutil.Process]) -> Iterator[None]:
     yield
-    left = [p for p in psutil.Process().children(recursive=True) if "tenclip_serving" in " ".join(p.cmdline())]
-    assert left == []
+    now = set(psutil.Process().children(recursive=True)) - processes_before
+    assert [p for p in now if "tenclip_serving" in " ".join(p.cmdline())] == []
 
 
 @pytest.fixture(scope="module")

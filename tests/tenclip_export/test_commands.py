@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner, Result
 
@@ -16,10 +17,12 @@ from tenclip_export.golden import SYNTHETIC
 from tenclip_export.parity import FLOOR
 from tenclip_serving.runtimes import create_runtime
 from tenclip_serving.runtimes.base import Clips, Outputs
-from tenclip_training.models import VideoModel
+from tenclip_training.evaluation.evaluate import clip_outputs
+from tenclip_training.loaders.one_head import SIGMOID_NOTE
+from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.checkpoint import save_checkpoint
 from tenclip_video.bundle import Bundle, read_bundle
-from tenclip_video.spec import ClipSpec
+from tenclip_video.spec import ClipSpec, Resize
 
 from .conftest import LABELS
 
@@ -131,6 +134,37 @@ class TestExport:
         (tmp_path / "labels.txt").write_text("eins\nzwei\ndrei\n")
         assert run(checkpoint, "--out", tmp_path / "models", "--labels", tmp_path / "labels.txt").exit_code == 0
         assert read_bundle(tmp_path / "models" / "moves" / "1").labels == ("eins", "zwei", "drei")
+
+
+def test_one_of_several_heads(tmp_path: Path) -> None:
+    """The whole way: a graph is made, and every runtime agrees with the network that has this head alone."""
+    torch.manual_seed(0)
+    model = create_model("r2plus1d_10", num_classes=5, width=4, num_frames=4, crop=16)
+    spec = ClipSpec(num_frames=4, resize=Resize(height=24, width=32), crop=16, fully_convolutional_crop=None)
+    labels = ("verb:cut", "verb:wash", "noun:cup", "noun:pan:dust", "noun:tap")
+    path = tmp_path / "both.pt"
+    save_checkpoint(path, model, clip_spec=spec, labels=labels, provenance={"config": {"heads": ["verb", "noun"]}})
+    result = run(path, "--out", tmp_path / "models")
+    assert isinstance(result.exception, CheckpointError)
+    assert "has the heads verb and noun, and a bundle holds one classifier" in str(result.exception)
+    assert not (tmp_path / "models").exists()
+    result = run(path, "--out", tmp_path / "models", "--classifier", "noun", "--name", "nouns")
+    assert result.exit_code == 0, result.output
+    bundle = read_bundle(tmp_path / "models" / "nouns" / "1")
+    assert bundle.labels == ("cup", "pan:dust", "tap")
+    assert "the classifier noun of verb, noun" in bundle.info.provenance["notes"]
+    (whole,) = clip_outputs(model.eval(), bundle.golden.clips, spec, "cpu")
+    np.testing.assert_allclose(bundle.golden.logits, whole.logits[:, 2:], rtol=1e-4, atol=1e-5)
+
+
+def test_a_model_of_sigmoids_is_exported_with_a_note(tmp_path: Path) -> None:
+    model = create_model("r2plus1d_10", num_classes=2, width=4, num_frames=4, crop=16)
+    spec = ClipSpec(num_frames=4, resize=Resize(height=24, width=32), crop=16, fully_convolutional_crop=None)
+    config = {"objective": {"loss": "sigmoid"}}
+    save_checkpoint(tmp_path / "m.pt", model, clip_spec=spec, labels=("a", "b"), provenance={"config": config})
+    result = run(tmp_path / "m.pt", "--out", tmp_path / "models", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["notes"] == [SIGMOID_NOTE]
 
 
 def test_what_is_not_a_checkpoint(tmp_path: Path) -> None:

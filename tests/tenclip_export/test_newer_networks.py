@@ -17,6 +17,7 @@ from tenclip_video.spec import ClipSpec
 from ..tenclip_training.models.helpers import small
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "config"),
     [

@@ -43,8 +43,8 @@ def run(*args: object) -> Result:
 
 @pytest.fixture(scope="module")
 def public(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A narrow R3D-18 as 3D-ResNets saves it, with a file name that says nothing."""
-    reference = trained(resnets3d.ResNet(8, num_classes=K, layers=(2, 2, 2, 2), shortcut="A"))
+    """A narrow R3D-10 as 3D-ResNets saves it, with a file name that says nothing."""
+    reference = trained(resnets3d.ResNet(8, num_classes=K, layers=(1, 1, 1, 1), shortcut="A"))
     return save(tmp_path_factory.mktemp("downloads") / "save_200.pth", reference, lambda s: {"state_dict": s})
 
 
@@ -65,7 +65,7 @@ def models(public: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_authors_input_and_protocol_are_in_the_bundle(models: Path) -> None:
     info = read_bundle(models / "r3d" / "1").info
     assert (info.family, info.default_protocol, info.label_source) == ("3d-resnets", "3d-resnets", "file")
-    assert info.architecture == "resnets3d_r3d_18"
+    assert info.architecture == "resnets3d_r3d_10"
     assert info.provenance["checkpoint"] == info.provenance["file"] == "save_200.pth"
     assert info.provenance["source"] == "github.com/kenshohara/3D-ResNets-PyTorch"
 

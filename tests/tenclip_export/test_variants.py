@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,25 +39,27 @@ def moving_clips(count: int, frames: int, size: int) -> np.ndarray[Any, np.dtype
     return np.stack([waves_clip(frames, size, np.random.default_rng(100 + i)) for i in range(count)])
 
 
-@pytest.fixture
-def cheap(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+def copy_of_graph(bundle: Bundle) -> Callable[[VideoModel, ClipSpec, Path], tuple[Path, ...]]:
+    """`export_onnx` of the model of `bundle`, which has been exported already."""
+
     def copy(model: VideoModel, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
         path.write_bytes((bundle.path / "model.onnx").read_bytes())
         return (path,)
 
-    monkeypatch.setattr(bundle_writer, "export_onnx", copy)
+    return copy
+
+
+@pytest.fixture
+def cheap(monkeypatch: pytest.MonkeyPatch, bundle: Bundle) -> None:
+    monkeypatch.setattr(bundle_writer, "export_onnx", copy_of_graph(bundle))
 
 
 @pytest.fixture(scope="module")
 def reduced(bundle: Bundle, model: VideoModel, spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """With every variant that this machine can make."""
 
-    def copy(model: VideoModel, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
-        path.write_bytes((bundle.path / "model.onnx").read_bytes())
-        return (path,)
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bundle_writer, "export_onnx", copy)
+        patch.setattr(bundle_writer, "export_onnx", copy_of_graph(bundle))
         # A network of random weights answers clips outside its calibration by chance.
         patch.setitem(variants.BOUNDS, "int8", Tolerance(logits=2.0, features=2.0))
         patch.setattr(variants, "INT8_BOUND", Bound(top1_agreement=0.5, logits=0.3))
@@ -73,15 +76,17 @@ def reduced(bundle: Bundle, model: VideoModel, spec: ClipSpec, tmp_path_factory:
 @pytest.fixture(scope="module")
 def programs(bundle: Bundle, model: VideoModel, spec: ClipSpec, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """With torch programs."""
-    return export_bundle(
-        model,
-        spec,
-        tmp_path_factory.mktemp("programs"),
-        name="m",
-        variants=["bf16"],
-        formats=["torch"],
-        runtimes=["onnxruntime", "torch"],
-    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle_writer, "export_onnx", copy_of_graph(bundle))
+        return export_bundle(
+            model,
+            spec,
+            tmp_path_factory.mktemp("programs"),
+            name="m",
+            variants=["bf16"],
+            formats=["torch"],
+            runtimes=["onnxruntime", "torch"],
+        )
 
 
 class TestBundle:

@@ -86,6 +86,15 @@ def test_the_grid_is_printed(features: Path, labels: Path) -> None:
     assert {"0.5", "2"} <= set(grid)
 
 
+def test_c_is_chosen_on_a_part(features: Path, labels: Path) -> None:
+    result = run(features, "--labels", labels, "--label-column", "speed", "--tune-on", "0.25")
+    assert result.exit_code == 0, result.exception
+    assert "choice of C: top-1 of held-out training videos" in result.stdout
+    assert "chosen on 3 of them held out (top-1" in " ".join(result.stdout.split())
+    values = output_of(run(features, "--labels", labels, "--tune-on", "0.25", "--json"))
+    assert (values["tuned_on"], len(values["cross_validation"])) == (3, 7)
+
+
 def test_by_folds_of_groups(features: Path, labels: Path, tmp_path: Path) -> None:
     arguments: list[str | Path] = [
         features,
@@ -167,7 +176,8 @@ def test_several_labels_a_video(features: Path, tmp_path: Path) -> None:
     values = output_of(run(features, "--labels", tmp_path / "m.csv", "-C", "1", "--json"))
     assert 0.5 < values["video_mean_features"]["mAP"] <= 1
     assert "confusion" not in values
-    assert "mAP" in run(features, "--labels", tmp_path / "m.csv").stdout
+    assert (values["video_mean_features"]["mAP_classes_counted"], values["chance"]["mAP_classes_left_out"]) == (4, 0)
+    assert "mAP over 4 classes with a test video" in run(features, "--labels", tmp_path / "m.csv").stdout
     error = error_of(run(features, "--labels", tmp_path / "m.csv", "--single-label"))
     assert "a probe of single labels needs one for each video" in str(error)
 
@@ -185,6 +195,7 @@ def test_several_labels_a_video(features: Path, tmp_path: Path) -> None:
         (["--group-column", "person"], DatasetError, "no column 'person'"),
         (["--test-split", "dev"], DatasetError, "no video in split 'dev'"),
         (["-C", "0"], InvalidRequest, "C must be positive"),
+        (["--tune-on", "0.9"], InvalidRequest, "tune_on is a part of the training videos"),
     ],
 )
 def test_refusals(features: Path, labels: Path, arguments: list[str], kind: type[Exception], message: str) -> None:

@@ -23,8 +23,9 @@ from tenclip_features.linear import Probe, fit_linear
 from tenclip_features.probe import average_splits, cross_validate_probe, fit_probe
 from tenclip_features.probe_files import load_probe, save_probe
 from tenclip_features.probe_results import ProbeResult
-from tenclip_features.scores import Predictions, confusion
+from tenclip_features.scores import MeanAveragePrecision, Predictions, confusion, score
 from tenclip_features.table import FeatureTable, read_feature_table
+from tenclip_features.tuning import tuning_folds
 
 from .tables import DIM, clusters, row, write_labels, write_table
 
@@ -389,3 +390,70 @@ sys.meta_path.insert(0, NoTorch())
 import tenclip_features.probe, tenclip_features.table, tenclip_features.commands, tenclip_features.console
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+class TestTuneOn:
+    """C is chosen on a part of the training videos that is held out once (IG-65M: a tenth)."""
+
+    def test_it_is_chosen_on_a_tenth(self, tmp_path: Path) -> None:
+        path, manifest = clusters(tmp_path, train=20, noise=3.0)
+        table = read_feature_table([path])
+        seen: list[tuple[int, int]] = []
+        result = fit_probe(table, manifest, tune_on=0.1, progress=lambda d, t: seen.append((d, t)))
+        assert result.train_videos == 60
+        assert result.tuned_on == 6, "two of each class of 20"
+        assert seen[-1] == (8, 8), "a fit for each C, and the last one on all of them"
+        scores = dict(result.cross_validation)
+        assert all(v * 6 == pytest.approx(round(v * 6)) for v in scores.values()), "shares of the six videos"
+        assert result.strength == min(c for c, v in scores.items() if v == max(scores.values()))
+        whole = fit_probe(table, manifest, strengths=[result.strength])
+        np.testing.assert_array_equal(result.probe.weights, whole.probe.weights)
+        assert result.to_dict()["tuned_on"] == 6
+        assert "tuned_on" not in whole.to_dict()
+
+    def test_the_part_is_of_the_training_split_and_stratified(self) -> None:
+        targets = np.repeat(np.eye(3, dtype=bool), [50, 30, 20], axis=0)
+        groups = np.arange(100)
+        ((fit, held),) = tuning_folds(targets, groups, folds=5, tune_on=0.1, seed=0, source=Path("m.csv"))
+        assert targets[held].sum(axis=0).tolist() == [5, 3, 2]
+        assert sorted([*fit, *held]) == list(range(100))
+        ((_, other),) = tuning_folds(targets, groups, folds=5, tune_on=0.1, seed=1, source=Path("m.csv"))
+        assert set(other) != set(held)
+
+    def test_a_group_is_never_on_both_sides(self) -> None:
+        targets = np.tile(np.eye(2, dtype=bool), (30, 1))
+        groups = np.repeat(np.arange(20), 3)
+        ((fit, held),) = tuning_folds(targets, groups, folds=5, tune_on=0.25, seed=0, source=Path("m.csv"))
+        assert not set(groups[fit]) & set(groups[held])
+        assert len(held) == 15
+
+    def test_several_labels(self, tmp_path: Path) -> None:
+        table, manifest = TestMultiLabel().made(tmp_path, noise=1.0)
+        result = fit_probe(table, manifest, tune_on=0.1)
+        assert result.tuned_on == 8
+        assert all(0 < v <= 1 for _, v in result.cross_validation)
+        score = result.mean_features.average_precision
+        assert score is not None
+        assert (score.classes_counted, score.classes_left_out, score.rows) == (4, 0, 40)
+
+    @pytest.mark.parametrize("part", [0.0, -0.1, 0.6, 1.0])
+    def test_parts_that_are_none(self, tmp_path: Path, part: float) -> None:
+        with pytest.raises(ValueError, match=r"tune_on is a part of the training videos above 0 and up to 0\.5"):
+            fit(tmp_path, tune_on=part)
+
+    def test_too_few_videos(self, tmp_path: Path) -> None:
+        path, manifest = clusters(tmp_path, train=1)
+        with pytest.raises(DatasetError, match="too few training videos to choose C"):
+            fit_probe(read_feature_table([path]), manifest, tune_on=0.1)
+
+
+def test_worked_example_of_mean_average_precision() -> None:
+    """Rows of labels 101, 010, 110, 000: average precisions 5/6, 1 and 1/2; a fourth class has no video."""
+    truth = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]], bool)
+    scores = np.array([[0.9, 0.2, 0.4, 0], [0.8, 0.6, 0.3, 0], [0.7, 0.9, 0.1, 0], [0.1, 0.4, 0.6, 0]], np.float32)
+    found = score(scores, truth, multi_label=True)
+    assert found.average_precision is not None
+    assert found.mean_average_precision == pytest.approx(0.7778, abs=5e-5)
+    assert (found.average_precision.classes_counted, found.average_precision.classes_left_out) == (3, 1)
+    assert found.to_dict()["mAP_classes_counted"] == 3
+    assert MeanAveragePrecision.of(np.array([np.nan]), rows=2).to_dict()["value"] is None

@@ -16,6 +16,7 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.sections import OptimizerConfig, ScheduleConfig
 from tenclip_training.synth import SynthConfig, generate
 from tenclip_video.spec import ClipSpec, Resize
+from tests.tenclip_training.worlds import WebWorld, make_web_world
 
 SPEC = ClipSpec(num_frames=4, resize=Resize(height=24, width=32), crop=16, fully_convolutional_crop=24)
 
@@ -33,6 +34,12 @@ def action_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frame_rates=(25.0, 30.0),
     )
     return generate(config, tmp_path_factory.mktemp("actions"), workers=1)
+
+
+@pytest.fixture(scope="session")
+def web_world(tmp_path_factory: pytest.TempPathFactory) -> WebWorld:
+    """A labelled target of 3 classes with web images, web clips and untrimmed videos of them; see `worlds`."""
+    return make_web_world(tmp_path_factory.mktemp("web"))
 
 
 @pytest.fixture(scope="session")

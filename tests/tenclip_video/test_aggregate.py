@@ -89,3 +89,18 @@ def test_without_a_classifier_only_features_are_averaged(averaging: Averaging) -
     result = aggregate([Outputs(np.empty((6, 0, 1), np.float32), features)], averaging, views=3)
     assert (result.probabilities.shape, result.clip_probabilities.shape) == ((0,), (2, 0))
     assert result.features.tolist() == features.mean(axis=0).tolist()
+
+
+@pytest.mark.parametrize("averaging", ["probabilities", "logits"])
+def test_sigmoids_of_clips_views_and_positions(averaging: Averaging) -> None:
+    whole = outputs(6)
+    result = aggregate([whole], averaging, views=3, activation="sigmoid")
+    clips = whole.logits.astype(np.float64).reshape(2, 3, 5, 4)
+    if averaging == "probabilities":
+        expected = (1 / (1 + np.exp(-clips))).mean(axis=(1, 3))
+        video = expected.mean(axis=0)
+    else:
+        expected = 1 / (1 + np.exp(-clips.mean(axis=(1, 3))))
+        video = 1 / (1 + np.exp(-clips.mean(axis=(0, 1, 3))))
+    assert_allclose(result.clip_probabilities, expected, rtol=1e-5)
+    assert_allclose(result.probabilities, video, rtol=1e-5)

@@ -12,6 +12,7 @@ from tenclip_video.protocols import (
     PROTOCOLS,
     Protocol,
     clip_probabilities,
+    sigmoid,
     softmax,
     video_probabilities,
 )
@@ -133,3 +134,29 @@ def test_the_order_of_clips_makes_no_difference(logits: np.ndarray) -> None:
         np.testing.assert_allclose(
             video_probabilities(logits, averaging), video_probabilities(logits[::-1], averaging), rtol=1e-3, atol=1e-6
         )
+
+
+# -- sigmoids --
+
+
+def test_a_sigmoid_for_each_class() -> None:
+    """Logits log(4), log(1) at one position and 0, 0 at the other: .8 and .5, .5 and .5."""
+    logits = np.array([[[np.log(4), 0], [0, 0]]], np.float32)  # [1,2,2]
+    np.testing.assert_allclose(clip_probabilities(logits, "probabilities", "sigmoid"), [[0.65, 0.5]], rtol=1e-6)
+    # The logits averaged first: log(4)/2 = log(2), a sigmoid of 2/3.
+    np.testing.assert_allclose(clip_probabilities(logits, "logits", "sigmoid"), [[2 / 3, 0.5]], rtol=1e-6)
+    np.testing.assert_allclose(video_probabilities(logits, "logits", "sigmoid"), [2 / 3, 0.5], rtol=1e-6)
+    both = np.concatenate([logits, -logits])
+    np.testing.assert_allclose(video_probabilities(both, "probabilities", "sigmoid"), [0.5, 0.5], rtol=1e-6)
+
+
+def test_sigmoids_have_no_joint_softmax() -> None:
+    with pytest.raises(ValueError, match="vmz_joint is one softmax over classes and positions"):
+        clip_probabilities(np.zeros((1, 2, 4), np.float32), "vmz_joint", "sigmoid")
+
+
+@given(hnp.arrays(np.float32, 5, elements=st.floats(-200, 200, width=32)))
+def test_sigmoids_do_not_overflow(logits: np.ndarray) -> None:
+    found = sigmoid(logits)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found, 0.5 * (1 + np.tanh(logits.astype(np.float64) / 2)), atol=1e-6)

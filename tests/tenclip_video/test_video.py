@@ -24,6 +24,7 @@ from tenclip_video.video import VideoInfo, open_video, probe
 from tests.conftest import DATA_DIR
 from tests.videos import Recipe, decode_all, frame_numbers, make_video, remux, repeat_packets, with_edit_list
 
+pytestmark = pytest.mark.slow
 WHOLE = Resize(mode="none")
 SMALL = Resize(height=24, width=32)
 
@@ -180,6 +181,13 @@ def test_any_frames_in_any_order_of_reads(
         assert video.report.frames_requested == sum(map(len, reads))
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getscheduler"), reason="has no scheduling policies")
+def test_encoding_leaves_the_scheduling_of_this_process() -> None:
+    before = os.sched_getscheduler(0), os.sched_getparam(0), os.nice(0)
+    make_video(RECIPES["av1"])
+    assert (os.sched_getscheduler(0), os.sched_getparam(0), os.nice(0)) == before
+
+
 def real_files() -> list[str]:
     folders = (DATA_DIR / name for name in ("clips", "odd", "faults"))
     files = (f for folder in folders for f in folder.iterdir() if f.suffix not in (".md", ".parquet"))
@@ -198,7 +206,8 @@ def test_sparse_reads_of_real_files_equal_a_sequential_decode(data_dir: Path, fi
         for indices in subsets(len(expected), 3):
             np.testing.assert_array_equal(video.read_frames(indices, SMALL), expected[indices])
         assert video.report.frames_substituted == 0
-    for index in subsets(len(expected), 2, seed=3)[2]:
+    afresh = subsets(len(expected), 2, seed=3)[2]
+    for index in afresh[:2] if video.info.width > 4000 else afresh:
         with open_video(data_dir / file) as video:
             np.testing.assert_array_equal(video.read_frames([index], SMALL)[0], expected[index])
             assert video.report.frames_corrupt == corrupt[index]

@@ -1,4 +1,4 @@
-"""The screen of train and evaluate: a bar on a terminal, now and then a plain line elsewhere, tables at the end.
+"""The screen of train and evaluate: a bar on a terminal, now and then a plain line elsewhere.
 
 Progress goes to standard error. Standard output has the results alone.
 """
@@ -6,21 +6,18 @@ Progress goes to standard error. Standard output has the results alone.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 if TYPE_CHECKING:
-    from tenclip_training.evaluation.evaluate import EvaluationResult
     from tenclip_training.runs.results import EpochResult, TrainResult
 
 SECONDS_BETWEEN_LINES = 10.0
-LARGEST_CONFUSION = 20  # classes that still fit on a screen
 
 
 class Reporter:
@@ -75,9 +72,12 @@ def epoch_line(result: EpochResult, epochs: int) -> str:
         f"train clip top-1 {result.train_clip_top1:.1%} of {result.train_clips}"
     )
     if result.val_video_top1 is not None:
-        line += f", val video top-1 {result.val_video_top1:.1%} of {result.val_videos_decoded}"
+        mean_precision = "" if result.val_video_map is None else f" and mAP {result.val_video_map:.1%}"
+        line += f", val video top-1 {result.val_video_top1:.1%}{mean_precision} of {result.val_videos_decoded}"
         if result.val_videos_decoded < result.val_videos_asked:
             line += f" (asked for {result.val_videos_asked})"
+    if result.unreadable_classes:
+        line += f", no readable video of {', '.join(result.unreadable_classes)}"
     return f"{line}, {result.seconds:.1f} s"
 
 
@@ -92,50 +92,3 @@ def failure_lines(result: TrainResult) -> list[str]:
         for failed, asked, kind in counts
         if failed
     ]
-
-
-def print_evaluation(result: EvaluationResult, *, title: str) -> None:
-    console = Console()
-    table = Table(title=escape(title), title_justify="left")
-    for column in ("", "top-1", "top-5", "of"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name, top1, top5 in (
-        ("videos", result.video_top1, result.video_top5),
-        ("clips", result.clip_top1, result.clip_top5),
-    ):
-        table.add_row(name, f"{top1.value:.2%}", f"{top5.value:.2%}", str(top1.total))
-    console.print(table)
-    console.print(
-        f"{result.protocol} on {result.split or 'all videos'}: {result.videos_asked} videos asked for, "
-        f"{result.videos_decoded} decoded, {len(result.skipped)} skipped",
-        highlight=False,
-        markup=False,
-    )
-    for failure in result.skipped:
-        console.print(f"  skipped {failure.video}: {failure.message} ({failure.reason})", markup=False, highlight=False)
-    if result.damaged:
-        more = f" and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
-        console.print(
-            f"frames damaged, or missing and stood in for by others, in: {', '.join(result.damaged[:5])}{more}",
-            markup=False,
-            highlight=False,
-        )
-    if len(result.labels) <= LARGEST_CONFUSION:
-        console.print(_class_table(result))
-
-
-def _class_table(result: EvaluationResult) -> Table:
-    """Each class's accuracy, and how its videos were classified where that is a single class."""
-    table = Table(title="classes (rows: true, columns: predicted)", title_justify="left")
-    table.add_column("")
-    table.add_column("top-1", justify="right")
-    table.add_column("of", justify="right")
-    if result.confusion is not None:
-        for i in range(len(result.labels)):
-            table.add_column(str(i), justify="right")
-    for i, (label, accuracy) in enumerate(zip(result.labels, result.per_class, strict=True)):
-        counts: Sequence[int] = result.confusion[i] if result.confusion is not None else ()
-        cells = [f"[bold]{n}[/]" if j == i and n else str(n) if n else "[dim].[/]" for j, n in enumerate(counts)]
-        value = f"{accuracy.value:.1%}" if accuracy.total else "-"
-        table.add_row(f"{i} {escape(label)}", value, str(accuracy.total), *cells)
-    return table

@@ -50,6 +50,8 @@ SUMMARIES: dict[str, dict[str, str]] = {
     "Train and export": {
         "synth": "Make action videos: real files whose classes only motion tells apart.",
         "train": "Train a model.",
+        "grid": "Choose settings of a run by a grid search, on a part of the training videos.",
+        "inflate": "Inflate a network of frames to one of clips, as a checkpoint to fine-tune.",
         "evaluate": "Evaluate a model on labelled videos.",
         "probe": "Fit a linear classifier on extracted features.",
         "export": "Turn a checkpoint into a bundle that `tenclip serve` serves.",

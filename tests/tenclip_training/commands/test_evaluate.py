@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,24 @@ def test_protocols_are_listed(trained: Path, action_videos: Path) -> None:
     assert "fully-convolutional" in result.stdout
 
 
+def test_evaluate_writes_a_report(trained: Path, action_videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    values = output_of(run("evaluate", trained / "best.pt", action_videos, "--out", out, "--json"))
+    assert sorted(values["files"]) == sorted(str(p) for p in out.iterdir())
+    assert json.loads((out / "evaluation.json").read_text())["video_top1"] == values["video_top1"]
+    assert values["video_mAP"]["rows"] == 4
+    assert values["calibration"]["items"] == 4
+    result = run("evaluate", trained / "best.pt", action_videos, "--protocol", "vmz-joint", "-o", tmp_path / "r.html")
+    assert result.exit_code == 0, result.exception
+    assert "over 2 classes and 4 videos" in result.stdout
+    assert "calibration" not in result.stdout, "scores of vmz-joint do not sum to one"
+    assert f"wrote {tmp_path / 'r.html'}" in result.stdout.replace("\n", "")
+
+
 @pytest.mark.parametrize(
     ("arguments", "kind", "message"),
     [
+        (["BEST", "MANIFEST", "--out", "x.xlsx"], InvalidRequest, "an evaluation is written as .html"),
         (["CONFIG", "MANIFEST"], CheckpointError, "config.json"),
         (["BEST", "MANIFEST", "--split", "dev"], DatasetError, "no video in split 'dev'"),
         (["BEST", "MANIFEST", "--protocol", "11-clip"], InvalidRequest, "protocol '11-clip'"),

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_training.commands.synth_options import ClassOptions, SceneOptions, WeakSupervisionOptions
+from tenclip_training.commands.synth_options import (
+    ClassOptions,
+    NounOptions,
+    SceneOptions,
+    UntrimmedOptions,
+    WeakSupervisionOptions,
+)
 
 
 def test_the_defaults_of_the_command_are_those_of_the_configuration() -> None:
@@ -13,7 +19,9 @@ def test_the_defaults_of_the_command_are_those_of_the_configuration() -> None:
 
     settings = {
         **ClassOptions().settings(),
+        **NounOptions().settings(),
         **SceneOptions().settings(untrimmed=False),
+        **UntrimmedOptions().settings(),
         **WeakSupervisionOptions().settings(),
     }
     assert SynthConfig(**settings) == SynthConfig()

@@ -215,3 +215,42 @@ def test_train_refuses(
 
 def test_read_config_of_a_run(trained: Path) -> None:
     assert read_config(trained).epochs == 2
+
+
+# -- recipes, --set, --dry-run --
+
+
+def test_a_recipe_with_settings_on_top(monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = [*NAMES, "--recipe", "demo", "--epochs", "12", "--set", "optimizer.lr=0.5", "--set", "seed=4"]
+    config = configs_of(monkeypatch, *arguments)
+    assert (config.architecture, config.epochs, config.optimizer.lr, config.seed) == ("r2plus1d_10", 12, 0.5, 4)
+    refused = run("train", *NAMES, "--set", "optimizer.speed=1")
+    assert "no field is called optimizer.speed" in str(error_of(refused))
+
+
+def test_resume_takes_settings_that_change_no_result(validated_videos: Path, tmp_path: Path) -> None:
+    arguments = (str(validated_videos), "--out", str(tmp_path / "run"), *QUICK, "--epochs", "1", "--warmup-epochs", "0")
+    assert run("train", *arguments).exit_code == 0
+    refused = run("train", "--resume", tmp_path / "run", "--set", "optimizer.lr=1")
+    assert "not --learning-rate" in str(error_of(refused))
+    refused = run("train", "--resume", tmp_path / "run", "--recipe", "demo")
+    assert "takes no --recipe" in str(error_of(refused))
+    assert run("train", "--resume", tmp_path / "run", "--set", "workers=0").exit_code == 0
+
+
+def test_a_dry_run_plots_the_rates_and_writes_nothing(validated_videos: Path, tmp_path: Path) -> None:
+    arguments = [str(validated_videos), "--out", str(tmp_path / "run"), *SMALL, "-b", "4", "--epochs", "6"]
+    arguments += ["--lr", "0.1", "--schedule", "steps", "--lr-steps", "2,2", "--warmup-epochs", "0", "--dry-run"]
+    text = run("train", *arguments).stdout
+    assert "12 training videos" in text
+    assert "6 epochs of 3 steps, 18 in all, each of 4 clips in 1 process" in text
+    assert "sampling: every video in turn; 12 clips an epoch of 12 videos; targets: soft" in text
+    assert text.count("*") > 10
+    by_class = run("train", *arguments, "--class-power", "0.5", "--draws", "600", "--loss", "sigmoid").stdout
+    assert "sampling: classes by N^0.5 (square root); 600 clips an epoch of 12 videos; targets: multi-hot" in by_class
+    assert "warning: a video of class 'move_left' is seen 50 times" in by_class
+    plan = output_of(run("train", *arguments, "--lr-scaling", "linear", "--processes", "3", "--json"))
+    assert plan["peak_learning_rate"] == pytest.approx(0.3)
+    assert plan["clips_per_step"] == 12
+    assert [round(p["rate"], 6) for p in plan["learning_rates"]] == [0.3, 0.3, 0.03, 0.03, 0.003, 0.003]
+    assert not (tmp_path / "run").exists()

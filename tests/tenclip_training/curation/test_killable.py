@@ -27,14 +27,13 @@ def work(item: str) -> str:
     return item.upper()
 
 
-@pytest.mark.slow
 def test_each_item_has_its_own_outcome() -> None:
     items = ["a", "crash", "b", "refuse", "denied", "memory", "hang", "c"]
-    found = {o.item: o for o in for_each(work, items, workers=2, timeout_seconds=15)}
+    found = {o.item: o for o in for_each(work, items, workers=2, timeout_seconds=5)}
     assert {i: found[i].value for i in "abc"} == {"a": "A", "b": "B", "c": "C"}
     assert isinstance(found["refuse"].error, NotAVideo)
     assert isinstance(found["denied"].error, VideoError)
-    for item, says in (("crash", "died"), ("hang", "longer than 15 s"), ("memory", "memory")):
+    for item, says in (("crash", "died"), ("hang", "longer than 5 s"), ("memory", "memory")):
         assert isinstance(found[item].error, DecodeWorkerDied)
         assert says in str(found[item].error)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -17,7 +19,7 @@ def frames(num: int = 3, height: int = 20, width: int = 30) -> np.ndarray:
 def test_random_crop_is_a_part_of_the_frame_and_the_same_in_all(rng: np.random.Generator) -> None:
     corners = set()
     for _ in range(300):
-        clip = random_crop(frames(), 18, None, rng)
+        clip = random_crop(frames(), 18, Augmentation(), rng)
         assert clip.shape == (3, 18, 18, 3)
         _, top, left = clip[0, 0, 0]
         np.testing.assert_array_equal(clip, frames()[:, top : top + 18, left : left + 18])
@@ -27,7 +29,7 @@ def test_random_crop_is_a_part_of_the_frame_and_the_same_in_all(rng: np.random.G
 
 
 def test_frames_smaller_than_the_crop_are_enlarged(rng: np.random.Generator) -> None:
-    clip = random_crop(frames(height=10, width=12), 16, None, rng)
+    clip = random_crop(frames(height=10, width=12), 16, Augmentation(), rng)
     assert clip.shape == (3, 16, 16, 3)
     assert clip.dtype == np.uint8
 
@@ -49,7 +51,7 @@ def test_any_size_gives_the_crop(height: int, width: int, crop: int, low: float,
 
 def test_scaled_crop_keeps_what_it_shows(rng: np.random.Generator) -> None:
     wide = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, None, :, None], 64, axis=1).repeat(3, axis=3)
-    clip = random_crop(wide, 16, (1.0, 1.0), rng)
+    clip = random_crop(wide, 16, Augmentation(scale=(1.0, 1.0)), rng)
     # A ramp over 64 columns, averaged in fours.
     np.testing.assert_allclose(clip[0, :, :, 0].astype(float), np.tile(np.linspace(6, 249, 16), (16, 1)), atol=1.5)
 
@@ -122,3 +124,30 @@ def test_the_same_rng_gives_the_same_clip() -> None:
 def test_bad_values(bad: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         Augmentation(**bad)  # type: ignore[arg-type]
+
+
+def test_corner_crops_of_the_mega_scale_paper() -> None:
+    """Sides are parts of the short side, positions the four corners and the centre; all about equally often."""
+    scales = tuple(2.0 ** (-i / 4) for i in range(5))
+    config = Augmentation(scales=scales, crop_at="corners")
+    rows = np.arange(128, dtype=np.uint8)[:, None, None] + np.zeros((1, 171, 1), np.uint8)
+    columns = np.arange(171, dtype=np.uint8)[None, :, None] + np.zeros((128, 1, 1), np.uint8)
+    frame = np.concatenate([rows, columns, rows], axis=2)
+    seen: Counter[int] = Counter()
+    rng = np.random.default_rng(0)
+    for _ in range(1000):
+        clip = random_crop(np.stack([frame, frame]), 64, config, rng)
+        assert (clip[0] == clip[1]).all(), "all frames get the same crop"
+        # Edges of the source square, to about a pixel: resizing averages over neighbours.
+        side = int(clip[0, -1, 0, 0]) - int(clip[0, 0, 0, 0])
+        nearest = min((int(128 * s) for s in scales), key=lambda s: abs(s - side))
+        seen[nearest] += 1
+    assert sorted(seen) == [64, 76, 90, 107, 128]
+    assert min(seen.values()) > 150
+
+
+def test_scale_and_scales_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="two ways"):
+        Augmentation(scale=(0.5, 1.0), scales=(1.0,))
+    with pytest.raises(ValueError, match="scales must be above 0"):
+        Augmentation(scales=(1.2,))

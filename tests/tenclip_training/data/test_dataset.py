@@ -11,9 +11,10 @@ from torch.utils.data import DataLoader
 
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import Batch, ClipDataset, Collate, target
+from tenclip_training.data.dataset import Batch, ClipDataset, Collate
 from tenclip_training.data.failures import Failure
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import Draw, DrawSampler
+from tenclip_training.data.tags import TargetKind, soft_target
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
@@ -112,16 +113,48 @@ def test_unusable_videos_become_failures(broken_manifest: Path, action_videos: P
     assert "no frame between 99 s and the end" in beyond.message
 
 
-def test_targets_share_one_among_the_labels() -> None:
-    np.testing.assert_allclose(target([2], 4), [0, 0, 1, 0])
-    np.testing.assert_allclose(target([0, 3], 4), [0.5, 0, 0, 0.5])
-    assert target([0, 1, 2], 5).sum() == pytest.approx(1)
+@pytest.mark.parametrize(
+    ("kind", "label", "expected"),
+    [
+        ("soft", None, [{(0.5, 0.5)}]),
+        ("soft", 1, [{(0.5, 0.5)}]),
+        ("multi-hot", 1, [{(1.0, 1.0)}]),
+        ("draw", 1, [{(0.0, 1.0)}]),
+        ("draw", None, [{(1.0, 0.0), (0.0, 1.0)}]),
+        ("fixed", None, [{(1.0, 0.0)}, {(0.0, 1.0)}]),
+    ],
+)
+def test_what_several_labels_become(
+    action_videos: Path, kind: TargetKind, label: int | None, expected: list[set[tuple[float, float]]]
+) -> None:
+    manifest = read_manifest(action_videos)
+    both = dataclasses.replace(manifest.samples[0], labels=manifest.labels)
+    clips = ClipDataset(dataclasses.replace(manifest, samples=(both,)), SPEC, STILL, seed=0, targets=kind)
+    clips.fill_cache(1 << 30, threads=1)
+    seen = set()
+    for visit in range(30):
+        item = clips[Draw(visit, 0, label)]
+        assert isinstance(item, tuple)
+        assert item[1].dtype == np.float32
+        seen.add(tuple(item[1].tolist()))
+    assert seen in expected
+
+
+def test_the_choice_of_a_tag_leaves_the_clip_as_it_is(action_videos: Path) -> None:
+    manifest = read_manifest(action_videos)
+    both = dataclasses.replace(manifest.samples[0], labels=manifest.labels)
+    twice = dataclasses.replace(manifest, samples=(both,))
+    strong = Augmentation(scale=(0.5, 1.0), flip=True, brightness=0.3)
+    kinds: tuple[TargetKind, ...] = ("soft", "draw", "fixed", "multi-hot")
+    clips = [clip_of(ClipDataset(twice, SPEC, strong, seed=1, targets=kind)[Draw(3, 0)]) for kind in kinds]
+    for clip in clips[1:]:
+        np.testing.assert_array_equal(clip, clips[0])
 
 
 def test_collate_leaves_failures_out_of_the_batch() -> None:
     clip = np.full((4, 16, 16, 3), 7, np.uint8)
     failure = Failure(video="v", reason="EMPTY_VIDEO", message="m")
-    batch = Collate(SPEC, 2)([(clip, target([1], 2)), failure, (clip, target([0], 2))])
+    batch = Collate(SPEC, 2)([(clip, soft_target([1], 2)), failure, (clip, soft_target([0], 2))])
     assert batch.clips.shape == (2, 4, 16, 16, 3)
     assert batch.clips.dtype == torch.uint8
     assert batch.targets.tolist() == [[0, 1], [1, 0]]

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tenclip_api.errors import DatasetError, EmptyVideo
-from tenclip_data.manifest import Sample
-from tenclip_training.data.failures import Failure, FailureLog
+from tenclip_data.manifest import Manifest, Sample
+from tenclip_training.data.failures import Failure, FailureLog, unreadable_classes
 
 
 def failure(name: str, split: str = "train") -> Failure:
@@ -69,3 +69,15 @@ def test_failures_of_earlier_versions_are_those_of_the_training_split(tmp_path: 
     failures = log(tmp_path / "failures.jsonl")
     failures.restore([{"video": "a", "reason": "EMPTY_VIDEO", "message": "m"}])
     assert failures.of_split("train") == [Failure(video="a", reason="EMPTY_VIDEO", message="m", split="train")]
+
+
+def test_a_class_is_unreadable_when_all_its_videos_are() -> None:
+    samples = tuple(
+        Sample(path=Path(name), name=name, labels=labels)
+        for name, labels in (("x", ("run",)), ("y", ("run", "jump")), ("z", ("jump",)))
+    )
+    manifest = Manifest(source=Path("m.csv"), samples=samples, labels=("jump", "run", "swim"))
+    assert unreadable_classes(manifest, {"x", "y"}) == ("run",)
+    assert unreadable_classes(manifest, {"x"}) == ()
+    assert unreadable_classes(manifest, {"x", "y", "z"}) == ("jump", "run"), "swim has no videos at all"
+    assert unreadable_classes(manifest, set()) == ()

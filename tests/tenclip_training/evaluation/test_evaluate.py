@@ -11,8 +11,8 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest, Sample, read_manifest
-from tenclip_training.console import print_evaluation
 from tenclip_training.data.failures import Failure
+from tenclip_training.evaluation.console import print_evaluation
 from tenclip_training.evaluation.evaluate import (
     Accuracy,
     VideoScore,
@@ -38,7 +38,13 @@ def model() -> VideoModel:
 # -- the serving path --
 
 
-@pytest.mark.parametrize("name", ["ten-clip", "fully-convolutional", "center-clip", "sliding-window", "salient-clips"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ten-clip", "fully-convolutional", "fully-convolutional-se", "vmz-joint", "vmz-logits", "center-clip"),
+        *("sliding-window", "3d-resnets", "salient-clips"),
+    ],
+)
 def test_scores_are_those_of_the_serving_path(model: VideoModel, action_videos: Path, name: str) -> None:
     manifest = read_manifest(action_videos)
     protocol = PROTOCOLS[name]
@@ -149,7 +155,12 @@ def test_any_of_several_labels_is_a_hit() -> None:
 def test_a_class_without_videos_has_no_accuracy() -> None:
     result = summarise([score(0, [0.9, 0.1], (0,))], manifest(2), split="", protocol="p")
     assert math.isnan(result.per_class[1].value)
-    assert result.to_dict()["per_class"]["b"] == {"value": None, "correct": 0, "total": 0}
+    assert result.to_dict()["per_class"]["b"] == {
+        "value": None,
+        "correct": 0,
+        "total": 0,
+        "average_precision": None,
+    }
 
 
 def test_accuracy_reads_as_a_fraction() -> None:

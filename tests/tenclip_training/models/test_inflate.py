@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tenclip_training.models.inflate import inflate_2d_to_3d
+from tenclip_training.models.inflate import flow_stem, inflate_2d_to_3d, inflate_kernel, is_frame_model, why_not
 
 from .helpers import small
 
@@ -60,6 +60,67 @@ def test_misfits_are_listed_and_nothing_is_loaded() -> None:
     flat = small("r2d_18", width=4)
     deep = small("r2plus1d_18", width=4)
     before = {name: value.clone() for name, value in deep.state_dict().items()}
-    with pytest.raises(ValueError, match=r"does not fit r2plus1d_18: \d+ missing .*, \d+ unexpected"):
+    with pytest.raises(ValueError, match=r"cannot be inflated to r2plus1d_18: its \(2\+1\)D convolutions are pairs"):
         inflate_2d_to_3d(flat.state_dict(), deep)
     assert all(torch.equal(value, before[name]) for name, value in deep.state_dict().items())
+    deeper = small("resnets3d_r3d_18", width=4, stages=[2, 1, 1, 1])
+    with pytest.raises(ValueError, match=r"does not fit resnets3d_r3d_18: \d+ missing \['layer1.1.conv1.0.weight'"):
+        inflate_2d_to_3d(flat.state_dict(), deeper)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "reason"),
+    [
+        ("r2plus1d_18", "pairs, one over space and one over time"),
+        ("torchvision_r2plus1d_18", "pairs"),
+        ("ir_csn_50", "channel-separated"),
+        ("pytorchvideo_x3d_s", "channel-separated"),
+        ("pytorchvideo_slowfast_r50", "two pathways"),
+        ("resnets3d_r3d_18", ""),
+        ("slowonly_r50", ""),
+    ],
+)
+def test_what_cannot_be_inflated_has_a_reason(architecture: str, reason: str) -> None:
+    found = why_not(small(architecture, width=8))
+    assert reason in found
+    assert bool(found) == bool(reason)
+
+
+def test_numbers_of_the_papers() -> None:
+    """0.6 over three frames is 0.2 each (divided) or 0.6 each (DistInit); RGB 0.3, 0.6, 0.9 is flow 0.6, 0.6."""
+    kernel, like = torch.full((2, 1, 1, 1), 0.6), torch.empty(2, 1, 3, 1, 1)
+    divided, repeated = inflate_kernel(kernel, like), inflate_kernel(kernel, like, scale=False)
+    assert divided is not None
+    assert repeated is not None
+    torch.testing.assert_close(divided, torch.full((2, 1, 3, 1, 1), 0.2))
+    torch.testing.assert_close(repeated, torch.full((2, 1, 3, 1, 1), 0.6))
+    rgb = torch.tensor([0.3, 0.6, 0.9]).reshape(1, 3, 1, 1, 1).expand(4, 3, 3, 7, 7)
+    flow = flow_stem(rgb)
+    assert flow.shape == (4, 2, 3, 7, 7)
+    torch.testing.assert_close(flow, torch.full((4, 2, 3, 7, 7), 0.6))
+
+
+def test_a_grey_clip_gives_a_flow_stem_two_thirds_of_what_it_gives_an_rgb_one() -> None:
+    """Two channels instead of three, each with the mean kernel."""
+    rgb = torch.randn(4, 3, 1, 3, 3)
+    grey = torch.randn(1, 1, 1, 5, 5)
+    full = torch.nn.functional.conv3d(grey.expand(1, 3, 1, 5, 5), rgb)
+    flow = torch.nn.functional.conv3d(grey.expand(1, 2, 1, 5, 5), flow_stem(rgb))
+    torch.testing.assert_close(flow, full * 2 / 3)
+
+
+def test_repeating_alone_multiplies_what_a_still_clip_gives() -> None:
+    flat = small("r2d_18", width=4)
+    divided, repeated = (small("resnets3d_r3d_18", width=4, crop=32) for _ in range(2))
+    inflate_2d_to_3d(flat.state_dict(), divided)
+    inflate_2d_to_3d(flat.state_dict(), repeated, scale=False)
+    one, other = divided.get_parameter("stem.0.weight"), repeated.get_parameter("stem.0.weight")
+    torch.testing.assert_close(other, 7 * one)
+    torch.testing.assert_close(other[:, :, 3:4], flat.get_parameter("stem.0.weight"))
+
+
+def test_frame_models_are_told_by_their_kernels() -> None:
+    assert is_frame_model(small("r2d_18"))
+    assert is_frame_model(small("mmaction2_c2d_r50"))
+    assert not is_frame_model(small("slowonly_r50"))
+    assert not is_frame_model(small("r2plus1d_18"))

@@ -20,6 +20,7 @@ def test_round_trip_through_json() -> None:
         clip_spec=ClipSpec(num_frames=8, resize=Resize(height=64, width=86), crop=56, fully_convolutional_crop=None),
         augmentation=Augmentation(scale=(0.5, 1.0), flip=None),
         model={"width": 16, "stages": [1, 1, 1, 1]},
+        heads=("verb", "noun"),
     )
     assert TrainConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
     plain = TrainConfig(manifest="m.csv", out="run")
@@ -40,6 +41,11 @@ def test_round_trip_through_json() -> None:
         ({"algorithm": "adam"}, "algorithm 'adam' is not one of sgd, adamw"),
         ({"precision": "fp8"}, "precision 'fp8'"),
         ({"missing": "skip"}, "missing 'skip'"),
+        ({"heads": ("verb",)}, "heads are two columns or more, got verb"),
+        ({"heads": ("verb", "verb")}, "head 'verb' is named twice"),
+        ({"heads": ("verb", "noun"), "label_column": "label"}, "one label column .* or several heads"),
+        ({"heads": ("verb", "noun"), "loss": "sigmoid"}, "heads have a softmax each"),
+        ({"heads": ("verb", "noun"), "tags": "draw"}, "tags 'draw' would train one head of each clip"),
         ({"val_protocol": "11-clip"}, "val_protocol '11-clip' is not one of ten-clip"),
         (
             {"clip_spec": ClipSpec(resize=Resize(height=64, width=86), crop=80, fully_convolutional_crop=None)},

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
+from PIL import Image
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
-from tenclip_training.synth import NoisyTags, SynthConfig, generate, plan_videos
-from tenclip_training.synth.generator import COLUMNS, manifest_row
+from tenclip_training.synth import NoisyTags, SynthConfig, WebNoise, generate, generator, plan_videos, render
+from tenclip_training.synth.manifest import COLUMNS, manifest_row
 
 SMALL = SynthConfig(num_classes=3, videos_per_class=12, width=32, height=24, seconds=(0.2, 0.4))
 TINY = dataclasses.replace(SMALL, num_classes=2, videos_per_class=2)
@@ -173,6 +175,90 @@ def test_rows_of_trimmed_videos_leave_the_interval_empty() -> None:
     row = manifest_row(plan_videos(TINY)[0])
     assert (row["start"], row["end"], row["idle"]) == ("", "", "none")
     assert (row["family"], row["axis"]) == ("translation", "horizontal")
+
+
+STILLS = dataclasses.replace(SMALL, kind="images", overlap=0.5, width=48, height=36)
+
+
+def test_stills_are_frames_of_videos_nobody_made(tmp_path: Path) -> None:
+    manifest = generate(dataclasses.replace(STILLS, image_format="png"), tmp_path, workers=1)
+    rows = rows_of(manifest)
+    specs = plan_videos(dataclasses.replace(STILLS, image_format="png"))
+    assert len(rows) == 36
+    for row, spec in zip(rows, specs, strict=True):
+        with Image.open(tmp_path / row["path"]) as image:
+            assert np.array_equal(np.asarray(image.convert("RGB")), next(render(spec)))
+        assert (row["kind"], row["frames"], row["duration"], row["frame_rate"]) == ("image", "1", "", "")
+        assert Path(row["path"]).parts[:2] == ("images", row["label"])
+
+
+def test_jpeg_stills_load_and_are_nearly_the_frames(tmp_path: Path) -> None:
+    manifest = generate(STILLS, tmp_path, workers=1)
+    for row, spec in zip(rows_of(manifest), plan_videos(STILLS), strict=True):
+        with Image.open(tmp_path / row["path"]) as image:
+            assert image.format == "JPEG"
+            brightness = np.asarray(image.convert("L"), np.float64)  # its colours are at half the resolution
+        assert np.abs(brightness - next(render(spec)) @ [0.299, 0.587, 0.114]).mean() < 4
+
+
+def test_stills_do_not_depend_on_workers_and_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generator, "_WORTH_A_WORKER", {"images": 10, "videos": 10})
+    generate(STILLS, tmp_path / "two", workers=2)
+    manifest = generate(STILLS, tmp_path / "one", workers=1)
+    whole = files_of(tmp_path / "one")
+    assert whole == files_of(tmp_path / "two")
+    (tmp_path / "one" / rows_of(manifest)[3]["path"]).unlink()
+    manifest.unlink()
+    (tmp_path / "one/images/move_left/.half.part").write_bytes(b"x")
+    generate(STILLS, tmp_path / "one", workers=1)
+    assert files_of(tmp_path / "one") == whole
+
+
+def test_scenes_and_intervals_are_in_the_manifest(tmp_path: Path) -> None:
+    config = dataclasses.replace(
+        SMALL, videos_per_class=2, seconds=(2.0, 2.5), untrimmed=(0.2, 0.2), scenes=(3, 3), action_scenes=(2, 2)
+    )
+    for row in rows_of(generate(config, tmp_path, workers=1)):
+        intervals = [tuple(map(float, text.split("-"))) for text in row["intervals"].split()]
+        assert sum(b - a for a, b in intervals) / float(row["duration"]) == pytest.approx(0.2, abs=2e-3)
+        assert (float(row["start"]), float(row["end"])) == intervals[0]
+        assert row["scene_verbs"].split().count(row["verb"]) == 2
+        assert len(row["scene_starts"].split()) == int(row["scenes"]) == 3
+        with av.open(str(tmp_path / row["path"])) as container:
+            assert sum(1 for _ in container.decode(video=0)) == int(row["frames"])
+
+
+def test_noisy_sources_keep_the_truth_in_the_manifest(tmp_path: Path) -> None:
+    web = WebNoise(wrong=0.25, off_topic=0.25)
+    config = dataclasses.replace(SMALL, total=16, splits=(("train", 1.0),), web=web, source="clips", site="archive")
+    manifest = generate(config, tmp_path, workers=1)
+    rows = rows_of(manifest)
+    assert sum(row["is_wrong"] == "1" for row in rows) == sum(row["off_topic"] == "1" for row in rows) == 4
+    assert sum(row["label"] == row["true_label"] for row in rows) == 8
+    assert all(row["site"] == "archive" and row["source"] == "clips" and row["url"] for row in rows)
+    described = json.loads((tmp_path / "synth.json").read_text())
+    assert described["site"]["crf"] == 26
+    truth = read_manifest(manifest, label_column="true_label")
+    assert set(truth.labels) <= {*config.class_names, "off_topic"}
+
+
+def test_a_folder_made_before_there_were_nouns_goes_on(tmp_path: Path) -> None:
+    """Its synth.json names only the settings of then; the videos are still the same."""
+    generate(TINY, tmp_path, workers=1)
+    path = tmp_path / "synth.json"
+    described = json.loads(path.read_text())
+    for name in ("nouns", "overlap", "site", "web", "kind", "total", "label", "scenes", "backgrounds"):
+        del described["config"][name]
+    path.write_text(json.dumps(described))
+    generate(TINY, tmp_path, workers=1)
+    with pytest.raises(DatasetError, match=r"overlap 0.0 there, 0.5 asked"):
+        generate(dataclasses.replace(TINY, overlap=0.5), tmp_path, workers=1)
+
+
+def test_images_do_not_go_into_a_folder_of_videos(tmp_path: Path) -> None:
+    generate(TINY, tmp_path, workers=1)
+    with pytest.raises(DatasetError, match="kind videos there, images asked"):
+        generate(dataclasses.replace(TINY, kind="images"), tmp_path, workers=1)
 
 
 def test_workers_below_one_are_refused(tmp_path: Path) -> None:

@@ -48,8 +48,8 @@ def test_the_same_spec_gives_the_same_frames() -> None:
 
 def test_videos_that_differ_in_class_alone_begin_with_the_same_frame() -> None:
     spec = spec_of(distractors=1)
-    assert spec.label == CLASSES[0]
-    first, *others = (list(render(replace(spec, label=name))) for name in CLASSES)
+    assert spec.verb == CLASSES[0]
+    first, *others = (list(render(replace(spec, verb=name))) for name in CLASSES)
     for other in others:
         assert np.array_equal(first[0], other[0])
         assert not np.array_equal(first[5], other[5])

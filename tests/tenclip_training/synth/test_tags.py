@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tenclip_training.synth import CLASSES, NoisyTags, tag_classes
-from tenclip_training.synth.tags import SYNONYMS, UNRELATED, draw_tags
+from tenclip_training.synth import CLASSES, NOUNS, NoisyTags, tag_classes
+from tenclip_training.synth.nouns import pair_name
+from tenclip_training.synth.tags import SYNONYMS, UNRELATED, draw_tags, tags_of
 
 NAMES = CLASSES[:8]
 
@@ -18,7 +19,8 @@ def draws(noise: NoisyTags, count: int = 3000) -> list[tuple[str, ...]]:
 
 def test_vocabulary_is_unambiguous() -> None:
     assert set(SYNONYMS) == set(CLASSES)
-    tags = [tag for synonyms in SYNONYMS.values() for tag in synonyms] + list(UNRELATED)
+    pairs = [pair_name(verb, noun) for verb in CLASSES for noun in NOUNS]
+    tags = [tag for label in (*CLASSES, *NOUNS, *pairs) for tag in tags_of(label)] + list(UNRELATED)
     assert len(set(tags)) == len(tags)
     assert all(tag.startswith("#") and tag[1:].isalnum() and tag == tag.lower() for tag in tags)
     assert all(len(synonyms) >= 2 for synonyms in SYNONYMS.values())

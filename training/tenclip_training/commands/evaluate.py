@@ -38,6 +38,16 @@ def evaluate(
     family: Annotated[
         str | None, typer.Option(help="Family of a public checkpoint.", show_default="as its weights tell")
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Folder for a page, the confusion matrix and the scores of each video; or one file of .html, .csv, "
+            ".png, .parquet, .json.",
+            show_default=False,
+        ),
+    ] = None,
     reading: ManifestOptions,
     machine: DeviceOptions,
     json: Json = False,
@@ -45,22 +55,31 @@ def evaluate(
     """Evaluate a model on labelled videos.
 
     Clips are read and averaged exactly as the server does it. Top-1 and top-5
-    are counted for single clips and for videos; videos that cannot be decoded
-    are listed, with reasons, and are not in the denominators.
+    are counted for single clips and for videos; mean average precision and
+    calibration for videos. Videos that cannot be decoded are listed, with
+    reasons, and are not in the denominators. A checkpoint that was trained
+    with a sigmoid for each class is scored by sigmoids. For verbs and nouns
+    see tenclip evaluate-actions.
 
     \b
     Examples:
       tenclip evaluate run/best.pt videos/manifest.csv
       tenclip evaluate run/best.pt ucf/testlist01.txt --videos UCF-101
       tenclip evaluate run/best.pt list.csv --protocol fully-convolutional
+      tenclip evaluate run/best.pt videos/manifest.csv --out evaluation
       tenclip evaluate run/best.pt my-videos/ --split all --json
     """
     if protocol == "list":
         _list_protocols()
         return
-    from tenclip_training.console import print_evaluation, reporting
+    from tenclip_training.console import reporting
+    from tenclip_training.evaluation.console import print_evaluation
     from tenclip_training.evaluation.evaluate import evaluate as run
 
+    if out is not None:
+        from tenclip_training.evaluation.report import check_out, write_evaluation
+
+        check_out(out)
     read = reading.read(manifest, hold_out=split != "all")
     with reporting() as reporter:
         result = run(
@@ -73,10 +92,14 @@ def evaluate(
             decode_threads=machine.threads(),
             progress=lambda done, total: reporter.update("evaluating", done, total, "videos"),
         )
+    title = f"{checkpoint} on {manifest}"
+    files = [str(path) for path in write_evaluation(out, result, title=title)] if out is not None else []
     if json:
-        print_json({"checkpoint": str(checkpoint), "manifest": str(manifest), **result.to_dict()})
-    else:
-        print_evaluation(result, title=f"{checkpoint} on {manifest}")
+        print_json({"checkpoint": str(checkpoint), "manifest": str(manifest), **result.to_dict(), "files": files})
+        return
+    print_evaluation(result, title=title)
+    if files:
+        typer.echo(f"wrote {', '.join(files)}")
 
 
 def _list_protocols() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -68,8 +68,10 @@ class ManifestOptions:
         ),
     ] = "error"
 
-    def read(self, manifest: Path, *, hold_out: bool = True) -> Manifest:
+    def read(self, manifest: Path, *, hold_out: bool = True, heads: Sequence[str] = ()) -> Manifest:
         """The videos and labels of `manifest`; without `hold_out` nothing is split that has no splits.
+
+        heads: the columns of several labels for each video, see `read_manifest`.
 
         Raises DatasetError.
         """
@@ -80,6 +82,7 @@ class ManifestOptions:
             labels=self.labels,
             videos=self.videos,
             label_column=self.label_column,
+            heads=heads,
             whole_videos=self.whole_videos,
             missing="keep" if self.keep_missing else "error",
             held_out=self.held_out if hold_out else None,

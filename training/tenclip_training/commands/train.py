@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenclip_settings import fields_of, load_settings, with_options_of
+from tenclip_settings import fields_of, flag_values, parse_assignments, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.recipes.resolve import resolve_config
 from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig, read_config
 from tenclip_training.runs.sections import MODEL
 
@@ -28,6 +29,22 @@ def train(
         Path | None,
         typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
     ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any setting by its name, e.g. optimizer.lr=0.1.", show_default=False
+        ),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what the run would do, and its learning rates; train nothing.")
+    ] = False,
+    processes: Annotated[
+        int, typer.Option(min=1, help="Of --dry-run: as so many processes would train.", show_default=True)
+    ] = 1,
     keep_missing: KeepMissing = False,
     color_jitter: Annotated[
         float | None,
@@ -47,9 +64,10 @@ def train(
     The run's folder gets last.pt (to resume from), best.pt (best video top-1
     on the validation split, never on a test split), history.jsonl and
     failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the
-    same weights as one that never stopped. Labels joined by ';' or '|' train
-    against 1/k for each of the k. With --init-from, a clip option replaces
-    only its part of the checkpoint's clips.
+    same weights as one that never stopped. Several labels of a video are
+    joined by ';' or '|'; --tags and --loss say what is made of them.
+    --class-power evens out how often classes are seen. With --init-from, a
+    clip option replaces only its part of the checkpoint's clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
@@ -57,6 +75,9 @@ def train(
       tenclip train videos/manifest.csv --out run -a r2plus1d_10 --width 16
       tenclip train ucf/trainlist01.txt --videos UCF-101 --out ucf --fps 15
       tenclip train my-videos/ --out mine --init-from run/best.pt --epochs 15
+      tenclip train list.csv --out r --recipe megascale/pretrain/r3d-18 --dry-run
+      tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
+      tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train --resume run
     """
     from tenclip_api.errors import InvalidRequest
@@ -71,21 +92,48 @@ def train(
         given["model"] = [f"width={width}", *given.get("model", [])]
     with usage_errors():
         if resume is not None:
-            _run(_resumed(resume, given), resume=True, json=json, folder=resume)
-            return
-        if "manifest" not in given or "out" not in given:
+            if recipe is not None:
+                raise InvalidRequest(f"--resume goes on with the settings of {resume}: it takes no --recipe")
+            config = _resumed(resume, given, assignments or [])
+        elif "manifest" not in given or "out" not in given:
             raise InvalidRequest("tenclip train needs a manifest and --out, or --resume RUN")
-        config = load_settings(TrainConfig, flags=given).settings
-    _run(config, resume=False, json=json, folder=given["out"])
+        else:
+            config = resolve_config(given, recipe=recipe, assignments=assignments or [])
+        if dry_run:
+            _show_plan(config, processes=processes, json=json)
+            return
+    _run(config, resume=resume is not None, json=json, folder=resume or given["out"])
 
 
-def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
+def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
+    from tenclip_training.runs.dry_run import plan_run, plot_text
+
+    plan = plan_run(config, world_size=processes)
+    if json:
+        print_json(plan.to_dict())
+        return
+    trained = "" if plan.trained_parameters == plan.parameters else f", {plan.trained_parameters:,} of them trained"
+    typer.echo(
+        f"{config.architecture}: {plan.parameters:,} parameters{trained}; {plan.num_classes} classes\n"
+        f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
+        f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
+        f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
+        + "".join(f"{line}\n" for line in plan.sampling.lines())
+        + f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
+    )
+    for note in plan.notes:
+        typer.echo(note)
+    typer.echo(plot_text(plan.curve()))
+    if config.schedule.kind == "plateau":
+        typer.echo("the rate falls when the validation loss stays: how often is not known before")
+
+
+def _resumed(folder: Path, flags: dict[str, Any], assignments: list[str]) -> TrainConfig:
     """The config of the run in `folder`, with what may change between its parts."""
-    from dataclasses import replace
-
     from tenclip_api.errors import InvalidRequest
 
     config = read_config(folder)
+    given = {**flag_values(TrainConfig, flags), **parse_assignments(TrainConfig, assignments)}
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
     fields = fields_of(TrainConfig)
@@ -94,8 +142,7 @@ def _resumed(folder: Path, given: dict[str, Any]) -> TrainConfig:
         raise InvalidRequest(
             f"--resume goes on with the settings of {folder}: it takes {', '.join(allowed)}, not {', '.join(refused)}"
         )
-    loaded = load_settings(TrainConfig, flags={**given, "manifest": config.manifest, "out": str(folder)})
-    return replace(config, out=str(folder), **{name: getattr(loaded.settings, name) for name in given})
+    return config.changed(**{**given, "out": str(folder)})
 
 
 def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:
@@ -108,6 +155,7 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
             resume=resume,
             progress=lambda p: _show(reporter, p),
             on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
+            on_note=reporter.say,
         )
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)

@@ -9,16 +9,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_settings import Setting, check_all, numbers
+from tenclip_settings import Setting, TextForm, check_all, numbers
 from tenclip_training.data.clip_overrides import CLIPS
 
 Clip = NDArray[np.uint8]
+
+CropAt = Literal["anywhere", "corners"]
+
+
+def _parse_scales(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError("write numbers with commas between them, e.g. 1,0.84,0.71") from None
+
+
+SCALES = TextForm(_parse_scales, lambda values: ",".join(f"{v:g}" for v in values), metavar="N,N,...")
 
 # Words that a mirror image turns into their opposite, or into something else.
 _DIRECTION = re.compile(r"left|right|clockwise|(?:^|[^a-z])c?cw(?:[^a-z]|$)")
@@ -31,6 +43,10 @@ class Augmentation:
 
     scale: side of the square that is cut out, as a part of the frame's short side, drawn between the two and resized to
     the crop; None cuts out the crop itself, unscaled, anywhere (VMZ, IG-65M).
+    scales: the side is one of these parts of the short side instead, each as likely (3D-ResNets: 1 to 1/2 in steps of
+    2^-1/4); crop_at: anywhere, or in one of the four corners or the centre (Wang et al. 2015).
+    train_short_edge: frames are scaled to this short edge first, where tests scale them to less: crops of a part of the
+    frame then keep their detail.
     flip: mirror half of the clips; None decides by the labels, see `flip_is_safe`.
     brightness, contrast, saturation: factors are drawn from 1 - x to 1 + x.
     Scale, colours and the rule for mirroring are this project's; IG-65M does not say whether it mirrors.
@@ -45,6 +61,17 @@ class Augmentation:
             default="a random crop of the frame as it is",
         ),
     ] = None
+    scales: Annotated[
+        tuple[float, ...],
+        Setting("Sides of the crop as parts of the short side, e.g. 1,0.84,0.71.", form=SCALES, group=CLIPS),
+    ] = ()
+    crop_at: Annotated[CropAt, Setting("Random crops anywhere, or in the corners and the centre.", group=CLIPS)] = (
+        "anywhere"
+    )
+    train_short_edge: Annotated[
+        int | None,
+        Setting("Short edge of the frames that are cropped.", lowest=1, group=CLIPS, default="as --resize"),
+    ] = None
     flip: Annotated[
         bool | None,
         Setting("Mirror half of the clips.", group=CLIPS, default="yes, unless a class names a direction"),
@@ -57,6 +84,10 @@ class Augmentation:
         check_all(self)
         if self.scale is not None and not 0 < self.scale[0] <= self.scale[1] <= 1:
             raise ValueError(f"scale must be 0 < low <= high <= 1, got {self.scale}")
+        if any(not 0 < s <= 1 for s in self.scales):
+            raise ValueError(f"scales must be above 0 and at most 1, got {SCALES.show(self.scales)}")
+        if self.scales and self.scale is not None:
+            raise ValueError("scale and scales are two ways to draw a side: set one of them")
 
 
 def flip_is_safe(labels: Iterable[str]) -> bool:
@@ -70,7 +101,7 @@ def flip_is_safe(labels: Iterable[str]) -> bool:
 
 def augment(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
     """[T,H,W,3] -> [T,crop,crop,3], contiguous. `config.flip` must be decided (None counts as no)."""
-    clip = random_crop(frames, crop, config.scale, rng)
+    clip = random_crop(frames, crop, config, rng)
     if config.flip and rng.random() < 0.5:
         clip = clip[:, :, ::-1]
     if config.brightness or config.contrast or config.saturation:
@@ -78,13 +109,21 @@ def augment(frames: Clip, crop: int, config: Augmentation, rng: np.random.Genera
     return np.ascontiguousarray(clip)
 
 
-def random_crop(frames: Clip, crop: int, scale: tuple[float, float] | None, rng: np.random.Generator) -> Clip:
-    """A square anywhere in the frames, [T,crop,crop,3]; frames smaller than the crop are enlarged."""
+def random_crop(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
+    """A square of the frames, [T,crop,crop,3]; frames smaller than the crop are enlarged."""
     height, width = frames.shape[1:3]
     short = min(height, width)
-    side = min(crop, short) if scale is None else max(1, round(short * rng.uniform(*scale)))
-    top = int(rng.integers(0, height - side + 1))
-    left = int(rng.integers(0, width - side + 1))
+    if config.scales:
+        side = max(1, int(short * config.scales[int(rng.integers(len(config.scales)))]))
+    elif config.scale is not None:
+        side = max(1, round(short * rng.uniform(*config.scale)))
+    else:
+        side = min(crop, short)
+    if config.crop_at == "corners":
+        top, left = corners(height, width, side)[int(rng.integers(5))]
+    else:
+        top = int(rng.integers(0, height - side + 1))
+        left = int(rng.integers(0, width - side + 1))
     square = frames[:, top : top + side, left : left + side]
     if side == crop:
         return square
@@ -92,6 +131,16 @@ def random_crop(frames: Clip, crop: int, scale: tuple[float, float] | None, rng:
     kernel = cv2.INTER_AREA if side > crop else cv2.INTER_LINEAR
     resized = [cv2.resize(np.ascontiguousarray(f), (crop, crop), interpolation=kernel) for f in square]
     return np.stack(resized).astype(np.uint8)
+
+
+def corners(height: int, width: int, side: int) -> list[tuple[int, int]]:
+    """(top, left) of a square in the four corners and the centre.
+
+    >>> corners(128, 171, 90)
+    [(0, 0), (0, 81), (38, 0), (38, 81), (19, 40)]
+    """
+    bottom, right = height - side, width - side
+    return [(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)]
 
 
 def jitter_colors(clip: Clip, config: Augmentation, rng: np.random.Generator) -> Clip:

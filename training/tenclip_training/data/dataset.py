@@ -1,7 +1,7 @@
 """Training clips: manifest row -> random clip of the video -> augmentation -> batch.
 
 Decoding, sampling and resizing are tenclip_video's, the same that serving uses. Everything random follows from (seed,
-epoch, index), so a clip is the same whichever worker makes it, cached or not, and in a run that was resumed.
+visit, index), so a clip is the same whichever worker makes it, cached or not, and in a run that was resumed.
 
 B clips of T frames, crop x crop pixels, K classes.
 """
@@ -26,6 +26,7 @@ from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, augment
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
+from tenclip_training.data.tags import TargetKind, Targets
 from tenclip_training.omni.stills import StillClips, StillImage
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
 from tenclip_video.spec import ClipSpec
@@ -34,7 +35,10 @@ from tenclip_video.video import open_video
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """clips: uint8 [B,T,crop,crop,3]; targets: float32 [B,K], rows sum to 1. B lacks the videos in `failures`."""
+    """clips: uint8 [B,T,crop,crop,3]; targets: float32 [B,K], see `Targets`. B lacks the videos in `failures`.
+
+    Rows of targets sum to 1 for a softmax, and are 0 or 1 in each class for sigmoids.
+    """
 
     clips: Tensor
     targets: Tensor
@@ -65,9 +69,10 @@ Cached = CachedVideo | StillImage | Failure
 
 
 class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure"]):
-    """One random clip of a manifest's video for each (epoch, index): uint8 [T,crop,crop,3] and its target [K].
+    """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
-    A video that cannot be used gives a Failure instead. stills: makes clips of the manifest's images.
+    A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
+    clips of the manifest's images.
     """
 
     def __init__(
@@ -77,19 +82,22 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
         augmentation: Augmentation,
         *,
         seed: int,
+        targets: TargetKind = "soft",
         stills: StillClips | None = None,
     ) -> None:
         self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
+        self.targets = Targets(kind=targets, num_classes=len(manifest.labels), seed=seed)
         self.stills = stills
         self._cache: dict[int, Cached] = {}
 
     def __len__(self) -> int:
         return len(self.manifest.samples)
 
-    def __getitem__(self, draw: Draw) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure:
-        epoch, index = draw
+    def __getitem__(self, draw: Draw | tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure:
+        draw = Draw(*draw)
+        index = draw.sample
         sample = self.manifest.samples[index]
-        rng = np.random.default_rng((self.seed, epoch, index))
+        rng = np.random.default_rng((self.seed, draw.visit, index))
         cached = self._cache.get(index)
         if isinstance(cached, Failure):
             return cached
@@ -100,7 +108,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
         clip = augment(frames, self.spec.crop, self.augmentation, rng)
         if self.spec.color_order == "bgr":
             clip = np.ascontiguousarray(clip[..., ::-1])
-        return clip, target(self.manifest.targets(sample), len(self.manifest.labels))
+        return clip, self.targets(self.manifest.targets(sample), draw)
 
     def fill_cache(
         self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
@@ -182,17 +190,6 @@ def within(selection: ClipSelection, sample: Sample) -> ClipSelection:
     if sample.start_seconds is None and sample.end_seconds is None:
         return selection
     return dataclasses.replace(selection, start_seconds=sample.start_seconds, end_seconds=sample.end_seconds)
-
-
-def target(labels: Sequence[int], num_classes: int) -> NDArray[np.float32]:
-    """The soft target [K] of a video with k labels: 1/k at each of them, so that a row sums to 1.
-
-    Used with softmax cross entropy, as for images with hashtags (Mahajan et al. 2018). IG-65M (section 3.3) does
-    otherwise: it draws one of the k tags at random; the gradient is the same in expectation.
-    """
-    row = np.zeros(num_classes, np.float32)
-    row[list(labels)] = 1 / len(labels)
-    return row
 
 
 @dataclass(frozen=True)

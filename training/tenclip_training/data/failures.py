@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError, TenclipError
-from tenclip_data.samples import Sample, split_name
+from tenclip_data.samples import Manifest, Sample, split_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +73,15 @@ class FailureLog:
     def _write(self, mode: str, failures: Iterable[Failure]) -> None:
         with self.path.open(mode, encoding="utf-8") as f:
             f.writelines(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)
+
+
+def unreadable_classes(manifest: Manifest, failed: Collection[str]) -> tuple[str, ...]:
+    """The classes that have videos, none of which can be read. failed: keys of the samples that cannot.
+
+    Whatever draws them goes on, and the batches lack the clips: what is drawn of the other classes does not change.
+    """
+    if not failed:
+        return ()
+    with_videos = {label for sample in manifest.samples for label in sample.labels}
+    readable = {label for sample in manifest.samples if sample.key not in failed for label in sample.labels}
+    return tuple(label for label in manifest.labels if label in with_videos - readable)

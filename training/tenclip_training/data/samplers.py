@@ -1,56 +1,130 @@
-"""The order in which videos are drawn: batches of (epoch, index) that follow from the seed and the epoch alone."""
+"""The order in which videos are drawn: batches of draws that follow from the seed and the place in the run alone.
+
+`DrawSampler` takes every video in turn; `class_sampler.py` draws classes first.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import count, islice, pairwise
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-# (epoch, index of the sample in the manifest)
-Draw = tuple[int, int]
+
+class Draw(NamedTuple):
+    """One clip to be made.
+
+    visit: tells the visits of one video apart, since a clip follows from (seed, visit, sample); it is the epoch where a
+    video is drawn once an epoch. sample: its index in the manifest. label: the class that was drawn, where classes are.
+    """
+
+    visit: int
+    sample: int
+    label: int | None = None
+
+
+class EpochDraws(NamedTuple):
+    """All draws of an epoch in their order, of all processes: int64 [D] each. labels: None where no class is drawn."""
+
+    visits: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64] | None = None
+
+    @classmethod
+    def join(cls, parts: Sequence[EpochDraws]) -> EpochDraws:
+        """One after the other; all of them name classes, or none."""
+        labels = [part.labels for part in parts if part.labels is not None]
+        return cls(
+            visits=np.concatenate([part.visits for part in parts]),
+            indices=np.concatenate([part.indices for part in parts]),
+            labels=np.concatenate(labels) if labels else None,
+        )
+
+    def part(self, wanted: slice | NDArray[np.int64]) -> EpochDraws:
+        """Some of them, in the order that is asked for."""
+        labels = None if self.labels is None else self.labels[wanted]
+        return EpochDraws(visits=self.visits[wanted], indices=self.indices[wanted], labels=labels)
+
+    def draws(self) -> list[Draw]:
+        """One by one."""
+        columns = [column.tolist() for column in self if column is not None]
+        return [Draw(*row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class DrawSampler(Sampler[list[Draw]]):
-    """Batches of (epoch, index) from one place in the schedule to its end, each epoch in an order of its own.
+class EpochSampler(Sampler[list[Draw]], ABC):
+    """Batches of draws from one place in the run to its end. It has no state: each epoch follows from its number.
 
     One sampler runs through all epochs, so that workers live on between them. Where several processes train, each
-    takes every `world_size`-th sample, and the first few are repeated so that all have equally many.
+    takes every `world_size`-th draw of the one sequence; where that does not come out even, the first few draws of the
+    epoch are repeated at its end, so that all have equally many.
     """
 
-    num_samples: int
     batch_size: int
     epochs: int
     seed: int
-    clips_per_video: int = 1
     rank: int = 0
     world_size: int = 1
     first_epoch: int = 0
     first_step: int = 0
 
     @property
+    @abstractmethod
+    def draws_per_epoch(self) -> int:
+        """Draws of an epoch by all processes together, D."""
+
+    @abstractmethod
+    def epochs_from(self, first: int) -> Iterator[EpochDraws]:
+        """The draws of epoch `first`, of the one after it, and so on without an end."""
+
+    @property
     def steps_per_epoch(self) -> int:
         """Batches that one process takes in an epoch."""
-        of_this_rank = -(-self.num_samples * self.clips_per_video // self.world_size)
-        return -(-of_this_rank // self.batch_size)
+        return -(-self._draws_of_rank // self.batch_size)
+
+    @property
+    def _draws_of_rank(self) -> int:
+        return -(-self.draws_per_epoch // self.world_size)
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for epoch in range(self.first_epoch, self.epochs):
-            skip = self.first_step if epoch == self.first_epoch else 0
-            yield from self._epoch(epoch)[skip:]
+        skip = self.first_step
+        for draws in islice(self.epochs_from(self.first_epoch), self.epochs - self.first_epoch):
+            yield from self._batches(draws, skip)
+            skip = 0
 
-    def _epoch(self, epoch: int) -> list[list[Draw]]:
-        # Several clips of a video in one epoch are drawn as of `clips_per_video` epochs that follow each other.
-        count = self.num_samples * self.clips_per_video
-        order = np.random.default_rng((self.seed, epoch)).permutation(count)
-        order = np.resize(order, -(-count // self.world_size) * self.world_size)[self.rank :: self.world_size]
-        draws = [(epoch * self.clips_per_video + int(i) // self.num_samples, int(i) % self.num_samples) for i in order]
+    def _batches(self, draws: EpochDraws, skip: int) -> Iterator[list[Draw]]:
+        mine = np.resize(np.arange(self.draws_per_epoch), self._draws_of_rank * self.world_size)
+        mine = mine[self.rank :: self.world_size]
+        draws = draws.part(mine)
         # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
-        cuts = np.linspace(0, len(draws), self.steps_per_epoch + 1).round().astype(int)
-        return [draws[start:end] for start, end in pairwise(cuts)]
+        cuts = np.linspace(0, len(mine), self.steps_per_epoch + 1).round().astype(int)
+        for start, end in islice(pairwise(cuts), skip, None):
+            yield draws.part(slice(start, end)).draws()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawSampler(EpochSampler):
+    """Every video in each epoch, `clips_per_video` times, each epoch in an order of its own."""
+
+    num_samples: int
+    clips_per_video: int = 1
+
+    @property
+    def draws_per_epoch(self) -> int:
+        """Videos times clips of each."""
+        return self.num_samples * self.clips_per_video
+
+    def epochs_from(self, first: int) -> Iterator[EpochDraws]:
+        """See `EpochSampler`. Several clips of a video are drawn as of `clips_per_video` epochs after each other."""
+        for epoch in count(first):
+            order = np.random.default_rng((self.seed, epoch)).permutation(self.draws_per_epoch)
+            turn, indices = np.divmod(order, self.num_samples)
+            yield EpochDraws(visits=epoch * self.clips_per_video + turn, indices=indices)

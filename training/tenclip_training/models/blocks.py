@@ -177,6 +177,8 @@ def set_batch_norm(module: nn.Module, *, eps: float, momentum: float = 0.1) -> N
 
 def init_weights(module: nn.Module) -> None:
     """Kaiming normal (fan out) for convolutions, N(0, 0.01) for linear layers, as torchvision's video networks."""
+    if any(p.is_meta for p in module.parameters()):
+        return  # there is nothing to fill, and trying takes long
     for part in module.modules():
         if isinstance(part, nn.Conv3d):
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")

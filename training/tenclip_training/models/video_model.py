@@ -5,6 +5,8 @@ Shapes: B clips, K classes, D features, P positions of the classifier, T frames,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -75,6 +77,13 @@ class VideoModel(nn.Module):
         """float [B,3,T,H,W] -> float [B,C,T',H',W'], the final map, which the head pools."""
         raise NotImplementedError
 
+    def stages(self) -> dict[str, tuple[nn.Module, ...]]:
+        """The parts of the network that have weights, by name, as a clip passes them; the classifier `fc` is the last.
+
+        Residual networks have stem, layer1 to layer4. These are the names of `--freeze-to` and `--layer-lr`.
+        """
+        return {name: (part,) for name, part in self.named_children() if any(True for _ in part.parameters())}
+
     def project(self, pooled: Tensor) -> Tensor:
         """float [B,P,C] -> float [B,P,D]: layers between the pool and the classifier. Most networks have none."""
         return pooled
@@ -107,6 +116,18 @@ class VideoModel(nn.Module):
     def set_execution(self, execution: Execution) -> None:
         """How factorised convolutions run: "conv3d" or "conv2d" (faster in training on a CPU); not part of `config`."""
         set_execution(self, execution)
+
+
+@contextmanager
+def eval_mode(model: nn.Module) -> Iterator[None]:
+    """In it, the model is in eval mode; afterwards each part is in the mode that it had."""
+    training = [part for part in model.modules() if part.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def check_head(head: Head, *, num_frames: int, crop: int) -> None:

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from tenclip_api.errors import CheckpointError
+from tenclip_api.errors import CheckpointError, DatasetError
+from tenclip_data.heads import check_heads
 from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
-from tenclip_settings import Setting, check_all, replaced
+from tenclip_settings import Setting, TextForm, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.omni.stills import StillsConfig
@@ -36,6 +37,10 @@ RESUMABLE_FIELDS = frozenset(
 )
 # Headings in --help.
 VIDEOS, VALIDATION, MACHINE = "Videos", "Validation", "Machine"
+
+NAMES = TextForm(
+    lambda text: tuple(name.strip() for name in text.split(",") if name.strip()), ",".join, metavar="NAME,NAME"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,15 @@ class TrainConfig:
     label_column: Annotated[
         str | None, Setting("Column of the table to take labels from.", group=VIDEOS, default="label")
     ] = None
+    heads: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Columns of the table to learn at once, a classifier for each, e.g. verb,noun.",
+            form=NAMES,
+            group=VIDEOS,
+            default="one classifier",
+        ),
+    ] = ()
     train_split: Annotated[str, Setting("Split to train on.", group=VIDEOS)] = "train"
     val_split: Annotated[
         str | None,
@@ -148,6 +162,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.heads:
+            try:
+                check_heads(self.heads, self.label_column)
+            except DatasetError as err:
+                raise ValueError(str(err)) from err
+            self._check_heads()
         warmup = self.schedule.warmup_epochs
         if warmup is None:
             warmup = min(DEFAULT_WARMUP_EPOCHS, self.epochs / 2)
@@ -156,8 +176,19 @@ class TrainConfig:
             raise ValueError(f"warmup_epochs: {warmup:g} of {self.epochs} epochs in all; make it less")
         if self.val_protocol not in PROTOCOLS:
             raise ValueError(f"val_protocol {self.val_protocol!r} is not one of {', '.join(PROTOCOLS)}")
+        if self.objective.loss != "softmax" and self.sampling.tags != "soft":
+            raise ValueError(
+                f"tags {self.sampling.tags} gives a clip one class; loss {self.objective.loss} learns all of them"
+            )
         if self.clip_spec is not None or self.transfer.init_from is None:
             self.resolve_clip_spec()
+
+    def _check_heads(self) -> None:
+        """Each head has a softmax, and each clip a label of every head."""
+        if self.objective.loss != "softmax":
+            raise ValueError(f"heads have a softmax each; with heads leave loss at softmax, not {self.objective.loss}")
+        if self.sampling.tags != "soft":
+            raise ValueError(f"tags {self.sampling.tags!r} would train one head of each clip; with heads leave it soft")
 
     def resolve_clip_spec(self, inherited: ClipSpec | None = None) -> ClipSpec:
         """The clips of the run. inherited: those of the checkpoint that is fine-tuned. Raises ValueError."""
@@ -188,6 +219,8 @@ class TrainConfig:
             if name in values:
                 values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
                 require_types(values[name])
+        if isinstance(values.get("heads"), list):
+            values["heads"] = tuple(values["heads"])
         if values.get("clip_spec") is not None:
             values["clip_spec"] = ClipSpec.from_dict(values["clip_spec"])
         config = cls(**values)

@@ -8,22 +8,22 @@ import torch
 from torch import Tensor, nn
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_training.models import VideoModel
 from tenclip_training.runs.sections import OptimizerConfig
+from tenclip_training.runs.transfer import parameter_groups
 
 # -- updates ----------------------------------------------------------------------------------------------------------
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(model: VideoModel, config: OptimizerConfig) -> torch.optim.Optimizer:
     """SGD with momentum, or AdamW; weight decay on all parameters or on those of two and more dimensions only.
 
     Without `decay_all` biases and the gains of norms are left out of weight decay: it would only rescale what a norm
     scales back. That and Nesterov momentum are this project's: VMZ and 3D-ResNets use plain momentum and decay every
-    parameter.
+    parameter. Frozen parameters are not the optimiser's, and stages may have a share of the rate (`layer_lr`).
+    Raises InvalidRequest where nothing is trained.
     """
-    trained = [p for p in model.parameters() if p.requires_grad]
-    decayed = [p for p in trained if config.decay_all or p.ndim > 1]
-    others = [p for p in trained if not (config.decay_all or p.ndim > 1)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = parameter_groups(model, config)
     if config.algorithm == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
     nesterov = config.nesterov and config.momentum > 0
@@ -36,7 +36,7 @@ class Updater:
     `add` as often as a step has micro-batches, then `step`.
     """
 
-    def __init__(self, model: nn.Module, config: OptimizerConfig, *, device: torch.device, precision: str) -> None:
+    def __init__(self, model: VideoModel, config: OptimizerConfig, *, device: torch.device, precision: str) -> None:
         self.model, self.max_gradient_norm = model, config.max_gradient_norm
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
@@ -46,9 +46,12 @@ class Updater:
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, *, learning_rate: float) -> None:
-        """One step down the gradients that were added, which are then forgotten."""
+        """One step down the gradients that were added, which are then forgotten.
+
+        learning_rate: that of stages without a share of their own.
+        """
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = learning_rate * group.get("lr_factor", 1.0)  # states of earlier versions have no factor
         if self.max_gradient_norm > 0:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)

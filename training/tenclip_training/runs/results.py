@@ -35,7 +35,8 @@ class EpochResult:
 
     loss: mean over the epoch's training clips; learning_rate: of its last step; seconds: of the epoch, validation
     included. Accuracies are fractions, each with its denominator beside it; those of validation are None, and their
-    denominators 0, in an epoch that was not validated.
+    denominators 0, in an epoch that was not validated. val_video_map: mean average precision of videos, with a sigmoid
+    for each class alone. unreadable_classes: those of which no training video could be read so far.
     """
 
     epoch: int
@@ -45,10 +46,15 @@ class EpochResult:
     train_clips: int
     seconds: float
     val_video_top1: float | None = None
+    val_video_map: float | None = None
     val_clip_top1: float | None = None
     val_loss: float | None = None
     val_videos_decoded: int = 0
     val_videos_asked: int = 0
+    unreadable_classes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unreadable_classes", tuple(self.unreadable_classes))  # a list in JSON
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

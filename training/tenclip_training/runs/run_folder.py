@@ -2,7 +2,7 @@
 
     config.json      the run's TrainConfig
     last.pt          the newest state, from which the run is resumed
-    best.pt          the weights with the best video top-1 on the validation split
+    best.pt          the weights with the best video top-1 on the validation split (mAP with a sigmoid for each class)
     history.jsonl    a line for each epoch
     failures.jsonl   a line for each video that could not be read
 
@@ -65,10 +65,9 @@ class RunFolder:
         """Raises CheckpointError that names what differs: the rest of the run would not be what was begun."""
         if state is None:
             raise CheckpointError(f"{self.last}: holds a model and no state to resume from")
-        before, now = _comparable(state.get("config", {})), _comparable(config.to_dict())
-        changed = [k for k in now if k.split(".")[0] not in RESUMABLE_FIELDS and before.get(k) != now[k]]
+        changed = changes(state.get("config", {}), config)
         if changed:
-            details = ", ".join(f"{k} (was {before.get(k)!r}, now {now[k]!r})" for k in changed)
+            details = ", ".join(f"{k} (was {was!r}, now {now!r})" for k, (was, now) in changed.items())
             raise CheckpointError(f"{self.last}: cannot be resumed with other settings: {details}")
         if state.get("manifest_sha256") != manifest_sha256(manifest):
             raise CheckpointError(
@@ -78,6 +77,16 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.last}: was trained by {state.get('world_size')} processes, now there are {self.world.size}"
             )
+
+
+def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ and decide about results: {"optimizer.lr": (was, is)}. before: of a checkpoint."""
+    was, now = _comparable(before), _comparable(config.to_dict())
+    return {
+        name: (was.get(name), value)
+        for name, value in now.items()
+        if name.split(".")[0] not in RESUMABLE_FIELDS and was.get(name) != value
+    }
 
 
 def manifest_sha256(manifest: Manifest) -> str:

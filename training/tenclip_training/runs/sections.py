@@ -5,16 +5,20 @@ Every field is an option of `tenclip train`; its `Setting` has the help, the lim
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+import math
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from tenclip_settings import Setting, TextForm, check_all
+from tenclip_training.data.tags import Tags
 
 Algorithm = Literal["sgd", "adamw"]
 LrScaling = Literal["none", "linear"]
 ScheduleKind = Literal["cosine", "steps", "halvings", "plateau", "constant"]
 WarmupStart = Literal["step", "one-gpu", "tenth", "zero"]
 PlateauRule = Literal["torch", "literal"]
+Loss = Literal["softmax", "sigmoid", "softmax+sigmoid"]
+BatchNorm = Literal["train", "frozen", "sync"]
 
 # Headings in --help.
 MODEL, OPTIMISATION, SCHEDULE, SAMPLING = "Model", "Optimisation", "Learning rate", "Sampling"
@@ -38,6 +42,8 @@ class OptimizerConfig:
     lr_scaling "linear": `lr` is that of one process (GPU), and the peak is it times processes and micro-batches.
     accumulate: micro-batches of `batch_size` clips in one step. Each has batch-norm statistics of its own, as the GPUs
     of a larger machine would: 64 of them on one GPU are a step of 64 GPUs.
+    layer_lr: factors of the rate for stages of the network (see `VideoModel.stages`), 1 for those that it does not
+    name. 0 leaves the weights of a stage as they are; its batch norm statistics still move, unlike with `freeze_to`.
     """
 
     algorithm: Annotated[
@@ -69,9 +75,16 @@ class OptimizerConfig:
         ),
     ] = 0.0
     accumulate: Annotated[int, Setting("Batches whose gradients make one step.", lowest=1, group=OPTIMISATION)] = 1
+    layer_lr: Annotated[
+        dict[str, Any],
+        Setting("STAGE=FACTOR of the learning rate, e.g. layer4=0.1; repeat for more stages.", group=SCHEDULE),
+    ] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_all(self)
+        for stage, factor in self.layer_lr.items():
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < math.inf:
+                raise ValueError(f"layer_lr of {stage} must be a number from 0 on, got {factor!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,29 +145,88 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Which clips an epoch draws."""
+    """Which clips an epoch draws, and what a softmax makes of videos with several tags.
 
+    With class_power a or class_cap N a class is drawn first, with p ~ min(videos, N)^a: 0.5 is IG-65M's square root,
+    0.2 OmniSource's power law, 0 balanced; N = 5000 OmniSource's clipped sampling. Without, every video is drawn.
+    draws is the number of clips in an epoch, of all processes together; None: `clips_per_video` of each video.
+    tags: see `data/tags.py`; IG-65M draws one.
+    """
+
+    tags: Annotated[
+        Tags,
+        Setting(
+            "Several labels of a video: soft, 1/k for each of the k; draw, one of them at each visit (IG-65M); fixed, "
+            "one of them for good.",
+            group=SAMPLING,
+        ),
+    ] = "soft"
+    class_power: Annotated[
+        float | None,
+        Setting(
+            "Draw a class first, by its number of videos to this power: 0.5 square root, 0.2 power law, 0 balanced.",
+            lowest=0,
+            highest=1,
+            group=SAMPLING,
+            default="every video in turn",
+        ),
+    ] = None
+    class_cap: Annotated[
+        int | None,
+        Setting("Draw a class first, by its number of videos, or this if it is less.", lowest=1, group=SAMPLING),
+    ] = None
+    draws: Annotated[
+        int | None,
+        Setting("Clips in an epoch of all processes.", lowest=1, group=SAMPLING, default="as many as there are videos"),
+    ] = None
     clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group=SAMPLING)] = 1
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.draws is not None and self.clips_per_video != 1:
+            raise ValueError(
+                f"draws ({self.draws}) is the number of clips in an epoch, and clips_per_video "
+                f"({self.clips_per_video}) times the videos is, too: give one of them"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObjectiveConfig:
-    """What a run minimises."""
+    """What a run minimises: cross entropy of a softmax, the logistic loss of one sigmoid a class, or their sum.
 
+    mixup: alpha of Beta(alpha, alpha), of which each batch draws its share lambda, see `mixup.py`. OmniSource (section
+    3.6) uses it from scratch only, and gives no alpha; MMAction2 has 0.2.
+    """
+
+    loss: Annotated[
+        Loss,
+        Setting("softmax: one class a clip, see --tags; sigmoid: each class by itself.", group=OPTIMISATION),
+    ] = "softmax"
     label_smoothing: Annotated[
         float, Setting("Part of a target that is spread over all classes.", lowest=0, below=1, group=OPTIMISATION)
+    ] = 0.0
+    mixup: Annotated[
+        float,
+        Setting("Alpha of mixup, which blends pairs of clips; 0: none.", lowest=0, below=math.inf, group=OPTIMISATION),
     ] = 0.0
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.loss == "sigmoid" and self.label_smoothing:
+            raise ValueError("label_smoothing spreads the target of a softmax; with loss sigmoid leave it at 0")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TransferConfig:
-    """What a run starts from, and which of it is trained."""
+    """What a run starts from, and which of it is trained.
+
+    inflate: the checkpoint is a network of frames, of which `architecture` is inflated; see `models/inflate.py`.
+    fc_only: everything but the classifier is frozen. freeze_to: everything up to and including that stage.
+    What is frozen keeps its weights and its batch norm statistics to the bit.
+    batch_norm: train: statistics of each process's own batch, and running ones that follow (IG-65M: per GPU); frozen:
+    the checkpoint's statistics stay and are used, while gains and biases are trained as other weights; sync: statistics
+    of the batches of all processes, on GPUs only.
+    """
 
     init_from: Annotated[
         str | None,
@@ -168,6 +240,29 @@ class TransferConfig:
     init_family: Annotated[
         str | None, Setting("Family of a public checkpoint.", group=MODEL, default="as its weights tell")
     ] = None
+    inflate: Annotated[
+        bool, Setting("--init-from is a network of frames: inflate it to --architecture.", group=MODEL)
+    ] = False
+    inflate_scale: Annotated[
+        bool, Setting("Divide inflated kernels by their frames; without, repeat them alone (DistInit).", group=MODEL)
+    ] = True
+    fc_only: Annotated[bool, Setting("Train the classifier alone, on frozen features.", group=MODEL)] = False
+    freeze_to: Annotated[
+        str | None,
+        Setting(
+            "Freeze the network up to and including this stage, e.g. layer3 of a ResNet.",
+            group=MODEL,
+            default="nothing",
+        ),
+    ] = None
+    batch_norm: Annotated[
+        BatchNorm,
+        Setting("Statistics of each process's batch; the checkpoint's; or of all processes (GPUs).", group=MODEL),
+    ] = "train"
 
     def __post_init__(self) -> None:
         check_all(self)
+        if self.fc_only and self.freeze_to is not None:
+            raise ValueError("fc_only freezes all but the classifier: leave out freeze_to")
+        if self.fc_only and self.batch_norm == "sync":
+            raise ValueError("batch_norm sync has nothing to do with fc_only, which freezes every batch norm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import torch
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_data.samples import split_name
+from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import EpochSampler
+from tenclip_training.data.sampling import SamplingSummary
+from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
@@ -22,7 +26,12 @@ from tenclip_training.omni.stills import still_clips
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.inflation import inflate_model, inflated_spec
+from tenclip_training.runs.sections import TransferConfig
+from tenclip_training.runs.transfer import classifier_note, classifier_weights, transfer_notes
 from tenclip_video.spec import ClipSpec
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +55,7 @@ def read_splits(config: TrainConfig) -> Splits:
         labels=config.labels,
         videos=config.videos,
         label_column=config.label_column,
+        heads=config.heads,
         whole_videos=config.whole_videos,
         missing=config.missing,
         held_out=config.held_out,
@@ -75,32 +85,76 @@ def is_test_split(name: str) -> bool:
     return split_name(name).lower().startswith("test")
 
 
-def build_model(config: TrainConfig, labels: tuple[str, ...]) -> tuple[VideoModel, ClipSpec]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Start:
+    """The network that a run begins with, in training mode, and its clips. notes: where it is from, for people."""
+
+    model: VideoModel
+    clip_spec: ClipSpec
+    notes: tuple[str, ...] = ()
+
+
+def build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     """The network, from random weights or a checkpoint, and its clips.
 
-    A checkpoint's classifier is kept where its labels are exactly `labels`, and begins anew for other ones. A public
-    backbone without a classifier, such as self-supervised weights, will do.
-    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, and for clips
-    that do not fit the checkpoint's.
+    A checkpoint's classifier is kept where its labels are those of the run, and begins anew for other ones. A public
+    backbone without a classifier, such as self-supervised weights, will do. With `inflate` the checkpoint is a network
+    of frames, which gives its weights to the architecture of the config.
+    Raises CheckpointError, and InvalidRequest for an architecture or a value of it that does not exist, for clips that
+    do not fit the checkpoint's, for what cannot be inflated, and for settings that mean nothing without a checkpoint.
     """
     if config.transfer.init_from is None:
+        _require_no_checkpoint(config.transfer)
         spec = config.resolve_clip_spec()
         values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
-        return _create(config.architecture, values), spec
+        return Start(model=_create(config.architecture, values), clip_spec=spec)
+    path = config.transfer.init_from
     # Classes of public files have no names, so their classifier would begin anew: it may be missing altogether.
-    public = not is_own(Path(config.transfer.init_from))
-    checkpoint = load_any(config.transfer.init_from, family=config.transfer.init_family, features_only=public)
+    public = not is_own(Path(path))
+    checkpoint = load_any(path, family=config.transfer.init_family, features_only=public)
+    frames = checkpoint.model if config.transfer.inflate else None
+    inherited = checkpoint.clip_spec if frames is None else inflated_spec(checkpoint.clip_spec, config.architecture)
     try:
-        spec = config.resolve_clip_spec(checkpoint.clip_spec)
+        spec = config.resolve_clip_spec(inherited)
     except ValueError as err:
-        raise InvalidRequest(f"the clips of {config.transfer.init_from} with the ones asked for: {err}") from err
-    values = {**checkpoint.model.config, "num_frames": spec.num_frames, "crop": spec.crop, **config.model}
-    model = _create(checkpoint.model.architecture, {**values, "num_classes": len(labels)})
-    weights = checkpoint.model.state_dict()
-    if checkpoint.labels != labels:
-        weights.update({name: tensor for name, tensor in model.state_dict().items() if name.startswith("fc.")})
-    load_weights(model, weights, source=config.transfer.init_from)
-    return model, spec
+        raise InvalidRequest(f"the clips of {path} with the ones asked for: {err}") from err
+    given = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
+    if frames is None:
+        model = _create(checkpoint.model.architecture, {**checkpoint.model.config, **given})
+        source = checkpoint.model.state_dict()
+        origin = f"starts from {path}, a {model.architecture}"
+    else:
+        inflated = inflate_model(frames, config.architecture, given, scale=config.transfer.inflate_scale, source=path)
+        model = _create(inflated.architecture, {**inflated.config, "num_classes": len(labels)})
+        source = inflated.state_dict()
+        origin = f"starts from {path}, a {frames.architecture} inflated to {model.architecture}"
+    weights = classifier_weights(source, model.state_dict(), checkpoint.labels, labels)
+    load_weights(model, weights, source=path)
+    note = classifier_note(checkpoint.labels, checkpoint.model.num_classes, labels)
+    return Start(model=model, clip_spec=spec, notes=(f"{origin}; {note}",))
+
+
+def run_notes(model: VideoModel, config: TrainConfig) -> tuple[str, ...]:
+    """What a person should know of a run that begins, beside where its network is from; a line each."""
+    notes = transfer_notes(model, config.transfer, config.optimizer)
+    if config.objective.mixup > 0:
+        notes += (
+            f"mixup {config.objective.mixup:g}: clips are blended in pairs, and train clip top-1 counts a blend by the "
+            "share of the clip that is right",
+        )
+    return notes
+
+
+def _require_no_checkpoint(transfer: TransferConfig) -> None:
+    """Raises InvalidRequest for settings that random weights would make senseless."""
+    asked = {
+        "inflate": transfer.inflate,
+        "fc_only": transfer.fc_only,
+        "freeze_to": transfer.freeze_to is not None,
+        "batch_norm frozen": transfer.batch_norm == "frozen",
+    }
+    if names := [name for name, value in asked.items() if value]:
+        raise InvalidRequest(f"{', '.join(names)} needs init_from: without a checkpoint the weights are random")
 
 
 def _create(architecture: str, values: dict[str, Any]) -> VideoModel:
@@ -125,17 +179,43 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     augmentation = config.augmentation
     if augmentation.flip is None:
         augmentation = dataclasses.replace(augmentation, flip=flip_is_safe(manifest.labels))
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed, stills=still_clips(config.stills, spec))
+    if augmentation.train_short_edge is not None:
+        resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
+        spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
+    stills = still_clips(config.stills, spec)
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config), stills=stills)
 
 
-def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> DrawSampler:
+def _target_kind(config: TrainConfig) -> TargetKind:
+    return config.sampling.tags if config.objective.loss == "softmax" else "multi-hot"
+
+
+def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
     """This process's order of the videos, from the first step of the run."""
-    return DrawSampler(
-        num_samples=len(manifest.samples),
+    return sampling.build_sampler(
+        _label_numbers(manifest),
+        len(manifest.labels),
+        config.sampling,
         batch_size=config.batch_size * config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
-        clips_per_video=config.sampling.clips_per_video,
         rank=world.rank,
         world_size=world.size,
     )
+
+
+def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
+    """What the run's sampler draws in an epoch, and whether it repeats a video too often."""
+    return sampling.describe(
+        _label_numbers(manifest), manifest.labels, config.sampling, seed=config.seed, targets=_target_kind(config)
+    )
+
+
+def warn_of_repeats(config: TrainConfig, manifest: Manifest) -> None:
+    """Log a warning where a video would be seen too often in an epoch."""
+    if sampling.can_repeat(config.sampling) and (warning := describe_sampling(config, manifest).warning) is not None:
+        _log.warning("%s", warning)
+
+
+def _label_numbers(manifest: Manifest) -> list[tuple[int, ...]]:
+    return [manifest.targets(sample) for sample in manifest.samples]

@@ -22,23 +22,34 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, TrainingDiverged
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.dataset import Batch, Collate
-from tenclip_training.data.failures import FailureLog
-from tenclip_training.evaluation.evaluate import EvaluationResult
+from tenclip_training.data.failures import FailureLog, unreadable_classes
+from tenclip_training.evaluation.evaluate import EvaluationResult, find_protocol
+from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
-from tenclip_training.runs.objectives import Classification, Inputs, Objective
+from tenclip_training.runs.mixup import with_mixup
+from tenclip_training.runs.objectives import Inputs, build_objective
 from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, Stage, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
-from tenclip_training.runs.setup import build_dataset, build_model, build_sampler, place_model, read_splits
+from tenclip_training.runs.setup import (
+    build_dataset,
+    build_model,
+    build_sampler,
+    place_model,
+    read_splits,
+    run_notes,
+    warn_of_repeats,
+)
+from tenclip_training.runs.transfer import prepare_transfer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
 
@@ -54,14 +65,16 @@ def train(
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_epoch: Callable[[EpochResult], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin.
-    progress: called after every video and step; on_epoch: after every epoch.
+    progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
+    the first step.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from), InvalidRequest
-    (a model or precision that does not exist), TenclipError when the loss is no longer finite.
+    (a model or precision that does not exist), TrainingDiverged when the loss is no longer finite.
 
     ::
 
@@ -70,6 +83,9 @@ def train(
     """
     run = _Run(config, join_world(config.device), progress or (lambda _: None), on_epoch or (lambda _: None))
     run.start(resume=resume)
+    if on_note is not None and run.world.is_first:
+        for note in run.notes:
+            on_note(note)
     with stop_requests() as stop:
         for steps, batch in enumerate(run.loader(), start=1):
             run.train_on(batch)
@@ -99,13 +115,21 @@ class _Run:
         self.splits = read_splits(config)
         self.manifest = self.splits.train
         torch.manual_seed(config.seed)
-        self.model, self.spec = build_model(config, self.manifest.labels)
+        start = build_model(config, self.manifest.labels)
+        self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
+        prepare_transfer(self.model, config.transfer, self.device)
+        self.notes = (*start.notes, *run_notes(self.model, config))
         self.network = world.wrap(self.model, self.device)
-        self.objective: Objective = Classification(label_smoothing=config.objective.label_smoothing)
+        self.scoring = Scoring.of_checkpoint(self.manifest.labels, {"config": config.to_dict()}, source=config.out)
+        if self.splits.val is not None:
+            self.scoring.check(find_protocol(config.val_protocol))
+        self.objective = with_mixup(build_objective(config.objective, self.scoring.heads), config.objective.mixup)
         self.updater = Updater(self.model, config.optimizer, device=self.device, precision=self.precision)
         self.dataset = build_dataset(config, self.manifest, self.spec)
         self.sampler = build_sampler(config, self.manifest, world)
+        if world.is_first:
+            warn_of_repeats(config, self.manifest)
         self.schedule = build_schedule(
             config.schedule,
             config.optimizer,
@@ -116,7 +140,7 @@ class _Run:
         self.epoch = self.step = 0
         self.stopped = False
         self.history: list[EpochResult] = []
-        self.best: tuple[float, float] | None = None  # (video top-1, -loss) of best.pt
+        self.best: tuple[float, float] | None = None  # (video top-1 or mAP, -loss) of best.pt
         self.evaluation: EvaluationResult | None = None
         self.meter = EpochMeter(self.device)
         self.failures = FailureLog(
@@ -210,7 +234,7 @@ class _Run:
     def _end_epoch(self) -> None:
         loss, correct, clips = self.meter.sums(self.world)
         if not math.isfinite(loss):
-            raise TenclipError(
+            raise TrainingDiverged(
                 f"{self.folder.path}: the loss of epoch {self.epoch + 1} is {loss}; last.pt holds the epoch before. "
                 "Lower optimizer.lr, limit max_gradient_norm, or use precision fp32"
             )
@@ -222,6 +246,7 @@ class _Run:
             learning_rate=self.learning_rate,
             train_clip_top1=correct / clips,
             train_clips=clips,
+            unreadable_classes=self._unreadable_classes(),
             seconds=self.meter.seconds(),
         )
         last = self.epoch + 1 == self.config.epochs
@@ -233,26 +258,35 @@ class _Run:
         self.folder.write_history(self.history)
         self.on_epoch(result)
 
+    def _unreadable_classes(self) -> tuple[str, ...]:
+        failed = self.failures.of_split(self.failures.train_split)
+        return unreadable_classes(self.manifest, {f.video for f in self.world.gather(failed)})
+
     def _validate(self, val: Manifest, result: EpochResult) -> EpochResult:
         self.evaluation = found = validate(
             self.model,
             self.spec,
             val,
             protocol=self.config.val_protocol,
+            scoring=self.scoring,
             world=self.world,
             device=self.device,
             record=self.failures.record,
             progress=lambda done, total: self._report("evaluate", done, total),
         )
-        score = (found.video_top1.value, -found.loss)
+        mean_precision = found.mean_average_precision.value if found.activation == "sigmoid" else None
+        chosen_by = found.video_top1.value if mean_precision is None else mean_precision
+        score = (chosen_by, -found.loss)
         if self.splits.selects_best and (self.best is None or score > self.best):
             self.best = score
             if self.world.is_first:
-                self._checkpoint(self.folder.best, {"val_video_top1": found.video_top1.value}, None)
+                facts = {} if mean_precision is None else {"val_video_mAP": mean_precision}
+                self._checkpoint(self.folder.best, {"val_video_top1": found.video_top1.value, **facts}, None)
         return dataclasses.replace(
             result,
             seconds=self.meter.seconds(),
             val_video_top1=found.video_top1.value,
+            val_video_map=mean_precision,
             val_clip_top1=found.clip_top1.value,
             val_loss=found.loss,
             val_videos_decoded=found.videos_decoded,

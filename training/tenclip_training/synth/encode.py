@@ -1,4 +1,4 @@
-"""Frames to an MP4 file that appears whole or not at all."""
+"""Frames to an MP4 file, and a frame to a JPEG or PNG file, that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Final, Literal
@@ -40,21 +41,38 @@ def write_video(
     `ticks` therefore holds one more than there are frames. One thread, so that the same frames make the same file.
     Raises OSError or av.FFmpegError, and leaves no file behind then.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=PART_SUFFIX)
-    os.close(handle)
-    part = Path(name)
     options = _options(encoder, crf, gop)
     if time_base * frame_rate != 1:
         # The MP4 muxer derives a track's length from decoding times, which B-frames shift: exact only at equal
         # intervals. Phones, where most such files come from, write none either.
         options["bf"] = "0"
+    with _part(path) as part, av.open(str(part), "w", format="mp4") as container:
+        stream = container.add_stream(encoder, rate=frame_rate, options=options)
+        stream.codec_context.thread_count = 1
+        stream.codec_context.time_base = stream.time_base = time_base
+        for packet in _packets(stream, frames, ticks, time_base):
+            container.mux(packet)
+
+
+def write_image(path: Path, frame: NDArray[np.uint8], *, quality: int = 90) -> None:
+    """Encode a uint8 RGB [H, W, 3] frame as the suffix of `path` says: .jpg, at `quality` of 1-100, or .png.
+
+    Raises OSError, and leaves no file behind then.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if path.suffix == ".jpg" else []
+    _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)
+    with _part(path) as part:
+        part.write_bytes(encoded.tobytes())
+
+
+@contextmanager
+def _part(path: Path) -> Iterator[Path]:
+    """A file beside `path` that takes its place when the block ends, and goes when it raises."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=PART_SUFFIX)
+    os.close(handle)
+    part = Path(name)
     try:
-        with av.open(name, "w", format="mp4") as container:
-            stream = container.add_stream(encoder, rate=frame_rate, options=options)
-            stream.codec_context.thread_count = 1
-            stream.codec_context.time_base = stream.time_base = time_base
-            for packet in _packets(stream, frames, ticks, time_base):
-                container.mux(packet)
+        yield part
         part.chmod(0o644)  # mkstemp's files are private
         part.replace(path)
     except BaseException:

@@ -7,24 +7,25 @@ at once.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
-from tenclip_training.synth.motions import (
-    LARGEST_RADIUS,
-    MOTIONS,
-    Floats,
-    State,
-    draw_mover,
-)
+from tenclip_training.synth.motions import CLASSES, LARGEST_RADIUS, MOTIONS, Floats, State, draw_mover
 from tenclip_training.synth.plan import VideoSpec
 from tenclip_training.synth.scene import SHAPES, TEXTURES, Image, Sprite, draw_background, draw_sprite
+from tenclip_training.synth.sites import developed
 
 _WANDER_SPEED = 0.2  # root mean square, short sides per second: about half of a slow action
 _FLICKER_DEPTH = 0.25
+_SCENE, _LOOK, _FIRST_SCENE = 1, 5, 10  # purposes of random draws, see content
+_SCENE_FIELDS = (
+    *("verb", "speed", "objects", "shape", "texture", "background"),
+    *("idle", "clutter", "distractors"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,37 @@ class _Track:
 
 def render(spec: VideoSpec) -> Iterator[Image]:
     """Yields each frame of `spec`, uint8 RGB [H, W, 3]. The same spec gives the same frames."""
-    rng = np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(*spec.key, 1)))
+    scenes = map(_render_scene, _scenes(spec))
+    return developed(itertools.chain.from_iterable(scenes), spec.look, _rng(spec, _LOOK))
+
+
+def _scenes(spec: VideoSpec) -> Iterator[VideoSpec]:
+    """A spec for each scene, with the frames of its time; those that last shorter than a frame have none."""
+    if not spec.scenes:
+        yield spec
+        return
+    times = spec.times
+    for position, scene in enumerate(spec.scenes):
+        last = position == len(spec.scenes) - 1
+        shown = (times >= scene.start) & ((times < scene.end) | last)
+        yield replace(
+            spec,
+            ticks=tuple(tick for tick, inside in zip(spec.ticks, shown, strict=True) if inside),
+            scenes=(),
+            key=(*spec.key, _FIRST_SCENE + position),
+            start=scene.action[0],
+            end=scene.action[1],
+            **{name: getattr(scene, name) for name in _SCENE_FIELDS},
+        )
+
+
+def _render_scene(spec: VideoSpec) -> Iterator[Image]:
+    rng = _rng(spec, _SCENE)
     times = spec.times
     shake = _camera_shake(spec, times, rng)  # [2, N] pixels
     margin = int(np.ceil(spec.camera_shake * min(spec.width, spec.height))) + 2
     backdrop = _backdrop(spec, margin, rng)
-    # The moving things come last, and none of their draws hangs on the class: two specs that differ in `label` alone
+    # The moving things come last, and none of their draws hangs on the class: two specs that differ in `verb` alone
     # begin with the same frame, bit for bit.
     tracks = [*_distractors(spec, times, rng), *_actors(spec, times, rng)]
     gains = _gains(spec, times, rng)
@@ -56,6 +82,10 @@ def render(spec: VideoSpec) -> Iterator[Image]:
         yield frame if gains[n] == 1 else cv2.convertScaleAbs(frame, alpha=gains[n])  # type: ignore[misc]
 
 
+def _rng(spec: VideoSpec, purpose: int) -> np.random.Generator:
+    return np.random.default_rng(np.random.SeedSequence(spec.seed, spawn_key=(*spec.key, purpose)))
+
+
 def _actors(spec: VideoSpec, times: Floats, rng: np.random.Generator) -> Iterator[_Track]:
     short = min(spec.width, spec.height)
     elapsed = np.clip(times - spec.start, 0, spec.end - spec.start)
@@ -63,7 +93,8 @@ def _actors(spec: VideoSpec, times: Floats, rng: np.random.Generator) -> Iterato
     for _ in range(spec.objects):
         mover = draw_mover(rng, spec.width, spec.height, spec.speed)
         sprite = draw_sprite(spec.shape, spec.texture, short * LARGEST_RADIUS, rng)
-        state = MOTIONS[spec.label].path(elapsed, mover, short)
+        # Off topic: no motion of the classes; the action's time is empty then.
+        state = MOTIONS[spec.verb or CLASSES[0]].path(elapsed, mover, short)
         drift = _wander(idle, rng)
         if spec.idle == "wander" and not spec.trimmed:
             x, y, angle = drift

@@ -1,7 +1,7 @@
 """Hashtags as people would write them: the true one, its synonyms, wrong ones and chatter.
 
 `SYNONYMS[class][0]` is the canonical tag. Synonyms include inflections (#zoomed, #zooming), which a lemmatiser can
-fold, and words that only a thesaurus relates.
+fold, and words that only a thesaurus relates. A pair of verb and noun is tagged by both in one word, in either order.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from tenclip_training.synth.config import NoisyTags
+from tenclip_training.synth.noise import NoisyTags
 
 SYNONYMS: Final[dict[str, tuple[str, ...]]] = {
     "move_left": ("#moveleft", "#movingleft", "#movesleft", "#leftward"),
@@ -39,9 +39,27 @@ UNRELATED: Final[tuple[str, ...]] = (
 )
 
 
+def tags_of(label: str) -> tuple[str, ...]:
+    """The tags of a verb, a noun or a pair, the canonical one first.
+
+    >>> tags_of("striped_disc")
+    ('#stripeddisc', '#stripeddiscs', '#discstriped')
+    >>> tags_of("shake-striped_disc")[:3]
+    ('#shakestripeddisc', '#stripeddiscshake', '#shakestripeddiscs')
+    """
+    verb, _, noun = label.rpartition("-")
+    if verb:
+        pairs = [(v[1:], n[1:]) for v in SYNONYMS[verb][:2] for n in tags_of(noun)[:2]]
+        return tuple(f"#{tag}" for v, n in pairs for tag in (v + n, n + v))
+    if label in SYNONYMS:
+        return SYNONYMS[label]
+    adjective, _, thing = label.partition("_")
+    return (f"#{adjective}{thing}", f"#{adjective}{thing}s", f"#{thing}{adjective}")
+
+
 def tag_classes(classes: Sequence[str]) -> dict[str, str]:
     """Every tag that names one of `classes`, and which."""
-    return {tag: name for name in classes for tag in SYNONYMS[name]}
+    return {tag: name for name in classes for tag in tags_of(name)}
 
 
 def draw_tags(label: str, classes: Sequence[str], noise: NoisyTags, rng: np.random.Generator) -> tuple[str, ...]:
@@ -49,8 +67,8 @@ def draw_tags(label: str, classes: Sequence[str], noise: NoisyTags, rng: np.rand
     tags: list[str] = []
     if rng.random() >= noise.missing:
         tags.append(_spell(label, noise, rng))
-    if rng.random() < noise.wrong:
-        others = [c for c in classes if c != label]
+    others = [c for c in classes if c != label]
+    if rng.random() < noise.wrong and others:
         tags.append(_spell(others[rng.integers(len(others))], noise, rng))
     weights = 1 / np.arange(1, len(UNRELATED) + 1)
     count = min(int(rng.poisson(noise.unrelated)), len(UNRELATED))
@@ -62,5 +80,5 @@ def draw_tags(label: str, classes: Sequence[str], noise: NoisyTags, rng: np.rand
 
 
 def _spell(label: str, noise: NoisyTags, rng: np.random.Generator) -> str:
-    canonical, *synonyms = SYNONYMS[label]
+    canonical, *synonyms = tags_of(label)
     return synonyms[rng.integers(len(synonyms))] if rng.random() < noise.synonym else canonical

@@ -86,3 +86,15 @@ def test_duplicates_that_cannot_be(
     source = "target" if "--kept" in arguments else "source"
     assert says in error_of(run("duplicates", source, *arguments, "--out", "r"))
     assert not (web / "r").exists()
+
+
+def test_a_set_of_which_nothing_can_be_read_is_an_error_and_keeps_nothing(run: Run, web: Path, tmp_path: Path) -> None:
+    """Relative paths of a table that was moved: nothing was compared, so nothing is clean."""
+    moved = tmp_path / "moved.csv"
+    moved.write_text("path,label\nelsewhere/a.mp4,x\nelsewhere/b.mp4,x\n")
+    kept = tmp_path / "kept.csv"
+    arguments = ("--against", web / "target", "--out", tmp_path / "report", "--kept", kept)
+    said = error_of(run("duplicates", moved, *arguments))
+    assert "no source video of 2 could be read" in said
+    assert "elsewhere/a.mp4" in said
+    assert not kept.exists()

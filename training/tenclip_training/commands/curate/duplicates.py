@@ -10,7 +10,7 @@ import typer
 
 from tenclip_settings import with_option_groups
 from tenclip_training.commands.curate.duplicate_options import RuleOptions, TargetOptions
-from tenclip_training.commands.curate.options import DecodingOptions
+from tenclip_training.commands.curate.options import DecodingOptions, LabelColumn
 from tenclip_training.commands.options import Json, print_json
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ def duplicates(
             help="Write SOURCE without its duplicates as a manifest; it must have labels.", show_default=False
         ),
     ] = None,
+    label_column: LabelColumn = None,
     codes: Annotated[
         Path | None,
         typer.Option(help="Folder where codes are kept; runs may share it.", show_default="OUT/codes"),
@@ -65,7 +66,7 @@ def duplicates(
     from tenclip_training.curation.report import report_dict, write_report
 
     rules, reviewed = counting.rules(), counting.reviewed_pairs()
-    labelled = read_labelled(source, videos=target.videos, missing="keep") if kept else None
+    labelled = read_labelled(source, videos=target.videos, label_column=label_column, missing="keep") if kept else None
     sets = source_set, target_set = target.read(source)
     store = CodeStore(codes or out / "codes")
     with reporting() as reporter:
@@ -107,9 +108,16 @@ def _compare(
     """settings: the other arguments of `find_duplicates`."""
     from dataclasses import replace
 
+    from tenclip_api.errors import DatasetError
     from tenclip_training.curation.duplicates import find_duplicates
 
     (source_codes, source_failures), (target_codes, target_failures) = map(store.read, sets)
+    for kind, codes, failures in (("source", source_codes, source_failures), ("target", target_codes, target_failures)):
+        if not len(codes):
+            first = f"; the first: {failures[0].video}: {failures[0].message}" if failures else ""
+            raise DatasetError(
+                f"no {kind} video of {len(failures)} could be read, so there is nothing to compare{first}"
+            )
     report = find_duplicates(
         source_codes,
         target_codes,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tenclip_training.commands.curate.options import with_notes_printed
+from tenclip_training.commands.curate.options import LabelColumn, with_notes_printed
 from tenclip_training.commands.options import Json, KeepMissing, print_json
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ def merge(
     videos: Annotated[
         list[str] | None, typer.Option(help="NAME=FOLDER that relative paths of a dataset start from.")
     ] = None,
+    label_column: LabelColumn = None,
     keep_missing: KeepMissing = False,
     json: Json = False,
 ) -> None:
@@ -48,7 +49,9 @@ def merge(
     _refuse_unknown(folders, sources)
     missing: Missing = "keep" if keep_missing else "error"
     read = {
-        name: with_notes_printed(read_labelled(path, videos=folders.get(name), missing=missing))
+        name: with_notes_printed(
+            read_labelled(path, videos=folders.get(name), label_column=label_column, missing=missing)
+        )
         for name, path in sources.items()
     }
     result = merged(read, unify=unify)

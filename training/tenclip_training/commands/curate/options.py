@@ -20,6 +20,11 @@ Videos = Annotated[
     typer.Option(help="Folder that relative paths start from.", show_default="the list's", rich_help_panel=VIDEOS),
 ]
 
+LabelColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of the table to take labels from.", show_default="label", rich_help_panel=VIDEOS),
+]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingOptions:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from tenclip_settings import with_option_groups
-from tenclip_training.commands.curate.options import DecodingOptions, Videos, print_notes
+from tenclip_training.commands.curate.options import DecodingOptions, LabelColumn, Videos, print_notes
 from tenclip_training.commands.options import Json, print_json
 
 
@@ -26,6 +26,7 @@ def scan(
         ),
     ] = None,
     videos: Videos = None,
+    label_column: LabelColumn = None,
     decoding: DecodingOptions,
     json: Json = False,
 ) -> None:
@@ -41,7 +42,9 @@ def scan(
       tenclip curate scan all.csv --out ledger.jsonl --kept readable.csv
       tenclip curate scan videos/ --out ledger.jsonl --quick --json
     """
-    run_scan(source, out, quick=quick, kept=kept, videos=videos, decoding=decoding, json=json)
+    run_scan(
+        source, out, quick=quick, kept=kept, videos=videos, label_column=label_column, decoding=decoding, json=json
+    )
 
 
 def run_scan(
@@ -51,6 +54,7 @@ def run_scan(
     quick: bool,
     kept: Path | None,
     videos: Path | None,
+    label_column: str | None,
     decoding: DecodingOptions,
     json: bool,
     images: bool = False,
@@ -64,7 +68,9 @@ def run_scan(
     from tenclip_training.curation.scan import scan_videos
     from tenclip_training.curation.video_sets import read_set
 
-    labelled = read_labelled(source, videos=videos, missing="keep", images=images) if kept else None
+    labelled = (
+        read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=images) if kept else None
+    )
     found, notes = read_set(source, videos=videos, images=images)
     print_notes(notes)
     with reporting() as reporter:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tenclip_training.commands.curate.options import Videos, with_notes_printed
+from tenclip_training.commands.curate.options import LabelColumn, Videos, with_notes_printed
 from tenclip_training.commands.options import VIDEOS, KeepMissing, usage_errors
 
 if TYPE_CHECKING:
@@ -106,10 +106,7 @@ class LabelledOptions:
         Path | None,
         typer.Option(help="File of class names that numbers count.", show_default=False, rich_help_panel=VIDEOS),
     ] = None
-    label_column: Annotated[
-        str | None,
-        typer.Option(help="Column of the table to take labels from.", show_default="label", rich_help_panel=VIDEOS),
-    ] = None
+    label_column: LabelColumn = None
     keep_missing: KeepMissing = False
 
     def read(self, source: Path) -> Manifest:

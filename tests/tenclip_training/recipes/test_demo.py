@@ -3,8 +3,8 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+from tenclip_training.recipes.demo import demo_recipe
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.recipes import demo_recipe
 from tenclip_training.runs.train import train
 
 

@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tenclip_api.errors import InvalidRequest
+from tenclip_training.runs.config import TrainConfig, read_config
+from tests.tenclip_training.commands.helpers import QUICK, error_of, output_of, run
+
+ONE_EPOCH = [*QUICK, "--epochs", "1", "--warmup-epochs", "0"]
+
+
+def config_of(monkeypatch: pytest.MonkeyPatch, command: str) -> TrainConfig:
+    """What `tenclip train ...` would run."""
+    configs: list[TrainConfig] = []
+    module = importlib.import_module("tenclip_training.commands.train")
+    monkeypatch.setattr(module, "_run", lambda config, **_: configs.append(config))
+    words = shlex.split(command)
+    assert words[:2] == ["tenclip", "train"]
+    result = run("train", *words[2:])
+    assert result.exit_code == 0, result.exception
+    (config,) = configs
+    return config
+
+
+def test_the_best_settings_are_a_command_of_train(
+    validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "my grid"
+    searched = ["--set", "optimizer.lr=0.02,0.002", "--set", "label_smoothing=0.1", "--set", "momentum=0,0.9"]
+    options = ["--no-flip", "--model-option", "bn_eps=1e-4", "--value-range=-1-1", "--keep-missing"]
+    values = output_of(run("grid", validated_videos, "-o", out, *ONE_EPOCH, *options, *searched, "--json"))
+    assert (values["completed"], values["points"], len(values["rows"])) == (True, 4, 4)
+    assert (values["train_videos"], values["holdout_videos"]) == (10, 2)
+    best = values["rows"][0]
+    assert values["best"] == best["values"]
+    ran, again = read_config(best["folder"]), config_of(monkeypatch, values["command"])
+    assert again.manifest == str(validated_videos), "all training videos"
+    where = ("manifest", "out", "labels", "val_split", "leaks")
+    assert {k: v for k, v in again.to_dict().items() if k not in where} == {
+        k: v for k, v in ran.to_dict().items() if k not in where
+    }
+    assert ran.optimizer.lr == float(best["values"]["lr"])
+    assert ran.objective.label_smoothing == 0.1
+
+
+def test_a_recipe_can_be_searched(validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "grid"
+    options = ["--recipe", "demo", "--width", "4", "--epochs", "1", "--warmup-epochs", "0", "--precision", "fp32"]
+    options += ["--set", "lr=0.002,1e30", "--device", "cpu"]
+    result = run("grid", validated_videos, "-o", out, *options)
+    assert result.exit_code == 0, result.exception
+    assert "2 training videos held out, 10 learned from" in result.stdout
+    assert "run 1 of 2: lr 0.002" in result.stderr
+    command = result.stdout.strip().splitlines()[-1]
+    assert "--recipe demo" in command
+    assert config_of(monkeypatch, command).optimizer.lr == 0.002
+    rows = json.loads((out / "grid.json").read_text())["rows"]
+    assert rows[0]["values"] == {"lr": "0.002"}
+
+
+def test_what_cannot_be_searched_is_said(validated_videos: Path, tmp_path: Path) -> None:
+    def message(*options: str) -> str:
+        error = error_of(run("grid", validated_videos, "-o", tmp_path / "grid", *ONE_EPOCH, *options))
+        assert isinstance(error, InvalidRequest)
+        return str(error)
+
+    assert "nothing to search" in message()
+    assert "nothing to search" in message("--set", "lr=0.1")
+    assert "lr: given as an option and searched" in message("--lr", "0.1", "--set", "lr=0.1,0.2")
+    assert "no field is called lrr" in message("--set", "lrr=0.1,0.2")
+    assert "'x' (lr=x)" in message("--set", "lr=0.1,x")
+    assert "write FIELD=VALUE" in message("--set", "lr")
+    assert "momentum must be" in message("--set", "momentum=3", "--set", "lr=0.1,0.2")
+    assert not (tmp_path / "grid").exists()
+    assert "needs a manifest and --out" in str(error_of(run("grid", "--set", "lr=1,2")))
+
+
+@pytest.mark.slow
+def test_kill_9_and_ctrl_c_and_on(validated_videos: Path, tmp_path: Path) -> None:
+    """A search is killed in its second run, interrupted in it again, and ends as one that never stopped."""
+    quick = [*QUICK, "--epochs", "6", "--warmup-epochs", "0", "--val-every", "6", "--cache", "1"]
+    searched = ["--set", "lr=0.02,0.01"]
+    code = "import sys; from tenclip_client.cli.main import main; main(sys.argv[1:])"
+
+    def start(folder: str) -> subprocess.Popen[str]:
+        arguments = ["grid", str(validated_videos), "--out", str(tmp_path / folder), *quick, *searched, "--json"]
+        return subprocess.Popen(
+            [sys.executable, "-c", code, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )
+
+    def when_second_has(file: str, process: subprocess.Popen[str]) -> None:
+        path = tmp_path / "parts" / "lr=0.01" / file
+        while process.poll() is None and not (path.exists() and path.stat().st_size):
+            time.sleep(0.01)
+
+    killed = start("parts")
+    when_second_has("last.pt", killed)
+    killed.kill()
+    killed.communicate()
+    assert (tmp_path / "parts" / "lr=0.02" / "grid.json").exists()
+    done_before = (tmp_path / "parts" / "lr=0.02" / "last.pt").stat().st_mtime_ns
+    interrupted = start("parts")
+    assert interrupted.stderr is not None
+    for line in interrupted.stderr:
+        if "run 2 of 2" in line:
+            break
+    time.sleep(0.2)
+    interrupted.send_signal(signal.SIGINT)
+    interrupted.communicate(timeout=100)
+    assert interrupted.returncode in (0, 130)
+    last, _ = start("parts").communicate(timeout=200)
+    whole, _ = start("whole").communicate(timeout=200)
+    found, expected = json.loads(last), json.loads(whole)
+    assert found["completed"]
+    assert (tmp_path / "parts" / "lr=0.02" / "last.pt").stat().st_mtime_ns == done_before
+
+    def plain(values: dict[str, list[dict[str, object]]]) -> list[dict[str, object]]:
+        return [{k: v for k, v in row.items() if k not in ("folder", "seconds")} for row in values["rows"]]
+
+    assert plain(found) == plain(expected)

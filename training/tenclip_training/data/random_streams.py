@@ -1,0 +1,28 @@
+"""Random numbers by purpose and place: they follow from (seed, purpose, key) and from nothing that was drawn before."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+
+class Stream(IntEnum):
+    """The purposes. A value that has been released stays, or runs of the same seed would change."""
+
+    CLASS_COUNTS = 1  # (epoch)
+    CLASS_ORDER = 2  # (epoch)
+    WALK = 3  # (class, block of rounds)
+    PHASE = 4
+    DRAWN_TAG = 5  # (visit, index)
+    FIXED_TAG = 6  # the number at place `index`
+    SOURCE_ORDER = 7  # (source)
+
+
+def stream(purpose: Stream, seed: int, *key: int) -> np.random.Generator:
+    """The numbers for one place of one purpose; independent of those of other places and purposes.
+
+    The spawn key keeps them apart from `default_rng((seed, epoch))` and `default_rng((seed, epoch, index))`, which
+    order the epochs of plain sampling and cut the clips.
+    """
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *key)))
