@@ -6,6 +6,7 @@ import typer
 
 from tenclip_training.commands.omni.duplicates import duplicates
 from tenclip_training.commands.omni.fit_motion import fit_motion
+from tenclip_training.commands.omni.preview import preview
 from tenclip_training.commands.omni.scan import scan
 
 omni = typer.Typer(
@@ -20,6 +21,7 @@ omni = typer.Typer(
       tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
       tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
       tenclip omni fit-motion train.csv --out motion.json
+      tenclip omni preview web-images/run/1.jpg --motion motion.json --out clips.webp
     """,
     no_args_is_help=True,
 )
@@ -27,3 +29,4 @@ omni = typer.Typer(
 omni.command()(scan)
 omni.command()(duplicates)
 omni.command("fit-motion")(fit_motion)
+omni.command()(preview)
