@@ -103,3 +103,16 @@ def test_evaluate_takes_images_where_asked(trained: Path, tmp_path: Path) -> Non
     values = output_of(run("evaluate", trained / "best.pt", tmp_path / "test", "--split", "all", "--images", "--json"))
     assert values["videos_decoded"] == len(labels)
     assert values["clip_top1"]["total"] == len(labels)  # a picture is one clip
+
+
+def test_evaluate_against_an_earlier_one(trained: Path, action_videos: Path, tmp_path: Path) -> None:
+    options = ("--protocol", "center-clip", "--device", "cpu")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(run("evaluate", trained / "last.pt", action_videos, "--json", *options).stdout)
+    values = output_of(run("evaluate", trained / "best.pt", action_videos, "--against", earlier, "--json", *options))
+    assert values["comparison"]["videos"] == 4
+    assert values["comparison"]["top1_after"] == values["video_top1"]
+    shown = run("evaluate", trained / "best.pt", action_videos, "--against", earlier, *options)
+    assert "over 4 videos that both have scored" in shown.stdout
+    error = error_of(run("evaluate", trained / "best.pt", action_videos, "--against", tmp_path / "gone"))
+    assert isinstance(error, DatasetError)
