@@ -16,6 +16,7 @@ from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.data.shards.places import as_url
 from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
+from tenclip_training.omni.stills import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,
@@ -125,6 +126,7 @@ class TrainConfig:
     clip: ClipOverrides = field(default_factory=ClipOverrides)
     augmentation: Augmentation = field(default_factory=Augmentation)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stills: StillsConfig = field(default_factory=StillsConfig)
 
     architecture: Annotated[
         str,
@@ -253,6 +255,7 @@ SECTIONS: dict[str, type[Any]] = {
     "clip": ClipOverrides,
     "augmentation": Augmentation,
     "sampling": SamplingConfig,
+    "stills": StillsConfig,
     "transfer": TransferConfig,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,

@@ -53,6 +53,7 @@ def read_videos(
     held_out: float | None = DEFAULT_HELD_OUT,
     seed: int = 0,
     leaks: Leaks = "error",
+    images: bool = False,
     cache: CacheOptions | None = None,
 ) -> Manifest:
     """Read shards by their index, or anything that `read_manifest` reads, with its options.
@@ -73,6 +74,7 @@ def read_videos(
             held_out=held_out,
             seed=seed,
             leaks=leaks,
+            images=images,
         )
     if videos is not None or label_column is not None:
         raise InvalidRequest(
