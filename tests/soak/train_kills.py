@@ -49,7 +49,8 @@ def run(kills: int, restarts: int) -> Report:
     report, rng = Report(), random.Random(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        videos = generate(SynthConfig(num_classes=2, videos_per_class=8), folder / "videos", workers=1)
+        config = SynthConfig(num_classes=2, videos_per_class=10, splits=(("train", 0.8), ("val", 0.2)))
+        videos = generate(config, folder / "videos", workers=1)
         whole = folder / "whole"
         _finish(_train(videos, whole, accumulate=2), "the undisturbed run")
         _kill_one(videos, folder / "killed", kills, rng, report)
@@ -134,9 +135,8 @@ def _finish(process: subprocess.Popen[bytes], what: str) -> None:
 
 
 def _compare(whole: Path, other: Path, report: Report, *, exactly: bool) -> None:
-    expected, found = (
-        [json.loads(line) for line in (p / "steps.jsonl").read_text().splitlines()] for p in (whole, other)
-    )
+    files = [(p / "steps.jsonl").read_text().splitlines() for p in (whole, other)]
+    expected, found = ([json.loads(line) for line in lines] for lines in files)
     if [row["step"] for row in found] != [row["step"] for row in expected]:
         report.failures.append(f"{other.name}: steps {[row['step'] for row in found]}")
         return
