@@ -92,7 +92,7 @@ class DistillDataset(ClipDataset):
         places = choose_frames(self.view.choice, self.view.count, len(read.plan.frames), rng)
         wanted = [read.plan.frames[place] for place in places]
         needed = np.unique(wanted)
-        with open_video(sample.path, name=sample.name) as video:
+        with open_video(sample.source(), name=sample.name) as video:
             return video.read_frames(needed, AS_STORED)[np.searchsorted(needed, wanted)]
 
     def _known(self, cache: OutputCache, sample: Sample, read: ReadClip, rng: np.random.Generator) -> Floats:
