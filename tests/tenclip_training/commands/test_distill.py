@@ -83,7 +83,8 @@ def test_a_run_goes_on(action_videos: Path, teacher: Path, distilled: Path, tmp_
 def test_recipes_of_the_paper(action_videos: Path, teacher: Path, tmp_path: Path) -> None:
     result = run(
         "distill", action_videos, "--out", tmp_path / "r", "--recipe", "distinit/pretrain/r2plus1d-18", "--teacher",
-        teacher, *FAST, "--epochs", "1", "--set", "schedule.lr_steps=", "--set", "schedule.kind=constant", "--draws", "6",
+        teacher, *FAST, "--epochs", "1", "--set", "schedule.lr_steps=", "--set", "schedule.kind=constant",
+        "--draws", "6",
     )  # fmt: skip
     assert result.exit_code == 0, result.exception
     assert load_checkpoint(tmp_path / "r" / "last.pt").provenance["config"]["optimizer"]["nesterov"] is False
