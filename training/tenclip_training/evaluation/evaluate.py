@@ -154,8 +154,9 @@ def _decoded(
     def read(sample: Sample) -> VideoClips | Failure:
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))
-            read_sample = read_image_clips if sample.is_image else read_clips
-            return read_sample(sample.path, spec, segment, name=sample.name)
+            if sample.is_image:
+                return read_image_clips(sample.path, spec, segment, name=sample.name)
+            return read_clips(sample.source(), spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)
 

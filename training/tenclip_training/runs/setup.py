@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_data.manifest import Manifest, read_manifest
+from tenclip_data.manifest import Manifest
 from tenclip_data.samples import split_name
 from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import EpochSampler
 from tenclip_training.data.sampling import SamplingSummary
+from tenclip_training.data.shards.order import by_shards
+from tenclip_training.data.shards.read import CacheOptions, read_videos
 from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
@@ -50,7 +52,7 @@ class Splits:
 
 def read_splits(config: TrainConfig) -> Splits:
     """Read the manifest and take its training and validation splits. Raises DatasetError."""
-    manifest = read_manifest(
+    manifest = read_videos(
         config.manifest,
         labels=config.labels,
         videos=config.videos,
@@ -61,6 +63,7 @@ def read_splits(config: TrainConfig) -> Splits:
         held_out=config.held_out,
         seed=config.seed,
         leaks=config.leaks,
+        cache=CacheOptions(folder=config.shard_cache, gib=config.shard_cache_gib),
         images=config.stills.images is not None,
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
@@ -74,6 +77,12 @@ def read_splits(config: TrainConfig) -> Splits:
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
         return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+    if config.schedule.kind == "plateau":
+        has = "no validation split" if name is None else f"only the test split {name!r}, which may decide nothing"
+        raise InvalidRequest(
+            f"schedule plateau lowers the rate by the validation loss, and there is {has}: name another split of "
+            f"{manifest.source} with --val-split ({', '.join(manifest.splits)}), or use another schedule"
+        )
     return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
 
 
@@ -192,16 +201,18 @@ def _target_kind(config: TrainConfig) -> TargetKind:
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
     """This process's order of the videos, from the first step of the run."""
-    return sampling.build_sampler(
+    sampler = sampling.build_sampler(
         _label_numbers(manifest),
         len(manifest.labels),
         config.sampling,
-        batch_size=config.batch_size * config.optimizer.accumulate,
+        batch_size=config.batch_size,
+        micro_batches=config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
         rank=world.rank,
         world_size=world.size,
     )
+    return by_shards(sampler, manifest, window=config.sampling.shuffle_shards)
 
 
 def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
