@@ -14,7 +14,7 @@ from PIL import Image
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import ClipDataset
+from tenclip_training.data.dataset import ClipDataset, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.omni.homographies import HomographyGaussian
 from tenclip_training.omni.motion import Motion, write_motion
@@ -77,8 +77,9 @@ def test_images_and_videos_in_one_dataset(pictures: Path, action_videos: Path) -
     assert isinstance(clips[2], Failure)
     assert clips[2].reason == "NOT_AN_IMAGE"
     for i in (0, 1, 3):
-        clip, target = clips[i]  # type: ignore[misc]
-        assert (clip.shape, target.sum()) == ((4, 16, 16, 3), 1)
+        made = clips[i]
+        assert isinstance(made, TrainingClip)
+        assert (made.frames.shape, made.target.sum(), made.damage) == ((4, 16, 16, 3), 1, None)
     assert (clips[0][0] != clips[4][0]).any()  # type: ignore[index]  # another epoch
     failures = dataset.fill_cache(10**8, threads=2)
     assert [f.reason for f in failures] == ["NOT_AN_IMAGE"]
