@@ -5,13 +5,15 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.scan import IMAGE_SUFFIXES
 
 # What to do about a video that a manifest names and that is not there. "keep": it stays in the manifest, fails when it
 # is opened, and is counted there as any other unreadable video (lists of YouTube videos are never complete).
@@ -49,12 +51,26 @@ class Sample:
     file: Path | None = None
 
     @property
+    def is_image(self) -> bool:
+        """Whether its name is that of a still image."""
+        return os.path.splitext(self.name)[1].lower() in IMAGE_SUFFIXES
+
+    @property
     def key(self) -> str:
         """The sample's name in ledgers and reports: its path, with the part of the video where it has one."""
         if self.start_seconds is None and self.end_seconds is None:
             return self.name
         end = "" if self.end_seconds is None else f"{self.end_seconds:g}"
         return f"{self.name}[{self.start_seconds or 0:g}:{end}]"
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the video beyond its name; "" for a file."""
+        return ""
+
+    def source(self) -> Path | bytes | BinaryIO:
+        """What the video is read from: its file. Samples whose videos lie elsewhere say otherwise."""
+        return self.path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +148,14 @@ def where(source: Path, line: int) -> str:
 def place(source: Path, sample: Sample) -> str:
     """The place of a sample for messages, with its name: `m.csv, line 3 (a.mp4)`."""
     return f"{where(sample.file or source, sample.line)} ({sample.name})"
+
+
+def picture_refusal(name: str) -> str:
+    """What to tell who lists a picture where videos are read."""
+    return (
+        f"{name!r} is a picture; tenclip reads videos, so list the video files (training takes pictures where it is "
+        "told how to make clips of them: --images)"
+    )
 
 
 def _unknown(label: str, labels: Sequence[str]) -> str:

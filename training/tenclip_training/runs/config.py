@@ -14,6 +14,9 @@ from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, TextForm, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.data.shards.places import as_url
+from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
+from tenclip_training.omni.stills import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,
@@ -33,6 +36,7 @@ DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
     {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes", "tensorboard"}
+    | {"shard_cache", "shard_cache_gib"}
 )
 # A run whose loss was not finite may be resumed with other values of these, too, and says so in its checkpoints.
 RESCUE_FIELDS = frozenset({"optimizer.lr", "optimizer.max_gradient_norm", "precision"})
@@ -67,7 +71,8 @@ class TrainConfig:
     manifest: Annotated[
         str,
         Setting(
-            "A table (.csv, .parquet), a list as the public data sets have it, or a folder of class-named sub-folders.",
+            "A table (.csv, .parquet), a list as the public data sets have it, a folder of class-named sub-folders, "
+            "or a folder or URL of tar shards.",
             option="MANIFEST",
             is_path=True,
         ),
@@ -121,6 +126,7 @@ class TrainConfig:
     clip: ClipOverrides = field(default_factory=ClipOverrides)
     augmentation: Augmentation = field(default_factory=Augmentation)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stills: StillsConfig = field(default_factory=StillsConfig)
 
     architecture: Annotated[
         str,
@@ -156,6 +162,18 @@ class TrainConfig:
         float,
         Setting("GiB of memory for decoded videos; 0: decode anew.", lowest=0, option="--cache", group=MACHINE),
     ] = 2.0
+    shard_cache: Annotated[
+        str | None,
+        Setting(
+            "Folder that shards behind a URL are fetched into.",
+            is_path=True,
+            group=MACHINE,
+            default="the user's cache",
+        ),
+    ] = None
+    shard_cache_gib: Annotated[
+        float, Setting("GiB that this folder may hold; what was not used for longest goes.", above=0, group=MACHINE)
+    ] = DEFAULT_CACHE_GIB
     save_every_minutes: Annotated[
         float, Setting("Minutes between saves of last.pt within an epoch.", lowest=0, group=MACHINE)
     ] = 10.0
@@ -165,6 +183,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
+        if (url := as_url(self.manifest)) is not None:
+            object.__setattr__(self, "manifest", url)  # a command line may have taken it for a path
         if self.heads:
             try:
                 check_heads(self.heads, self.label_column)
@@ -235,6 +255,7 @@ SECTIONS: dict[str, type[Any]] = {
     "clip": ClipOverrides,
     "augmentation": Augmentation,
     "sampling": SamplingConfig,
+    "stills": StillsConfig,
     "transfer": TransferConfig,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,
