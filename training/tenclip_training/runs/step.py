@@ -79,7 +79,7 @@ class Stepper:
             if "more than 1 value per channel" not in str(err):
                 raise
             raise InvalidRequest(
-                f"{len(clips)} clip of {tuple(clips.shape[2:])} leaves one value per channel, of which a batch norm has "
+                f"{len(clips)} clip of {tuple(clips.shape[2:])} leaves one value a channel, of which a batch norm has "
                 "no statistics: use a larger batch_size or crop, or batch_norm frozen"
             ) from err
         return logits, features

@@ -27,15 +27,19 @@ from tests.tenclip_training.data.shards.server import Files
     st.randoms(use_true_random=False),
     st.integers(1, 4),
     st.integers(1, 5),
+    st.integers(1, 3),
 )
-def test_properties_of_the_order(shards: list[int], random: object, window: int, world_size: int) -> None:
+def test_properties_of_the_order(
+    shards: list[int], random: object, window: int, world_size: int, micro_batches: int
+) -> None:
     of_draw = np.array(shards)
     places = np.random.default_rng(random.randrange(2**32)).permutation(10)  # type: ignore[attr-defined]
-    arranged = shard_order(of_draw, places, window=window, world_size=world_size)
+    arranged = shard_order(of_draw, places, window=window, world_size=world_size, micro_batches=micro_batches)
+    owners = np.arange(len(arranged)) // micro_batches % world_size
     assert sorted(arranged) == list(range(len(shards))), "every draw once"
     seen_by: dict[int, set[int]] = {}
     for rank in range(world_size):
-        mine = of_draw[arranged[rank::world_size]]
+        mine = of_draw[arranged[owners == rank]]
         visits = [s for s, after in pairwise([*mine.tolist(), -1]) if s != after]
         order = sorted(set(mine.tolist()), key=lambda s: places[s])
         windows = [set(order[i : i + window]) for i in range(0, len(order), window)]
@@ -45,7 +49,7 @@ def test_properties_of_the_order(shards: list[int], random: object, window: int,
                 at += 1  # a window that was left never comes back
         seen_by[rank] = set(order)
         for shards_of_window in windows:
-            draws = [d for d in arranged[rank::world_size] if of_draw[d] in shards_of_window]
+            draws = [d for d in arranged[owners == rank] if of_draw[d] in shards_of_window]
             assert draws == sorted(draws), "within a window as the sampler drew them"
     # Neighbours may share one shard, and no others share any.
     for one in range(world_size):
