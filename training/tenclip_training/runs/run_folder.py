@@ -60,6 +60,18 @@ class RunFolder:
         self._check_resumable(checkpoint.training_state, config, manifest)
         return checkpoint
 
+    def require_same_processes(self, checkpoint: Checkpoint | None) -> None:
+        """For shards, whose order within an epoch follows from the number of processes.
+
+        Raises CheckpointError in mid-epoch, where another order would leave out some videos and take others twice.
+        """
+        state = None if checkpoint is None else checkpoint.training_state
+        if state is not None and state["step"] and state["world_size"] != self.world.size:
+            raise CheckpointError(
+                f"{self.last}: is in the midst of epoch {state['epoch'] + 1}, in which {state['world_size']} processes "
+                f"share the shards; start as many, and {self.world.size} only after the end of an epoch"
+            )
+
     def begin(self, config: TrainConfig, *, anew: bool) -> None:
         """Make the folder, and write the config. anew: what an earlier run has left there is not this one's."""
         if self.world.is_first:

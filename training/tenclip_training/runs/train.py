@@ -19,6 +19,7 @@ from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.damage import DamageLog
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.failures import FailureLog, unreadable_classes
+from tenclip_training.data.shards.order import ShardSampler
 from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.runs.bad_batch import BatchKeeper, GivenBatch, not_finite
 from tenclip_training.runs.checkpoint import Checkpoint
@@ -90,6 +91,8 @@ class _Run:
         self.checkpoint = folder.find(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
+        if isinstance(self.sampler, ShardSampler):
+            folder.require_same_processes(self.checkpoint)
         if self.world.is_first:
             warn_of_repeats(config, self.manifest)
         self.trainer = Trainer(config, self.splits, self.world, self.sampler.steps_per_epoch, micro_batches)
