@@ -29,7 +29,7 @@ class TwoLedgers(World):
 
     def gather(self, values: list[T]) -> list[T]:  # type: ignore[override]
         kind = type(values[0]) if values else Failure
-        return [*values, *(o for o in self.others if isinstance(o, kind))]
+        return [*values, *(o for o in self.others if isinstance(o, kind))]  # type: ignore[list-item]
 
 
 def failure(video: str, split: str = "train") -> Failure:
