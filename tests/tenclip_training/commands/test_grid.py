@@ -91,8 +91,12 @@ def test_an_interrupted_search_says_how_to_go_on(
     from tenclip_training.runs import grid
     from tenclip_training.runs.train import train
 
-    arguments = [str(validated_videos), "-o", str(tmp_path / "grid"), *ONE_EPOCH, "--set", "lr=0.02,0.01"]
-    monkeypatch.setattr(grid, "train", lambda config, **more: train(config, **more, stop_after_steps=1))
+    arguments: list[str | Path] = [validated_videos, "-o", tmp_path / "grid", *ONE_EPOCH, "--set", "lr=0.02,0.01"]
+
+    def stopping(config: TrainConfig, **more: Any) -> Any:
+        return train(config, **more, stop_after_steps=1)
+
+    monkeypatch.setattr(grid, "train", stopping)
     result = run("grid", *arguments)
     assert result.exit_code == 130
     assert "stopped after 0 of 2 runs; the same command goes on with them" in result.stderr

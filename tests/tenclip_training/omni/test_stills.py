@@ -18,7 +18,8 @@ from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.failures import Failure
 from tenclip_training.omni.homographies import HomographyGaussian
 from tenclip_training.omni.motion import Motion, write_motion
-from tenclip_training.omni.stills import StillClips, StillsConfig, still_clips
+from tenclip_training.omni.stills import StillClips, still_clips
+from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.train import train
 from tests.tenclip_training.conftest import SPEC

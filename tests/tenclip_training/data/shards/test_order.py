@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
@@ -22,6 +22,7 @@ from tenclip_training.data.shards.write import write_shards
 from tests.tenclip_training.data.shards.server import Files
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=80),
     st.randoms(use_true_random=False),
@@ -146,11 +147,9 @@ def test_a_fetcher_fetches_each_once_while_it_is_ahead() -> None:
             return shard.name
 
     fetcher = ShardFetcher(Storage(), {i: Shard(name=str(i), num_bytes=1, sha256="") for i in range(4)})
-    for numbers in ([0, 1], [0, 1], [1, 2], [2, 0]):
+    for numbers, new in (([0, 1], 2), ([0, 1], 0), ([1, 2], 1), ([2, 0], 1)):
         fetcher(numbers)
-        new = len(fetched)
-        while done.acquire(timeout=0.2):
-            new += 1
+        assert all(done.acquire(timeout=30) for _ in range(new))
     assert sorted(fetched) == ["0", "0", "1", "2"]
 
 
