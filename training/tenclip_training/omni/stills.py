@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +74,17 @@ def still_clips(config: StillsConfig, spec: ClipSpec) -> StillClips | None:
     if motion is not None:
         _check_motion(config, motion, spec)
     return StillClips(spec=spec, transform=config.images, motion=motion)
+
+
+def motion_sha256(config: StillsConfig) -> str | None:
+    """Hex SHA-256 of the motion file of a run: with another one it would not go on with the same clips.
+
+    Raises DatasetError for a file that cannot be read.
+    """
+    if config.motion is None:
+        return None
+    read_motion(config.motion)
+    return hashlib.sha256(Path(config.motion).read_bytes()).hexdigest()
 
 
 def _check_motion(config: StillsConfig, motion: Motion, spec: ClipSpec) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 from tenclip_api.errors import CheckpointError
 from tenclip_data.atomic import write_text
 from tenclip_data.manifest import Manifest
+from tenclip_training.omni.stills import motion_sha256
 from tenclip_training.runs.bad_batch import forget_bad_batches
 from tenclip_training.runs.checkpoint import Checkpoint, load_checkpoint
 from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, SECTIONS, TrainConfig
@@ -115,6 +116,8 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.last}: cannot be resumed: the training videos or labels in {manifest.source} changed"
             )
+        if state.get("motion_sha256") != motion_sha256(config.stills):
+            raise CheckpointError(f"{self.last}: cannot be resumed: the motion file {config.stills.motion} changed")
         micro_batches = state["micro_batches_per_step"]
         if micro_batches % self.world.size:
             possible = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
