@@ -85,12 +85,8 @@ def _require_alike(read: Sequence[tuple[Path, dict[str, Any]]]) -> None:
     for file, other in read:
         for name in ("protocol", "labels"):
             if other[name] != values[name]:
-                raise DatasetError(
-                    f"{file}: another {name.removesuffix('s')} than in {first}: no mean over both"
-                )
+                raise DatasetError(f"{file}: another {name.removesuffix('s')} than in {first}: no mean over both")
         videos = tuple(sorted(row["video"] for row in other["videos"]))
         if videos in seen:
-            raise DatasetError(
-                f"{file}: of the same videos as {seen[videos]}; give those of different splits"
-            )
+            raise DatasetError(f"{file}: of the same videos as {seen[videos]}; give those of different splits")
         seen[videos] = file
