@@ -143,7 +143,7 @@ class _Run:
         if self.config.cache_gib > 0 and self.state.epoch < self.config.epochs:
             self._fill_cache()
         if self.state.epoch < self.config.epochs:
-            progress = self.reports.progress
+            progress, record = self.reports.progress, self.ledgers.record_failures
             self.method.begin(
                 Beginning(
                     self.folder, self.dataset, resumed=begun, progress=progress, record=self.ledgers.record_failures
