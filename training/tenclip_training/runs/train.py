@@ -144,11 +144,7 @@ class _Run:
             self._fill_cache()
         if self.state.epoch < self.config.epochs:
             progress, record = self.reports.progress, self.ledgers.record_failures
-            self.method.begin(
-                Beginning(
-                    self.folder, self.dataset, resumed=begun, progress=progress, record=self.ledgers.record_failures
-                )
-            )
+            self.method.begin(Beginning(self.folder, self.dataset, resumed=begun, progress=progress, record=record))
         self.meter.start_clock()
         self.saved_at = time.monotonic()
 
