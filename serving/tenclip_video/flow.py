@@ -41,7 +41,7 @@ def read_flow(video: Any, indices: NDArray[np.int64], resize: Resize) -> NDArray
 def flow_between(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey frames uint8 [H,W] -> uint8 [H,W,3], from the first to the second."""
     # A new one each time: it may go on from what it found before.
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     if min(one.shape) < 16:  # of too few patches
         moved: NDArray[np.float32] = np.zeros((*one.shape, 2), np.float32)
     else:

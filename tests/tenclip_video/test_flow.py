@@ -23,8 +23,9 @@ FLOW = ClipSpec(num_frames=4, resize=Resize(mode="none"), crop=64, fully_convolu
 def moving(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Eight frames of 96x64, in which the whole picture moves 3 pixels to the right and 1 up in each."""
     texture = np.random.default_rng(0).integers(0, 256, (128, 160), dtype=np.uint8)
-    texture = cv2.GaussianBlur(texture, (0, 0), 2)
-    texture = cv2.normalize(texture, None, 0, 255, cv2.NORM_MINMAX)  # type: ignore[call-overload]
+    texture = cv2.GaussianBlur(texture, (0, 0), 2).astype(np.uint8)
+    low, high = int(texture.min()), int(texture.max())
+    texture = ((texture.astype(np.float32) - low) * 255 / (high - low)).astype(np.uint8)
     path = tmp_path_factory.mktemp("flow") / "moving.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options={"crf": "1"})

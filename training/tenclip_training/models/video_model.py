@@ -118,7 +118,8 @@ class VideoModel(nn.Module):
         """The name of the convolution that sees the input. Raises ValueError where several do."""
         if hasattr(self, "fast"):
             raise ValueError(f"{self.architecture} has two pathways, each with an input of its own")
-        return next(name for name, part in self.named_modules() if isinstance(part, nn.Conv3d))
+        names: list[str] = [name for name, part in self.named_modules() if isinstance(part, nn.Conv3d)]
+        return names[0]
 
     def take_channels(self, channels: int) -> None:
         """Look at the first so many channels of a clip alone: the first kernels lose the others, in place.
