@@ -16,6 +16,8 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- NoFrames                 INVALID_ARGUMENT     a video stream that holds no frames (zero duration)
     |   |-- UndecodableVideo         INVALID_ARGUMENT     frames are there, none of them decodes
     |   |-- TruncatedVideo           INVALID_ARGUMENT     cut off before its first frame can be decoded
+    |   |-- NotAnImage               INVALID_ARGUMENT     no image in a format that we accept
+    |   |-- UndecodableImage         INVALID_ARGUMENT     an image that is damaged or cut off
     |   |-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
     |   `-- FetchFailed              FAILED_PRECONDITION  what a URI names could not be had from its host
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
@@ -125,6 +127,14 @@ class UndecodableVideo(VideoError):
 
 class TruncatedVideo(VideoError):
     """The file ends before its first frame can be decoded."""
+
+
+class NotAnImage(VideoError):
+    """The file, listed as an image, is none in a format that tenclip accepts."""
+
+
+class UndecodableImage(VideoError):
+    """The image is damaged, or ends before its last row."""
 
 
 class VideoTooLarge(VideoError):

@@ -8,19 +8,22 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.leaks import FileFacts
-from tenclip_data.paths import IMAGE_SUFFIXES
-from tenclip_data.samples import Missing, Sample, place, unit
+from tenclip_data.samples import Missing, Sample, picture_refusal, place, unit
 
 
-def check_samples(source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], missing: Missing) -> None:
+def check_samples(
+    source: Path, samples: Sequence[Sample], facts: Mapping[Path, FileFacts], missing: Missing, *, images: bool = False
+) -> None:
     """Raise DatasetError for the first sample without a label, with an impossible part, or that is listed twice; with
-    missing="error" also for the first that is not there.
+    missing="error" also for the first that is not there. images: still images are samples.
     """
     seen: dict[tuple[str, str, float | None, float | None], Sample] = {}
     for sample in samples:
         at = place(source, sample)
-        if os.path.splitext(sample.name)[1].lower() in IMAGE_SUFFIXES:
-            raise DatasetError(f"{at}: {sample.name!r} is a picture; tenclip reads videos, so list the video files")
+        if sample.is_image and not images:
+            raise DatasetError(f"{at}: {picture_refusal(sample.name)}")
+        if sample.is_image and (sample.start_seconds is not None or sample.end_seconds is not None):
+            raise DatasetError(f"{at}: {sample.name!r} is a picture, which has no start and end")
         if not sample.labels:
             raise DatasetError(f"{at}: no label")
         start, end = sample.start_seconds, sample.end_seconds

@@ -19,9 +19,8 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.lists import split_of_file
-from tenclip_data.paths import IMAGE_SUFFIXES
 from tenclip_data.samples import SPLIT_NAMES, Sample
-from tenclip_data.scan import VIDEO_SUFFIXES, ScanProblem, data_folders, is_data_name, printable_name, scan_folder
+from tenclip_data.scan import IMAGE_SUFFIXES, ScanProblem, data_folders, is_data_name, printable_name, scan_folder
 from tenclip_data.source import ReadOptions, Rows, refuse_column
 
 _LAYOUTS = "FOLDER/CLASS/*.mp4, or FOLDER/train/CLASS/*.mp4 and FOLDER/val/CLASS/*.mp4"
@@ -45,13 +44,13 @@ def folder_rows(source: Path, options: ReadOptions) -> Rows:
     """Read the samples of a folder, by the rules of this module. Raises DatasetError."""
     refuse_column(source, options)
     root = options.root
-    folders = [_look(f) for f in _folders_in(root)]
+    folders = [_look(f, options) for f in _folders_in(root)]
     problems = [p for f in folders for p in f.problems]
     if problems and not options.keep_missing:
         raise DatasetError(f"{problems[0]}; make it readable, or let missing videos be kept")
     splits = [f for f in folders if _is_split_name(f.path) and f.below]
-    rows = _split_folders(root, folders, splits) if splits else _class_folders(root, folders)
-    notes = [*map(str, problems), *rows.warnings, *_strays(root, _videos_in(root))]
+    rows = _split_folders(root, folders, splits, options) if splits else _class_folders(root, folders)
+    notes = [*map(str, problems), *rows.warnings, *_strays(root, _videos_in(root, options))]
     return Rows(samples=rows.samples, warnings=tuple(notes), fill_numbers=False)
 
 
@@ -62,7 +61,12 @@ def _class_folders(root: Path, folders: Sequence[_Folder]) -> Rows:
     classes = [f for f in folders if f.videos]
     if not classes:
         pictures = scan_folder(root, suffixes=IMAGE_SUFFIXES).videos
-        hint = f"; it holds pictures ({printable_name(pictures[0])}), and tenclip reads videos" if pictures else ""
+        hint = ""
+        if pictures:
+            hint = (
+                f"; it holds pictures ({printable_name(pictures[0])}), and tenclip reads videos (training takes "
+                "pictures with --images)"
+            )
         raise DatasetError(
             f"{root}: no videos in class-named sub-folders (looked for {root}/CLASS/*.mp4 and the like){hint}"
         )
@@ -105,7 +109,7 @@ def _refuse_one_level_too_high(root: Path, classes: Sequence[_Folder]) -> None:
 # -- train/, val/, test/ --
 
 
-def _split_folders(root: Path, folders: Sequence[_Folder], splits: Sequence[_Folder]) -> Rows:
+def _split_folders(root: Path, folders: Sequence[_Folder], splits: Sequence[_Folder], options: ReadOptions) -> Rows:
     _refuse_others(root, folders, splits)
     warnings = _empty(root, [f for f in folders if not f.videos])
     samples: list[Sample] = []
@@ -115,7 +119,7 @@ def _split_folders(root: Path, folders: Sequence[_Folder], splits: Sequence[_Fol
         if split in seen:
             raise DatasetError(f"{root}: {seen[split].name}/ and {folder.path.name}/ are both {split!r}; keep one")
         seen[split] = folder.path
-        inner = [_look(f) for f in _folders_in(folder.path)]
+        inner = [_look(f, options) for f in _folders_in(folder.path)]
         classes = [f for f in inner if f.videos]
         _refuse_one_level_too_high(folder.path, classes)
         samples += [s for f in classes for s in _samples(root, f, split)]
@@ -151,8 +155,8 @@ def _samples(root: Path, folder: _Folder, split: str) -> Iterable[Sample]:
         yield Sample(path=video, name=name, labels=(label,), split=split)
 
 
-def _look(folder: Path) -> _Folder:
-    scan = scan_folder(folder)
+def _look(folder: Path, options: ReadOptions) -> _Folder:
+    scan = scan_folder(folder, suffixes=options.suffixes)
     own = tuple(v for v in scan.videos if v.parent == folder)
     return _Folder(folder, own, scan.videos[len(own) :], scan.problems)
 
@@ -164,9 +168,9 @@ def _folders_in(folder: Path) -> tuple[Path, ...]:
         raise DatasetError(f"{folder}: cannot be listed: {err.strerror or err}") from err
 
 
-def _videos_in(folder: Path) -> list[Path]:
+def _videos_in(folder: Path, options: ReadOptions) -> list[Path]:
     return sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in VIDEO_SUFFIXES and is_data_name(f.name) and f.is_file()
+        f for f in folder.iterdir() if f.suffix.lower() in options.suffixes and is_data_name(f.name) and f.is_file()
     )
 
 

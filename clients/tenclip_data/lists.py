@@ -21,12 +21,12 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.cells import is_number, to_labels, to_seconds
-from tenclip_data.paths import IMAGE_SUFFIXES, is_video_name, locate, resolve
-from tenclip_data.samples import SPLIT_NAMES, Sample, where
+from tenclip_data.paths import is_image_name, is_video_name, locate, resolve
+from tenclip_data.samples import SPLIT_NAMES, Sample, picture_refusal, where
 from tenclip_data.source import ReadOptions, Rows, refuse_column
 from tenclip_data.text import is_excel_delimiter, lines_of
 
@@ -142,7 +142,7 @@ def parse_line(number: int, text: str, root: Path) -> ListLine:
 def _path_end(text: str, root: Path) -> int | None:
     """Find the end of the path: at a video suffix, or after a name that is a file. None where neither is there."""
     ends = [*(m.start() for m in _SEPARATOR.finditer(text) if m.start()), len(text)]
-    by_suffix = [e for e in ends if is_video_name(text[:e])]
+    by_suffix = [e for e in ends if is_video_name(text[:e]) or is_image_name(text[:e])]
     if len(by_suffix) == 1:
         return by_suffix[0]
     there = [e for e in by_suffix or ends if _is_file(root, text[:e])]
@@ -230,7 +230,7 @@ def _names_a_file(text: str, root: Path) -> bool:
 def _check_layout(source: Path, line: ListLine, first: ListLine, options: ReadOptions) -> None:
     """Raise DatasetError for a line that is no row, or that is laid out in another way than the first one."""
     at = where(source, line.number)
-    _refuse_frames(at, line, options.root)
+    _refuse_frames(at, line, options)
     if not line.layout:
         raise DatasetError(f"{at}: {_several_fields(line)}")
     if line.layout == "path" and options.need_labels:
@@ -247,11 +247,13 @@ def _check_layout(source: Path, line: ListLine, first: ListLine, options: ReadOp
         )
 
 
-def _refuse_frames(at: str, line: ListLine, root: Path) -> None:
-    suffix = PurePosixPath(line.name).suffix.lower()
-    if suffix in IMAGE_SUFFIXES:
-        raise DatasetError(f"{at}: {line.name!r} is a picture; tenclip reads videos, so list the video files")
-    if is_video_name(line.name) or not line.fields or not all(_WHOLE.fullmatch(f) for f in line.fields):
+def _refuse_frames(at: str, line: ListLine, options: ReadOptions) -> None:
+    root = options.root
+    if is_image_name(line.name) and not options.images:
+        raise DatasetError(f"{at}: {picture_refusal(line.name)}")
+    if is_image_name(line.name) or is_video_name(line.name) or not line.fields:
+        return
+    if not all(_WHOLE.fullmatch(f) for f in line.fields):
         return
     if len(line.fields) > 1 or (os.path.isdir(resolve(root, line.name)) and not _is_file(root, line.name)):
         raise DatasetError(

@@ -65,6 +65,7 @@ def read_manifest(
     held_out: float | None = DEFAULT_HELD_OUT,
     seed: int = 0,
     leaks: Leaks = "error",
+    images: bool = False,
 ) -> Manifest:
     """Read any of the formats above.
 
@@ -80,6 +81,7 @@ def read_manifest(
     `stratified_split`; None leaves such samples without a split. A list whose file is named for a split
     (`val_list.txt`) is that split.
     leaks: what to do about a video in two splits, see `leaks`: "error", "warn", or "allow" (not looked for).
+    images: still images are samples, too (`Sample.is_image`); else they are refused.
     Raises DatasetError.
 
     ::
@@ -102,6 +104,7 @@ def read_manifest(
         heads=heads,
         known_labels=known,
         keep_missing=missing == "keep",
+        images=images,
     )
     rows = read_source(source, options)
     samples: Sequence[Sample] = rows.samples
@@ -110,7 +113,7 @@ def read_manifest(
     if whole_videos:
         samples = [dataclasses.replace(s, start_seconds=None, end_seconds=None) for s in samples]
     facts = file_facts(samples)
-    check_samples(source, samples, facts, missing)
+    check_samples(source, samples, facts, missing, images=images)
     own = head_space(source, samples, heads) if heads else rows.labels
     samples, space, warnings = label_space(classes, own, samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=()).with_labels(space)

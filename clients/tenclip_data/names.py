@@ -23,18 +23,19 @@ class VideoName:
     end_seconds: float | None = None
 
 
-def read_video_names(source: Path | str, *, videos: Path | str | None = None) -> list[VideoName]:
+def read_video_names(source: Path | str, *, videos: Path | str | None = None, images: bool = False) -> list[VideoName]:
     """List the videos that a file names, in its order, whether they are there or not; labels are not needed.
 
     source: any file that `read_manifest` reads, or a text file with one path a line. Of lists that come in pairs
-    (UCF-101's, HMDB-51's) only the one that is named is read. videos: as in `read_manifest`.
+    (UCF-101's, HMDB-51's) only the one that is named is read. videos, images: as in `read_manifest`.
     What should be known of the list is logged as warnings.
     Raises DatasetError that names the file and the line, and FileNotFoundError.
     """
     source = Path(source)
     if not source.exists():
         raise FileNotFoundError(2, "No such file or directory", str(source))
-    rows = read_source(source, ReadOptions(root=videos_root(source, videos), need_labels=False, keep_missing=True))
+    options = ReadOptions(root=videos_root(source, videos), need_labels=False, keep_missing=True, images=images)
+    rows = read_source(source, options)
     if not rows.samples:
         raise DatasetError(f"{source}: lists no videos")
     for warning in rows.warnings:

@@ -9,12 +9,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError
-from tenclip_data.scan import VIDEO_SUFFIXES
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 # Suffixes that are tried for a name without one, in this order, in both cases.
 _TRIED = (".mp4", ".mkv", ".webm", ".avi", ".mov")
 STEM_SUFFIXES = (*_TRIED, *(s.upper() for s in _TRIED))
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".bmp"})
 _VARIABLE = re.compile(r"\$(\w+|\{[^}]*\})")
 
 
@@ -47,6 +46,11 @@ def resolve(root: Path, name: str) -> Path:
 def is_video_name(name: str) -> bool:
     """True for a name that ends in a suffix of a video."""
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES
+
+
+def is_image_name(name: str) -> bool:
+    """True for a name that ends in a suffix of a still image."""
+    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
 def find_video(root: Path, stem: str, folders: Iterable[str] = ("",)) -> Path | None:

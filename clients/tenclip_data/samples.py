@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.scan import IMAGE_SUFFIXES
 
 # What to do about a video that a manifest names and that is not there. "keep": it stays in the manifest, fails when it
 # is opened, and is counted there as any other unreadable video (lists of YouTube videos are never complete).
@@ -47,6 +49,11 @@ class Sample:
     extra: Mapping[str, Any] = field(default_factory=dict)
     line: int = 0
     file: Path | None = None
+
+    @property
+    def is_image(self) -> bool:
+        """Whether its name is that of a still image."""
+        return os.path.splitext(self.name)[1].lower() in IMAGE_SUFFIXES
 
     @property
     def key(self) -> str:
@@ -132,6 +139,14 @@ def where(source: Path, line: int) -> str:
 def place(source: Path, sample: Sample) -> str:
     """The place of a sample for messages, with its name: `m.csv, line 3 (a.mp4)`."""
     return f"{where(sample.file or source, sample.line)} ({sample.name})"
+
+
+def picture_refusal(name: str) -> str:
+    """What to tell who lists a picture where videos are read."""
+    return (
+        f"{name!r} is a picture; tenclip reads videos, so list the video files (training takes pictures where it is "
+        "told how to make clips of them: --images)"
+    )
 
 
 def _unknown(label: str, labels: Sequence[str]) -> str:

@@ -29,6 +29,9 @@ VIDEO_SUFFIXES = frozenset(
     | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
 )
 
+# Images are data only where a caller asks for them.
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
 # Compared in lower case. Hidden names (.DS_Store, .ipynb_checkpoints, .Trashes) need no entry.
 SYSTEM_NAMES = frozenset(
     {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.samples import Sample
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +17,7 @@ class ReadOptions:
     heads: several of them, a label from each.
     known_labels: the label space, empty where the data give it. need_labels: False where only the videos are wanted;
     then a list without labels is good, and of lists that come in pairs only the one that was named is read.
+    images: whether still images are samples, too; else they are refused.
     """
 
     root: Path
@@ -24,6 +26,12 @@ class ReadOptions:
     known_labels: frozenset[str] = frozenset()
     need_labels: bool = True
     keep_missing: bool = False
+    images: bool = False
+
+    @property
+    def suffixes(self) -> frozenset[str]:
+        """Of the files in folders that are samples."""
+        return VIDEO_SUFFIXES | IMAGE_SUFFIXES if self.images else VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.cells import to_labels, to_seconds, to_text
-from tenclip_data.paths import is_video_name
+from tenclip_data.paths import is_image_name, is_video_name
 from tenclip_data.samples import unit, where
 from tenclip_data.text import is_excel_delimiter, lines_of
 
@@ -102,7 +102,9 @@ class Table:
 def has_header(fields: Sequence[str]) -> bool:
     """True where the fields of a first line include a column name that tenclip knows."""
     names = {f.strip().strip("\"'").lower() for f in fields}
-    return not any(is_video_name(n) for n in names) and (bool(names & set(PATH_COLUMNS)) or names >= KINETICS_COLUMNS)
+    return not any(is_video_name(n) or is_image_name(n) for n in names) and (
+        bool(names & set(PATH_COLUMNS)) or names >= KINETICS_COLUMNS
+    )
 
 
 def find_delimiter(source: Path, text: str) -> str | None:

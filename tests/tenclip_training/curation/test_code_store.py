@@ -9,8 +9,8 @@ import pytest
 
 from tenclip_api.errors import DatasetError, DecodeWorkerDied
 from tenclip_features.stamps import stamp_file
-from tenclip_training.curation import code_store
-from tenclip_training.curation.code_store import SCHEMA, CodeStore, CodeTable
+from tenclip_training.curation import video_store
+from tenclip_training.curation.code_store import CodeStore, CodeTable
 from tenclip_training.curation.frame_codes import compute_codes
 from tenclip_training.curation.video_sets import SetVideo, read_set
 
@@ -55,7 +55,7 @@ def test_a_changed_file_is_computed_again(tmp_path: Path, videos: list[SetVideo]
 
 
 def test_an_interrupted_run_goes_on(tmp_path: Path, videos: list[SetVideo], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code_store, "_BATCH", 1)
+    monkeypatch.setattr(video_store, "_BATCH", 1)
     store = CodeStore(tmp_path / "codes")
 
     def stop(done: int, total: int) -> None:
@@ -71,7 +71,7 @@ def test_an_interrupted_run_goes_on(tmp_path: Path, videos: list[SetVideo], monk
 
 def test_a_stopped_decoder_is_tried_again(tmp_path: Path, videos: list[SetVideo]) -> None:
     store = CodeStore(tmp_path / "codes")
-    stopped = code_store._row(videos[0], stamp_file(videos[0].path), None, DecodeWorkerDied("a.mp4: took too long"))
+    stopped = video_store._row(videos[0], stamp_file(videos[0].path), DecodeWorkerDied("a.mp4: took too long"))
     with store._locked():
         store._write([stopped])
     assert [f.reason for f in store.read(videos[:1])[1]] == ["DECODE_WORKER_DIED"]
@@ -97,7 +97,7 @@ def test_files_that_are_not_to_be_used(tmp_path: Path, videos: list[SetVideo]) -
     path.write_bytes(b"PAR1 but not really")
     with pytest.raises(DatasetError, match=r"codes-000001\.parquet: cannot be read"):
         store.update(videos, workers=1)
-    pq.write_table(SCHEMA.empty_table().replace_schema_metadata({"tenclip.codes": "older"}), path)
+    pq.write_table(store.schema.empty_table().replace_schema_metadata({"tenclip.codes": "older"}), path)
     with pytest.raises(DatasetError, match=r"another recipe .older, now census"):
         store.update(videos, workers=1)
 

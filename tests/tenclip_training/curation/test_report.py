@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from tenclip_training.curation.code_store import CodeFailure, CodeTable
+from tenclip_training.curation.code_store import CodeTable
 from tenclip_training.curation.duplicates import DuplicateReport, find_duplicates
 from tenclip_training.curation.frame_codes import compute_codes
 from tenclip_training.curation.report import COLUMNS, write_report
 from tenclip_training.curation.video_sets import SetVideo
+from tenclip_training.curation.video_store import StoreFailure
 
 from .helpers import smooth_video
 
@@ -94,7 +95,7 @@ def test_videos_that_are_gone_and_pictures_of_the_first_pairs_only(tmp_path: Pat
 
 
 def test_nothing_found_and_failures(tmp_path: Path) -> None:
-    failure = CodeFailure(video="x.mp4", reason="EMPTY_VIDEO", message="x.mp4: is empty")
+    failure = StoreFailure(video="x.mp4", reason="EMPTY_VIDEO", message="x.mp4: is empty")
     report = DuplicateReport(pairs=(), source_videos=0, target_videos=3, source_failures=(failure,))
     text = write_report(tmp_path, report, title="t", source={}, target={}).read_text()
     assert "0 pairs match" in text

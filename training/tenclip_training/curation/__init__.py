@@ -11,7 +11,8 @@ Reading order::
     killable        work on many videos in processes that may crash or hang
     census          64-bit codes of frames
     frame_codes     video -> codes at 16 frames a second
-    code_store      codes of many videos in Parquet, resumable
+    video_store     what was computed of many videos, in Parquet, resumable
+    code_store      codes of many videos, in such files
     candidates      pairs of videos that may match, by locality-sensitive hashing
     matching        exact comparison of two videos
     duplicates      all of it: sets of videos -> pairs that match

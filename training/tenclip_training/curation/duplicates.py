@@ -16,8 +16,9 @@ import numpy as np
 
 from tenclip_training.curation.candidates import find_candidates
 from tenclip_training.curation.census import mirrored
-from tenclip_training.curation.code_store import CodeFailure, CodeTable
+from tenclip_training.curation.code_store import CodeTable
 from tenclip_training.curation.matching import DEFAULT_RADIUS, Match, match_pair
+from tenclip_training.curation.video_store import StoreFailure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,8 @@ class DuplicateReport:
     pairs: tuple[Pair, ...]
     source_videos: int
     target_videos: int
-    source_failures: tuple[CodeFailure, ...] = ()
-    target_failures: tuple[CodeFailure, ...] = ()
+    source_failures: tuple[StoreFailure, ...] = ()
+    target_failures: tuple[StoreFailure, ...] = ()
     flat_frames: tuple[int, int] = (0, 0)
     frames: tuple[int, int] = (0, 0)
     candidates: int = 0

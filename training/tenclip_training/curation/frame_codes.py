@@ -54,20 +54,25 @@ def compute_codes(
 
 
 def sample_indices(
-    times: NDArray[np.float64], duration_seconds: float, start_seconds: float = 0.0, end_seconds: float | None = None
+    times: NDArray[np.float64],
+    duration_seconds: float,
+    start_seconds: float = 0.0,
+    end_seconds: float | None = None,
+    *,
+    rate: float = FRAMES_PER_SECOND,
 ) -> NDArray[np.int64]:
-    """The frames that are shown at `start`, `start + 1/16`, ... before `end` and before the end of the video.
+    """The frames that are shown at `start`, `start + 1/rate`, ... before `end` and before the end of the video.
 
-    times: [N] when each frame begins, in seconds. A frame that is shown longer than 1/16 s comes more than once.
+    times: [N] when each frame begins, in seconds. A frame that is shown longer than 1/rate comes more than once.
 
     >>> sample_indices(np.array([0.0, 0.1, 0.2]), 0.3).tolist()
     [0, 0, 1, 1, 2]
     """
     end = duration_seconds if end_seconds is None else min(end_seconds, duration_seconds)
-    count = int(np.ceil((end - start_seconds) * FRAMES_PER_SECOND - 1e-6))
+    count = int(np.ceil((end - start_seconds) * rate - 1e-6))
     if count <= 0 and start_seconds == 0.0:
         count = 1  # a single picture without a duration
-    at = start_seconds + np.arange(max(count, 0)) / FRAMES_PER_SECOND
+    at = start_seconds + np.arange(max(count, 0)) / rate
     return np.maximum(np.searchsorted(times, at + 1e-6, side="right") - 1, 0).astype(np.int64)
 
 

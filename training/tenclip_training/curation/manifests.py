@@ -30,6 +30,7 @@ def read_labelled(
     videos: Path | str | None = None,
     label_column: str | None = None,
     missing: Missing = "error",
+    images: bool = False,
 ) -> Manifest:
     """Read any source that `read_manifest` reads; where it names no splits, there are none: nothing is held out.
 
@@ -44,11 +45,12 @@ def read_labelled(
         label_column=label_column,
         known_labels=frozenset(classes.names) if classes else frozenset(),
         keep_missing=missing == "keep",
+        images=images,
     )
     rows = read_source(source, options)
     if not rows.samples:
         raise DatasetError(f"{source}: lists no videos")
-    check_samples(source, rows.samples, file_facts(rows.samples), missing)
+    check_samples(source, rows.samples, file_facts(rows.samples), missing, images=images)
     samples, space, warnings = label_space(classes, rows.labels, rows.samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=(), warnings=(*rows.warnings, *warnings))
     return manifest.with_labels(space)

@@ -15,11 +15,13 @@ import av
 import cv2
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
 
 from tenclip_api.errors import TenclipError
 from tenclip_data.atomic import replacing, write_text
 from tenclip_training.curation.duplicates import DuplicateReport, Pair
 from tenclip_training.curation.video_sets import SetVideo
+from tenclip_video.images import read_image
 from tenclip_video.spec import Resize
 from tenclip_video.video import open_video
 
@@ -60,7 +62,7 @@ def write_report(
     write_text(out / "duplicates.csv", pairs_csv(report.pairs))
     write_text(out / "duplicates.json", json.dumps(report_dict(report), indent=2) + "\n")
     page = (
-        _environment()
+        template_environment()
         .get_template("duplicates.html")
         .render(title=title, report=report, pairs=shown, num_pictured=num_pictured)
     )
@@ -137,7 +139,7 @@ def _pictures(folder: Path, number: int, pair: Pair, source: SetVideo, target: S
         ("source", source, [c[0] for c in chosen]),
         ("target", target, [c[1] for c in chosen]),
     ):
-        names[side] = _write_frames(folder, f"pair-{number:04d}-{side}", video, times)
+        names[side] = write_frames(folder, f"pair-{number:04d}-{side}", video, times)
     return [
         {
             "source": names["source"][i],
@@ -150,29 +152,39 @@ def _pictures(folder: Path, number: int, pair: Pair, source: SetVideo, target: S
     ]
 
 
-def _write_frames(folder: Path, stem: str, video: SetVideo, seconds: Sequence[float]) -> list[str | None]:
-    """Write the frames at these ascending times; None for each where the video can no longer be read."""
+def write_frames(folder: Path, stem: str, video: SetVideo, seconds: Sequence[float]) -> list[str | None]:
+    """Write the frames at these ascending times as JPEG files; None for each where the video can no longer be read.
+
+    Of an image, itself for each.
+    """
     try:
+        if video.is_image:
+            image = read_image(video.path, _PICTURE, name=video.name)
+            return [_write_jpeg(folder, f"{stem}-{i}.jpg", image) for i in range(len(seconds))]
         with open_video(video.path, name=video.name) as opened:
             at = np.maximum(np.searchsorted(opened.times, np.array(seconds) + 1e-6, side="right") - 1, 0)
             indices = np.unique(at)
             frames = opened.read_frames(indices, _PICTURE)
     except (TenclipError, OSError, av.FFmpegError):
         return [None] * len(seconds)
-    names: list[str | None] = []
-    for i, index in enumerate(at):
-        frame = frames[int(np.searchsorted(indices, index))]
-        _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-        name = f"{stem}-{i}.jpg"
-        with replacing(folder / name) as file:
-            file.write(jpeg.tobytes())
-        names.append(f"pictures/{quote(name)}")
-    return names
+    return [
+        _write_jpeg(folder, f"{stem}-{i}.jpg", frames[int(np.searchsorted(indices, index))])
+        for i, index in enumerate(at)
+    ]
 
 
-def _environment() -> Environment:
+def _write_jpeg(folder: Path, name: str, frame: NDArray[np.uint8]) -> str:
+    """The file's path as seen from the report."""
+    _, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+    with replacing(folder / name) as file:
+        file.write(jpeg.tobytes())
+    return f"pictures/{quote(name)}"
+
+
+def template_environment(package: str = "tenclip_training.curation") -> Environment:
+    """Jinja2 as reports use it, over the templates of a package."""
     return Environment(
-        loader=PackageLoader("tenclip_training.curation"),
+        loader=PackageLoader(package),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -26,6 +26,7 @@ from tenclip_data.scan import printable_name
 from tenclip_features.stamps import stamp_file
 from tenclip_training.curation.killable import DEFAULT_TIMEOUT_SECONDS, for_each
 from tenclip_training.curation.video_sets import SetVideo
+from tenclip_video.images import read_pixels
 from tenclip_video.spec import Resize
 from tenclip_video.video import open_video
 
@@ -156,7 +157,9 @@ def read_ledger(path: Path) -> dict[str, Finding]:
 
 
 def inspect_whole(video: SetVideo) -> Finding:
-    """Decode every frame of a video. Raises VideoError for one that cannot be used."""
+    """Decode every frame of a video, or an image. Raises VideoError for one that cannot be used."""
+    if video.is_image:
+        return inspect_image(video)
     with open_video(video.path, name=video.name) as opened:
         frames = opened.info.num_frames
         opened.read_into(_Nowhere(), np.arange(frames), _SMALL)
@@ -174,8 +177,18 @@ def inspect_whole(video: SetVideo) -> Finding:
     )
 
 
+def inspect_image(image: SetVideo) -> Finding:
+    """Decode an image. Raises VideoError for one that cannot be used; half an image cannot."""
+    read_pixels(image.path, name=image.name)
+    return Finding(video=image.name, verdict="ok", frames=1)
+
+
 def inspect_start(video: SetVideo) -> Finding:
-    """Open a video and decode its first frame. Raises VideoError for one that cannot be used."""
+    """Open a video and decode its first frame; an image is decoded whole. Raises VideoError for one that cannot be
+    used.
+    """
+    if video.is_image:
+        return inspect_image(video)
     with open_video(video.path, name=video.name) as opened:
         info, warnings = opened.info, opened.report.warnings
     return Finding(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.names import read_video_names
-from tenclip_data.scan import VIDEO_SUFFIXES, printable_name, scan_folder
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES, printable_name, scan_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,27 +25,35 @@ class SetVideo:
         return self.name
 
     @property
+    def is_image(self) -> bool:
+        """Whether its file is a still image, by its suffix."""
+        return self.path.suffix.lower() in IMAGE_SUFFIXES
+
+    @property
     def key(self) -> str:
         """The video's name in stored codes and ledgers: its absolute path, with the part where it is one."""
         return _with_part(printable_name(os.path.abspath(self.path)), self.start_seconds, self.end_seconds)
 
 
-def read_set(source: Path | str, *, videos: Path | str | None = None) -> tuple[list[SetVideo], list[str]]:
+def read_set(
+    source: Path | str, *, videos: Path | str | None = None, images: bool = False
+) -> tuple[list[SetVideo], list[str]]:
     """The videos of `source`, each once, and what a person should know about them.
 
     source: a folder, in which every video counts at any depth; a list or table in any form that `tenclip train` reads,
-    labels not needed; or one video.
+    labels not needed; or one video. images: still images count, too; else they are passed over in folders.
     Raises DatasetError where there are none, and FileNotFoundError.
     """
     source = Path(source)
+    suffixes = VIDEO_SUFFIXES | IMAGE_SUFFIXES if images else VIDEO_SUFFIXES
     if source.is_dir():
-        scan = scan_folder(source)
+        scan = scan_folder(source, suffixes=suffixes)
         found = [SetVideo(name=printable_name(p.relative_to(source).as_posix()), path=p) for p in scan.videos]
         notes = [str(problem) for problem in scan.problems]
-    elif source.suffix.lower() in VIDEO_SUFFIXES and source.is_file():
+    elif source.suffix.lower() in suffixes and source.is_file():
         found, notes = [SetVideo(name=printable_name(source.name), path=source)], []
     else:
-        names = read_video_names(source, videos=videos)
+        names = read_video_names(source, videos=videos, images=images)
         found = [
             SetVideo(
                 name=_with_part(n.name, n.start_seconds, n.end_seconds),

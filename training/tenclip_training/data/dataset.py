@@ -27,6 +27,7 @@ from tenclip_training.data.augment import Augmentation, augment
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
 from tenclip_training.data.tags import TargetKind, Targets
+from tenclip_training.omni.stills import StillClips, StillImage
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video
@@ -64,10 +65,14 @@ class CachedVideo:
     duration: float
 
 
+Cached = CachedVideo | StillImage | Failure
+
+
 class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure"]):
     """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
-    A video that cannot be used gives a Failure instead. targets: what several tags of a video become.
+    A video that cannot be used gives a Failure instead. targets: what several tags of a video become; stills: makes
+    clips of the manifest's images.
     """
 
     def __init__(
@@ -78,10 +83,12 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
         *,
         seed: int,
         targets: TargetKind = "soft",
+        stills: StillClips | None = None,
     ) -> None:
         self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
         self.targets = Targets(kind=targets, num_classes=len(manifest.labels), seed=seed)
-        self._cache: dict[int, CachedVideo | Failure] = {}
+        self.stills = stills
+        self._cache: dict[int, Cached] = {}
 
     def __len__(self) -> int:
         return len(self.manifest.samples)
@@ -117,7 +124,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
             pending = deque(pool.submit(self._decode_all, i) for i in islice(indices, 4 * threads))
             for done in range(len(self)):
                 video = pending.popleft().result()
-                size = video.frames.nbytes if isinstance(video, CachedVideo) else 0
+                size = 0 if isinstance(video, Failure) else video.frames.nbytes
                 if used + size > max_bytes:
                     break
                 self._cache[done] = video
@@ -130,9 +137,11 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
                 future.cancel()
         return [video for video in self._cache.values() if isinstance(video, Failure)]
 
-    def _decode_all(self, index: int) -> CachedVideo | Failure:
+    def _decode_all(self, index: int) -> Cached:
         sample = self.manifest.samples[index]
         try:
+            if self.stills is not None and sample.is_image:
+                return self.stills.read(sample)
             with open_video(sample.path, name=sample.name) as video:
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
@@ -142,12 +151,19 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
             return Failure.of(sample, err)
 
     def _read(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.uint8]:
+        if self.stills is not None and sample.is_image:
+            return self.stills.clip(self.stills.read(sample), sample, rng)
         with open_video(sample.path, name=sample.name) as video:
             (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
             needed = frames_needed([clip])
             return video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
 
-    def _from_cache(self, sample: Sample, video: CachedVideo, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _from_cache(
+        self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator
+    ) -> NDArray[np.uint8]:
+        if isinstance(video, StillImage):
+            assert self.stills is not None
+            return self.stills.clip(video, sample, rng)
         (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
         return video.frames[np.searchsorted(video.indices, clip.frames)]
 

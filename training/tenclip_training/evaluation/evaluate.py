@@ -31,6 +31,7 @@ from tenclip_video.aggregate import Outputs
 from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS, Protocol
 from tenclip_video.spec import ClipSpec
+from tenclip_video.still_clips import read_image_clips
 
 __all__ = [
     "Accuracy",
@@ -153,7 +154,8 @@ def _decoded(
     def read(sample: Sample) -> VideoClips | Failure:
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))
-            return read_clips(sample.path, spec, segment, name=sample.name)
+            read_sample = read_image_clips if sample.is_image else read_clips
+            return read_sample(sample.path, spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)
 

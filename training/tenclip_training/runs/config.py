@@ -14,6 +14,7 @@ from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, TextForm, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.omni.stills import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,
@@ -119,6 +120,7 @@ class TrainConfig:
     clip: ClipOverrides = field(default_factory=ClipOverrides)
     augmentation: Augmentation = field(default_factory=Augmentation)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    stills: StillsConfig = field(default_factory=StillsConfig)
 
     architecture: Annotated[
         str,
@@ -230,6 +232,7 @@ SECTIONS: dict[str, type[Any]] = {
     "clip": ClipOverrides,
     "augmentation": Augmentation,
     "sampling": SamplingConfig,
+    "stills": StillsConfig,
     "transfer": TransferConfig,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,

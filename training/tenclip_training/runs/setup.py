@@ -22,6 +22,7 @@ from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
+from tenclip_training.omni.stills import still_clips
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
@@ -60,6 +61,7 @@ def read_splits(config: TrainConfig) -> Splits:
         held_out=config.held_out,
         seed=config.seed,
         leaks=config.leaks,
+        images=config.stills.images is not None,
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
     train, val = manifest.split(config.train_split), None if name is None else manifest.split(name)
@@ -180,7 +182,14 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config))
+    return ClipDataset(
+        manifest,
+        spec,
+        augmentation,
+        seed=config.seed,
+        targets=_target_kind(config),
+        stills=still_clips(config.stills, spec),
+    )
 
 
 def _target_kind(config: TrainConfig) -> TargetKind:

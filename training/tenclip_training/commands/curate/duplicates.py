@@ -82,7 +82,7 @@ def duplicates(
             progress=lambda done, total: reporter.update("pictures", done, total, "pairs"),
         )
     if labelled is not None and kept is not None:
-        write_manifest(kept, _without(labelled.samples, source_set, set(report.duplicates)))
+        write_manifest(kept, without(labelled.samples, source_set, set(report.duplicates)))
     if json:
         print_json({"report": str(page), **report_dict(report)})
     else:
@@ -127,7 +127,7 @@ def _compare(
     return replace(report, source_failures=tuple(source_failures), target_failures=tuple(target_failures))
 
 
-def _without(samples: Sequence[Sample], source: Sequence[SetVideo], duplicates: set[str]) -> list[Sample]:
+def without(samples: Sequence[Sample], source: Sequence[SetVideo], duplicates: set[str]) -> list[Sample]:
     """Samples whose video (or part) is no duplicate."""
     import os
 

@@ -42,6 +42,24 @@ def scan(
       tenclip curate scan all.csv --out ledger.jsonl --kept readable.csv
       tenclip curate scan videos/ --out ledger.jsonl --quick --json
     """
+    run_scan(
+        source, out, quick=quick, kept=kept, videos=videos, label_column=label_column, decoding=decoding, json=json
+    )
+
+
+def run_scan(
+    source: Path,
+    out: Path,
+    *,
+    quick: bool,
+    kept: Path | None,
+    videos: Path | None,
+    label_column: str | None = None,
+    decoding: DecodingOptions,
+    json: bool,
+    images: bool = False,
+) -> None:
+    """`tenclip curate scan`, and with images `tenclip omni scan`."""
     import os
 
     from tenclip_data.scan import printable_name
@@ -50,8 +68,10 @@ def scan(
     from tenclip_training.curation.scan import scan_videos
     from tenclip_training.curation.video_sets import read_set
 
-    labelled = read_labelled(source, videos=videos, label_column=label_column, missing="keep") if kept else None
-    found, notes = read_set(source, videos=videos)
+    labelled = None
+    if kept:
+        labelled = read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=images)
+    found, notes = read_set(source, videos=videos, images=images)
     print_notes(notes)
     with reporting() as reporter:
         result = scan_videos(
@@ -60,7 +80,7 @@ def scan(
             workers=decoding.num_workers(),
             whole=not quick,
             timeout_seconds=decoding.timeout,
-            progress=lambda done, total: reporter.update("decoding", done, total, "videos"),
+            progress=lambda done, total: reporter.update("decoding", done, total, "files" if images else "videos"),
         )
     bad = {f.key for f in result.findings if f.verdict == "unreadable"}
     if labelled is not None and kept is not None:
@@ -77,15 +97,16 @@ def scan(
     if json:
         print_json(summary)
     else:
-        _print_scan(summary, [(f.video, f.message) for f in result.findings if f.verdict == "unreadable"])
+        unreadable = [(f.video, f.message) for f in result.findings if f.verdict == "unreadable"]
+        _print_scan(summary, unreadable, "files" if images else "videos")
 
 
-def _print_scan(summary: dict[str, Any], unreadable: Sequence[tuple[str, str]]) -> None:
+def _print_scan(summary: dict[str, Any], unreadable: Sequence[tuple[str, str]], noun: str) -> None:
     for video, message in unreadable:
         typer.echo(message if message.startswith(video) else f"{video}: {message}")
     usable = summary["videos"] - summary["unreadable"]
     typer.echo(
-        f"coverage {summary['coverage']:.2%}: {usable} of {summary['videos']} videos can be used, "
+        f"coverage {summary['coverage']:.2%}: {usable} of {summary['videos']} {noun} can be used, "
         f"{summary['damaged']} of them damaged; {summary['scanned_now']} looked at now"
     )
     for reason, count in summary["reasons"].items():

@@ -1,0 +1,19 @@
+"""Learning from web images and videos beside a labelled target set (OmniSource). `tenclip omni` runs it.
+
+Reading order::
+
+    homographies      3x3 matrices in coordinates of [-1, 1], what makes one plausible, the Gaussian of their entries
+    camera_motion     two frames -> the homography between them (features, robust matching)
+    fit_motion        videos -> the Gaussian by maximum likelihood, for all classes and class by class
+    motion            the file that holds it
+    pseudo_clips      image -> clip: replicated, translated, or warped as if a camera moved
+    stills            images among the samples of a training run
+    networks          networks that look at single frames, on the server's runtimes
+    frame_features    features of frames of videos and images, in Parquet
+    whitening         whitened cosine similarity
+    cosine_duplicates all of it: sets of features -> pairs that are alike, and the threshold
+    duplicate_report  an HTML page with matched frames side by side
+
+Duan et al., "Omni-sourced Webly-supervised Learning for Video Recognition", sections 3.3 and 3.5. The paper names
+these steps and leaves most constants open; modules say what was chosen.
+"""
