@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from tenclip_training.commands.omni.duplicates import duplicates
+from tenclip_training.commands.omni.filter import filter_web
 from tenclip_training.commands.omni.fit_motion import fit_motion
 from tenclip_training.commands.omni.scan import scan
 
@@ -19,6 +20,7 @@ omni = typer.Typer(
     Examples:
       tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
       tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
+      tenclip omni filter clean.csv --teacher run/best.pt --out kept.parquet
       tenclip omni fit-motion train.csv --out motion.json
     """,
     no_args_is_help=True,
@@ -26,4 +28,5 @@ omni = typer.Typer(
 
 omni.command()(scan)
 omni.command()(duplicates)
+omni.command("filter")(filter_web)
 omni.command("fit-motion")(fit_motion)
