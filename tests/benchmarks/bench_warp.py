@@ -72,9 +72,9 @@ def measure(folder: Path) -> list[dict[str, Any]]:
         for transform in TRANSFORMS[:-1]:
             work[f"image, {transform}{where}"] = clips_of(dataset(image, transform, cached=cached))
     taken = seconds_of(work)
-    video = {c: taken[f"video, keyframe every 30{', cached' if c else ''}"] for c in (False, True)}
+    decoded = {c: taken[f"video, keyframe every 30{', cached' if c else ''}"] for c in (False, True)}
     return [
-        {"clip": name, "ms": 1000 * taken[name] / CLIPS, "against_video": video["cached" in name] / taken[name]}
+        {"clip": name, "ms": 1000 * taken[name] / CLIPS, "against_video": decoded["cached" in name] / taken[name]}
         for name in work
     ]
 

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from tenclip_data.manifest import read_manifest as read_manifest
     from tenclip_training.data.augment import Augmentation as Augmentation
     from tenclip_training.data.clip_overrides import ClipOverrides as ClipOverrides
+    from tenclip_training.evaluation.actions import evaluate_actions as evaluate_actions
+    from tenclip_training.evaluation.actions import head_names as head_names
+    from tenclip_training.evaluation.actions import load_action_models as load_action_models
     from tenclip_training.evaluation.evaluate import EvaluationResult as EvaluationResult
     from tenclip_training.evaluation.evaluate import evaluate as evaluate
     from tenclip_training.loaders import load_checkpoint as load_checkpoint
@@ -58,6 +61,9 @@ _MODULES = {
     "Progress": "tenclip_training.runs.results",
     "evaluate": "tenclip_training.evaluation.evaluate",
     "EvaluationResult": "tenclip_training.evaluation.evaluate",
+    "load_action_models": "tenclip_training.evaluation.actions",
+    "head_names": "tenclip_training.evaluation.actions",
+    "evaluate_actions": "tenclip_training.evaluation.actions",
     "read_manifest": "tenclip_data.manifest",
 }
 
@@ -78,6 +84,9 @@ __all__ = [
     "Progress",
     "evaluate",
     "EvaluationResult",
+    "load_action_models",
+    "head_names",
+    "evaluate_actions",
     "read_manifest",
 ]
 

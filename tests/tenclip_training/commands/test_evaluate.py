@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_training.runs.checkpoint import load_checkpoint
@@ -89,3 +90,29 @@ def test_evaluate_takes_labels_for_a_checkpoint_without_names(
     )
     assert values["labels"] == ["move_right", "move_left"]
     assert values["protocol"] == "center-clip"
+
+
+def test_evaluate_takes_images_where_asked(trained: Path, tmp_path: Path) -> None:
+    labels = load_checkpoint(trained / "best.pt").labels or ()
+    for label in labels:
+        (tmp_path / "test" / label).mkdir(parents=True)
+        Image.new("RGB", (48, 36), "teal").save(tmp_path / "test" / label / "a.png")
+    refused = error_of(run("evaluate", trained / "best.pt", tmp_path / "test", "--split", "all"))
+    assert isinstance(refused, DatasetError)
+    assert "it holds pictures" in str(refused)
+    values = output_of(run("evaluate", trained / "best.pt", tmp_path / "test", "--split", "all", "--images", "--json"))
+    assert values["videos_decoded"] == len(labels)
+    assert values["clip_top1"]["total"] == len(labels)  # a picture is one clip
+
+
+def test_evaluate_against_an_earlier_one(trained: Path, action_videos: Path, tmp_path: Path) -> None:
+    options = ("--protocol", "center-clip", "--device", "cpu")
+    earlier = tmp_path / "earlier.json"
+    earlier.write_text(run("evaluate", trained / "last.pt", action_videos, "--json", *options).stdout)
+    values = output_of(run("evaluate", trained / "best.pt", action_videos, "--against", earlier, "--json", *options))
+    assert values["comparison"]["videos"] == 4
+    assert values["comparison"]["top1_after"] == values["video_top1"]
+    shown = run("evaluate", trained / "best.pt", action_videos, "--against", earlier, *options)
+    assert "over 4 videos that both have scored" in shown.stdout
+    error = error_of(run("evaluate", trained / "best.pt", action_videos, "--against", tmp_path / "gone"))
+    assert isinstance(error, DatasetError)

@@ -19,7 +19,8 @@ def textured(seed: int, height: int = 120, width: int = 160) -> Picture:
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 255, (height // 6, width // 6, 3)).astype(np.uint8)
     smooth = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-    return np.clip(smooth.astype(np.int16) + rng.integers(-8, 8, smooth.shape), 0, 255).astype(np.uint8)
+    noisy = smooth.astype(np.int16) + rng.integers(-8, 8, smooth.shape)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def coarse(seed: int, height: int = 90, width: int = 120) -> Picture:

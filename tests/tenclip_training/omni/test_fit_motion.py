@@ -42,8 +42,8 @@ def pans(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Homograp
 def test_a_known_move_is_found(features: Features) -> None:
     truth = from_entries(free_entries(zoom(1.05)) + np.array([0, 0.02, 0.06, -0.02, 0, -0.03, 0.01, 0.005]))
     first, second = camera_frames(1, [truth], height=240, width=320)
-    grey = [np.asarray(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), np.uint8) for f in (first, second)]
-    found = estimate_homography(*grey, features=features)
+    before, after = (np.asarray(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), np.uint8) for f in (first, second))
+    found = estimate_homography(before, after, features)
     assert found.reason is None
     assert found.matrix is not None
     assert found.inliers >= MIN_INLIERS

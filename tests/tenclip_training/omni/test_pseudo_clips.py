@@ -111,7 +111,7 @@ def test_random_speed_changes_and_stays_inside() -> None:
         left = pseudo_clip(ramp, 16, SIZE, "translate-random", np.random.default_rng(seed))[:, 10, 0, 0] / 2.0
         assert (left >= 0).all()
         assert (left <= width - SIZE[1] + 0.5).all()
-        turns += np.count_nonzero(np.diff(np.sign(np.diff(left))))
+        turns += int(np.count_nonzero(np.diff(np.sign(np.diff(left)))))
     assert turns > 40
 
 

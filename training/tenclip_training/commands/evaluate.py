@@ -48,6 +48,13 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option(
+            help="An earlier evaluation (its --out, or the JSON of --json) to compare with, video by video.",
+            show_default=False,
+        ),
+    ] = None,
     reading: ManifestOptions,
     machine: DeviceOptions,
     json: Json = False,
@@ -67,19 +74,22 @@ def evaluate(
       tenclip evaluate run/best.pt ucf/testlist01.txt --videos UCF-101
       tenclip evaluate run/best.pt list.csv --protocol fully-convolutional
       tenclip evaluate run/best.pt videos/manifest.csv --out evaluation
+      tenclip evaluate new/best.pt videos/manifest.csv --against evaluation
       tenclip evaluate run/best.pt my-videos/ --split all --json
     """
     if protocol == "list":
         _list_protocols()
         return
     from tenclip_training.console import reporting
-    from tenclip_training.evaluation.console import print_evaluation
+    from tenclip_training.evaluation.comparison import compare, read_evaluation
+    from tenclip_training.evaluation.console import print_comparison, print_evaluation
     from tenclip_training.evaluation.evaluate import evaluate as run
 
     if out is not None:
         from tenclip_training.evaluation.report import check_out, write_evaluation
 
         check_out(out)
+    before = read_evaluation(against) if against is not None else None
     read = reading.read(manifest, hold_out=split != "all")
     with reporting() as reporter:
         result = run(
@@ -94,10 +104,15 @@ def evaluate(
         )
     title = f"{checkpoint} on {manifest}"
     files = [str(path) for path in write_evaluation(out, result, title=title)] if out is not None else []
+    comparison = compare(result, before) if before is not None else None
     if json:
-        print_json({"checkpoint": str(checkpoint), "manifest": str(manifest), **result.to_dict(), "files": files})
+        compared = {} if comparison is None else {"comparison": comparison.to_dict()}
+        names = {"checkpoint": str(checkpoint), "manifest": str(manifest)}
+        print_json({**names, **result.to_dict(), "files": files, **compared})
         return
     print_evaluation(result, title=title)
+    if comparison is not None:
+        print_comparison(comparison)
     if files:
         typer.echo(f"wrote {', '.join(files)}")
 

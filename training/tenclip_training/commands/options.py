@@ -67,6 +67,10 @@ class ManifestOptions:
             help="A video that is in two splits: an error, a warning, or not looked for.", rich_help_panel=VIDEOS
         ),
     ] = "error"
+    images: Annotated[
+        bool,
+        typer.Option("--images", help="Take images, too, as clips that stand still.", rich_help_panel=VIDEOS),
+    ] = False
 
     def read(self, manifest: Path, *, hold_out: bool = True, heads: Sequence[str] = ()) -> Manifest:
         """The videos and labels of `manifest`; without `hold_out` nothing is split that has no splits.
@@ -88,6 +92,7 @@ class ManifestOptions:
             held_out=self.held_out if hold_out else None,
             seed=self.seed,
             leaks=self.leaks,
+            images=self.images,
         )
 
 

@@ -71,7 +71,7 @@ Cached = CachedVideo | StillImage | Failure
 class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure"]):
     """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
-    A video that cannot be used gives a Failure instead. targets: what several tags of a video become; stills: makes
+    A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
     clips of the manifest's images.
     """
 

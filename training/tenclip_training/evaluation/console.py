@@ -12,9 +12,11 @@ from tenclip_features.scores import MeanAveragePrecision
 from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.action_counting import TaskResult
 from tenclip_training.evaluation.actions import ActionResult
+from tenclip_training.evaluation.comparison import Comparison
 from tenclip_training.evaluation.results import EvaluationResult
 
 LARGEST_CONFUSION = 20  # classes that still fit on a screen
+MOST_COMPARED = 20  # classes or pairs, from each end
 
 
 def print_evaluation(result: EvaluationResult, *, title: str) -> None:
@@ -46,6 +48,34 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
         )
     if len(result.labels) <= LARGEST_CONFUSION:
         console.print(_class_table(result))
+
+
+def print_comparison(found: Comparison) -> None:
+    """The difference of two evaluations, and where it lies."""
+    console = Console()
+    left_out = found.only_before + found.only_after
+    lines = [
+        f"against {found.before}, over {found.videos} videos that both have scored"
+        + (f" ({left_out} of one alone left out)" if left_out else ""),
+        f"top-1 {found.top1_before.value:.2%} before, {found.top1_after.value:.2%} now: {found.gained} videos gained, "
+        f"{found.lost} lost (McNemar's exact test: p = {found.p_value:.3g})",
+    ]
+    for name, classes in (
+        ("most gained", [c for c in found.classes if c.gain > 0][:MOST_COMPARED]),
+        ("most lost", [c for c in reversed(found.classes) if c.gain < 0][:MOST_COMPARED]),
+    ):
+        if classes:
+            parts = [f"{c.label} {100 * c.gain:+.1f} points of {c.total}" for c in classes]
+            lines.append(f"classes {name}: {'; '.join(parts)}")
+    for name, pairs in (
+        ("less confused", [p for p in found.pairs if p.after < p.before][:MOST_COMPARED]),
+        ("more confused", [p for p in reversed(found.pairs) if p.after > p.before][:MOST_COMPARED]),
+    ):
+        if pairs:
+            parts = [f"{p.first} and {p.second} {p.before:.1%} to {p.after:.1%}" for p in pairs]
+            lines.append(f"pairs {name}: {'; '.join(parts)}")
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _figure_lines(result: EvaluationResult) -> list[str]:

@@ -8,7 +8,7 @@ corners cannot be followed. Then RANSAC.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -23,12 +23,8 @@ Reason = Literal["few-features", "few-inliers"] | Rejection
 MIN_INLIERS = 30
 MAX_FEATURES = 500
 _RANSAC_PIXELS = 2.0
-_LK = {
-    "winSize": (21, 21),
-    "maxLevel": 3,
-    "criteria": (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 0.01),
-}
 _MAX_RETURN_PIXELS = 1.0
+_NO_GUESS: Any = None  # OpenCV's stubs know of no call without a first guess
 
 Points = NDArray[np.float32]
 
@@ -64,15 +60,15 @@ def _followed(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[Poin
     if corners is None:
         return _nothing()
     before = np.asarray(corners, np.float32).reshape(-1, 1, 2)
-    after, there, _ = cv2.calcOpticalFlowPyrLK(first, second, before, None, **_LK)
-    back, here, _ = cv2.calcOpticalFlowPyrLK(second, first, after, None, **_LK)
+    after, there, _ = cv2.calcOpticalFlowPyrLK(first, second, before, _NO_GUESS)
+    back, here, _ = cv2.calcOpticalFlowPyrLK(second, first, after, _NO_GUESS)
     returned = np.abs(back - before).reshape(-1, 2).max(axis=1) <= _MAX_RETURN_PIXELS
     good = returned & (there.ravel() == 1) & (here.ravel() == 1)
     return before.reshape(-1, 2)[good], np.asarray(after, np.float32).reshape(-1, 2)[good]
 
 
 def _matched(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> tuple[Points, Points]:
-    orb = cv2.ORB_create(nfeatures=2 * MAX_FEATURES)
+    orb = cv2.ORB.create(nfeatures=2 * MAX_FEATURES)
     points, descriptors = zip(*(orb.detectAndCompute(frame, None) for frame in (first, second)), strict=True)
     if any(d is None for d in descriptors):
         return _nothing()

@@ -175,8 +175,8 @@ def _estimate(
     greys: NDArray[np.uint8], needed: NDArray[np.int64], clips: Sequence[Clip], features: Features
 ) -> VideoPairs:
     estimates = [
-        estimate_homography(*(greys[np.searchsorted(needed, frame)] for frame in clip.frames), features=features)
-        for clip in clips
+        estimate_homography(greys[first], greys[second], features)
+        for first, second in (np.searchsorted(needed, clip.frames) for clip in clips)
     ]
     return VideoPairs(
         matrices=tuple(e.matrix for e in estimates if e.matrix is not None),

@@ -178,7 +178,7 @@ class HomographyGaussian:
         if not self.covariance.any():
             return np.zeros_like(self.covariance)
         try:
-            return np.linalg.cholesky(self.covariance)
+            return np.asarray(np.linalg.cholesky(self.covariance), np.float64)
         except np.linalg.LinAlgError:
             raise ValueError("the covariance of homographies is not positive definite") from None
 

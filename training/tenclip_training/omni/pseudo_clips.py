@@ -160,7 +160,7 @@ def _positions(
     slack = np.array(canvas, np.float64) - size
     start, end = rng.uniform(0, 1, (2, 2)) * slack
     if transform == "translate-constant":
-        return start + (end - start) * np.linspace(0, 1, num_frames)[:, None] if num_frames > 1 else start[None]
+        return np.linspace(start, end, num_frames)  # of one frame: the start
     # As fast on the average as at constant speed, where a window crosses a third of the slack in T - 1 steps.
     steps = rng.uniform(-1, 1, (num_frames - 1, 2)) * slack * 2 / 3 / max(1, num_frames - 1)
     positions = [start]

@@ -47,7 +47,8 @@ class Whitening:
         """float32 [N,D] -> [N,K] of unit length, so that products are cosines. A row equal to the mean becomes 0."""
         white = (features.astype(np.float64) - self.mean) @ self.matrix
         lengths = np.linalg.norm(white, axis=1, keepdims=True)
-        return np.divide(white, lengths, out=np.zeros_like(white), where=lengths > 0).astype(np.float32)
+        np.divide(white, lengths, out=white, where=lengths > 0)
+        return white.astype(np.float32)
 
 
 def fit_whitening(features: Features, *, shrinkage: float = SHRINKAGE) -> Whitening:

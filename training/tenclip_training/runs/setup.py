@@ -182,14 +182,8 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    return ClipDataset(
-        manifest,
-        spec,
-        augmentation,
-        seed=config.seed,
-        targets=_target_kind(config),
-        stills=still_clips(config.stills, spec),
-    )
+    stills = still_clips(config.stills, spec)
+    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config), stills=stills)
 
 
 def _target_kind(config: TrainConfig) -> TargetKind:

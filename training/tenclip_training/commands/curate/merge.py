@@ -50,7 +50,7 @@ def merge(
     missing: Missing = "keep" if keep_missing else "error"
     read = {
         name: with_notes_printed(
-            read_labelled(path, videos=folders.get(name), label_column=label_column, missing=missing)
+            read_labelled(path, videos=folders.get(name), label_column=label_column, missing=missing, images=True)
         )
         for name, path in sources.items()
     }

@@ -54,7 +54,7 @@ def run_scan(
     quick: bool,
     kept: Path | None,
     videos: Path | None,
-    label_column: str | None = None,
+    label_column: str | None,
     decoding: DecodingOptions,
     json: bool,
     images: bool = False,
@@ -68,9 +68,9 @@ def run_scan(
     from tenclip_training.curation.scan import scan_videos
     from tenclip_training.curation.video_sets import read_set
 
-    labelled = None
-    if kept:
-        labelled = read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=images)
+    labelled = (
+        read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=images) if kept else None
+    )
     found, notes = read_set(source, videos=videos, images=images)
     print_notes(notes)
     with reporting() as reporter:

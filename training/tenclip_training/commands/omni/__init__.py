@@ -7,6 +7,7 @@ import typer
 from tenclip_training.commands.omni.duplicates import duplicates
 from tenclip_training.commands.omni.filter import filter_web
 from tenclip_training.commands.omni.fit_motion import fit_motion
+from tenclip_training.commands.omni.preview import preview
 from tenclip_training.commands.omni.scan import scan
 
 omni = typer.Typer(
@@ -22,6 +23,7 @@ omni = typer.Typer(
       tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
       tenclip omni filter clean.csv --teacher run/best.pt --out kept.parquet
       tenclip omni fit-motion train.csv --out motion.json
+      tenclip omni preview web-images/run/1.jpg --motion motion.json --out clips.webp
     """,
     no_args_is_help=True,
 )
@@ -30,3 +32,4 @@ omni.command()(scan)
 omni.command()(duplicates)
 omni.command("filter")(filter_web)
 omni.command("fit-motion")(fit_motion)
+omni.command()(preview)

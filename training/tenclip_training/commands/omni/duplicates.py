@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenclip_settings import with_option_groups
-from tenclip_training.commands.curate.options import DecodingOptions, Videos, print_notes
+from tenclip_training.commands.curate.options import DecodingOptions, LabelColumn, Videos, print_notes
 from tenclip_training.commands.omni.duplicate_options import CosineOptions, FeatureOptions
 from tenclip_training.commands.options import Json, print_json
 
@@ -38,6 +38,7 @@ def duplicates(
         ),
     ] = None,
     videos: Videos = None,
+    label_column: LabelColumn = None,
     pictures: Annotated[int, typer.Option(min=0, help="Pairs of which the report shows frames.")] = 50,
     decoding: DecodingOptions,
     json: Json = False,
@@ -65,7 +66,9 @@ def duplicates(
     from tenclip_training.omni.networks import open_network
 
     reviewed = read_reviewed(counting.reviewed) if counting.reviewed else frozenset()
-    labelled = read_labelled(source, videos=videos, missing="keep", images=True) if kept else None
+    labelled = (
+        read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=True) if kept else None
+    )
     sets = Sets(*(_read(path, read_set, videos=videos if i == 0 else None) for i, path in enumerate((source, against))))
     _refuse_same(source, against, sets)
     more = _read(counting.fit_on, read_set) if counting.fit_on else []

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tenclip_settings import with_option_groups
-from tenclip_training.commands.curate.options import DecodingOptions, Videos
+from tenclip_training.commands.curate.options import DecodingOptions, LabelColumn, Videos
 from tenclip_training.commands.curate.scan import run_scan
 from tenclip_training.commands.options import Json
 
@@ -26,6 +26,7 @@ def scan(
         ),
     ] = None,
     videos: Videos = None,
+    label_column: LabelColumn = None,
     decoding: DecodingOptions,
     json: Json = False,
 ) -> None:
@@ -41,4 +42,14 @@ def scan(
       tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
       tenclip omni scan web.csv --out ledger.jsonl --quick --json
     """
-    run_scan(source, out, quick=quick, kept=kept, videos=videos, decoding=decoding, json=json, images=True)
+    run_scan(
+        source,
+        out,
+        quick=quick,
+        kept=kept,
+        videos=videos,
+        label_column=label_column,
+        decoding=decoding,
+        json=json,
+        images=True,
+    )
