@@ -4,11 +4,11 @@ import importlib
 import json
 import os
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,50 +85,45 @@ def test_what_cannot_be_searched_is_said(validated_videos: Path, tmp_path: Path)
     assert "needs a manifest and --out" in str(error_of(run("grid", "--set", "lr=1,2")))
 
 
+def test_an_interrupted_search_says_how_to_go_on(
+    validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tenclip_training.runs import grid
+
+    train = grid.train
+    arguments = ["grid", validated_videos, "-o", tmp_path / "grid", *ONE_EPOCH, "--set", "lr=0.02,0.01"]
+    monkeypatch.setattr(grid, "train", lambda config, **more: train(config, **more, stop_after_steps=1))
+    result = run(*arguments)
+    assert result.exit_code == 130
+    assert "stopped after 0 of 2 runs; the same command goes on with them" in result.stderr
+    monkeypatch.undo()
+    result = run(*arguments)
+    assert result.exit_code == 0, result.exception
+    assert "best: lr " in result.stdout
+
+
 @pytest.mark.slow
-def test_kill_9_and_ctrl_c_and_on(validated_videos: Path, tmp_path: Path) -> None:
-    """A search is killed in its second run, interrupted in it again, and ends as one that never stopped."""
-    quick = [*QUICK, "--epochs", "6", "--warmup-epochs", "0", "--val-every", "6", "--cache", "1"]
-    searched = ["--set", "lr=0.02,0.01"]
+def test_a_search_that_is_killed_ends_as_one_that_never_was(validated_videos: Path, tmp_path: Path) -> None:
+    """kill -9 in the second of two runs, in the middle of its epochs."""
+    quick = [*QUICK, "--epochs", "16", "--warmup-epochs", "0", "--val-every", "16", "--set", "lr=0.02,0.01", "--json"]
+    arguments = ["grid", str(validated_videos), "--out", str(tmp_path / "parts"), *quick]
     code = "import sys; from tenclip_client.cli.main import main; main(sys.argv[1:])"
-
-    def start(folder: str) -> subprocess.Popen[str]:
-        arguments = ["grid", str(validated_videos), "--out", str(tmp_path / folder), *quick, *searched, "--json"]
-        return subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )
-
-    def when_second_has(file: str, process: subprocess.Popen[str]) -> None:
-        path = tmp_path / "parts" / "lr=0.01" / file
-        while process.poll() is None and not (path.exists() and path.stat().st_size):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen([sys.executable, "-c", code, *arguments], env=environment) as process:
+        last = tmp_path / "parts" / "lr=0.01" / "last.pt"
+        while process.poll() is None and not last.exists():
             time.sleep(0.01)
-
-    killed = start("parts")
-    when_second_has("last.pt", killed)
-    killed.kill()
-    killed.communicate()
-    assert (tmp_path / "parts" / "lr=0.02" / "grid.json").exists()
-    done_before = (tmp_path / "parts" / "lr=0.02" / "last.pt").stat().st_mtime_ns
-    interrupted = start("parts")
-    assert interrupted.stderr is not None
-    for line in interrupted.stderr:
-        if "run 2 of 2" in line:
-            break
-    time.sleep(0.2)
-    interrupted.send_signal(signal.SIGINT)
-    interrupted.communicate(timeout=100)
-    assert interrupted.returncode in (0, 130)
-    last, _ = start("parts").communicate(timeout=200)
-    whole, _ = start("whole").communicate(timeout=200)
-    found, expected = json.loads(last), json.loads(whole)
+        process.kill()
+    first, second = (tmp_path / "parts" / f"lr={rate}" for rate in ("0.02", "0.01"))
+    assert (first / "grid.json").exists()
+    assert not (second / "grid.json").exists()
+    before = (first / "last.pt").stat().st_mtime_ns
+    found = output_of(run("grid", validated_videos, "--out", tmp_path / "parts", *quick))
+    expected = output_of(run("grid", validated_videos, "--out", tmp_path / "whole", *quick))
     assert found["completed"]
-    assert (tmp_path / "parts" / "lr=0.02" / "last.pt").stat().st_mtime_ns == done_before
-
-    def plain(values: dict[str, list[dict[str, object]]]) -> list[dict[str, object]]:
-        return [{k: v for k, v in row.items() if k not in ("folder", "seconds")} for row in values["rows"]]
-
+    assert (first / "last.pt").stat().st_mtime_ns == before, "what is done is not done again"
     assert plain(found) == plain(expected)
+
+
+def plain(values: dict[str, Any]) -> list[dict[str, object]]:
+    return [{k: v for k, v in row.items() if k not in ("folder", "seconds")} for row in values["rows"]]

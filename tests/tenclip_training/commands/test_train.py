@@ -254,3 +254,30 @@ def test_a_dry_run_plots_the_rates_and_writes_nothing(validated_videos: Path, tm
     assert plan["clips_per_step"] == 12
     assert [round(p["rate"], 6) for p in plan["learning_rates"]] == [0.3, 0.3, 0.03, 0.03, 0.003, 0.003]
     assert not (tmp_path / "run").exists()
+
+
+def test_resume_if_exists_begins_or_goes_on(validated_videos: Path, tmp_path: Path) -> None:
+    """The same command for the first start and for every one that a scheduler makes after it."""
+    quick = [*QUICK, "--epochs", "1", "--warmup-epochs", "0"]
+    command = ["train", str(validated_videos), "--out", str(tmp_path / "run"), *quick]
+    first = output_of(run(*command, "--resume-if-exists", "--json"))
+    again = output_of(run(*command, "--resume-if-exists", "--json"))
+    assert first["history"] == again["history"]
+    assert isinstance(error_of(run(*command, "--json")), CheckpointError)
+    other = error_of(run(*command, "--resume-if-exists", "--lr", "0.5"))
+    assert isinstance(other, CheckpointError)
+    assert "cannot be resumed with other settings: optimizer.lr (was 0.01, now 0.5)" in str(other)
+
+
+def test_a_run_whose_loss_was_not_finite_may_be_resumed_at_another_rate(validated_videos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["train", str(validated_videos), "--out", str(out), *QUICK, "--epochs", "2", "--warmup-epochs", "0"]
+    error = error_of(run(*command, "--lr", "1e12"))
+    assert f"tenclip train --resume {out} --clip-gradients 1" in str(error)
+    refused = error_of(run("train", "--resume", out, "--momentum", "0.5"))
+    assert "--learning-rate" in str(refused)
+    assert "not --momentum" in str(refused)
+    values = output_of(run("train", "--resume", out, "--lr", "0.01", "--clip-gradients", "1", "--json"))
+    assert values["completed"]
+    assert (values["damaged"], values["steps_skipped"]) == ([], 0)
+    assert read_config(out).optimizer.lr == 0.01

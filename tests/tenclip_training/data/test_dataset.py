@@ -11,7 +11,8 @@ from torch.utils.data import DataLoader
 
 from tenclip_data.manifest import Manifest, read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import Batch, CachedVideo, ClipDataset, Collate
+from tenclip_training.data.damage import Damage
+from tenclip_training.data.dataset import Batch, CachedVideo, ClipDataset, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw, DrawSampler
 from tenclip_training.data.tags import TargetKind, soft_target
@@ -154,11 +155,19 @@ def test_the_choice_of_a_tag_leaves_the_clip_as_it_is(action_videos: Path) -> No
 def test_collate_leaves_failures_out_of_the_batch() -> None:
     clip = np.full((4, 16, 16, 3), 7, np.uint8)
     failure = Failure(video="v", reason="EMPTY_VIDEO", message="m")
-    batch = Collate(SPEC, 2)([(clip, soft_target([1], 2)), failure, (clip, soft_target([0], 2))])
+    damage = Damage(video="a", split="train", frames_corrupt=2, frames_substituted=0)
+    items: list[TrainingClip | Failure] = [
+        TrainingClip(clip, soft_target([1], 2), "a", damage),
+        failure,
+        TrainingClip(clip, soft_target([0], 2), "b"),
+    ]
+    batch = Collate(SPEC, 2)(items)
     assert batch.clips.shape == (2, 4, 16, 16, 3)
     assert batch.clips.dtype == torch.uint8
     assert batch.targets.tolist() == [[0, 1], [1, 0]]
     assert batch.failures == (failure,)
+    assert batch.videos == ("a", "b")
+    assert batch.damaged == (damage,)
     assert len(Collate(SPEC, 2)([failure]).clips) == 0
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.class_sampler import ClassIndex, ClassSampler, class_probabilities
-from tenclip_training.data.dataset import ClipDataset, Collate
+from tenclip_training.data.dataset import ClipDataset, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.joint import (
     JointBatch,
@@ -225,16 +225,18 @@ def test_batches_name_the_source_of_every_clip(action_videos: Path) -> None:
 
 
 def test_failures_are_left_out_and_micro_batches_keep_the_ratio() -> None:
-    def item(value: int) -> tuple[np.ndarray, np.ndarray]:
-        return np.full((4, 16, 16, 3), value, np.uint8), np.array([1, 0], np.float32)
+    def item(value: int) -> TrainingClip:
+        return TrainingClip(np.full((4, 16, 16, 3), value, np.uint8), np.array([1, 0], np.float32), f"{value}.mp4")
 
     failure = Failure(video="v", reason="EMPTY_VIDEO", message="m")
-    items = [(0, item(i)) for i in range(8)] + [(1, failure)] + [(1, item(8 + i)) for i in range(4)]
+    items: list[tuple[int, TrainingClip | Failure]] = [(0, item(i)) for i in range(8)]
+    items += [(1, failure), *((1, item(8 + i)) for i in range(4))]
     batch = JointCollate(Collate(SPEC, 2))(items)
     assert batch.sources.tolist() == [0] * 8 + [1] * 4
     parts = batch.split(4)
     assert [p.sources.tolist() for p in parts if isinstance(p, JointBatch)] == [[0, 0, 1]] * 4
-    assert [p.failures for p in parts] == [(), (), (), (failure,)]
+    assert batch.failures == (failure,)
+    assert batch.videos == tuple(f"{i}.mp4" for i in range(12))
     assert sorted(int(clip[0, 0, 0, 0]) for p in parts for clip in p.clips) == list(range(12))
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_training.data.samplers import DrawSampler
+from tenclip_training.data.samplers import Draw, DrawSampler
 
 
 @given(
@@ -57,6 +57,41 @@ def test_the_order_goes_on_where_it_was(epoch: int, step: int) -> None:
     rest = dataclasses.replace(whole, first_epoch=epoch, first_step=step)
     assert list(rest) == list(whole)[epoch * 4 + step :]
     assert len(rest) == len(list(rest))
+
+
+@given(
+    num_samples=st.integers(1, 40),
+    batch_size=st.integers(1, 5),
+    processes=st.sampled_from([1, 2, 3, 6]),
+)
+def test_micro_batches_are_the_same_in_whichever_process(num_samples: int, batch_size: int, processes: int) -> None:
+    """So a run of six processes can go on in one, and one can do what six do."""
+
+    def micro_batches(processes: int) -> list[list[list[Draw]]]:
+        samplers = [
+            DrawSampler(
+                num_samples=num_samples,
+                batch_size=batch_size,
+                epochs=2,
+                seed=1,
+                micro_batches=6 // processes,
+                rank=rank,
+                world_size=processes,
+            )
+            for rank in range(processes)
+        ]
+        steps = list(zip(*samplers, strict=True))
+        assert len(steps) == len(samplers[0]) == 2 * samplers[0].steps_per_epoch
+        size = [len(step[0]) // (6 // processes) for step in steps]
+        return [
+            [batch[i : i + n] for batch in step for i in range(0, len(batch), n)]
+            for n, step in zip(size, steps, strict=True)
+        ]
+
+    shared = micro_batches(processes)
+    assert shared == micro_batches(6)
+    assert all(len(step) == 6 and len({len(m) for m in step}) == 1 for step in shared)
+    assert {draw.sample for step in shared for m in step for draw in m} == set(range(num_samples))
 
 
 def test_epochs_have_different_orders() -> None:

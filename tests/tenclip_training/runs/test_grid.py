@@ -278,6 +278,28 @@ def test_labels_keep_their_order_and_their_signs(config: TrainConfig, tmp_path: 
     assert load_checkpoint(tmp_path / "grid" / point.name / "last.pt").labels == tuple(labels)
 
 
+def test_runs_of_sigmoids_are_ranked_by_map(config: TrainConfig, tmp_path: Path) -> None:
+    points = points_of(config.changed(loss="sigmoid"), "lr=0.02,0.01")
+    result = search(points, tmp_path / "grid", part=0.34)
+    assert result.by == "map"
+    found = [r.mean_average_precision for r in result.rows]
+    assert all(value is not None and 0 <= value <= 1 for value in found)
+    assert found == sorted(found, key=lambda value: -(value or 0))
+    assert search(points, tmp_path / "grid", part=0.34, by="loss").by == "loss"
+    with pytest.raises(InvalidRequest, match="mAP is of runs with a sigmoid"):
+        search(points_of(config, "lr=0.02,0.01"), tmp_path / "other", by="map")
+
+
+def test_heads_stay_heads(config: TrainConfig, tmp_path: Path) -> None:
+    """Two columns of the table, a classifier for each."""
+    two = config.changed(heads=("label", "shape"))
+    point, _ = points_of(two, "lr=0.02,0.01")
+    search([point], tmp_path / "grid")
+    checkpoint = load_checkpoint(tmp_path / "grid" / point.name / "last.pt")
+    assert checkpoint.labels == read_manifest(two.manifest, heads=two.heads).labels
+    assert {label.partition(":")[0] for label in checkpoint.labels} == {"label", "shape"}
+
+
 def row(**values: Any) -> Row:
     return Row(**{"values": {}, "folder": "", "status": "done", **values})
 
@@ -286,4 +308,6 @@ def test_ranks() -> None:
     a, b, c = row(top1=0.5, loss=1.0), row(top1=0.5, loss=0.5), row(top1=0.4, loss=0.1)
     nan, gone = row(top1=0.9, loss=None), row(status="diverged")
     assert ranked([a, gone, b, c], "top1") == (b, a, c, gone)
+    better, worse = row(top1=0.1, mean_average_precision=0.9), row(top1=0.9, mean_average_precision=0.1)
+    assert ranked([worse, better], "map") == (better, worse)
     assert ranked([a, gone, b, nan, c], "loss") == (c, b, a, nan, gone)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from tenclip_training.data.tags import soft_target as target
+from tenclip_training.data.tags import soft_target
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.mixup import Mixup, blend, with_mixup
 from tenclip_training.runs.objectives import Classification, Inputs
@@ -16,7 +16,7 @@ from tenclip_training.runs.train import train
 
 def batch(*labels: list[int], num_classes: int = 3) -> Inputs:
     """Clip i is i everywhere."""
-    targets = torch.stack([torch.from_numpy(target(one, num_classes)) for one in labels])
+    targets = torch.stack([torch.from_numpy(soft_target(one, num_classes)) for one in labels])
     clips = torch.arange(len(labels), dtype=torch.float32).reshape(-1, 1, 1, 1, 1).expand(-1, 3, 2, 4, 4)
     return Inputs(clips=clips, targets=targets)
 

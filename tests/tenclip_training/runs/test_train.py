@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.dataset import ClipDataset, Collate
@@ -28,7 +28,11 @@ from tenclip_training.runs.train import (
     TrainResult,
     train,
 )
+from tests.bitstreams import mux_packets, read_packets
 from tests.tenclip_training.conftest import SPEC, with_val_split
+from tests.videos import Recipe, make_video
+
+TIMES = {"seconds", "clips_per_second", "data_wait_share"}
 
 
 def weights_of(path: Path) -> str:
@@ -38,7 +42,7 @@ def weights_of(path: Path) -> str:
 def history_of(result: TrainResult) -> list[dict[str, Any]]:
     """The lines of history.jsonl, without the time they took."""
     lines = [json.loads(line) for line in (result.out / "history.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
+    return [{k: v for k, v in line.items() if k not in TIMES} for line in lines]
 
 
 def elsewhere(config: TrainConfig, tmp_path: Path, name: str) -> TrainConfig:
@@ -348,12 +352,6 @@ def test_a_run_without_any_readable_video(train_config: TrainConfig, tmp_path: P
         train(config)
 
 
-def test_a_loss_that_is_not_finite_ends_the_run_and_keeps_the_last_good_state(train_config: TrainConfig) -> None:
-    config = train_config.changed(lr=1e12, warmup_epochs=0, epochs=4)
-    with pytest.raises(TenclipError, match=r"the loss of epoch .* is .*Lower optimizer\.lr"):
-        train(config)
-
-
 # -- fine-tuning --
 
 
@@ -416,6 +414,58 @@ def test_fine_tuning_a_public_checkpoint(train_config: TrainConfig, tmp_path: Pa
 def test_settings_that_cannot_be(train_config: TrainConfig, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         train(train_config.changed(**changes))
+
+
+@pytest.mark.parametrize(
+    ("val_split", "message"),
+    [(None, "there is no validation split: name another"), ("test", "only the test split 'test', which may decide")],
+)
+def test_plateau_needs_a_validation_split(
+    train_config: TrainConfig, action_videos: Path, val_split: str | None, message: str
+) -> None:
+    config = train_config.changed(kind="plateau", manifest=str(action_videos), val_split=val_split)
+    with pytest.raises(InvalidRequest, match=message):
+        train(config)
+    assert not Path(config.out).exists()
+
+
+def test_a_class_with_one_video_is_trained_and_not_held_out(
+    train_config: TrainConfig, action_videos: Path, tmp_path: Path
+) -> None:
+    rows = [line.split(",") for line in action_videos.read_text().splitlines()[1:]]
+    manifest = tmp_path / "m.csv"
+    lines = [f"{action_videos.parent / r[0]},{'rare' if i == 3 else r[1]}\n" for i, r in enumerate(rows)]
+    manifest.write_text("path,label\n" + "".join(lines))
+    result = train(train_config.changed(manifest=str(manifest), held_out=0.3))
+    assert result.labels == ("move_left", "move_right", "rare")
+    assert result.evaluation is not None
+    assert result.evaluation.per_class[2].total == 0, "its only video is trained on"
+    assert result.train_videos + result.val_videos == 16
+
+
+def test_training_videos_with_damaged_frames_are_used_and_listed(train_config: TrainConfig, tmp_path: Path) -> None:
+    video = make_video(Recipe(num_frames=20, gop=5))
+    packets = [
+        dataclasses.replace(p, data=p.data[:8] + bytes(len(p.data) - 8)) if n in (7, 8, 12, 13, 17, 18) else p
+        for n, p in enumerate(read_packets(video))
+    ]
+    (tmp_path / "whole.mp4").write_bytes(video)
+    (tmp_path / "hurt.mp4").write_bytes(mux_packets(video, packets, "mp4"))
+    rows = [f"{name}.mp4,{label},train" for name, label in (("whole", "a"), ("hurt", "b"))]
+    (tmp_path / "m.csv").write_text("\n".join(["path,label,split", *rows]) + "\n")
+    config = train_config.changed(manifest=str(tmp_path / "m.csv"), batch_size=2)
+    ledgers = []
+    for cache in (0.0, 1.0):
+        out = tmp_path / f"run{cache}"
+        train(config.changed(out=str(out), cache_gib=cache), stop_after_steps=2)
+        result = train(config.changed(out=str(out), cache_gib=cache), resume=True)
+        ledgers.append([json.loads(line) for line in (out / "damaged.jsonl").read_text().splitlines()])
+        assert [d.video for d in result.damaged] == [d["video"] for d in ledgers[-1]], "once, however often it is read"
+        assert [h.train_clips for h in result.history] == [2, 2, 2]
+        assert result.failures == ()
+    for ledger in ledgers:
+        assert [(d["video"], d["split"]) for d in ledger] == [("hurt.mp4", "train")]
+        assert ledger[0]["frames_corrupt"] + ledger[0]["frames_substituted"] > 0
 
 
 def test_unknown_split(train_config: TrainConfig) -> None:

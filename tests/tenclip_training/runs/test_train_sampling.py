@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
-from tenclip_training.console import epoch_line
+from tenclip_training.commands.train_screen import epoch_line
 from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.data.samplers import Draw
 from tenclip_training.data.tags import drawn_tag

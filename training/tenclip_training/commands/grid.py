@@ -45,8 +45,13 @@ def grid(
         ),
     ] = 0.1,
     by: Annotated[
-        Literal["top1", "loss"], typer.Option(help="What decides: video top-1 or the loss.", rich_help_panel=SEARCH)
-    ] = "top1",
+        Literal["top1", "map", "loss"] | None,
+        typer.Option(
+            help="What decides, of the videos held out.",
+            show_default="map with --loss sigmoid, else top1",
+            rich_help_panel=SEARCH,
+        ),
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
@@ -176,8 +181,8 @@ def _outcome(row: Row) -> str:
         return f"diverged: {row.note}"
     loss = "" if row.loss is None else f", loss {row.loss:.3f}"
     asked = "" if row.videos == row.videos_asked else f" (asked for {row.videos_asked})"
-    top1 = "-" if row.top1 is None else f"{row.top1:.1%}"
-    return f"held-out top-1 {top1} of {row.videos}{asked}{loss}"
+    precision = "" if row.mean_average_precision is None else f"mAP {row.mean_average_precision:.1%}, "
+    return f"held-out {precision}top-1 {_number(row.top1, '{:.1%}')} of {row.videos}{asked}{loss}"
 
 
 def _print(result: GridResult, command: str | None, *, json: bool) -> None:
@@ -194,15 +199,17 @@ def _print(result: GridResult, command: str | None, *, json: bool) -> None:
     )
     for name in result.rows[0].values if result.rows else ():
         table.add_column(name, justify="right")
-    for name in ("top-1", "of", "loss", "train loss", "seconds"):
+    precise = any(row.mean_average_precision is not None for row in result.rows)
+    for name in (*(("mAP",) if precise else ()), "top-1", "of", "loss", "train loss", "seconds"):
         table.add_column(name, justify="right")
     for row in result.rows:
         values = [escape(v) for v in row.values.values()]
         if row.status == "diverged":
-            table.add_row(*values, "diverged", "", "", "", "")
+            table.add_row(*values, "diverged")
             continue
+        precision = [_number(row.mean_average_precision, "{:.1%}")] if precise else []
         numbers = [_number(row.top1, "{:.1%}"), str(row.videos), _number(row.loss, "{:.3f}")]
-        table.add_row(*values, *numbers, _number(row.train_loss, "{:.3f}"), f"{row.seconds:.0f}")
+        table.add_row(*values, *precision, *numbers, _number(row.train_loss, "{:.3f}"), f"{row.seconds:.0f}")
     Console().print(table)
     if command is not None:
         typer.echo(f"best: {_values(result.rows[0].values)}. Train with it on all training videos:\n{command}")

@@ -13,12 +13,11 @@ from tenclip_settings import fields_of, flag_values, parse_assignments, with_opt
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
 from tenclip_training.recipes.resolve import resolve_config
-from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig, read_config
+from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, TrainConfig, read_config
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
-    from tenclip_training.console import Reporter
-    from tenclip_training.runs.results import Progress, TrainResult
+    from tenclip_training.runs.results import TrainResult
 
 INTERRUPTED = 130  # exit code
 
@@ -29,6 +28,9 @@ def train(
         Path | None,
         typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
     ] = None,
+    resume_if_exists: Annotated[
+        bool, typer.Option("--resume-if-exists", help="Go on with the run in --out where there is one, else begin it.")
+    ] = False,
     recipe: Annotated[
         str | None,
         typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
@@ -62,12 +64,13 @@ def train(
     """Train a model.
 
     The run's folder gets last.pt (to resume from), best.pt (best video top-1
-    on the validation split, never on a test split), history.jsonl and
-    failures.jsonl. Ctrl-C saves and ends; a run that is resumed ends with the
-    same weights as one that never stopped. Several labels of a video are
-    joined by ';' or '|'; --tags and --loss say what is made of them.
-    --class-power evens out how often classes are seen. With --init-from, a
-    clip option replaces only its part of the checkpoint's clips.
+    on the validation split, never on a test split), history.jsonl,
+    steps.jsonl, failures.jsonl and damaged.jsonl. Ctrl-C saves and ends; a
+    run that is resumed ends with the same weights as one that never stopped.
+    Several labels of a video are joined by ';' or '|'; --tags and --loss say
+    what is made of them. --class-power evens out how often classes are seen.
+    With --init-from, a clip option replaces only its part of the checkpoint's
+    clips.
     On several GPUs: torchrun --nproc-per-node N --no-python tenclip train ...
 
     \b
@@ -79,6 +82,8 @@ def train(
       tenclip train list.csv --out r --recipe demo --set optimizer.lr=0.001
       tenclip train web.csv --out web --tags draw --class-power 0.5
       tenclip train --resume run
+      torchrun --nproc-per-node 4 --max-restarts 3 --no-python \\
+        tenclip train videos/ --out run --resume-if-exists
     """
     from tenclip_api.errors import InvalidRequest
 
@@ -102,7 +107,7 @@ def train(
         if dry_run:
             _show_plan(config, processes=processes, json=json)
             return
-    _run(config, resume=resume is not None, json=json, folder=resume or given["out"])
+    _run(config, resume=resume is not None or resume_if_exists, json=json, folder=resume or given["out"])
 
 
 def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
@@ -137,8 +142,11 @@ def _resumed(folder: Path, flags: dict[str, Any], assignments: list[str]) -> Tra
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
     fields = fields_of(TrainConfig)
-    if refused := [fields[name].option for name in given if name not in RESUMABLE_FIELDS]:
-        allowed = [f.option for name, f in fields.items() if name in RESUMABLE_FIELDS - {"manifest", "out"}]
+    may_change = RESUMABLE_FIELDS
+    if any(folder.glob("nan-batch*.pt")):  # the run had a loss that was not finite
+        may_change |= {name.split(".")[-1] for name in RESCUE_FIELDS}
+    if refused := [fields[name].option for name in given if name not in may_change]:
+        allowed = [f.option for name, f in fields.items() if name in may_change - {"manifest", "out"}]
         raise InvalidRequest(
             f"--resume goes on with the settings of {folder}: it takes {', '.join(allowed)}, not {', '.join(refused)}"
         )
@@ -146,17 +154,11 @@ def _resumed(folder: Path, flags: dict[str, Any], assignments: list[str]) -> Tra
 
 
 def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None:
-    from tenclip_training.console import epoch_line, reporting
+    from tenclip_training.commands.train_screen import train_screen
     from tenclip_training.runs.train import train as run
 
-    with reporting() as reporter:
-        result = run(
-            config,
-            resume=resume,
-            progress=lambda p: _show(reporter, p),
-            on_epoch=lambda e: reporter.say(epoch_line(e, config.epochs)),
-            on_note=reporter.say,
-        )
+    with train_screen(config) as screen:
+        result = run(config, resume=resume, progress=screen.progress, on_epoch=screen.epoch, on_note=screen.note)
     if os.environ.get("RANK", "0") == "0":
         _print_result(result, json=json)
     if not result.completed:
@@ -168,21 +170,13 @@ def _run(config: TrainConfig, *, resume: bool, json: bool, folder: Path) -> None
         raise typer.Exit(INTERRUPTED)
 
 
-def _show(reporter: Reporter, p: Progress) -> None:
-    if p.stage == "train":
-        loss = "" if p.loss != p.loss else f"loss {p.loss:.3f}"
-        reporter.update(f"epoch {p.epoch} of {p.epochs}", p.done, p.total, loss)
-    else:
-        reporter.update({"cache": "decoding", "evaluate": "validating"}[p.stage], p.done, p.total, "videos")
-
-
 def _print_result(result: TrainResult, *, json: bool) -> None:
-    from tenclip_training.console import failure_lines
+    from tenclip_training.commands.train_screen import damage_lines, failure_lines
 
     if json:
         print_json(_as_json(result))
         return
-    for line in failure_lines(result):
+    for line in (*failure_lines(result), *damage_lines(result)):
         typer.echo(line)
     if result.completed:
         typer.echo(f"wrote {result.last}" + (f" and {result.best}" if result.best else ""))
@@ -203,6 +197,8 @@ def _as_json(result: TrainResult) -> dict[str, Any]:
         "videos_failed": result.videos_failed,
         "val_videos_failed": result.val_videos_failed,
         "failures": [asdict(f) for f in result.failures],
+        "damaged": [asdict(d) for d in result.damaged],
+        "steps_skipped": result.steps_skipped,
         "history": [asdict(h) for h in result.history],
         "evaluation": None if result.evaluation is None else result.evaluation.to_dict(),
     }

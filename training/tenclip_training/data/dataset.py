@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from torch.utils.data import Dataset
 from tenclip_api.errors import NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, augment
+from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
 from tenclip_training.data.tags import TargetKind, Targets
@@ -37,22 +39,34 @@ from tenclip_video.video import open_video
 class Batch:
     """clips: uint8 [B,T,crop,crop,3]; targets: float32 [B,K], see `Targets`. B lacks the videos in `failures`.
 
-    Rows of targets sum to 1 for a softmax, and are 0 or 1 in each class for sigmoids.
+    Rows of targets sum to 1 for a softmax, and are 0 or 1 in each class for sigmoids. videos: where each clip is from;
+    damaged: those of them whose clip has damaged frames.
     """
 
     clips: Tensor
     targets: Tensor
     failures: tuple[Failure, ...] = ()
+    videos: tuple[str, ...] = ()
+    damaged: tuple[Damage, ...] = ()
 
     def split(self, parts: int) -> list[Batch]:
-        """Micro-batches as equal as they can be; fewer where there are fewer clips. Failures go with the last."""
+        """The clips in micro-batches as equal as they can be; fewer where there are fewer clips."""
         parts = max(1, min(parts, len(self.clips)))
         pairs = zip(self.clips.tensor_split(parts), self.targets.tensor_split(parts), strict=True)
-        return [Batch(*pair, self.failures if i == parts - 1 else ()) for i, pair in enumerate(pairs)]
+        return [Batch(*pair) for pair in pairs]
 
     def pin_memory(self) -> Batch:
         """Called by DataLoader."""
-        return Batch(self.clips.pin_memory(), self.targets.pin_memory(), self.failures)
+        return dataclasses.replace(self, clips=self.clips.pin_memory(), targets=self.targets.pin_memory())
+
+
+class TrainingClip(NamedTuple):
+    """frames: uint8 [T,crop,crop,3]; target: float32 [K]; video: the sample's key; damage: of the frames, if any."""
+
+    frames: NDArray[np.uint8]
+    target: NDArray[np.float32]
+    video: str = ""
+    damage: Damage | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +77,13 @@ class CachedVideo:
     indices: NDArray[np.int64]
     times: NDArray[np.float64]
     duration: float
+    damage: Damage | None = None
 
 
 Cached = CachedVideo | StillImage | Failure
 
 
-class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure"]):
+class ClipDataset(Dataset["TrainingClip | Failure"]):
     """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
     A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
@@ -93,7 +108,7 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
     def __len__(self) -> int:
         return len(self.manifest.samples)
 
-    def __getitem__(self, draw: Draw | tuple[int, int]) -> tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure:
+    def __getitem__(self, draw: Draw | tuple[int, int]) -> TrainingClip | Failure:
         draw = Draw(*draw)
         index = draw.sample
         sample = self.manifest.samples[index]
@@ -102,13 +117,13 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
         if isinstance(cached, Failure):
             return cached
         try:
-            frames = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            frames, damage = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
         except VideoError as err:
             return Failure.of(sample, err)
         clip = augment(frames, self.spec.crop, self.augmentation, rng)
         if self.spec.color_order == "bgr":
             clip = np.ascontiguousarray(clip[..., ::-1])
-        return clip, self.targets(self.manifest.targets(sample), draw)
+        return TrainingClip(clip, self.targets(self.manifest.targets(sample), draw), sample.key, damage)
 
     def fill_cache(
         self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
@@ -146,26 +161,28 @@ class ClipDataset(Dataset["tuple[NDArray[np.uint8], NDArray[np.float32]] | Failu
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
                 indices = frames_needed(every)
-                return CachedVideo(video.read_frames(indices, self.spec.resize), indices, video.times, duration)
+                frames = video.read_frames(indices, self.spec.resize)
+                return CachedVideo(frames, indices, video.times, duration, Damage.of(sample, video.report))
         except VideoError as err:
             return Failure.of(sample, err)
 
-    def _read(self, sample: Sample, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _read(self, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Damage | None]:
         if self.stills is not None and sample.is_image:
-            return self.stills.clip(self.stills.read(sample), sample, rng)
+            return self.stills.clip(self.stills.read(sample), sample, rng), None
         with open_video(sample.path, name=sample.name) as video:
             (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
             needed = frames_needed([clip])
-            return video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
+            frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
+            return frames, Damage.of(sample, video.report)
 
     def _from_cache(
         self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator
-    ) -> NDArray[np.uint8]:
+    ) -> tuple[NDArray[np.uint8], Damage | None]:
         if isinstance(video, StillImage):
             assert self.stills is not None
-            return self.stills.clip(video, sample, rng)
+            return self.stills.clip(video, sample, rng), None
         (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
-        return video.frames[np.searchsorted(video.indices, clip.frames)]
+        return video.frames[np.searchsorted(video.indices, clip.frames)], video.damage
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)
@@ -199,11 +216,16 @@ class Collate:
     spec: ClipSpec
     num_classes: int
 
-    def __call__(self, items: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure]) -> Batch:
+    def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         good = [item for item in items if not isinstance(item, Failure)]
         clips = np.zeros((len(good), self.spec.num_frames, self.spec.crop, self.spec.crop, 3), np.uint8)
         targets = np.zeros((len(good), self.num_classes), np.float32)
-        for i, (clip, row) in enumerate(good):
-            clips[i], targets[i] = clip, row
-        failures = tuple(item for item in items if isinstance(item, Failure))
-        return Batch(torch.from_numpy(clips), torch.from_numpy(targets), failures)
+        for i, item in enumerate(good):
+            clips[i], targets[i] = item.frames, item.target
+        return Batch(
+            torch.from_numpy(clips),
+            torch.from_numpy(targets),
+            failures=tuple(item for item in items if isinstance(item, Failure)),
+            videos=tuple(item.video for item in good),
+            damaged=tuple(item.damage for item in good if item.damage is not None),
+        )

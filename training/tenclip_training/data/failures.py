@@ -58,7 +58,11 @@ class FailureLog:
             return
         self.failures.update(new)
         self._write("a", new.values())
-        training = self.of_split(self.train_split)
+        self.check(self.of_split(self.train_split))
+
+    def check(self, failures: Iterable[Failure]) -> None:
+        """Raises DatasetError when these failures of training videos are too many; of other processes, too."""
+        training = list({f.video: f for f in failures}.values())
         if len(training) > self.max_fraction * self.num_videos:
             raise DatasetError(
                 f"{len(training)} of {self.num_videos} videos could not be read, more than the "

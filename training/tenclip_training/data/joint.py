@@ -18,16 +18,15 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from tenclip_training.data.dataset import Batch, Collate
+from tenclip_training.data.dataset import Batch, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.random_streams import Stream, stream
 from tenclip_training.data.samplers import Draw, EpochDraws, EpochSampler
 
-Item = tuple[NDArray[np.uint8], NDArray[np.float32]] | Failure
+Item = TrainingClip | Failure
 
 
 class SourceDraw(NamedTuple):
@@ -163,22 +162,20 @@ class JointBatch(Batch):
     sources: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def split(self, parts: int) -> list[Batch]:
-        """Micro-batches of all sources, in their ratio as far as it comes out even. Failures go with the last."""
+        """The clips in micro-batches of all sources, in their ratio as far as it comes out even."""
         parts = max(1, min(parts, len(self.clips)))
         return [
-            JointBatch(
-                self.clips[i::parts],
-                self.targets[i::parts],
-                self.failures if i == parts - 1 else (),
-                sources=self.sources[i::parts],
-            )
+            JointBatch(self.clips[i::parts], self.targets[i::parts], sources=self.sources[i::parts])
             for i in range(parts)
         ]
 
     def pin_memory(self) -> JointBatch:
         """Called by DataLoader."""
-        return JointBatch(
-            self.clips.pin_memory(), self.targets.pin_memory(), self.failures, sources=self.sources.pin_memory()
+        return dataclasses.replace(
+            self,
+            clips=self.clips.pin_memory(),
+            targets=self.targets.pin_memory(),
+            sources=self.sources.pin_memory(),
         )
 
 
@@ -191,7 +188,7 @@ class JointCollate:
     def __call__(self, items: Sequence[tuple[int, Item]]) -> JointBatch:
         batch = self.collate([item for _, item in items])
         sources = [source for source, item in items if not isinstance(item, Failure)]
-        return JointBatch(batch.clips, batch.targets, batch.failures, sources=torch.tensor(sources, dtype=torch.int64))
+        return JointBatch(**vars(batch), sources=torch.tensor(sources, dtype=torch.int64))
 
 
 def _show(values: Sequence[int]) -> str:

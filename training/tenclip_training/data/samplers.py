@@ -60,14 +60,16 @@ class EpochDraws(NamedTuple):
 class EpochSampler(Sampler[list[Draw]], ABC):
     """Batches of draws from one place in the run to its end. It has no state: each epoch follows from its number.
 
-    One sampler runs through all epochs, so that workers live on between them. Where several processes train, each
-    takes every `world_size`-th draw of the one sequence; where that does not come out even, the first few draws of the
-    epoch are repeated at its end, so that all have equally many.
+    One sampler runs through all epochs, so that workers live on between them. A batch holds `micro_batches` times
+    `batch_size` draws, one micro-batch after the other. The micro-batches of all processes are numbered through, M in
+    all, and each takes every M-th draw of the one sequence, whichever process it is in; where that does not come out
+    even, the first few draws of the epoch are repeated at its end, so that all have equally many.
     """
 
     batch_size: int
     epochs: int
     seed: int
+    micro_batches: int = 1
     rank: int = 0
     world_size: int = 1
     first_epoch: int = 0
@@ -85,11 +87,12 @@ class EpochSampler(Sampler[list[Draw]], ABC):
     @property
     def steps_per_epoch(self) -> int:
         """Batches that one process takes in an epoch."""
-        return -(-self._draws_of_rank // self.batch_size)
+        return -(-self._rows // self.batch_size)
 
     @property
-    def _draws_of_rank(self) -> int:
-        return -(-self.draws_per_epoch // self.world_size)
+    def _rows(self) -> int:
+        """Draws of each micro-batch in an epoch."""
+        return -(-self.draws_per_epoch // (self.micro_batches * self.world_size))
 
     def __len__(self) -> int:
         return (self.epochs - self.first_epoch) * self.steps_per_epoch - self.first_step
@@ -101,13 +104,12 @@ class EpochSampler(Sampler[list[Draw]], ABC):
             skip = 0
 
     def _batches(self, draws: EpochDraws, skip: int) -> Iterator[list[Draw]]:
-        mine = np.resize(np.arange(self.draws_per_epoch), self._draws_of_rank * self.world_size)
-        mine = mine[self.rank :: self.world_size]
-        draws = draws.part(mine)
+        places = np.resize(np.arange(self.draws_per_epoch), (self._rows, self.micro_batches * self.world_size))
+        mine = places[:, self.rank * self.micro_batches : (self.rank + 1) * self.micro_batches]
         # Batches as equal as they can be: batch norms learn nothing good from a last batch of one clip.
-        cuts = np.linspace(0, len(mine), self.steps_per_epoch + 1).round().astype(int)
+        cuts = np.linspace(0, self._rows, self.steps_per_epoch + 1).round().astype(int)
         for start, end in islice(pairwise(cuts), skip, None):
-            yield draws.part(slice(start, end)).draws()
+            yield draws.part(mine[start:end].T.ravel()).draws()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,7 @@ def build_sampler(
     batch_size: int,
     epochs: int,
     seed: int,
+    micro_batches: int = 1,
     rank: int = 0,
     world_size: int = 1,
     first_epoch: int = 0,
@@ -60,6 +61,7 @@ def build_sampler(
     """
     place: dict[str, Any] = {
         "batch_size": batch_size,
+        "micro_batches": micro_batches,
         "epochs": epochs,
         "seed": seed,
         "rank": rank,

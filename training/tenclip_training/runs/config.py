@@ -33,8 +33,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
-    {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes"}
+    {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes", "tensorboard"}
 )
+# A run whose loss was not finite may be resumed with other values of these, too, and says so in its checkpoints.
+RESCUE_FIELDS = frozenset({"optimizer.lr", "optimizer.max_gradient_norm", "precision"})
 # Headings in --help.
 VIDEOS, VALIDATION, MACHINE = "Videos", "Validation", "Machine"
 
@@ -159,6 +161,9 @@ class TrainConfig:
     save_every_minutes: Annotated[
         float, Setting("Minutes between saves of last.pt within an epoch.", lowest=0, group=MACHINE)
     ] = 10.0
+    tensorboard: Annotated[
+        bool, Setting("Also write event files for TensorBoard (extra tensorboard).", group=MACHINE)
+    ] = False
 
     def __post_init__(self) -> None:
         check_all(self)

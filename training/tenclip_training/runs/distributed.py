@@ -10,18 +10,27 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import secrets
+import time
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
+from tenclip_api.errors import TenclipError
 from tenclip_training.devices import find_device
 
 T = TypeVar("T")
+
+# What gloo and NCCL say when the process at the other end has died.
+_LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "connection refused")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,13 +73,11 @@ class World:
             dist.all_reduce(tensor)
         return tensor
 
-    def all_true(self, value: bool, device: torch.device) -> bool:
-        """Whether it is true in every process."""
+    def sums(self, *values: float) -> list[float]:
+        """The sum of each value over all processes. Over gloo, so a GPU that computes meanwhile is not waited for."""
         if self.size == 1:
-            return value
-        flag = torch.tensor(int(value), device=device)
-        dist.all_reduce(flag, dist.ReduceOp.MIN)
-        return bool(flag)
+            return list(values)
+        return [float(v) for v in self.sum(torch.tensor(values, dtype=torch.float64))]
 
     def share_buffers(self, model: nn.Module) -> None:
         """Give every process the first one's running statistics, so that all score with the same network."""
@@ -78,18 +85,31 @@ class World:
             for buffer in model.buffers():
                 dist.broadcast(buffer, 0)
 
-    def gather(self, values: list[T]) -> list[T]:
+    def gather(self, values: Sequence[T]) -> list[T]:
         """The values of all processes, in the order of their ranks."""
         if self.size == 1:
-            return values
+            return list(values)
         parts: list[list[T]] = [[] for _ in range(self.size)]
-        dist.all_gather_object(parts, values)
+        dist.all_gather_object(parts, list(values))
         return [value for part in parts for value in part]
 
     def wait(self) -> None:
         """Wait until every process has come to this point."""
         if self.size > 1:
             dist.barrier()
+
+    @contextlib.contextmanager
+    def explain_lost_processes(self, run: object) -> Iterator[None]:
+        """Turns torch's error over a process that has died into a TenclipError, which says how to go on."""
+        try:
+            yield
+        except RuntimeError as err:
+            if self.size == 1 or not any(sign in str(err).lower() for sign in _LOST):
+                raise
+            raise TenclipError(
+                f"{run}: another of the {self.size} processes has ended, so process {self.rank} cannot go on; its own "
+                f"error is above or below, unless it was killed. Go on with the same command and --resume {run}"
+            ) from err
 
 
 def join_world(device: str) -> World:
@@ -105,6 +125,47 @@ def join_world(device: str) -> World:
     if on_gpu:
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        # What is on the CPU goes over gloo in any case: counts and wishes to stop, at every step.
+        backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
+        store, rank, size = next(rendezvous("env://"))
+        store = PrefixStore(meet(PrefixStore("tenclip", store), rank, size), store)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
         atexit.register(dist.destroy_process_group)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
+
+
+def meet(store: Store, rank: int, size: int, *, seconds: float = 600.0) -> str:
+    """A name for the group of the processes that are there now, the same in each of them and never used before.
+
+    torchrun keeps its store when it restarts processes, with the addresses of those that have died (torch 2.13; its
+    processes take the store for a new one). Some then try to reach the dead, and hang. So the first process gives the
+    group a name, and answers each other process for as long as it has not agreed: what it finds in the store may be an
+    old process's, but an answer holds what was asked. Raises TenclipError when they have not met in `seconds`.
+    """
+    mine = secrets.token_hex(8)
+    deadline = time.monotonic() + seconds
+    waiting = set(range(1, size)) if rank == 0 else {rank}
+    if rank:
+        store.set(f"question/{rank}", mine)
+    while waiting:
+        if rank == 0:
+            waiting -= {other for other in waiting if store.check([f"agreed/{mine}/{other}"])}
+            for other in waiting:
+                if store.check([f"question/{other}"]):
+                    store.set(f"answer/{other}", store.get(f"question/{other}").decode() + f" {mine}")
+        elif store.check([f"answer/{rank}"]):
+            answer: str = store.get(f"answer/{rank}").decode()
+            asked, _, group = answer.partition(" ")
+            if asked == mine:
+                store.set(f"agreed/{group}/{rank}", "")
+                return group
+        if time.monotonic() > deadline:
+            others = ", ".join(map(str, sorted(waiting))) if rank == 0 else "0"
+            raise TenclipError(f"process {rank} of {size} has waited {seconds:g} s for processes {others}")
+        time.sleep(0.01)
+    return mine
+
+
+def was_restarted() -> bool:
+    """Whether torchrun started this process again, after one of the run had failed (--max-restarts)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0

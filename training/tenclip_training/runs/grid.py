@@ -24,7 +24,7 @@ from pathlib import Path
 from tenclip_api.errors import CheckpointError, InvalidRequest, TenclipError, TrainingDiverged
 from tenclip_data.atomic import write_text
 from tenclip_data.leaks import file_facts, same_videos
-from tenclip_data.samples import Manifest
+from tenclip_data.samples import Manifest, Sample
 from tenclip_data.splits import stratified_split
 from tenclip_training.curation.manifests import write_manifest
 from tenclip_training.runs.config import TrainConfig
@@ -56,20 +56,22 @@ def search(
     folder: Path,
     *,
     part: float = DEFAULT_PART,
-    by: Measure = "top1",
+    by: Measure | None = None,
     events: Events | None = None,
 ) -> GridResult:
     """Train each point on all but `part` of every class of the training split, and score it on that part.
 
-    The videos held out follow from the first point's seed. by: what decides, the accuracy of videos or their loss; ties
-    go to the other of the two. A point whose training diverges is a row, and the others go on.
+    The videos held out follow from the first point's seed. by: what decides, of the videos held out: top-1, mean
+    average precision or the loss; None is mAP with a sigmoid for each class, and else top-1. A point whose training
+    diverges is a row, and the others go on.
     Raises InvalidRequest before the first run for values that cannot work, DatasetError, and CheckpointError for a
     folder that holds a search of other videos or settings. SIGINT ends the run at hand after its step, and the search.
     """
     folder, base = Path(os.path.abspath(folder)), points[0].config
     world = join_world(base.device)
     events = events if events is not None and world.is_first else Events()
-    manifest = hold_out(read_splits(base).train, part=part, seed=base.seed)
+    by = _measure(points, by)
+    manifest = hold_out(read_splits(base).train, part=part, seed=base.seed, heads=base.heads)
     check_points(points, manifest.labels, world)
     _write_videos(folder, manifest, world)
     rows: dict[str, Row] = {}
@@ -86,12 +88,24 @@ def search(
     return _result(folder, rows, points, manifest, by)
 
 
-def hold_out(train_split: Manifest, *, part: float, seed: int) -> Manifest:
+def _measure(points: Sequence[Point], by: Measure | None) -> Measure:
+    with_sigmoids = all("sigmoid" in point.config.objective.loss for point in points)
+    if by == "map" and not with_sigmoids:
+        raise InvalidRequest("mAP is of runs with a sigmoid for each class (--loss sigmoid): decide by top1 or loss")
+    return by or ("map" if with_sigmoids else "top1")
+
+
+def hold_out(train_split: Manifest, *, part: float, seed: int, heads: Sequence[str] = ()) -> Manifest:
     """The training videos with splits train and val: `part` of each class is held out, copies of a video together.
 
-    Raises DatasetError where no class has two videos.
+    The class is the first label of a video. heads: columns that the labels are of, which stay columns. Raises
+    DatasetError where no class has two videos.
     """
-    samples = tuple(dataclasses.replace(s, extra={}) for s in train_split.samples)
+
+    def columns(labels: Sequence[str]) -> dict[str, str]:
+        return {head: label[len(head) + 1 :] for head, label in zip(heads, labels, strict=bool(heads))}
+
+    samples = tuple(dataclasses.replace(s, extra=columns(s.labels)) for s in train_split.samples)
     copies = same_videos(samples, file_facts(samples))
     plain = dataclasses.replace(train_split, samples=samples)
     return stratified_split(plain, held_out=part, seed=seed, same_video=copies)
@@ -132,10 +146,18 @@ def _write_videos(folder: Path, manifest: Manifest, world: World) -> None:
             )
     if world.is_first and found is None:
         folder.mkdir(parents=True, exist_ok=True)
-        write_manifest(folder / "holdout.parquet", manifest.samples)
+        write_manifest(folder / "holdout.parquet", [_as_written(s) for s in manifest.samples])
         write_text(folder / "labels.json", json.dumps(list(manifest.labels)) + "\n")
         write_text(state, json.dumps({"sha256": held}) + "\n")
     world.wait()
+
+
+def _as_written(sample: Sample) -> Sample:
+    """With a head of the name label, that column is this head's, and not the labels of all."""
+    if "label" not in sample.extra:
+        return sample
+    others = {name: value for name, value in sample.extra.items() if name != "label"}
+    return dataclasses.replace(sample, labels=(sample.extra["label"],), extra=others)
 
 
 def _sha256(manifest: Manifest) -> str:
@@ -187,6 +209,7 @@ def _row(point: Point, result: TrainResult) -> Row:
         folder=str(result.out),
         status="done",
         top1=last.val_video_top1,
+        mean_average_precision=last.val_video_map,
         clip_top1=last.val_clip_top1,
         loss=last.val_loss if finite else None,
         videos=last.val_videos_decoded,

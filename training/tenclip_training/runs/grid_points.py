@@ -15,7 +15,7 @@ from tenclip_training.runs.config import RESUMABLE_FIELDS, TrainConfig
 
 # Which videos are learned from, and where runs lie: the search itself sets these.
 NOT_SWEPT = frozenset(
-    {"videos", "labels", "label_column", "train_split", "val_split", "held_out", "whole_videos", "missing"}
+    {"videos", "labels", "label_column", "heads", "train_split", "val_split", "held_out", "whole_videos", "missing"}
 )
 LONGEST_NAME = 120  # of a folder
 

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 Status = Literal["done", "diverged"]
-Measure = Literal["top1", "loss"]
+Measure = Literal["top1", "map", "loss"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """The result of one combination. Accuracies are of the last epoch on the videos held out, with their number.
 
+    mean_average_precision: of videos, where each class has a sigmoid.
     status diverged: a loss or gradient was not finite; there are no figures then, and `note` says what happened.
     """
 
@@ -24,6 +25,7 @@ class Row:
     folder: str
     status: Status
     top1: float | None = None
+    mean_average_precision: float | None = None
     clip_top1: float | None = None
     loss: float | None = None
     videos: int = 0
@@ -66,11 +68,13 @@ class GridResult:
 
 
 def ranked(rows: Iterable[Row], by: Measure) -> tuple[Row, ...]:
-    """Best first; those alike in both measures stay in the order of the grid, and those that diverged come last."""
+    """Best first; equal ones by their loss (by top-1 where that decides), else in the order of the grid; those that
+    diverged come last."""
 
     def key(row: Row) -> tuple[float, ...]:
-        top1 = -row.top1 if row.top1 is not None else math.inf
-        loss = row.loss if row.loss is not None else math.inf
-        return (float(row.status != "done"), *((top1, loss) if by == "top1" else (loss, top1)))
+        loss = math.inf if row.loss is None else row.loss
+        score = row.mean_average_precision if by == "map" else row.top1
+        cost = math.inf if score is None else -score
+        return (float(row.status != "done"), *((loss, cost) if by == "loss" else (cost, loss)))
 
     return tuple(sorted(rows, key=key))

@@ -33,40 +33,60 @@ def build_optimizer(model: VideoModel, config: OptimizerConfig) -> torch.optim.O
 class Updater:
     """Takes the steps of a run: gradients, their largest norm, float16's loss scaling, the optimiser.
 
-    `add` as often as a step has micro-batches, then `step`.
+    `add` as often as a step has micro-batches, then `step`. skipped: the steps that float16's loss scaling left out,
+    since a gradient was not finite at its scale; it then halves the scale.
     """
 
     def __init__(self, model: VideoModel, config: OptimizerConfig, *, device: torch.device, precision: str) -> None:
-        self.model, self.max_gradient_norm = model, config.max_gradient_norm
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.max_gradient_norm = config.max_gradient_norm
         self.optimizer = build_optimizer(model, config)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        # Looking at a number on a GPU waits for all its work, which loss scaling does at every step anyway.
+        self._may_look = device.type == "cpu" or self.scaler.is_enabled()
+        self.skipped = 0
 
     def add(self, loss: Tensor) -> None:
         """Add the gradient of `loss`, a scalar with its graph."""
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
-    def step(self, *, learning_rate: float) -> None:
+    def step(self, *, learning_rate: float) -> Tensor | None:
         """One step down the gradients that were added, which are then forgotten.
 
         learning_rate: that of stages without a share of their own.
+        Returns the norm of the gradient, before it was limited: a scalar on the device. Where that is not finite the
+        weights stay as they are; but on a GPU only float16 looks, and else the weights are lost. None: a step that loss
+        scaling left out, as it should.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate * group.get("lr_factor", 1.0)  # states of earlier versions have no factor
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         if self.max_gradient_norm > 0:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
+            nn.utils.clip_grads_with_norm_(self.parameters, self.max_gradient_norm, norm)
+        finite = not self._may_look or bool(torch.isfinite(norm))
+        left_out = not finite and self.scaler.is_enabled() and self.scaler.get_scale() > 1
+        if finite or self.scaler.is_enabled():  # which leaves out the step by itself
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.skipped += left_out
         self.optimizer.zero_grad(set_to_none=True)
+        return None if left_out else norm
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values, from which `load_state_dict` goes on exactly."""
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "steps_skipped": self.skipped,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError, ValueError or TypeError for a state of another model or optimiser."""
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
+        self.skipped = state["steps_skipped"]
 
 
 # -- precision --------------------------------------------------------------------------------------------------------

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.evaluate import EvaluationResult
 
@@ -17,7 +18,10 @@ Stage = Literal["cache", "train", "evaluate"]
 class Progress:
     """Progress of a run: `done` of `total` videos (cache, evaluate) or steps of the epoch (train). Epochs count from 1.
 
-    loss: mean over the clips of the epoch so far, NaN where it was not read.
+    loss: mean over the clips of the epoch so far, NaN where none was read yet. clips_per_second of all processes and
+    data_wait_share, the part of the time that went on waiting for clips, are of the epoch so far, too.
+    epoch_seconds_left, run_seconds_left: estimates, None where nothing is known yet; the epoch's without validation.
+    val_video_top1: of the last validation, None before the first.
     """
 
     stage: Stage
@@ -27,6 +31,11 @@ class Progress:
     epochs: int
     loss: float = math.nan
     learning_rate: float = math.nan
+    clips_per_second: float = 0.0
+    data_wait_share: float = 0.0
+    epoch_seconds_left: float | None = None
+    run_seconds_left: float | None = None
+    val_video_top1: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +46,8 @@ class EpochResult:
     included. Accuracies are fractions, each with its denominator beside it; those of validation are None, and their
     denominators 0, in an epoch that was not validated. val_video_map: mean average precision of videos, with a sigmoid
     for each class alone. unreadable_classes: those of which no training video could be read so far.
+    clips_per_second: of all processes, while they trained. data_wait_share: the part of that time that went on waiting
+    for clips, the mean over processes. Results that differ in times only are equal.
     """
 
     epoch: int
@@ -44,7 +55,7 @@ class EpochResult:
     learning_rate: float
     train_clip_top1: float
     train_clips: int
-    seconds: float
+    seconds: float = field(compare=False)
     val_video_top1: float | None = None
     val_video_map: float | None = None
     val_clip_top1: float | None = None
@@ -52,6 +63,8 @@ class EpochResult:
     val_videos_decoded: int = 0
     val_videos_asked: int = 0
     unreadable_classes: tuple[str, ...] = ()
+    clips_per_second: float = field(default=0.0, compare=False)
+    data_wait_share: float = field(default=0.0, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unreadable_classes", tuple(self.unreadable_classes))  # a list in JSON
@@ -63,6 +76,8 @@ class TrainResult:
 
     best: None where no epoch was chosen; `best_note` says why. evaluation: of the last epoch that was validated.
     failures: the videos that could not be read, of all splits and processes, as in failures.jsonl.
+    damaged: the training videos that were used with damaged frames, as in damaged.jsonl.
+    steps_skipped: steps that float16's loss scaling left out.
     train_split, val_split: their names; val_split is None where nothing was validated.
     """
 
@@ -76,6 +91,8 @@ class TrainResult:
     history: tuple[EpochResult, ...]
     evaluation: EvaluationResult | None
     failures: tuple[Failure, ...]
+    damaged: tuple[Damage, ...]
+    steps_skipped: int
     train_split: str
     val_split: str | None
     train_videos: int

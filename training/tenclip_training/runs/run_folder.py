@@ -4,9 +4,14 @@
     last.pt          the newest state, from which the run is resumed
     best.pt          the weights with the best video top-1 on the validation split (mAP with a sigmoid for each class)
     history.jsonl    a line for each epoch
+    steps.jsonl      a line for each step
     failures.jsonl   a line for each video that could not be read
+    damaged.jsonl    a line for each training video with damaged frames, which was used
+    nan-batch.pt     the batch whose loss or gradient was not finite, where there was one
+    tensorboard/     the numbers of steps and epochs for TensorBoard, where asked for
 
-Every file but failures.jsonl, to which lines are added, is written whole or not at all.
+Lines are added to steps.jsonl, failures.jsonl and damaged.jsonl; every other file is written whole or not at all.
+Failures, damage and bad batches of further processes are in files of their own: failures.rank1.jsonl, ...
 """
 
 from __future__ import annotations
@@ -22,8 +27,9 @@ from typing import Any
 from tenclip_api.errors import CheckpointError
 from tenclip_data.atomic import write_text
 from tenclip_data.manifest import Manifest
+from tenclip_training.runs.bad_batch import forget_bad_batches
 from tenclip_training.runs.checkpoint import Checkpoint, load_checkpoint
-from tenclip_training.runs.config import RESUMABLE_FIELDS, SECTIONS, TrainConfig
+from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, SECTIONS, TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.results import EpochResult
 
@@ -34,38 +40,57 @@ class RunFolder:
     def __init__(self, path: Path | str, world: World) -> None:
         self.path, self.world = Path(path), world
         self.last, self.best = self.path / "last.pt", self.path / "best.pt"
+        self.steps, self.tensorboard = self.path / "steps.jsonl", self.path / "tensorboard"
         suffix = "" if world.is_first else f".rank{world.rank}"
         self.failures = self.path / f"failures{suffix}.jsonl"
+        self.damaged = self.path / f"damaged{suffix}.jsonl"
+        self.bad_batch = self.path / f"nan-batch{suffix}.pt"
 
-    def open(self, config: TrainConfig, manifest: Manifest, *, resume: bool) -> Checkpoint | None:
-        """Make the folder, or take up the run in it: the checkpoint to go on from, None to begin.
+    def find(self, config: TrainConfig, manifest: Manifest, *, resume: bool) -> Checkpoint | None:
+        """The checkpoint to go on from, None to begin. Writes nothing.
 
         Raises CheckpointError when there is a run and `resume` is not set, or when it is another run than `config`
-        describes; nothing is written then.
+        describes.
         """
-        checkpoint = None
-        if self.last.exists():
-            if not resume:
-                raise CheckpointError(f"{self.path}: holds a run already; resume it, or choose another folder")
-            checkpoint = load_checkpoint(self.last)
-            self._check_resumable(checkpoint.training_state, config, manifest)
-        if self.world.is_first:
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_text(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-        self.world.wait()
+        if not self.last.exists():
+            return None
+        if not resume:
+            raise CheckpointError(f"{self.path}: holds a run already; resume it, or choose another folder")
+        checkpoint = load_checkpoint(self.last)
+        self._check_resumable(checkpoint.training_state, config, manifest)
         return checkpoint
+
+    def begin(self, config: TrainConfig, *, anew: bool) -> None:
+        """Make the folder, and write the config. anew: what an earlier run has left there is not this one's."""
+        if self.world.is_first:
+            self.write(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
+            for draft in self.path.glob(".*.part"):  # of a process that was killed while it wrote
+                draft.unlink(missing_ok=True)
+            if anew:
+                forget_bad_batches(self.path)
+        self.world.wait()
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file of the run. Raises CheckpointError when it cannot be written, and leaves the one before."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_text(path, text)
+        except OSError as err:
+            raise CheckpointError(f"{path}: cannot be written: {err}") from err
 
     def write_history(self, history: Iterable[EpochResult]) -> None:
         """Write history.jsonl anew."""
         if self.world.is_first:
             lines = [json.dumps(dataclasses.asdict(h)) + "\n" for h in history]
-            write_text(self.path / "history.jsonl", "".join(lines))
+            self.write(self.path / "history.jsonl", "".join(lines))
 
     def _check_resumable(self, state: dict[str, Any] | None, config: TrainConfig, manifest: Manifest) -> None:
         """Raises CheckpointError that names what differs: the rest of the run would not be what was begun."""
         if state is None:
             raise CheckpointError(f"{self.last}: holds a model and no state to resume from")
         changed = changes(state.get("config", {}), config)
+        if any(self.path.glob("nan-batch*.pt")):
+            changed = {name: values for name, values in changed.items() if name not in RESCUE_FIELDS}
         if changed:
             details = ", ".join(f"{k} (was {was!r}, now {now!r})" for k, (was, now) in changed.items())
             raise CheckpointError(f"{self.last}: cannot be resumed with other settings: {details}")
@@ -73,9 +98,13 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.last}: cannot be resumed: the training videos or labels in {manifest.source} changed"
             )
-        if state.get("world_size") != self.world.size:
+        micro_batches = state.get("micro_batches_per_step", 0)
+        if not micro_batches or micro_batches % self.world.size:
+            possible = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
             raise CheckpointError(
-                f"{self.last}: was trained by {state.get('world_size')} processes, now there are {self.world.size}"
+                f"{self.last}: each step is of {micro_batches} micro-batches of {config.batch_size} clips, which "
+                f"{self.world.size} processes cannot share evenly; start as many as it has had, "
+                f"{state.get('world_size')}, or {' or '.join(possible)}"
             )
 
 

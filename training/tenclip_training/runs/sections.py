@@ -42,6 +42,7 @@ class OptimizerConfig:
     lr_scaling "linear": `lr` is that of one process (GPU), and the peak is it times processes and micro-batches.
     accumulate: micro-batches of `batch_size` clips in one step. Each has batch-norm statistics of its own, as the GPUs
     of a larger machine would: 64 of them on one GPU are a step of 64 GPUs.
+    ema: see `WeightAverage`; the averaged model is the one that is validated and saved.
     layer_lr: factors of the rate for stages of the network (see `VideoModel.stages`), 1 for those that it does not
     name. 0 leaves the weights of a stage as they are; its batch norm statistics still move, unlike with `freeze_to`.
     """
@@ -75,6 +76,15 @@ class OptimizerConfig:
         ),
     ] = 0.0
     accumulate: Annotated[int, Setting("Batches whose gradients make one step.", lowest=1, group=OPTIMISATION)] = 1
+    ema: Annotated[
+        float,
+        Setting(
+            "Validate and save the moving average of the weights with this decay, e.g. 0.999; 0: the weights.",
+            lowest=0,
+            below=1,
+            group=OPTIMISATION,
+        ),
+    ] = 0.0
     layer_lr: Annotated[
         dict[str, Any],
         Setting("STAGE=FACTOR of the learning rate, e.g. layer4=0.1; repeat for more stages.", group=SCHEDULE),

@@ -74,6 +74,12 @@ def read_splits(config: TrainConfig) -> Splits:
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
         return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+    if config.schedule.kind == "plateau":
+        has = "no validation split" if name is None else f"only the test split {name!r}, which may decide nothing"
+        raise InvalidRequest(
+            f"schedule plateau lowers the rate by the validation loss, and there is {has}: name another split of "
+            f"{manifest.source} with --val-split ({', '.join(manifest.splits)}), or use another schedule"
+        )
     return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
 
 
@@ -196,7 +202,8 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Epoc
         _label_numbers(manifest),
         len(manifest.labels),
         config.sampling,
-        batch_size=config.batch_size * config.optimizer.accumulate,
+        batch_size=config.batch_size,
+        micro_batches=config.optimizer.accumulate,
         epochs=config.epochs,
         seed=config.seed,
         rank=world.rank,
