@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, MissingDependency
 from tenclip_export.parity import Run, run_batched
-from tenclip_serving.runtimes.openvino import shared_core
+from tenclip_video.openvino_core import shared_core
 from tenclip_video.parity import distance, top1_agreement
 
 Clips = NDArray[np.uint8]  # [N,T,H,W,3]

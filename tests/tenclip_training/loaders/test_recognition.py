@@ -80,6 +80,8 @@ REAL: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "i3d": (lambda: i3d.InceptionI3d(64), "i3d"),
     "efficientnet-lite0": (lambda: efficientnet.EfficientNet(32), "tsn_efficientnet_lite0"),
+    "efficientnet-lite1": (lambda: efficientnet.EfficientNet(32, sizes=efficientnet.LITE1), "tsn_efficientnet_lite1"),
+    "efficientnet-lite2": (lambda: efficientnet.EfficientNet(32, sizes=efficientnet.LITE2), "tsn_efficientnet_lite2"),
 }
 
 

@@ -77,18 +77,20 @@ def _print_one(recipe: dict[str, Any]) -> None:
         typer.echo(f"starts from: {recipe['starts_from']} (--init-from)")
     for line in recipe["ours"]:
         typer.echo(f"not the paper's: {line}")
-    for name, value in _set_values(recipe["config"]):
+    typer.echo(f"command: tenclip {recipe['command']}")
+    for name, value in _set_values(recipe):
         typer.echo(f"  {name} = {value}")
 
 
-def _set_values(config: dict[str, Any]) -> list[tuple[str, object]]:
+def _set_values(recipe: dict[str, Any]) -> list[tuple[str, object]]:
     """The fields that differ from the defaults, with their sections, and those that every run has."""
-    from tenclip_training.runs.config import SECTIONS, TrainConfig
+    from tenclip_training.recipes import find_recipe
 
-    default = TrainConfig(manifest="", out="").to_dict()
-    flat = []
-    for name, value in config.items():
-        if name in SECTIONS:
+    kind = find_recipe(recipe["name"]).config_type
+    default = kind(manifest="", out="").to_dict()
+    flat: list[tuple[str, object]] = []
+    for name, value in recipe["config"].items():
+        if name in kind.sections():
             flat += [(f"{name}.{k}", v) for k, v in value.items() if v != default[name][k]]
         elif value != default[name] or name in ("architecture", "epochs", "batch_size"):
             flat.append((name, value))

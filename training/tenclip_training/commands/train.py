@@ -13,7 +13,7 @@ from tenclip_settings import fields_of, flag_values, parse_assignments, with_opt
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
 from tenclip_training.recipes.resolve import resolve_config
-from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, TrainConfig, read_config
+from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, Config, TrainConfig, read_config
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
@@ -87,19 +87,12 @@ def train(
     """
     from tenclip_api.errors import InvalidRequest
 
-    given = {name: value for name, value in flags.items() if value is not None and value != []}
-    for name in ("brightness", "contrast", "saturation"):
-        if color_jitter is not None:
-            given.setdefault(name, color_jitter)
-    if keep_missing:
-        given["missing"] = "keep"
-    if width is not None:
-        given["model"] = [f"width={width}", *given.get("model", [])]
+    given = given_settings(flags, color_jitter=color_jitter, keep_missing=keep_missing, width=width)
     with usage_errors():
         if resume is not None:
             if recipe is not None:
                 raise InvalidRequest(f"--resume goes on with the settings of {resume}: it takes no --recipe")
-            config = _resumed(resume, given, assignments or [])
+            config = resumed_config(TrainConfig, resume, given, assignments or [])
         elif "manifest" not in given or "out" not in given:
             raise InvalidRequest("tenclip train needs a manifest and --out, or --resume RUN")
         else:
@@ -133,15 +126,30 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         typer.echo("the rate falls when the validation loss stays: how often is not known before")
 
 
-def _resumed(folder: Path, flags: dict[str, Any], assignments: list[str]) -> TrainConfig:
+def given_settings(
+    flags: dict[str, Any], *, color_jitter: float | None, keep_missing: bool, width: int | None
+) -> dict[str, Any]:
+    """The options that a user gave, by the names of settings; those that stand for several are taken apart."""
+    given = {name: value for name, value in flags.items() if value is not None and value != []}
+    for name in ("brightness", "contrast", "saturation"):
+        if color_jitter is not None:
+            given.setdefault(name, color_jitter)
+    if keep_missing:
+        given["missing"] = "keep"
+    if width is not None:
+        given["model"] = [f"width={width}", *given.get("model", [])]
+    return given
+
+
+def resumed_config(kind: type[Config], folder: Path, flags: dict[str, Any], assignments: list[str]) -> Config:
     """The config of the run in `folder`, with what may change between its parts."""
     from tenclip_api.errors import InvalidRequest
 
-    config = read_config(folder)
-    given = {**flag_values(TrainConfig, flags), **parse_assignments(TrainConfig, assignments)}
+    config = read_config(folder, kind)
+    given = {**flag_values(kind, flags), **parse_assignments(kind, assignments)}
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")
-    fields = fields_of(TrainConfig)
+    fields = fields_of(kind)
     may_change = RESUMABLE_FIELDS
     if any(folder.glob("nan-batch*.pt")):  # the run had a loss that was not finite
         may_change |= {name.split(".")[-1] for name in RESCUE_FIELDS}
@@ -174,7 +182,7 @@ def _print_result(result: TrainResult, *, json: bool) -> None:
     from tenclip_training.commands.train_screen import damage_lines, failure_lines
 
     if json:
-        print_json(_as_json(result))
+        print_json(result_as_json(result))
         return
     for line in (*failure_lines(result), *damage_lines(result)):
         typer.echo(line)
@@ -184,7 +192,8 @@ def _print_result(result: TrainResult, *, json: bool) -> None:
             typer.echo(result.best_note)
 
 
-def _as_json(result: TrainResult) -> dict[str, Any]:
+def result_as_json(result: TrainResult) -> dict[str, Any]:
+    """Plain values of a run's result."""
     from dataclasses import asdict
 
     return {

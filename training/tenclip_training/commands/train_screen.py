@@ -34,7 +34,7 @@ class TrainScreen:
         if p.stage == "train":
             self.reporter.update(f"epoch {p.epoch} of {p.epochs}", p.done, p.total, facts=facts_line(p))
         else:
-            title = {"cache": "decoding", "evaluate": "validating"}[p.stage]
+            title = {"cache": "decoding", "teacher": "asking the teachers", "evaluate": "validating"}[p.stage]
             self.reporter.update(title, p.done, p.total, "videos")
 
     def note(self, line: str) -> None:

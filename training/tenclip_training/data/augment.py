@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import cv2
@@ -99,19 +99,42 @@ def flip_is_safe(labels: Iterable[str]) -> bool:
     return not any(_DIRECTION.search(label.lower()) for label in labels)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where a clip lies in its frames of height x width pixels: a square, and whether it was mirrored."""
+
+    top: int
+    left: int
+    side: int
+    height: int
+    width: int
+    mirrored: bool = False
+
+
 def augment(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
     """[T,H,W,3] -> [T,crop,crop,3], contiguous. `config.flip` must be decided (None counts as no)."""
-    clip = random_crop(frames, crop, config, rng)
+    return augment_placed(frames, crop, config, rng)[0]
+
+
+def augment_placed(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> tuple[Clip, Placement]:
+    """`augment`, with the place of the clip in its frames."""
+    placement = draw_square(*frames.shape[1:3], crop, config, rng)
+    clip = cut_square(frames, placement, crop)
     if config.flip and rng.random() < 0.5:
         clip = clip[:, :, ::-1]
+        placement = replace(placement, mirrored=True)
     if config.brightness or config.contrast or config.saturation:
         clip = jitter_colors(clip, config, rng)
-    return np.ascontiguousarray(clip)
+    return np.ascontiguousarray(clip), placement
 
 
 def random_crop(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
     """A square of the frames, [T,crop,crop,3]; frames smaller than the crop are enlarged."""
-    height, width = frames.shape[1:3]
+    return cut_square(frames, draw_square(*frames.shape[1:3], crop, config, rng), crop)
+
+
+def draw_square(height: int, width: int, crop: int, config: Augmentation, rng: np.random.Generator) -> Placement:
+    """The square of frames of height x width that becomes the clip."""
     short = min(height, width)
     if config.scales:
         side = max(1, int(short * config.scales[int(rng.integers(len(config.scales)))]))
@@ -124,11 +147,20 @@ def random_crop(frames: Clip, crop: int, config: Augmentation, rng: np.random.Ge
     else:
         top = int(rng.integers(0, height - side + 1))
         left = int(rng.integers(0, width - side + 1))
-    square = frames[:, top : top + side, left : left + side]
-    if side == crop:
-        return square
+    return Placement(top=top, left=left, side=side, height=height, width=width)
+
+
+def cut_square(frames: Clip, place: Placement, crop: int) -> Clip:
+    """[T,H,W,3] -> [T,crop,crop,3], not mirrored."""
+    side = place.side
+    square = frames[:, place.top : place.top + side, place.left : place.left + side]
+    return square if side == crop else scale_frames(square, crop)
+
+
+def scale_frames(square: Clip, crop: int) -> Clip:
+    """[T,H,W,3] -> [T,crop,crop,3]."""
     # Shrinking averages over areas, so that fine texture does not alias into motion of its own.
-    kernel = cv2.INTER_AREA if side > crop else cv2.INTER_LINEAR
+    kernel = cv2.INTER_AREA if min(square.shape[1:3]) > crop else cv2.INTER_LINEAR
     resized = [cv2.resize(np.ascontiguousarray(f), (crop, crop), interpolation=kernel) for f in square]
     return np.stack(resized).astype(np.uint8)
 

@@ -24,13 +24,14 @@ from torch.utils.data import Dataset
 
 from tenclip_api.errors import NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
-from tenclip_training.data.augment import Augmentation, augment
+from tenclip_training.data.augment import Augmentation, Placement, augment_placed
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
+from tenclip_training.data.segments import segment_frames, snippets_of
 from tenclip_training.data.tags import TargetKind, Targets
 from tenclip_training.omni.stills import StillClips, StillImage
-from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
+from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips, timeline_of
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video
 
@@ -69,6 +70,15 @@ class TrainingClip(NamedTuple):
     damage: Damage | None = None
 
 
+class ReadClip(NamedTuple):
+    """frames: uint8 RGB [T,H,W,3], resized; plan: their places in the video, whose frames are shown at `times`."""
+
+    frames: NDArray[np.uint8]
+    plan: Clip
+    times: NDArray[np.float64]
+    damage: Damage | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class CachedVideo:
     """frames: uint8 RGB [M,H,W,3], resized: those that any clip can need; indices: [M], their places in the video."""
@@ -87,7 +97,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
     A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
-    clips of the manifest's images.
+    clips of the manifest's images. segments: a clip is a frame of each of so many parts of the video, see `segments`;
+    its T is then that number.
     """
 
     def __init__(
@@ -99,10 +110,11 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         seed: int,
         targets: TargetKind = "soft",
         stills: StillClips | None = None,
+        segments: int | None = None,
     ) -> None:
         self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
         self.targets = Targets(kind=targets, num_classes=len(manifest.labels), seed=seed)
-        self.stills = stills
+        self.stills, self.segments = stills, segments
         self._cache: dict[int, Cached] = {}
 
     def __len__(self) -> int:
@@ -117,13 +129,19 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if isinstance(cached, Failure):
             return cached
         try:
-            frames, damage = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            read = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            clip, placement = augment_placed(read.frames, self.spec.crop, self.augmentation, rng)
+            if self.spec.color_order == "bgr":
+                clip = np.ascontiguousarray(clip[..., ::-1])
+            return self._finish(draw, sample, clip, read, placement)
         except VideoError as err:
             return Failure.of(sample, err)
-        clip = augment(frames, self.spec.crop, self.augmentation, rng)
-        if self.spec.color_order == "bgr":
-            clip = np.ascontiguousarray(clip[..., ::-1])
-        return TrainingClip(clip, self.targets(self.manifest.targets(sample), draw), sample.key, damage)
+
+    def _finish(
+        self, draw: Draw, sample: Sample, clip: NDArray[np.uint8], read: ReadClip, placement: Placement
+    ) -> TrainingClip:
+        """The clip with its target; a method that learns from other things than labels has its own."""
+        return TrainingClip(clip, self.targets(self.manifest.targets(sample), draw), sample.key, read.damage)
 
     def fill_cache(
         self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
@@ -166,23 +184,46 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         except VideoError as err:
             return Failure.of(sample, err)
 
-    def _read(self, sample: Sample, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Damage | None]:
+    def _read(self, sample: Sample, rng: np.random.Generator) -> ReadClip:
         if self.stills is not None and sample.is_image:
-            return self.stills.clip(self.stills.read(sample), sample, rng), None
+            return _of_image(self.stills.clip(self.stills.read(sample), sample, rng))
         with open_video(sample.path, name=sample.name) as video:
-            (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
+            clip = self._choose(video.times, video.info.duration_seconds, sample, rng)
             needed = frames_needed([clip])
             frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
-            return frames, Damage.of(sample, video.report)
+            return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
 
-    def _from_cache(
-        self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator
-    ) -> tuple[NDArray[np.uint8], Damage | None]:
+    def _from_cache(self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator) -> ReadClip:
         if isinstance(video, StillImage):
             assert self.stills is not None
-            return self.stills.clip(video, sample, rng), None
-        (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
-        return video.frames[np.searchsorted(video.indices, clip.frames)], video.damage
+            return _of_image(self.stills.clip(video, sample, rng))
+        clip = self._choose(video.times, video.duration, sample, rng)
+        frames = video.frames[np.searchsorted(video.indices, clip.frames)]
+        return ReadClip(frames, clip, video.times, video.damage)
+
+    def _choose(self, times: NDArray[np.float64], duration: float, sample: Sample, rng: np.random.Generator) -> Clip:
+        """A random clip of the video, or a frame of each of its segments."""
+        if self.segments is None:
+            (clip,) = _plan(times, duration, self.spec, sample, _RANDOM_CLIP, rng)
+            return clip
+        try:
+            snippets = snippets_of(sample.extra)
+            if snippets is not None:
+                return _shown_at(snippets.draw(self.segments, rng), times, duration)
+            timeline = timeline_of(times, duration, self.spec, within(_RANDOM_CLIP, sample))
+        except ValueError as err:
+            raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
+        return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
+
+
+def _of_image(frames: NDArray[np.uint8]) -> ReadClip:
+    return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
+
+
+def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration: float) -> Clip:
+    if seconds[-1] > max(duration, times[-1]):
+        raise ValueError(f"a frame at {seconds[-1]:g} s is asked for, and the video lasts {duration:g} s")
+    return Clip(tuple(np.maximum(np.searchsorted(times, seconds + 1e-6, side="right") - 1, 0).tolist()))
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)

@@ -17,6 +17,7 @@ class Stream(IntEnum):
     DRAWN_TAG = 5  # (visit, index)
     FIXED_TAG = 6  # the number at place `index`
     SOURCE_ORDER = 7  # (source)
+    TEACHER_FRAMES = 8  # (visit, index)
 
 
 def stream(purpose: Stream, seed: int, *key: int) -> np.random.Generator:

@@ -51,6 +51,8 @@ ARCHITECTURE_PRESETS: dict[str, tuple[Preset, ...]] = {
     "pytorchvideo_x3d_l": (presets.PYTORCHVIDEO_X3D_L,),
     "i3d": (presets.I3D,),
     "tsn_efficientnet_lite0": (presets.EFFICIENTNET_LITE,),
+    "tsn_efficientnet_lite1": (presets.EFFICIENTNET_LITE1,),
+    "tsn_efficientnet_lite2": (presets.EFFICIENTNET_LITE2,),
 }
 
 

@@ -294,12 +294,18 @@ EFFICIENTNET_RULES: Rules = [
 def _efficientnet(weights: WeightsFile) -> Plan:
     if any("_se_" in name for name in weights.tensors):
         raise UnknownLayoutError("an EfficientNet with squeeze-and-excite (not a Lite one)")
+    # Lite1 and Lite2 have as many blocks; the planes of the third stage tell them apart.
+    width = side(weights.tensors, "_conv_stem.weight", 0)
+    size, preset = "lite0", presets.EFFICIENTNET_LITE
+    if "_blocks.20._project_conv.weight" in weights.tensors:
+        wider = side(weights.tensors, "_blocks.4._project_conv.weight", 0) * 32 > 40 * width
+        size, preset = ("lite2", presets.EFFICIENTNET_LITE2) if wider else ("lite1", presets.EFFICIENTNET_LITE1)
     return Plan(
         layout="efficientnet-lite",
-        architecture="tsn_efficientnet_lite0",
-        config={"width": side(weights.tensors, "_conv_stem.weight", 0)},
+        architecture=f"tsn_efficientnet_{size}",
+        config={"width": width},
         names=rename(weights.tensors, EFFICIENTNET_RULES),
-        candidates=(presets.EFFICIENTNET_LITE,),
+        candidates=(preset,),
     )
 
 

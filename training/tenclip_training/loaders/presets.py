@@ -395,6 +395,19 @@ EFFICIENTNET_LITE = Preset(
     published="ImageNet top-1 75.1",
     source=EFFICIENTNET_SOURCE,
 )
+# The authors cut out a centre square of the short side times size / (size + 32) before they scale it.
+EFFICIENTNET_LITE1 = replace(
+    EFFICIENTNET_LITE,
+    name="efficientnet-lite1",
+    clip_spec=replace(EFFICIENTNET_LITE.clip_spec, resize=_short_edge(272, "pil_bilinear"), crop=240),
+    published="ImageNet top-1 76.7",
+)
+EFFICIENTNET_LITE2 = replace(
+    EFFICIENTNET_LITE,
+    name="efficientnet-lite2",
+    clip_spec=replace(EFFICIENTNET_LITE.clip_spec, resize=_short_edge(292, "pil_bilinear"), crop=260),
+    published="ImageNet top-1 77.6",
+)
 
 PRESETS: dict[str, Preset] = {
     p.name: p
@@ -437,6 +450,8 @@ PRESETS: dict[str, Preset] = {
         PYTORCHVIDEO_X3D_L,
         I3D,
         EFFICIENTNET_LITE,
+        EFFICIENTNET_LITE1,
+        EFFICIENTNET_LITE2,
     )
 }
 # Public label lists by family and number of classes; a name, not the list. Order is the authors' own.

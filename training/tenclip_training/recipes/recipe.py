@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from tenclip_settings import build
 from tenclip_training.runs.config import TrainConfig
 
 
@@ -19,6 +20,7 @@ class Recipe:
     `lr_scaling` linear, the rate of so many processes is theirs, and that of fewer is in proportion.
     starts_from: what `init_from` has to be, "" for random weights. ours: what the paper leaves open, and what we chose.
     values: fields of TrainConfig and of its sections by their names, as `TrainConfig.changed` takes them.
+    command: that it is for, train or distill; distill's are those of a DistillConfig.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Recipe:
     values: Mapping[str, Any]
     starts_from: str = ""
     ours: tuple[str, ...] = field(default=())
+    command: Literal["train", "distill"] = "train"
 
     @property
     def source(self) -> str:
@@ -42,7 +45,16 @@ class Recipe:
         (12.0,)
         """
         # Made at once and not by `changed`: the defaults of a config depend on its other values.
-        return build_config({"manifest": str(manifest), "out": str(out), **self.values})
+        return build(self.config_type, {"manifest": str(manifest), "out": str(out), **self.values})
+
+    @property
+    def config_type(self) -> type[TrainConfig]:
+        """TrainConfig, or DistillConfig."""
+        if self.command == "train":
+            return TrainConfig
+        from tenclip_training.distill.config import DistillConfig
+
+        return DistillConfig
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON: the recipe, and its config without the names of files."""
@@ -52,10 +64,3 @@ class Recipe:
 
 
 _FILES = ("manifest", "out")
-
-
-def build_config(values: Mapping[str, Any]) -> TrainConfig:
-    """A TrainConfig from values of its own fields and of those of its sections, by their names."""
-    from tenclip_settings import build
-
-    return build(TrainConfig, values)

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from tenclip_api.errors import CheckpointError, DatasetError
 from tenclip_data.heads import check_heads
@@ -214,13 +214,18 @@ class TrainConfig:
         return values
 
     @classmethod
+    def sections(cls) -> dict[str, type[Any]]:
+        """The fields that are dataclasses of their own, with their types."""
+        return SECTIONS
+
+    @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Raises ValueError or TypeError for anything that `to_dict` of this version does not write."""
         values = dict(values)
         unknown = set(values) - {f.name for f in dataclasses.fields(cls)}
         if unknown:
-            raise ValueError(f"TrainConfig has no field {', '.join(sorted(unknown))}")
-        for name, kind in SECTIONS.items():
+            raise ValueError(f"{cls.__name__} has no field {', '.join(sorted(unknown))}")
+        for name, kind in cls.sections().items():
             if name in values:
                 values[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values[name].items()})
                 require_types(values[name])
@@ -245,11 +250,14 @@ SECTIONS: dict[str, type[Any]] = {
 }
 
 
-def read_config(run: Path | str) -> TrainConfig:
+Config = TypeVar("Config", bound=TrainConfig)
+
+
+def read_config(run: Path | str, kind: type[Config] = TrainConfig) -> Config:  # type: ignore[assignment]
     """The config of a run, from the `config.json` in its folder. Raises CheckpointError."""
     path = Path(run) / "config.json"
     try:
-        return TrainConfig.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        return kind.from_dict(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise CheckpointError(f"{run}: no config.json, so this is not the folder of a training run") from None
     except (OSError, ValueError, TypeError, AttributeError) as err:

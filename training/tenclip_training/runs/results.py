@@ -11,7 +11,7 @@ from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.evaluate import EvaluationResult
 
-Stage = Literal["cache", "train", "evaluate"]
+Stage = Literal["cache", "teacher", "train", "evaluate"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,7 @@ class EpochResult:
     for each class alone. unreadable_classes: those of which no training video could be read so far.
     clips_per_second: of all processes, while they trained. data_wait_share: the part of that time that went on waiting
     for clips, the mean over processes. Results that differ in times only are equal.
+    facts: what else the training method counts, by name: shares of clips that a teacher dropped, for one.
     """
 
     epoch: int
@@ -65,6 +66,7 @@ class EpochResult:
     unreadable_classes: tuple[str, ...] = ()
     clips_per_second: float = field(default=0.0, compare=False)
     data_wait_share: float = field(default=0.0, compare=False)
+    facts: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "unreadable_classes", tuple(self.unreadable_classes))  # a list in JSON

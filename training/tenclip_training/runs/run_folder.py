@@ -132,7 +132,8 @@ def _comparable(config: dict[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(ValueError, TypeError):  # of another version: what differs is named
         config = TrainConfig.from_dict(config).to_dict()
     values: dict[str, Any] = json.loads(json.dumps(config))  # a tuple equals the list that it becomes in a file
+    sections = (*SECTIONS, "teaching")
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= {f"{name}.{k}": v for k, v in value.items()} if name in SECTIONS else {name: value}
+        flat |= {f"{name}.{k}": v for k, v in value.items()} if name in sections else {name: value}
     return flat

@@ -220,6 +220,8 @@ def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummar
 
 def warn_of_repeats(config: TrainConfig, manifest: Manifest) -> None:
     """Log a warning where a video would be seen too often in an epoch."""
+    if not any(sample.labels for sample in manifest.samples):
+        return  # of no class
     if sampling.can_repeat(config.sampling) and (warning := describe_sampling(config, manifest).warning) is not None:
         _log.warning("%s", warning)
 

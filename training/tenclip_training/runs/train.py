@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from torch.utils.data import DataLoader
@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from tenclip_api.errors import CheckpointError, DatasetError
 from tenclip_data.samples import Manifest, split_name
 from tenclip_training.data.damage import DamageLog
-from tenclip_training.data.dataset import Batch, Collate
+from tenclip_training.data.dataset import Batch
 from tenclip_training.data.failures import FailureLog, unreadable_classes
 from tenclip_training.evaluation.evaluate import EvaluationResult
 from tenclip_training.runs.bad_batch import BatchKeeper, GivenBatch, not_finite
@@ -26,12 +26,13 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import join_world, was_restarted
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
+from tenclip_training.runs.method import Beginning, Method
 from tenclip_training.runs.monitor import Monitor, ReadStep
 from tenclip_training.runs.reports import Reports
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, changes
 from tenclip_training.runs.run_state import RunState
-from tenclip_training.runs.setup import build_dataset, build_sampler, read_splits, warn_of_repeats
+from tenclip_training.runs.setup import build_sampler, warn_of_repeats
 from tenclip_training.runs.trainer import Trainer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -47,13 +48,14 @@ def train(
     on_epoch: Callable[[EpochResult], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     stop_after_steps: int | None = None,
+    method: Method | None = None,
 ) -> TrainResult:
     """Train until the last epoch, SIGINT or SIGTERM (a second one ends it at once), or `stop_after_steps` steps.
 
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin. A process that
     torchrun has started again (--max-restarts) resumes in any case.
     progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
-    the first step.
+    the first step. method: what is learned and from what; None: classes, from labelled videos.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from, a full disk),
     InvalidRequest (a model or precision that does not exist, plateau without validation), TrainingDiverged when the
     loss or a gradient is not finite, and TenclipError when another process of the run has died.
@@ -65,13 +67,14 @@ def train(
     """
     folder = RunFolder(config.out, join_world(config.device))
     state = RunState()
-    run = _Run(config, folder, state, Reports(config, folder, state, progress, on_epoch), resume or was_restarted())
+    reports = Reports(config, folder, state, progress, on_epoch)
+    run = _Run(config, folder, state, reports, resume or was_restarted(), method or Method())
     with stop_requests() as stop, folder.world.explain_lost_processes(folder.path), run.reports.closing():
         run.start()
         if on_note is not None and run.world.is_first:
-            for note in run.trainer.notes:
+            for note in (*run.trainer.notes, *run.method.notes):
                 on_note(note)
-        for steps, batch in enumerate(run.monitor.timed(run.loader()), start=1):
+        for steps, batch in enumerate(run.monitor.timed(run.batches()), start=1):
             run.train_on(batch)
             run.end_step(stop=stop.is_set() or steps == stop_after_steps)
             if run.stopped:
@@ -82,18 +85,26 @@ def train(
 class _Run:
     """The moving parts of a run. `config` is the one it was begun with, `trainer` what learns."""
 
-    def __init__(self, config: TrainConfig, folder: RunFolder, state: RunState, reports: Reports, resume: bool) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        state: RunState,
+        reports: Reports,
+        resume: bool,
+        method: Method,
+    ) -> None:
         self.config, self.folder, self.world = config, folder, folder.world
-        self.state, self.reports = state, reports
-        self.splits = read_splits(config)
+        self.state, self.reports, self.method = state, reports, method
+        self.splits = method.read_splits(config)
         self.manifest = self.splits.train
         self.checkpoint = folder.find(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
         if self.world.is_first:
             warn_of_repeats(config, self.manifest)
-        self.trainer = Trainer(config, self.splits, self.world, self.sampler.steps_per_epoch, micro_batches)
-        self.dataset = build_dataset(config, self.manifest, self.trainer.spec)
+        self.trainer = Trainer(config, self.splits, self.world, self.sampler.steps_per_epoch, micro_batches, method)
+        self.dataset = method.build_dataset(config, self.manifest, self.trainer.spec)
         self.monitor = Monitor(self.world, self.trainer.device)
         self.meter = EpochMeter()
         self.keeper = BatchKeeper(folder.bad_batch, steps=self.monitor.block)
@@ -127,23 +138,30 @@ class _Run:
             self.damage.restore([])
         else:
             self._restore(self.checkpoint)
+        begun = self.checkpoint is not None
         self.checkpoint = None  # its weights take memory
         self.reports.open(steps_done=self.steps_done)
         if self.config.cache_gib > 0 and self.state.epoch < self.config.epochs:
             self._fill_cache()
+        if self.state.epoch < self.config.epochs:
+            progress = self.reports.progress
+            self.method.begin(
+                Beginning(self.folder, self.dataset, resumed=begun, progress=progress, record=self.failures.record)
+            )
         self.meter.start_clock()
         self.saved_at = time.monotonic()
 
-    def loader(self) -> DataLoader[Any]:
-        """Batches from the next step to the last one of the run."""
-        return DataLoader(
+    def batches(self) -> Iterable[Batch]:
+        """From the next step to the last one of the run."""
+        loader: DataLoader[Any] = DataLoader(
             self.dataset,
             batch_sampler=dataclasses.replace(self.sampler, first_epoch=self.state.epoch, first_step=self.state.step),
-            collate_fn=Collate(self.trainer.spec, len(self.manifest.labels)),
+            collate_fn=self.method.collate(self.manifest, self.trainer.spec),
             num_workers=self.config.workers,
             worker_init_fn=ignore_interrupts,
             pin_memory=self.trainer.device.type == "cuda",
         )
+        return self.method.batches(loader)
 
     def _fill_cache(self) -> None:
         failed = self.dataset.fill_cache(
@@ -226,6 +244,7 @@ class _Run:
             seconds=meter.seconds(),
             clips_per_second=meter.clips * self.world.size / step_seconds,
             data_wait_share=wait_seconds / step_seconds,
+            facts=self.method.end_epoch(self.world),
         )
         last = state.epoch + 1 == self.config.epochs
         if self.splits.val is not None and (last or (state.epoch + 1) % self.config.val_every == 0):
@@ -300,6 +319,7 @@ class _Run:
     def _save(self) -> None:
         failures = self.world.gather(list(self.failures.failures.values()))
         damaged = self.world.gather(list(self.damage.found.values()))
+        method = self.method.state_dict(self.world)
         if self.world.is_first:
             state = {
                 "config": self.config.to_dict(),
@@ -309,6 +329,7 @@ class _Run:
                 **self.meter.state_dict(),
                 "failures": [dataclasses.asdict(f) for f in failures],
                 "damaged": [dataclasses.asdict(d) for d in damaged],
+                "method": method,
             }
             self.trainer.save(self.folder.last, provenance=self._facts(epochs_done=self.state.epoch), state=state)
         self.saved_at, self.saved_steps = time.monotonic(), self.steps_done
@@ -326,6 +347,7 @@ class _Run:
         try:
             self.trainer.restore(checkpoint, state, source=str(path))
             self.meter.load_state_dict(state)
+            self.method.load_state_dict(state.get("method", {}), self.world)
             self.state.restore(state)
             # Each process lists what it meets; what is known already stays with the first.
             self.failures.restore(state["failures"] if self.world.is_first else [])

@@ -14,9 +14,8 @@ from tenclip_training.models import VideoModel
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
-from tenclip_training.runs.mixup import with_mixup
+from tenclip_training.runs.method import Method
 from tenclip_training.runs.monitor import StepNumbers
-from tenclip_training.runs.objectives import build_objective
 from tenclip_training.runs.optimization import Updater, resolve_precision
 from tenclip_training.runs.run_folder import manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
@@ -30,9 +29,16 @@ class Trainer:
     """The state of learning. micro_batches: of this process, in each step. notes: lines for a person, of its start."""
 
     def __init__(
-        self, config: TrainConfig, splits: Splits, world: World, steps_per_epoch: int, micro_batches: int
+        self,
+        config: TrainConfig,
+        splits: Splits,
+        world: World,
+        steps_per_epoch: int,
+        micro_batches: int,
+        method: Method,
     ) -> None:
         self.config, self.manifest, self.micro_batches = config, splits.train, micro_batches
+        self.method = method
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
@@ -54,10 +60,9 @@ class Trainer:
             steps_per_epoch=steps_per_epoch,
             world_size=world.size,
         )
-        objective = build_objective(config.objective, self.scoring.heads)
         self._stepper = Stepper(
             network=world.wrap(self.model, self.device),
-            objective=with_mixup(objective, config.objective.mixup),
+            objective=method.build_objective(config, self.scoring.heads),
             updater=self.updater,
             spec=self.spec,
             world=world,
@@ -97,7 +102,7 @@ class Trainer:
             clip_spec=self.spec,
             labels=self.manifest.labels,
             provenance={
-                "trained_by": "tenclip train",
+                "trained_by": self.method.command,
                 "torch": str(torch.__version__),
                 "device": self.device.type,
                 "precision": self.precision,

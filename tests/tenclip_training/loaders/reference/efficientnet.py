@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 as the `efficientnet_lite_pytorch` port names it, for single images."""
+"""EfficientNet-Lite0 to 2 as the `efficientnet_lite_pytorch` port names it, for single images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ from torch.nn import functional as F
 
 BLOCKS = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80)]
 BLOCKS += [(3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
+
+# Of the authors' `efficientnet-lite1` and `efficientnet-lite2`: (1.0, 1.1) and (1.1, 1.2) in width and depth.
+LITE1 = [(1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 40), (4, 3, 2, 6, 80)]
+LITE1 += [(4, 5, 1, 6, 112), (5, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
+LITE2 = [(1, 3, 1, 1, 16), (3, 3, 2, 6, 24), (3, 5, 2, 6, 48), (4, 3, 2, 6, 88)]
+LITE2 += [(4, 5, 1, 6, 120), (5, 5, 2, 6, 208), (1, 3, 1, 6, 352)]
 
 
 def same(x: Tensor, k: int, s: int) -> Tensor:
@@ -40,11 +46,13 @@ class MBConvBlock(nn.Module):
 
 
 class EfficientNet(nn.Module):
-    def __init__(self, width: int, *, num_classes: int = 1000) -> None:
+    def __init__(
+        self, width: int, *, num_classes: int = 1000, sizes: list[tuple[int, int, int, int, int]] = BLOCKS
+    ) -> None:
         super().__init__()
         self._conv_stem, self._bn0 = nn.Conv2d(3, width, 3, 2, bias=False), norm(width)
         blocks, i = [], width
-        for repeats, k, s, expand, planes in BLOCKS:
+        for repeats, k, s, expand, planes in sizes:
             for r in range(repeats):
                 o = planes * width // 32
                 blocks.append(MBConvBlock(i, o, k, s if r == 0 else 1, expand))

@@ -1,0 +1,133 @@
+"""`tenclip distill`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tenclip_settings import with_options_of
+from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
+from tenclip_training.commands.train import INTERRUPTED, given_settings, result_as_json, resumed_config
+from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.distill.config import DistillConfig
+from tenclip_training.recipes.resolve import resolve_config
+from tenclip_training.runs.sections import MODEL
+
+if TYPE_CHECKING:
+    from tenclip_training.distill.run import DistillResult
+    from tenclip_training.runs.results import EpochResult
+
+
+@with_options_of(DistillConfig)
+def distill(
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="Settings of a published run; `tenclip recipes distinit` lists them.", show_default=False),
+    ] = None,
+    assignments: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="FIELD=VALUE", help="Any setting by its name, e.g. optimizer.lr=0.1.", show_default=False
+        ),
+    ] = None,
+    keep_missing: KeepMissing = False,
+    color_jitter: Annotated[
+        float | None,
+        typer.Option(
+            help="Vary brightness, contrast and saturation by this part.", show_default=False, rich_help_panel=CLIPS
+        ),
+    ] = None,
+    width: Annotated[
+        int | None,
+        typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
+    ] = None,
+    json: Json = False,
+    **flags: Any,
+) -> None:
+    """Train a network of clips from image networks, without labels (DistInit).
+
+    VIDEOS is a folder or a list; labels in it are not looked at. Each teacher
+    sees frames of the student's clips at its own size, and the student learns
+    to say the same. The run's folder gets last.pt (to resume from),
+    student.pt (the network without its heads, when the run is complete),
+    teachers.json and history.jsonl. Fine-tune with
+    `tenclip train ... --init-from RUN/student.pt`.
+
+    \b
+    Examples:
+      tenclip distill videos/ --out run --teacher efficientnet-lite0
+      tenclip distill videos/ --out run --teacher objects=r2d.pt --teacher scenes=places.onnx
+      tenclip distill videos/ --out run --teacher r2d.pt --teacher-sees frame --keep-percent 50
+      tenclip distill list.txt --out run --recipe distinit/pretrain/r2plus1d-18 --teacher r2d.pt
+      tenclip distill --resume run
+    """
+    from tenclip_api.errors import InvalidRequest
+
+    given = given_settings(flags, color_jitter=color_jitter, keep_missing=keep_missing, width=width)
+    with usage_errors():
+        if resume is not None:
+            if recipe is not None:
+                raise InvalidRequest(f"--resume goes on with the settings of {resume}: it takes no --recipe")
+            config = resumed_config(DistillConfig, resume, given, assignments or [])
+        elif "manifest" not in given or "out" not in given:
+            raise InvalidRequest("tenclip distill needs videos and --out, or --resume RUN")
+        else:
+            config = resolve_config(given, recipe=recipe, assignments=assignments or [], kind=DistillConfig)
+    _run(config, resume=resume is not None, json=json)
+
+
+def _run(config: DistillConfig, *, resume: bool, json: bool) -> None:
+    from tenclip_training.commands.train_screen import train_screen
+    from tenclip_training.distill.run import distill as run
+
+    with train_screen(config) as screen:
+        result = run(
+            config,
+            resume=resume,
+            progress=screen.progress,
+            on_epoch=lambda epoch: screen.note(epoch_line(epoch, config.epochs)),
+            on_note=screen.note,
+        )
+    if os.environ.get("RANK", "0") == "0":
+        _print_result(result, json=json)
+    if not result.run.completed:
+        typer.echo(
+            f"stopped after {result.run.epochs_done} of {config.epochs} epochs, saved in {result.run.last}; "
+            f"go on with: tenclip distill --resume {shlex.quote(config.out)}",
+            err=True,
+        )
+        raise typer.Exit(INTERRUPTED)
+
+
+def epoch_line(result: EpochResult, epochs: int) -> str:
+    """The result of an epoch: how often the student says what the teachers say, and what they dropped."""
+    dropped = "".join(f", {name} {share:.1%}" for name, share in result.facts.items())
+    return (
+        f"epoch {result.epoch:>{len(str(epochs))}} of {epochs}: loss {result.loss:.3f}, teacher's best class met in "
+        f"{result.train_clip_top1:.1%} of {result.train_clips} clips{dropped}, {result.seconds:.1f} s"
+    )
+
+
+def _print_result(result: DistillResult, *, json: bool) -> None:
+    from tenclip_training.commands.train_screen import damage_lines, failure_lines
+
+    if json:
+        student = None if result.student is None else str(result.student)
+        values = {**result_as_json(result.run), "student": student, "dropped": result.dropped}
+        print_json({**values, "teachers": list(result.teachers)})
+        return
+    for line in (*failure_lines(result.run), *damage_lines(result.run)):
+        typer.echo(line)
+    if result.student is not None:
+        typer.echo(f"wrote {result.run.last} and {result.student}, which has no heads")
+        typer.echo(
+            f"fine-tune it with: tenclip train MANIFEST --out OUT --init-from {shlex.quote(str(result.student))}"
+        )

@@ -1,0 +1,243 @@
+"""Teachers' outputs on disk, so that frames are looked at once: Parquet files in a folder, one folder a teacher.
+
+    FOLDER/teacher.json           who the teacher is; the cache of another one is refused
+    FOLDER/part-00000.parquet     a row for each frame: video, stamp, frame, time, logits; a row group for each video
+    FOLDER/part-00001.parquet     ...
+
+Parts are written whole or not at all, so a run that was stopped goes on with the videos that no part has. A video that
+has changed since (its size or its time) is looked at again.
+
+Frames lie on a grid: the first of each `1 / rate` seconds, or every frame. M frames of a video, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from tenclip_api.errors import CheckpointError, NoFrames, VideoError
+from tenclip_data.atomic import replacing, write_text
+from tenclip_data.samples import Sample
+from tenclip_training.data.failures import Failure
+from tenclip_training.distill.teacher import FrameTeacher
+from tenclip_video.video import open_video
+
+VIDEOS_PER_PART = 64
+
+
+@dataclass(frozen=True, eq=False)
+class VideoOutputs:
+    """Outputs for a video's grid. frames: int64 [M], ascending; times: in seconds [M]; logits: float32 [M,K]."""
+
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    logits: NDArray[np.float32]
+
+
+def grid(times: NDArray[np.float64], rate: float | None) -> NDArray[np.int64]:
+    """Indices of the frames to look at: the first one on or after each multiple of 1 / rate seconds; None: all.
+
+    >>> grid(np.arange(10) / 10, 4.0).tolist()
+    [0, 3, 5, 8]
+    """
+    if rate is None:
+        return np.arange(len(times))
+    # Times are rounded decimals of the container: a frame meant for the tick may lie a hair before it.
+    ticks = np.arange(0.0, times[-1] + 1e-6, 1 / rate) - 1e-6
+    found = np.searchsorted(times, ticks)
+    return np.unique(found[found < len(times)])
+
+
+class OutputCache:
+    """The cache of one teacher, see above. Safe to read from several processes; one writes.
+
+    Raises CheckpointError where the folder holds the outputs of another teacher, or of another grid.
+    """
+
+    def __init__(self, folder: Path | str, teacher: FrameTeacher, rate: float | None) -> None:
+        self.folder, self.rate, self.num_classes = Path(folder), rate, teacher.num_classes
+        self._about = {"identity": teacher.identity, "source": teacher.source, "classes": teacher.num_classes}
+        self._about["frames_per_second"] = rate
+        self._check()
+        self._places = self._index()
+        self._open: dict[Path, pq.ParquetFile] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_open": {}}  # each worker opens files of its own
+
+    def __contains__(self, sample: Sample) -> bool:
+        found = self._places.get(str(sample.path))
+        return found is not None and found.stamp == stamp(sample.path)
+
+    def __getitem__(self, sample: Sample) -> VideoOutputs:
+        """Raises KeyError for a video that is not in the cache."""
+        place = self._places[str(sample.path)]
+        if place.part not in self._open:
+            self._open[place.part] = pq.ParquetFile(place.part)
+        table = self._open[place.part].read_row_group(place.row_group, columns=["frame", "time", "logits"])
+        logits = table.column("logits").combine_chunks().values.to_numpy(zero_copy_only=False)
+        return VideoOutputs(
+            table.column("frame").to_numpy(),
+            table.column("time").to_numpy(),
+            logits.astype(np.float32, copy=False).reshape(-1, self.num_classes),
+        )
+
+    def fill(
+        self,
+        samples: Sequence[Sample],
+        teacher: FrameTeacher,
+        *,
+        threads: int,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Failure]:
+        """Look at the videos that are not there yet, and write a part every so many; returns what cannot be read.
+
+        Videos are decoded by `threads` while the teacher looks at those before. Raises CheckpointError where the
+        teacher's outputs are not finite, which names the video; OSError where the disk is full.
+        """
+        self._begin()
+        missing = list({str(s.path): s for s in samples if s not in self}.values())
+        done, failures = len({str(s.path) for s in samples}) - len(missing), []
+        total = done + len(missing)
+        pending: list[_Row] = []
+        for sample, decoded in _decoded(missing, teacher, self.rate, threads):
+            if isinstance(decoded, Failure):
+                failures.append(decoded)
+            else:
+                frames, times, pixels = decoded
+                logits = teacher(pixels, of=[sample.name] * len(pixels))
+                pending.append(_Row(str(sample.path), stamp(sample.path), VideoOutputs(frames, times, logits)))
+            done += 1
+            if len(pending) >= VIDEOS_PER_PART:
+                self._write(pending)
+                pending = []
+            if progress is not None:
+                progress(done, total)
+        if pending:
+            self._write(pending)
+        return failures
+
+    def _check(self) -> None:
+        file = self.folder / "teacher.json"
+        if not file.exists():
+            if any(self.folder.glob("part-*.parquet")):
+                raise CheckpointError(f"{self.folder}: has teacher outputs and no teacher.json; choose another folder")
+            return
+        try:
+            found = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as err:
+            raise CheckpointError(f"{file}: cannot be read as JSON: {err}") from err
+        before = found if isinstance(found, dict) else {}
+        for name, what in (("identity", "teacher, or another input of it"), ("frames_per_second", "rate of frames")):
+            if before.get(name) != self._about[name]:
+                raise CheckpointError(
+                    f"{self.folder}: the outputs in it are of another {what} ({name} {_short(before.get(name))} of "
+                    f"{before.get('source')}, now {_short(self._about[name])} of {self._about['source']}); choose "
+                    "another folder, or delete it"
+                )
+
+    def _begin(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / "teacher.json", json.dumps(self._about, indent=2) + "\n")
+
+    def _index(self) -> dict[str, _Place]:
+        places: dict[str, _Place] = {}
+        for part in sorted(self.folder.glob("part-*.parquet")):
+            try:
+                table = pq.read_table(part, columns=["video", "stamp"])
+                groups = pq.ParquetFile(part).metadata
+            except (OSError, pa.ArrowException) as err:
+                raise CheckpointError(f"{part}: cannot be read: {err}; delete it, and it is made again") from err
+            start = 0
+            for number in range(groups.num_row_groups):
+                video, mark = table.column("video")[start].as_py(), table.column("stamp")[start].as_py()
+                places[video] = _Place(part, number, mark)
+                start += groups.row_group(number).num_rows
+        return places
+
+    def _write(self, rows: Sequence[_Row]) -> None:
+        numbers = [int(part.stem.removeprefix("part-")) for part in self.folder.glob("part-*.parquet")]
+        part = self.folder / f"part-{max(numbers, default=-1) + 1:05d}.parquet"
+        kind = pa.list_(pa.float32(), self.num_classes)
+        fields = [("video", pa.string()), ("stamp", pa.string()), ("frame", pa.int64()), ("time", pa.float64())]
+        schema = pa.schema([*fields, ("logits", kind)])
+        with replacing(part) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for row in rows:
+                count = len(row.outputs.frames)
+                flat = pa.array(np.ascontiguousarray(row.outputs.logits).reshape(-1), pa.float32())
+                columns = [
+                    pa.array([row.video] * count, pa.string()),
+                    pa.array([row.stamp] * count, pa.string()),
+                    pa.array(row.outputs.frames, pa.int64()),
+                    pa.array(row.outputs.times, pa.float64()),
+                    pa.FixedSizeListArray.from_arrays(flat, self.num_classes),
+                ]
+                writer.write_table(pa.Table.from_arrays(columns, schema=schema), row_group_size=count)
+        for number, row in enumerate(rows):
+            self._places[row.video] = _Place(part, number, row.stamp)
+
+
+@dataclass(frozen=True)
+class _Place:
+    part: Path
+    row_group: int
+    stamp: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    video: str
+    stamp: str
+    outputs: VideoOutputs
+
+
+def stamp(path: Path) -> str:
+    """The state of a file: its size and the time of its last change. "" where it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    return f"{found.st_size}-{found.st_mtime_ns}"
+
+
+_Decoded = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
+
+
+def _decoded(
+    samples: Sequence[Sample], teacher: FrameTeacher, rate: float | None, threads: int
+) -> Iterator[tuple[Sample, _Decoded | Failure]]:
+    """In their order, a few ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        waiting = iter(samples)
+        jobs = [(s, pool.submit(_decode, s, teacher, rate)) for s in islice(waiting, 2 * threads)]
+        while jobs:
+            sample, job = jobs.pop(0)
+            if (following := next(waiting, None)) is not None:
+                jobs.append((following, pool.submit(_decode, following, teacher, rate)))
+            yield sample, job.result()
+
+
+def _decode(sample: Sample, teacher: FrameTeacher, rate: float | None) -> _Decoded | Failure:
+    try:
+        with open_video(sample.path, name=sample.name) as video:
+            indices = grid(video.times, rate)
+            if not len(indices):
+                raise NoFrames(f"{sample.name}: holds no frames", source=sample.name)
+            frames = teacher.center_crop(video.read_frames(indices, teacher.spec.resize))
+            return indices, video.times[indices], frames
+    except VideoError as err:
+        return Failure.of(sample, err)
+
+
+def _short(value: Any) -> str:
+    return f"{value[:12]}..." if isinstance(value, str) else str(value)
