@@ -188,7 +188,7 @@ def plan_clips(
 def timeline_of(
     times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
 ) -> NDArray[np.int64]:
-    """The frames [M] that clips are taken from: those of the part that is asked for, at `target_fps` where there is one.
+    """The frames [M] that clips are taken from: those of the part that is asked for, at `target_fps` if there is one.
 
     Raises ValueError as `plan_clips`.
     """

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from tenclip_export.onnx_graph import export_onnx
-from tenclip_video.openvino_core import shared_core
 from tenclip_training.models import create_model
+from tenclip_video.openvino_core import shared_core
 from tenclip_video.spec import ClipSpec
 
 FRAMES, CROP = 16, 112

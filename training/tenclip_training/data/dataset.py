@@ -170,6 +170,11 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
                 future.cancel()
         return [video for video in self._cache.values() if isinstance(video, Failure)]
 
+    @property
+    def cached_bytes(self) -> int:
+        """What the cache holds."""
+        return sum(0 if isinstance(video, Failure) else video.frames.nbytes for video in self._cache.values())
+
     def _decode_all(self, index: int) -> Cached:
         sample = self.manifest.samples[index]
         try:
@@ -259,7 +264,8 @@ class Collate:
 
     def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         good = [item for item in items if not isinstance(item, Failure)]
-        clips = np.zeros((len(good), self.spec.num_frames, self.spec.crop, self.spec.crop, 3), np.uint8)
+        frames = len(good[0].frames) if good else self.spec.num_frames  # clips of segments have their number
+        clips = np.zeros((len(good), frames, self.spec.crop, self.spec.crop, 3), np.uint8)
         targets = np.zeros((len(good), self.num_classes), np.float32)
         for i, item in enumerate(good):
             clips[i], targets[i] = item.frames, item.target

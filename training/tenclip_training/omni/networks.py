@@ -121,7 +121,8 @@ def compile_model(model: VideoModel, spec: ClipSpec, *, threads: int = 0) -> Run
 
     Raises MissingDependency without OpenVINO.
     """
-    from tenclip_serving.runtimes.openvino import OpenVinoRuntime, shared_core
+    from tenclip_serving.runtimes.openvino import OpenVinoRuntime
+    from tenclip_video.openvino_core import shared_core
 
     shared_core()  # says what is missing
     import openvino as ov

@@ -1,8 +1,8 @@
 """Untrimmed videos: which frames and pieces of them show a class (OmniSource, section 3.5). Arithmetic.
 
-For networks of segments (TSN) frames at a low rate are scored by a 2D teacher; a training sample is then 1 positive frame
-and 2 negative ones, which the paper finds better than positive ones alone. For 3D networks the video is cut into pieces
-of 10 seconds, of which those stay that a teacher is sure of. The paper gives no threshold; 0.5 here.
+For networks of segments (TSN) frames at a low rate are scored by a 2D teacher; a training sample is then 1 positive
+frame and 2 negative ones, which the paper finds better than positive ones alone. For 3D networks the video is cut into
+pieces of 10 seconds, of which those stay that a teacher is sure of. The paper gives no threshold; 0.5 here.
 
 F frames or pieces, K classes.
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.samples import Sample
@@ -108,7 +109,7 @@ def use_untrimmed(
         raise InvalidRequest(f"{web.num_images} of the files are images, which have no length; `tenclip omni filter`")
     if rules.form == "snippets" and not ensemble.of_frames:
         raise InvalidRequest(
-            f"snippets are single frames, and {ensemble.name} looks over time: name a network of frames, or --form clips"
+            f"snippets are single frames, and {ensemble.name} looks over time: name a network of frames, or use clips"
         )
     if rules.score_of == "own":
         check_classes(Path("the videos"), web.samples, ensemble.labels)
@@ -178,7 +179,7 @@ def _add_snippets(
     report.classes[label] += 1
 
 
-def _times(seconds: Sequence[float]) -> str:
+def _times(seconds: NDArray[np.float64]) -> str:
     return ";".join(f"{s:.3f}" for s in seconds)
 
 
@@ -192,9 +193,7 @@ def _clips(
 ) -> UntrimmedReport:
     report = UntrimmedReport(form="clips", teacher=ensemble.name, videos=len(web.samples))
     whole = {s.path: dataclasses.replace(s, start_seconds=None, end_seconds=None, extra={}) for s in web.samples}
-    durations = find_durations(
-        list(whole.values()), workers=decoding.workers, timeout_seconds=decoding.timeout_seconds
-    )
+    durations = find_durations(list(whole.values()), workers=decoding.workers, timeout_seconds=decoding.timeout_seconds)
     report.failures += [
         StoreFailure(video=key, reason=error.reason, message=error.message) for key, error in durations.unknown.items()
     ]
@@ -228,7 +227,7 @@ def _add_clip(
     ensemble: Ensemble,
     part: Sample,
     source: str,
-    scores: np.typing.NDArray[np.float32],
+    scores: NDArray[np.float32],
     rules: UntrimmedRules,
 ) -> None:
     report.pieces += 1
