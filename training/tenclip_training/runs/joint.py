@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tenclip_api.errors import CheckpointError, DatasetError
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.leaks import file_facts
 from tenclip_data.manifest import read_manifest
 from tenclip_data.samples import Manifest
@@ -40,7 +40,12 @@ TARGET = "target"
 
 
 def method_of(config: TrainConfig) -> Method:
-    """What a config trains by: joint training where it names auxiliary sources."""
+    """What a config trains by: joint training where it names auxiliary sources.
+
+    Raises InvalidRequest for settings about such sources where none is named.
+    """
+    if unused := config.joint.unused():
+        raise InvalidRequest(f"{', '.join(unused)}: about auxiliary sources, and none is named; name them with --aux")
     return JointMethod() if config.joint.aux else Method()
 
 
@@ -79,9 +84,13 @@ def read_sources(config: TrainConfig, splits: Splits) -> tuple[AuxiliarySource, 
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:
-    stems = [Path(path).resolve().stem for path in paths]
+    stems = [_stem(Path(path).resolve()) for path in paths]
     taken = {TARGET} | {stem for stem in stems if stems.count(stem) > 1}
     return [f"{stem}-{i}" if stem in taken else stem for i, stem in enumerate(stems, start=1)]
+
+
+def _stem(path: Path) -> str:
+    return path.parent.name if path.stem == "manifest" else path.stem
 
 
 def _refuse_leaks(config: TrainConfig, path: str, manifest: Manifest, val: Manifest | None) -> None:

@@ -286,25 +286,25 @@ class JointConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
-        if not self.aux:
-            given = [
-                name for name in ("ratio", "aux_batch", "aux_power", "aux_cap", "cross_mixup") if getattr(self, name)
-            ]
-            if given or self.turns != "union":
-                raise ValueError(f"{(given or ['turns'])[0]} is about auxiliary sources: name them with aux")
-            return
         if len(set(self.aux)) < len(self.aux):
             raise ValueError("an auxiliary source is named twice")
-        if self.ratio and len(self.ratio) != len(self.aux) + 1:
+        if self.aux and self.ratio and len(self.ratio) != len(self.aux) + 1:
             raise ValueError(
                 f"ratio {RATIO.show(self.ratio)} has {len(self.ratio)} parts for the target and {len(self.aux)} sources"
             )
         if self.aux_batch and self.turns != "alternate":
             raise ValueError("aux_batch is for turns 'alternate'; in a union the ratio decides")
-        if self.aux_batch and len(self.aux_batch) != len(self.aux):
+        if self.aux and self.aux_batch and len(self.aux_batch) != len(self.aux):
             raise ValueError(f"aux_batch has {len(self.aux_batch)} numbers for {len(self.aux)} auxiliary sources")
         if self.cross_mixup and self.turns != "union":
             raise ValueError("cross_mixup blends clips of one step: it needs turns 'union'")
+
+    def unused(self) -> tuple[str, ...]:
+        """What is set, by name, although no source is named that it would be about."""
+        if self.aux:
+            return ()
+        names = ("ratio", "turns", "aux_batch", "aux_power", "aux_cap", "cross_mixup")
+        return tuple(name for name in names if getattr(self, name) != getattr(JointConfig(), name))
 
     @property
     def parts(self) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from tenclip_training.commands.omni.filter import filter_web
 from tenclip_training.commands.omni.fit_motion import fit_motion
 from tenclip_training.commands.omni.preview import preview
 from tenclip_training.commands.omni.scan import scan
+from tenclip_training.commands.omni.untrimmed import untrimmed
 
 omni = typer.Typer(
     name="omni",
@@ -33,3 +34,4 @@ omni.command()(duplicates)
 omni.command("filter")(filter_web)
 omni.command("fit-motion")(fit_motion)
 omni.command()(preview)
+omni.command()(untrimmed)
