@@ -119,7 +119,7 @@ def test_a_teacher_that_gives_no_numbers_is_named(
         loaded.model.fc.bias.copy_(torch.tensor([3e38, -3e38, 0.0]))
     save_checkpoint(tmp_path / "nan.pt", loaded.model, clip_spec=loaded.clip_spec, labels=CLASSES, provenance={})
     ensemble = open_teachers([str(tmp_path / "nan.pt")], threads=1)
-    with pytest.raises(ModelError, match=r"nan.pt gives scores that are no numbers \(NaN\) for (blue|green|red)"):
+    with pytest.raises(ModelError, match=r"nan.pt gives scores that are no numbers \(NaN or infinity\) for "):
         score_files(ensemble, list(pictures.values()), tmp_path / "scores", Decoding())
     frames = np.zeros((1, 32, 32, 3), np.uint8)
     with pytest.raises(ModelError, match="no numbers"):

@@ -284,8 +284,8 @@ def test_images_need_to_be_asked_for(joint_config: TrainConfig, tmp_path: Path) 
 
     Image.new("RGB", (48, 36)).save(tmp_path / "x.png")
     path = Path(joint_config.joint.aux[0])
-    path.write_text(path.read_text() + path.read_text().splitlines()[1].replace(".mp4", ".png").replace(
-        path.read_text().splitlines()[1].split(",")[0].replace(".mp4", ".png"), str(tmp_path / "x.png")) + "\n")  # fmt: skip
+    label = path.read_text().splitlines()[1].split(",")[1]
+    path.write_text(path.read_text() + f"{tmp_path / 'x.png'},{label},train\n")
     with pytest.raises(DatasetError, match="is a picture"):
         train(joint_config)
     assert train(joint_config.changed(images="replicate", epochs=1, warmup_epochs=0.0)).completed

@@ -30,6 +30,7 @@ from tenclip_video.spec import ClipSpec
 if TYPE_CHECKING:
     from tenclip_serving.runtimes import Runtime
     from tenclip_training.evaluation.scoring import Scoring
+    from tenclip_video.aggregate import Outputs
 
 _BATCH = 16
 
@@ -66,9 +67,8 @@ class Teacher:
 
         Raises ModelError where they are no numbers.
         """
-        outputs = [self.runtime.run(part) for part in _parts(clips.clips)]
-        found = self.scoring.aggregate(outputs, self.protocol.averaging, views=clips.views).probabilities
-        return self._checked(found, of)
+        outputs = [self._run(part, of) for part in _parts(clips.clips)]
+        return self.scoring.aggregate(outputs, self.protocol.averaging, views=clips.views).probabilities
 
     def frame_scores(self, frames: NDArray[np.uint8], *, of: str) -> NDArray[np.float32]:
         """The scores of frames uint8 RGB [F,S,S,3] by themselves, float32 [F,K]; in a network of T frames, each is in
@@ -76,18 +76,19 @@ class Teacher:
         """
         rows = []
         for part in _parts(frames if self.spec.color_order == "rgb" else frames[..., ::-1]):
-            outputs = self.runtime.run(np.ascontiguousarray(np.repeat(part[:, None], self.spec.num_frames, axis=1)))
+            outputs = self._run(np.ascontiguousarray(np.repeat(part[:, None], self.spec.num_frames, axis=1)), of)
             found = self.scoring.aggregate([outputs], self.protocol.averaging, views=1)
             rows.append(found.clip_probabilities)
-        return self._checked(np.concatenate(rows), of)
+        return np.concatenate(rows)
 
-    def _checked(self, scores: NDArray[np.float32], of: str) -> NDArray[np.float32]:
-        if not np.isfinite(scores).all():
+    def _run(self, clips: NDArray[np.uint8], of: str) -> Outputs:
+        outputs = self.runtime.run(clips)
+        if not np.isfinite(outputs.logits).all():
             raise ModelError(
-                f"teacher {self.name} gives scores that are no numbers (NaN) for {of}: its weights, or mean and std of "
-                "its input, are not what they should be; nothing can be filtered by it"
+                f"teacher {self.name} gives scores that are no numbers (NaN or infinity) for {of}: its weights, or "
+                "mean and std of its input, are not what they should be; nothing can be filtered by it"
             )
-        return scores.astype(np.float32)
+        return outputs
 
 
 def _parts(array: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
