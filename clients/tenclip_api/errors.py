@@ -19,6 +19,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- NotAnImage               INVALID_ARGUMENT     no image in a format that we accept
     |   |-- UndecodableImage         INVALID_ARGUMENT     an image that is damaged or cut off
     |   |-- VideoTooLarge            INVALID_ARGUMENT     more bytes, pixels, frames or seconds than allowed
+    |   |-- VideoChanged             FAILED_PRECONDITION  other bytes than an index of videos says
     |   `-- FetchFailed              FAILED_PRECONDITION  what a URI names could not be had from its host
     |-- PathNotAllowed               PERMISSION_DENIED    outside the roots that the server may read
     |-- UriNotAllowed                PERMISSION_DENIED    a scheme, host or address that the server does not fetch from
@@ -139,6 +140,12 @@ class UndecodableImage(VideoError):
 
 class VideoTooLarge(VideoError):
     """The video has more bytes, pixels, frames or seconds than allowed."""
+
+
+class VideoChanged(VideoError):
+    """The bytes of the video are not those that an index was made of."""
+
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class FetchFailed(VideoError):

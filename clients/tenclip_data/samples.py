@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.scan import IMAGE_SUFFIXES
@@ -62,6 +62,15 @@ class Sample:
             return self.name
         end = "" if self.end_seconds is None else f"{self.end_seconds:g}"
         return f"{self.name}[{self.start_seconds or 0:g}:{end}]"
+
+    @property
+    def fingerprint(self) -> str:
+        """What identifies the video beyond its name; "" for a file."""
+        return ""
+
+    def source(self) -> Path | bytes | BinaryIO:
+        """What the video is read from: its file. Samples whose videos lie elsewhere say otherwise."""
+        return self.path
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from tests.conftest import PROJECT
 from .pages import PAGES, Command, blocks, commands, options
 
 # Options of other programs that pages name by themselves.
-FOREIGN = {"--no-python", "--nproc-per-node"}
+FOREIGN = {"--logdir", "--max-restarts", "--no-python", "--nproc-per-node"}
 
 
 @cache

@@ -17,7 +17,8 @@ QUICK = [*SMALL, "--batch-size", "6", "--precision", "fp32", "--val-protocol", "
 def run(name: str, *arguments: str | Path) -> Result:
     """`tenclip NAME ARGUMENTS`."""
     app = typer.Typer()
-    app.command()(getattr(importlib.import_module(f"tenclip_training.commands.{name}"), name))
+    module = name.replace("-", "_")
+    app.command()(getattr(importlib.import_module(f"tenclip_training.commands.{module}"), module))
     return CliRunner().invoke(app, [str(a) for a in arguments], catch_exceptions=True)
 
 

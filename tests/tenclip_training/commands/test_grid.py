@@ -89,15 +89,19 @@ def test_an_interrupted_search_says_how_to_go_on(
     validated_videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tenclip_training.runs import grid
+    from tenclip_training.runs.train import train
 
-    train = grid.train
-    arguments = ["grid", validated_videos, "-o", tmp_path / "grid", *ONE_EPOCH, "--set", "lr=0.02,0.01"]
-    monkeypatch.setattr(grid, "train", lambda config, **more: train(config, **more, stop_after_steps=1))
-    result = run(*arguments)
+    arguments: list[str | Path] = [validated_videos, "-o", tmp_path / "grid", *ONE_EPOCH, "--set", "lr=0.02,0.01"]
+
+    def stopping(config: TrainConfig, **more: Any) -> Any:
+        return train(config, **more, stop_after_steps=1)
+
+    monkeypatch.setattr(grid, "train", stopping)
+    result = run("grid", *arguments)
     assert result.exit_code == 130
     assert "stopped after 0 of 2 runs; the same command goes on with them" in result.stderr
     monkeypatch.undo()
-    result = run(*arguments)
+    result = run("grid", *arguments)
     assert result.exit_code == 0, result.exception
     assert "best: lr " in result.stdout
 

@@ -17,6 +17,8 @@ from tenclip_api.errors import CheckpointError, TenclipError
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world, meet, was_restarted
+from tenclip_training.runs.run_folder import RunFolder
+from tenclip_training.runs.setup import read_splits
 from tenclip_training.runs.train import train
 
 # Trains what it is told to, one job after the other. Rank 1 can be killed when steps.jsonl has so many lines: a number
@@ -154,6 +156,19 @@ def test_restarts_by_torchrun_are_noticed(
     else:
         with pytest.raises(CheckpointError, match="holds a run already"):
             train(train_config)
+
+
+def test_a_number_of_processes_that_cannot_share_a_step_is_refused(config: TrainConfig) -> None:
+    config = config.changed(accumulate=4)
+    train(config, stop_after_steps=1)
+    manifest = read_splits(config).train
+    with pytest.raises(
+        CheckpointError,
+        match=r"each step is of 4 micro-batches of 3 clips, which 3 processes cannot share evenly; "
+        r"start 1 or 2 or 4 \(it has had 1\)",
+    ):
+        RunFolder(config.out, World(size=3)).find(config, manifest, resume=True)
+    assert RunFolder(config.out, World(size=2)).find(config, manifest, resume=True) is not None
 
 
 @pytest.mark.slow

@@ -235,6 +235,10 @@ def test_resume_from_a_damaged_or_stateless_checkpoint(train_config: TrainConfig
     torch.save(payload, stopped.last)
     with pytest.raises(CheckpointError, match=r"training state cannot be used: KeyError\('optimizer'\)"):
         train(train_config, resume=True)
+    old = {k: v for k, v in payload["training_state"].items() if k != "micro_batches_per_step"}
+    torch.save(payload | {"training_state": old}, stopped.last)
+    with pytest.raises(CheckpointError, match=r"begun by an earlier version of tenclip.*--init-from"):
+        train(train_config, resume=True)
     torch.save(payload | {"training_state": None}, stopped.last)
     with pytest.raises(CheckpointError, match="no state to resume from"):
         train(train_config, resume=True)

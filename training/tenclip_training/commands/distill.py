@@ -14,7 +14,7 @@ from tenclip_training.commands.options import Json, KeepMissing, print_json, usa
 from tenclip_training.commands.train import INTERRUPTED, given_settings, result_as_json, resumed_config
 from tenclip_training.data.clip_overrides import CLIPS
 from tenclip_training.distill.config import DistillConfig
-from tenclip_training.recipes.resolve import resolve_config
+from tenclip_training.recipes.resolve import resolve_config_of
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def distill(
         elif "manifest" not in given or "out" not in given:
             raise InvalidRequest("tenclip distill needs videos and --out, or --resume RUN")
         else:
-            config = resolve_config(given, recipe=recipe, assignments=assignments or [], kind=DistillConfig)
+            config = resolve_config_of(DistillConfig, given, recipe=recipe, assignments=assignments or [])
     _run(config, resume=resume is not None, json=json)
 
 

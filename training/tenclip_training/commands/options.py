@@ -79,9 +79,9 @@ class ManifestOptions:
 
         Raises DatasetError.
         """
-        from tenclip_data.manifest import read_manifest
+        from tenclip_training.data.shards.read import read_videos
 
-        return read_manifest(
+        return read_videos(
             manifest,
             labels=self.labels,
             videos=self.videos,

@@ -13,7 +13,7 @@ from tenclip_settings import fields_of, flag_values, parse_assignments, with_opt
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
 from tenclip_training.data.clip_overrides import CLIPS
 from tenclip_training.recipes.resolve import resolve_config
-from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, Config, TrainConfig, read_config
+from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, Config, TrainConfig, read_config_of
 from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def resumed_config(kind: type[Config], folder: Path, flags: dict[str, Any], assi
     """The config of the run in `folder`, with what may change between its parts."""
     from tenclip_api.errors import InvalidRequest
 
-    config = read_config(folder, kind)
+    config = read_config_of(kind, folder)
     given = {**flag_values(kind, flags), **parse_assignments(kind, assignments)}
     if "manifest" in given or "out" in given:
         raise InvalidRequest("--resume takes the folder of a run, which knows its manifest and --out")

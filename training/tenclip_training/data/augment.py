@@ -118,7 +118,8 @@ def augment(frames: Clip, crop: int, config: Augmentation, rng: np.random.Genera
 
 def augment_placed(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> tuple[Clip, Placement]:
     """`augment`, with the place of the clip in its frames."""
-    placement = draw_square(*frames.shape[1:3], crop, config, rng)
+    height, width = frames.shape[1:3]
+    placement = draw_square(height, width, crop, config, rng)
     clip = cut_square(frames, placement, crop)
     if config.flip and rng.random() < 0.5:
         clip = clip[:, :, ::-1]
@@ -130,7 +131,8 @@ def augment_placed(frames: Clip, crop: int, config: Augmentation, rng: np.random
 
 def random_crop(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
     """A square of the frames, [T,crop,crop,3]; frames smaller than the crop are enlarged."""
-    return cut_square(frames, draw_square(*frames.shape[1:3], crop, config, rng), crop)
+    height, width = frames.shape[1:3]
+    return cut_square(frames, draw_square(height, width, crop, config, rng), crop)
 
 
 def draw_square(height: int, width: int, crop: int, config: Augmentation, rng: np.random.Generator) -> Placement:

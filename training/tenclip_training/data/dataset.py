@@ -180,7 +180,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         try:
             if self.stills is not None and sample.is_image:
                 return self.stills.read(sample)
-            with open_video(sample.path, name=sample.name) as video:
+            with open_video(sample.source(), name=sample.name) as video:
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
                 indices = frames_needed(every)
@@ -191,8 +191,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
 
     def _read(self, sample: Sample, rng: np.random.Generator) -> ReadClip:
         if self.stills is not None and sample.is_image:
-            return _of_image(self.stills.clip(self.stills.read(sample), sample, rng))
-        with open_video(sample.path, name=sample.name) as video:
+            return self._of_still(self.stills.clip(self.stills.read(sample), sample, rng))
+        with open_video(sample.source(), name=sample.name) as video:
             clip = self._choose(video.times, video.info.duration_seconds, sample, rng)
             needed = frames_needed([clip])
             frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
@@ -201,7 +201,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     def _from_cache(self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator) -> ReadClip:
         if isinstance(video, StillImage):
             assert self.stills is not None
-            return _of_image(self.stills.clip(video, sample, rng))
+            return self._of_still(self.stills.clip(video, sample, rng))
         clip = self._choose(video.times, video.duration, sample, rng)
         frames = video.frames[np.searchsorted(video.indices, clip.frames)]
         return ReadClip(frames, clip, video.times, video.damage)
@@ -220,9 +220,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
             raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
         return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
 
-
-def _of_image(frames: NDArray[np.uint8]) -> ReadClip:
-    return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
+    def _of_still(self, frames: NDArray[np.uint8]) -> ReadClip:
+        return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
 
 
 def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration: float) -> Clip:

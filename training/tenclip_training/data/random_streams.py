@@ -18,6 +18,7 @@ class Stream(IntEnum):
     FIXED_TAG = 6  # the number at place `index`
     SOURCE_ORDER = 7  # (source)
     TEACHER_FRAMES = 8  # (visit, index)
+    SHARD_ORDER = 20  # (epoch)
 
 
 def stream(purpose: Stream, seed: int, *key: int) -> np.random.Generator:

@@ -77,7 +77,7 @@ class OutputCache:
 
     def __contains__(self, sample: Sample) -> bool:
         found = self._places.get(str(sample.path))
-        return found is not None and found.stamp == stamp(sample.path)
+        return found is not None and found.stamp == stamp(sample)
 
     def __getitem__(self, sample: Sample) -> VideoOutputs:
         """Raises KeyError for a video that is not in the cache."""
@@ -116,7 +116,7 @@ class OutputCache:
             else:
                 frames, times, pixels = decoded
                 logits = teacher(pixels, of=[sample.name] * len(pixels))
-                pending.append(_Row(str(sample.path), stamp(sample.path), VideoOutputs(frames, times, logits)))
+                pending.append(_Row(str(sample.path), stamp(sample), VideoOutputs(frames, times, logits)))
             done += 1
             if len(pending) >= VIDEOS_PER_PART:
                 self._write(pending)
@@ -201,10 +201,15 @@ class _Row:
     outputs: VideoOutputs
 
 
-def stamp(path: Path) -> str:
-    """The state of a file: its size and the time of its last change. "" where it is not there."""
+def stamp(sample: Sample) -> str:
+    """The state of a video: in a shard its content's hash, else the size and the time of the last change of its file.
+
+    "" where the file is not there.
+    """
+    if sample.fingerprint:
+        return sample.fingerprint
     try:
-        found = path.stat()
+        found = sample.path.stat()
     except OSError:
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"
@@ -229,7 +234,7 @@ def _decoded(
 
 def _decode(sample: Sample, teacher: FrameTeacher, rate: float | None) -> _Decoded | Failure:
     try:
-        with open_video(sample.path, name=sample.name) as video:
+        with open_video(sample.source(), name=sample.name) as video:
             indices = grid(video.times, rate)
             if not len(indices):
                 raise NoFrames(f"{sample.name}: holds no frames", source=sample.name)

@@ -12,6 +12,7 @@ from tenclip_training.distill.frame_choice import FrameChoice
 from tenclip_training.distill.networks import TeacherRuntime
 from tenclip_training.distill.objective import DistillLoss, Normaliser
 from tenclip_training.distill.views import TeacherView
+from tenclip_training.omni.stills import StillsConfig
 from tenclip_training.runs.config import VIDEOS, TrainConfig
 from tenclip_training.runs.sections import SAMPLING, ObjectiveConfig, SamplingConfig
 from tenclip_video.protocols import DEFAULT_PROTOCOL
@@ -174,6 +175,8 @@ class DistillConfig(TrainConfig):
     leaks: Annotated[Any, _HIDDEN] = "error"
     val_every: Annotated[int, _HIDDEN] = 1
     val_protocol: Annotated[str, _HIDDEN] = DEFAULT_PROTOCOL
+    heads: Annotated[tuple[str, ...], _HIDDEN] = ()
+    stills: Annotated[StillsConfig, _HIDDEN] = field(default_factory=StillsConfig)
     objective: Annotated[ObjectiveConfig, _HIDDEN] = field(default_factory=ObjectiveConfig)
     sampling: UnlabelledSampling = field(default_factory=UnlabelledSampling)
     teaching: TeachingConfig = field(default_factory=TeachingConfig)

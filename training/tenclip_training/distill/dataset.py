@@ -92,7 +92,7 @@ class DistillDataset(ClipDataset):
         places = choose_frames(self.view.choice, self.view.count, len(read.plan.frames), rng)
         wanted = [read.plan.frames[place] for place in places]
         needed = np.unique(wanted)
-        with open_video(sample.path, name=sample.name) as video:
+        with open_video(sample.source(), name=sample.name) as video:
             return video.read_frames(needed, AS_STORED)[np.searchsorted(needed, wanted)]
 
     def _known(self, cache: OutputCache, sample: Sample, read: ReadClip, rng: np.random.Generator) -> Floats:
@@ -120,7 +120,7 @@ class TeachingCollate:
 
     def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         batch = self.collate(items)
-        seen = [item.seen for item in items if isinstance(item, TeachingClip)]
+        seen = [clip.seen for clip in items if isinstance(clip, TeachingClip)]
         if not seen:
             return batch
         stacked = tuple(torch.from_numpy(np.stack(frames)) for frames in zip(*seen, strict=True))

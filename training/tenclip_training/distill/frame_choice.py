@@ -31,8 +31,3 @@ def choose_frames(choice: FrameChoice, count: int, num_frames: int, rng: np.rand
         return list(range(num_frames))
     parts = 1 if choice == "center" else count
     return [(2 * i + 1) * num_frames // (2 * parts) for i in range(parts)]
-
-
-def frames_seen(choice: FrameChoice, count: int, num_frames: int) -> int:
-    """How many frames `choose_frames` gives."""
-    return {"center": 1, "all": num_frames}.get(choice, min(count, num_frames))

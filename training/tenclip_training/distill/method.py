@@ -20,6 +20,7 @@ from tenclip_api.errors import CheckpointError, DatasetError
 from tenclip_data.samples import Manifest
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
+from tenclip_training.data.shards.read import CacheOptions
 from tenclip_training.distill.cache import OutputCache
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.distill.dataset import DistillDataset, TeachersView, TeachingBatch, TeachingCollate
@@ -63,6 +64,7 @@ class DistillMethod(Method):
             videos=config.videos,
             split=config.train_split,
             missing=config.missing,
+            cache=CacheOptions(folder=config.shard_cache, gib=config.shard_cache_gib),
         )
         self.notes = (*self.manifest.warnings, *self._who_teaches())
         note = f"no best.pt: there are no labels to validate on; {config.out}/last.pt is the result"

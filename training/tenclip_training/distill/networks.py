@@ -71,7 +71,7 @@ class TorchNetwork:
         self._device = device
 
     def __call__(self, frames: Frames) -> Logits:
-        parts = torch.from_numpy(np.ascontiguousarray(frames)).split(TORCH_BATCH)
+        parts = torch.split(torch.from_numpy(np.ascontiguousarray(frames)), TORCH_BATCH)
         with torch.inference_mode():
             found = [self._module(part.to(self._device)).float().cpu() for part in parts]
         logits: Logits = torch.cat(found).numpy()

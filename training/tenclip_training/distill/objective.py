@@ -76,7 +76,7 @@ class Distillation:
         logits, _ = network(inputs.clips)
         scores = logits.float().mean(2)  # [B,K,P] -> [B,K]
         sizes = [head.classes for head in self.heads]
-        pairs = list(zip(self.heads, scores.split(sizes, 1), inputs.targets.split(sizes, 1), strict=True))
+        pairs = list(zip(self.heads, torch.split(scores, sizes, 1), torch.split(inputs.targets, sizes, 1), strict=True))
         loss = torch.stack([head.weight * head(student, teacher) for head, student, teacher in pairs]).sum()
         return loss, agreement([(student, teacher) for _, student, teacher in pairs])
 

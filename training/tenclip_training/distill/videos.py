@@ -11,6 +11,8 @@ from tenclip_data.formats import read_source, videos_root
 from tenclip_data.samples import Manifest, Missing, Sample, split_name
 from tenclip_data.scan import printable_name, scan_folder
 from tenclip_data.source import ReadOptions
+from tenclip_training.data.shards.places import find_index
+from tenclip_training.data.shards.read import CacheOptions, read_videos
 from tenclip_training.runs.setup import is_test_split
 
 
@@ -21,13 +23,19 @@ def read_unlabelled(
     videos: Path | str | None = None,
     split: str = "",
     missing: Missing = "error",
+    cache: CacheOptions | None = None,
 ) -> Manifest:
     """The videos of `source`, each once, without labels or splits; the manifest's label space is `heads`.
 
     source: a folder, in which every video counts at any depth; or a list or table in any form that `tenclip train`
-    reads, without labels too, or with one path a line. split: the one to take; "": all but those for tests.
-    Raises DatasetError.
+    reads, without labels too, or with one path a line; or shards (cache: of those behind a URL). split: the one to
+    take; "": all but those for tests. Raises DatasetError.
     """
+    if find_index(source) is not None:
+        shards = read_videos(source, missing=missing, held_out=None, leaks="allow", cache=cache)
+        samples, notes = _of_split(shards.source, shards.samples, split)
+        warnings = (*shards.warnings, *notes)
+        return Manifest(source=shards.source, samples=tuple(samples), labels=tuple(heads), warnings=warnings)
     source = Path(source)
     if not source.exists():
         raise DatasetError(f"{source}: no such folder or list of videos")

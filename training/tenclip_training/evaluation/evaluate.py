@@ -128,7 +128,7 @@ def score_videos(
     """Scores of the samples at `indices`, in that order; the next ones are decoded while the network runs."""
     model.to(device)
     with eval_mode(model):
-        for index, clips in _decoded(manifest, indices, spec, protocol, decode_threads):
+        for index, clips in decoded_videos(manifest, indices, spec, protocol, decode_threads):
             if isinstance(clips, Failure):
                 yield clips
                 continue
@@ -148,14 +148,17 @@ def clip_outputs(
     return batches
 
 
-def _decoded(
+def decoded_videos(
     manifest: Manifest, indices: Sequence[int], spec: ClipSpec, protocol: Protocol, threads: int
 ) -> Iterator[tuple[int, VideoClips | Failure]]:
+    """The clips of the samples at `indices`, in that order, a few videos ahead."""
+
     def read(sample: Sample) -> VideoClips | Failure:
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))
-            read_sample = read_image_clips if sample.is_image else read_clips
-            return read_sample(sample.path, spec, segment, name=sample.name)
+            if sample.is_image:
+                return read_image_clips(sample.path, spec, segment, name=sample.name)
+            return read_clips(sample.source(), spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)
 

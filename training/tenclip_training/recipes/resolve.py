@@ -12,13 +12,16 @@ from tenclip_training.runs.config import Config, TrainConfig
 
 
 def resolve_config(
-    flags: Mapping[str, Any],
-    *,
-    recipe: str | None = None,
-    assignments: Sequence[str] = (),
-    kind: type[Config] = TrainConfig,  # type: ignore[assignment]
+    flags: Mapping[str, Any], *, recipe: str | None = None, assignments: Sequence[str] = ()
+) -> TrainConfig:
+    """That of `tenclip train`, see `resolve_config_of`."""
+    return resolve_config_of(TrainConfig, flags, recipe=recipe, assignments=assignments)
+
+
+def resolve_config_of(
+    kind: type[Config], flags: Mapping[str, Any], *, recipe: str | None = None, assignments: Sequence[str] = ()
 ) -> Config:
-    """flags: options as typer gives them, manifest and out among them; assignments: texts of `--set`; kind: of config.
+    """flags: options as typer gives them, manifest and out among them; assignments: texts of `--set`.
 
     Raises ValueError for a value that cannot work; InvalidRequest for a recipe that does not exist or is for another
     command, and for one that fine-tunes where nothing says from what.

@@ -15,6 +15,8 @@ from tenclip_settings import Setting, TextForm, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.data.ratios import joint_batch_sizes
+from tenclip_training.data.shards.places import as_url
+from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
 from tenclip_training.omni.stills import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
@@ -36,6 +38,7 @@ DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
     {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes", "tensorboard"}
+    | {"shard_cache", "shard_cache_gib"}
 )
 # A run whose loss was not finite may be resumed with other values of these, too, and says so in its checkpoints.
 RESCUE_FIELDS = frozenset({"optimizer.lr", "optimizer.max_gradient_norm", "precision"})
@@ -70,7 +73,8 @@ class TrainConfig:
     manifest: Annotated[
         str,
         Setting(
-            "A table (.csv, .parquet), a list as the public data sets have it, or a folder of class-named sub-folders.",
+            "A table (.csv, .parquet), a list as the public data sets have it, a folder of class-named sub-folders, "
+            "or a folder or URL of tar shards.",
             option="MANIFEST",
             is_path=True,
         ),
@@ -161,6 +165,18 @@ class TrainConfig:
         float,
         Setting("GiB of memory for decoded videos; 0: decode anew.", lowest=0, option="--cache", group=MACHINE),
     ] = 2.0
+    shard_cache: Annotated[
+        str | None,
+        Setting(
+            "Folder that shards behind a URL are fetched into.",
+            is_path=True,
+            group=MACHINE,
+            default="the user's cache",
+        ),
+    ] = None
+    shard_cache_gib: Annotated[
+        float, Setting("GiB that this folder may hold; what was not used for longest goes.", above=0, group=MACHINE)
+    ] = DEFAULT_CACHE_GIB
     save_every_minutes: Annotated[
         float, Setting("Minutes between saves of last.pt within an epoch.", lowest=0, group=MACHINE)
     ] = 10.0
@@ -170,6 +186,8 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_all(self)
+        if (url := as_url(self.manifest)) is not None:
+            object.__setattr__(self, "manifest", url)  # a command line may have taken it for a path
         if self.heads:
             try:
                 check_heads(self.heads, self.label_column)
@@ -270,7 +288,12 @@ SECTIONS: dict[str, type[Any]] = {
 Config = TypeVar("Config", bound=TrainConfig)
 
 
-def read_config(run: Path | str, kind: type[Config] = TrainConfig) -> Config:  # type: ignore[assignment]
+def read_config(run: Path | str) -> TrainConfig:
+    """The config of a run of `tenclip train`, see `read_config_of`."""
+    return read_config_of(TrainConfig, run)
+
+
+def read_config_of(kind: type[Config], run: Path | str) -> Config:
     """The config of a run, from the `config.json` in its folder. Raises CheckpointError."""
     path = Path(run) / "config.json"
     try:

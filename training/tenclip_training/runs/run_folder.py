@@ -88,6 +88,11 @@ class RunFolder:
         """Raises CheckpointError that names what differs: the rest of the run would not be what was begun."""
         if state is None:
             raise CheckpointError(f"{self.last}: holds a model and no state to resume from")
+        if "micro_batches_per_step" not in state:
+            raise CheckpointError(
+                f"{self.last}: was begun by an earlier version of tenclip, whose runs this one cannot go on with; "
+                "its weights are a start for a new run: --init-from"
+            )
         changed = changes(state.get("config", {}), config)
         if any(self.path.glob("nan-batch*.pt")):
             changed = {name: values for name, values in changed.items() if name not in RESCUE_FIELDS}
@@ -98,13 +103,13 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.last}: cannot be resumed: the training videos or labels in {manifest.source} changed"
             )
-        micro_batches = state.get("micro_batches_per_step", 0)
-        if not micro_batches or micro_batches % self.world.size:
+        micro_batches = state["micro_batches_per_step"]
+        if micro_batches % self.world.size:
             possible = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]
             raise CheckpointError(
                 f"{self.last}: each step is of {micro_batches} micro-batches of {config.batch_size} clips, which "
-                f"{self.world.size} processes cannot share evenly; start as many as it has had, "
-                f"{state.get('world_size')}, or {' or '.join(possible)}"
+                f"{self.world.size} processes cannot share evenly; start {' or '.join(possible)} "
+                f"(it has had {state['world_size']})"
             )
 
 
@@ -120,7 +125,7 @@ def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any,
 
 def manifest_sha256(manifest: Manifest) -> str:
     """Hex SHA-256 over the labels and over the videos with their classes: what a run learns from."""
-    rows = [[s.key, list(s.labels)] for s in manifest.samples]
+    rows = [[s.key, list(s.labels), *([s.fingerprint] if s.fingerprint else [])] for s in manifest.samples]
     return hashlib.sha256(json.dumps([list(manifest.labels), rows]).encode()).hexdigest()
 
 

@@ -206,6 +206,12 @@ class SamplingConfig:
         Setting("Clips in an epoch of all processes.", lowest=1, group=SAMPLING, default="as many as there are videos"),
     ] = None
     clips_per_video: Annotated[int, Setting("Random clips of each video in an epoch.", lowest=1, group=SAMPLING)] = 1
+    shuffle_shards: Annotated[
+        int,
+        Setting(
+            "Tar shards whose videos are mixed at a time; 0: all, best from local disks.", lowest=0, group=SAMPLING
+        ),
+    ] = 4
     segments: Annotated[
         int | None,
         Setting(

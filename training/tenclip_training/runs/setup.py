@@ -11,13 +11,15 @@ from typing import Any
 import torch
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_data.manifest import Manifest, read_manifest
+from tenclip_data.manifest import Manifest
 from tenclip_data.samples import split_name
 from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import EpochSampler
 from tenclip_training.data.sampling import SamplingSummary
+from tenclip_training.data.shards.order import by_shards
+from tenclip_training.data.shards.read import CacheOptions, read_videos
 from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
@@ -51,7 +53,7 @@ class Splits:
 
 def read_splits(config: TrainConfig) -> Splits:
     """Read the manifest and take its training and validation splits. Raises DatasetError."""
-    manifest = read_manifest(
+    manifest = read_videos(
         config.manifest,
         labels=config.labels,
         videos=config.videos,
@@ -62,6 +64,7 @@ def read_splits(config: TrainConfig) -> Splits:
         held_out=config.held_out,
         seed=config.seed,
         leaks=config.leaks,
+        cache=CacheOptions(folder=config.shard_cache, gib=config.shard_cache_gib),
         images=config.stills.images is not None,
     )
     name = config.val_split or ("val" if "val" in manifest.splits else None)
@@ -225,7 +228,7 @@ def _target_kind(config: TrainConfig) -> TargetKind:
 
 def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> EpochSampler:
     """This process's order of the videos, from the first step of the run."""
-    return sampling.build_sampler(
+    sampler = sampling.build_sampler(
         _label_numbers(manifest),
         len(manifest.labels),
         config.sampling,
@@ -236,6 +239,7 @@ def build_sampler(config: TrainConfig, manifest: Manifest, world: World) -> Epoc
         rank=world.rank,
         world_size=world.size,
     )
+    return by_shards(sampler, manifest, window=config.sampling.shuffle_shards)
 
 
 def describe_sampling(config: TrainConfig, manifest: Manifest) -> SamplingSummary:
