@@ -17,6 +17,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from av.video.frame import VideoFrame
@@ -44,12 +45,14 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 _DRAFT_MARGIN = 2
 _TOP = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I;16N": 65535.0, "I": 65535.0, "F": 255.0}
 
+ImageSource = str | os.PathLike[str] | bytes | BinaryIO
+
 _EXIF_ORIENTATION = 0x0112
 _TRANSPOSED = (5, 6, 7, 8)
 
 
 def read_image(
-    source: str | os.PathLike[str] | bytes,
+    source: ImageSource,
     resize: Resize | None = None,
     *,
     name: str | None = None,
@@ -65,7 +68,7 @@ def read_image(
 
 
 def read_pixels(
-    source: str | os.PathLike[str] | bytes,
+    source: ImageSource,
     *,
     draft: Resize | None = None,
     name: str | None = None,
@@ -77,7 +80,7 @@ def read_pixels(
     wanted on each side.
     """
     limits = limits or Limits()
-    name = name or ("<bytes>" if isinstance(source, bytes) else os.fspath(source))
+    name = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "<bytes>")
     data = _read(source, name, limits)
     with _typed_errors(name), Image.open(io.BytesIO(data), formats=_formats()) as image:
         width, height = image.size
@@ -88,7 +91,7 @@ def read_pixels(
 
 
 def scale_image(pixels: NDArray[np.uint8], resize: Resize) -> NDArray[np.uint8]:
-    """uint8 RGB [H,W,3] -> the same scaled by `resize`, with its kernel; memory of its own."""
+    """uint8 RGB [H,W,3] -> the same scaled by `resize`, with its kernel."""
     if pixels.shape[:2] == resize.target(*pixels.shape[:2]):
         return pixels
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
@@ -101,9 +104,11 @@ def _formats() -> tuple[str, ...]:
     return tuple(f for f in FORMATS if f in Image.OPEN)
 
 
-def _read(source: str | os.PathLike[str] | bytes, name: str, limits: Limits) -> bytes:
-    if isinstance(source, bytes):
-        data = source
+def _read(source: ImageSource, name: str, limits: Limits) -> bytes:
+    if not isinstance(source, str | os.PathLike):
+        data = source if isinstance(source, bytes) else source.read()
+        if limits.max_bytes is not None and len(data) > limits.max_bytes:
+            raise VideoTooLarge(f"{name}: {len(data)} bytes, more than {limits.max_bytes}", source=name)
     else:
         path = Path(source)
         try:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_video.clips import VideoClips
-from tenclip_video.images import read_image
+from tenclip_video.images import ImageSource, read_image
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import Clip
 from tenclip_video.source import Limits
@@ -18,7 +16,7 @@ from tenclip_video.video import DecodeReport, VideoInfo
 
 
 def read_image_clips(
-    source: str | os.PathLike[str] | bytes,
+    source: ImageSource,
     spec: ClipSpec,
     protocol: Protocol | None = None,
     *,

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 
 from tests.conftest import PROJECT
 
@@ -23,6 +24,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_the_worked_example_runs(tmp_path: Path) -> None:
     script = "set -euo pipefail -m\n" + "".join(
         block.text for block in blocks(PROJECT / "docs" / "training.md") if block.language == "sh"

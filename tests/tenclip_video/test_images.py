@@ -154,6 +154,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     with pytest.raises(VideoTooLarge, match="4800 pixels"):
         read_image(data, limits=Limits(max_pixels=4000))
     (tmp_path / "b.png").write_bytes(data)
+    assert np.array_equal(read_image(io.BytesIO(data)), read_image(tmp_path / "b.png"))
     with pytest.raises(VideoTooLarge, match="bytes, more than 10"):
         read_image(tmp_path / "b.png", limits=Limits(max_bytes=10))
 

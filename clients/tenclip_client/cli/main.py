@@ -46,8 +46,8 @@ SUMMARIES: dict[str, dict[str, str]] = {
     "Choose data": {
         "labels": "Label spaces: hashtags of labels, and which videos carry them.",
         "curate": "Choose and clean videos: subsets, merged datasets, near-duplicates, corrupt files.",
-        "shards": "Videos in tar files (WebDataset shards), to be read from a few large files or from URLs.",
         "omni": "Learn from web images and videos beside a labelled target set (OmniSource).",
+        "shards": "Videos in tar files (WebDataset shards), to be read from a few large files or from URLs.",
     },
     "Train and export": {
         "synth": "Make action videos, or stills of their objects: real files whose classes only motion tells apart.",

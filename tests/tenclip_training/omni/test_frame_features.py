@@ -15,7 +15,7 @@ from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.packages import efficientnet_lite0_path
 from tenclip_training.models import create_model
-from tenclip_training.omni.frame_features import FeatureStore, FrameSampling, sample_frames
+from tenclip_training.omni.frame_features import FeatureStore, FeatureTable, FrameSampling, sample_frames
 from tenclip_training.omni.networks import FrameNetwork, open_network
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import save_checkpoint
@@ -125,10 +125,12 @@ def test_long_videos_are_spread_over(files: list[SetVideo], monkeypatch: pytest.
 def test_features_are_computed_once(tmp_path: Path, network: FrameNetwork, files: list[SetVideo]) -> None:
     store = FeatureStore(tmp_path / "features", network)
     assert store.update(files, workers=2) == 4
-    table, failures = store.read(files)
-    assert [f.reason for f in failures] == ["NOT_AN_IMAGE"]
-    assert table.names == ("a.jpg", "copy.png", "v.mp4")
-    assert (table.item.tolist(), table.features.shape) == ([0, 1, 2, 2, 2], (5, 320))
+    assert [f.reason for f in store.failures_of(files)] == ["NOT_AN_IMAGE"]
+    table = store.read(files)
+    assert table.names == ("a.jpg", "copy.png", "v.mp4", "text.jpg")
+    assert (sorted(table.item.tolist()), table.features.shape) == ([0, 1, 2, 2, 2], (5, 320))
+    order = np.argsort(table.item, kind="stable")
+    table = FeatureTable(table.names, table.features[order], table.item[order], table.seconds[order])
     unlike = np.linalg.norm(table.features[0] - table.features[2])
     assert np.linalg.norm(table.features[0] - table.features[1]) < unlike / 2
     assert store.update(files, workers=2) == 0
@@ -136,6 +138,32 @@ def test_features_are_computed_once(tmp_path: Path, network: FrameNetwork, files
     assert store.update(files, workers=1) == 1
     crops = FeatureStore(tmp_path / "crops", network, views="crops")
     crops.update(files[2:3], workers=1)
-    assert crops.read(files[2:3])[0].features.shape == (5, 320)
+    assert crops.read(files[2:3]).features.shape == (5, 320)
     with pytest.raises(DatasetError, match=r"holds features of another recipe .*whole v1, 1 fps.*name another folder"):
         FeatureStore(tmp_path / "features", network, rate=2.0).read(files)
+
+
+def test_files_of_a_store_stay_small(
+    tmp_path: Path, network: FrameNetwork, files: list[SetVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is read at once is a file; a changed image counts once, wherever its older features are."""
+    monkeypatch.setattr("tenclip_training.curation.video_store._BATCH", 1)
+    store = FeatureStore(tmp_path / "features", network)
+    store.update(files, workers=1)
+    assert len(list(store.folder.glob("*.parquet"))) == 1
+    store.max_bytes = 1
+    Image.fromarray(textured(9)).save(files[0].path, quality=90)
+    before = store.read(files)
+    assert store.update(files, workers=1) == 1
+    assert len(list(store.folder.glob("*.parquet"))) == 2
+    parts = list(store.tables(files))
+    assert sorted(np.concatenate([p.item for p in parts]).tolist()) == [0, 1, 2, 2, 2]
+    after = store.read(files)
+    assert not np.allclose(after.features[after.item == 0], before.features[before.item == 0])
+    np.testing.assert_array_equal(after.features[after.item == 1], before.features[before.item == 1])
+    store.max_bytes = 1 << 30
+    Image.fromarray(textured(10)).save(files[1].path)
+    store.update(files, workers=1)
+    (table,) = store.tables(files)
+    assert len(table.seconds) == 5
+    assert table.num_frames == 5

@@ -18,13 +18,13 @@ from tenclip_training.omni.homographies import (
 from tenclip_training.omni.pseudo_clips import (
     MAX_DRAWS,
     TRANSFORMS,
-    ImageTransform,
     canvas_size,
     pseudo_clip,
     walk,
     walk_shares,
     warp,
 )
+from tenclip_training.omni.stills_config import ImageTransform
 from tests.tenclip_training.omni.helpers import shift, textured, zoom
 
 SIZE = (48, 64)

@@ -11,14 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tenclip_api.errors import DatasetError, InvalidRequest
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
-from tenclip_training.data.dataset import ClipDataset
+from tenclip_training.data.dataset import ClipDataset, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.omni.homographies import HomographyGaussian
 from tenclip_training.omni.motion import Motion, write_motion
-from tenclip_training.omni.stills import StillClips, StillsConfig, still_clips
+from tenclip_training.omni.stills import StillClips, still_clips
+from tenclip_training.omni.stills_config import StillsConfig
+from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.train import train
 from tests.tenclip_training.conftest import SPEC
@@ -76,8 +78,9 @@ def test_images_and_videos_in_one_dataset(pictures: Path, action_videos: Path) -
     assert isinstance(clips[2], Failure)
     assert clips[2].reason == "NOT_AN_IMAGE"
     for i in (0, 1, 3):
-        clip, target = clips[i]  # type: ignore[misc]
-        assert (clip.shape, target.sum()) == ((4, 16, 16, 3), 1)
+        made = clips[i]
+        assert isinstance(made, TrainingClip)
+        assert (made.frames.shape, made.target.sum(), made.damage) == ((4, 16, 16, 3), 1, None)
     assert (clips[0][0] != clips[4][0]).any()  # type: ignore[index]  # another epoch
     failures = dataset.fill_cache(10**8, threads=2)
     assert [f.reason for f in failures] == ["NOT_AN_IMAGE"]
@@ -157,6 +160,20 @@ def test_training_on_images(pictures: Path, train_config: TrainConfig, images: s
     assert [f.reason for f in result.failures if f.video.endswith("text.jpg")] in (["NOT_AN_IMAGE"], [])
     written = json.loads((Path(config.out) / "config.json").read_text())
     assert written["stills"] == {"images": images, "motion": motion}
+
+
+def test_a_run_goes_on_with_the_motion_that_it_began_with(pictures: Path, train_config: TrainConfig) -> None:
+    motion = write_motion_file(pictures.parent / "m.json")
+    config = dataclasses.replace(
+        train_config, manifest=str(pictures), held_out=0.3, max_failures=0.2, epochs=2, val_every=2
+    ).changed(images="warp", motion=str(motion), warmup_epochs=0.5)
+    whole = train(config)
+    weights = load_checkpoint(whole.last).weights_sha256
+    assert train(config, resume=True).completed
+    assert load_checkpoint(whole.last).weights_sha256 == weights
+    write_motion_file(motion, classes=True)
+    with pytest.raises(CheckpointError, match=r"cannot be resumed: the motion file .*m\.json changed"):
+        train(config, resume=True)
 
 
 def test_frame_based_pretraining_on_images(pictures: Path, train_config: TrainConfig) -> None:

@@ -19,6 +19,7 @@ from tenclip_training.omni.frame_features import NUM_CROPS, FeatureTable, five_c
 from tenclip_training.omni.whitening import cosine, crop_similarity, fit_whitening
 
 FITTED = np.array([(2, 0), (-2, 0), (0, 1), (0, -1)], np.float32)
+SIXES = (slice(12, 18), slice(0, 6), slice(6, 12))  # each a file
 A, B = np.array([2, 1], np.float32), np.array([1, 2], np.float32)
 
 
@@ -114,7 +115,7 @@ def test_pairs_of_files() -> None:
     targets = table(target, [0] * 10 + [1] * 40)
     whitening = fit_to(targets)
     report = find_duplicates(
-        sources, targets, whitening, Threshold(value=0.97, is_given=True), reviewed=[("2.jpg", "1.jpg"), ("x", "y")]
+        [sources], targets, whitening, Threshold(value=0.97, is_given=True), reviewed=[("2.jpg", "1.jpg"), ("x", "y")]
     )
     found = {(p.source, p.target): p for p in report.pairs}
     assert set(found) == {("0.jpg", "0.jpg"), ("2.jpg", "1.jpg")}
@@ -131,15 +132,18 @@ def test_blocks_are_one_comparison(monkeypatch: pytest.MonkeyPatch) -> None:
     target = table(rng.normal(size=(30, 6)))
     source = table(np.concatenate([target.features[:9], target.features[:9]]), [i // 6 for i in range(18)])
     whitening = fit_to(target)
-    whole = find_duplicates(source, target, whitening, Threshold(value=0.9))
+    whole = find_duplicates([source], target, whitening, Threshold(value=0.9))
     monkeypatch.setattr("tenclip_training.omni.cosine_duplicates._BLOCK", 4)
-    assert find_duplicates(source, target, whitening, Threshold(value=0.9)).pairs == whole.pairs
+    assert find_duplicates([source], target, whitening, Threshold(value=0.9)).pairs == whole.pairs
     assert len(whole.pairs) >= 18
+    parts = [FeatureTable(source.names, source.features[p], source.item[p], source.seconds[p]) for p in SIXES]
+    parted = find_duplicates(parts, target, whitening, Threshold(value=0.9))
+    assert (parted.pairs, parted.frames, parted.source_files) == (whole.pairs, whole.frames, whole.source_files)
 
 
 def test_a_source_without_frames() -> None:
     target = table(FITTED)
-    report = find_duplicates(table(np.zeros((0, 0))), target, fit_to(target), Threshold(value=0.5))
+    report = find_duplicates([], target, fit_to(target), Threshold(value=0.5))
     assert (report.pairs, report.by_chance) == ((), 0.0)
 
 
@@ -161,5 +165,5 @@ def test_what_chance_would_give() -> None:
 def test_a_frame_is_its_own_duplicate(count: int, dimensions: int, seed: int) -> None:
     features = np.random.default_rng(seed).normal(size=(count, dimensions)).astype(np.float32)
     frames = table(features)
-    report = find_duplicates(frames, frames, fit_to(frames), Threshold(value=0.999))
+    report = find_duplicates([frames], frames, fit_to(frames), Threshold(value=0.999))
     assert {(p.source, p.target) for p in report.pairs} >= {(n, n) for n in frames.names}

@@ -8,14 +8,16 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.data import DataLoader
 
 from tenclip_api.errors import CheckpointError, TenclipError
-from tenclip_training.data.dataset import Batch
+from tenclip_training.data.dataset import Batch, Collate
 from tenclip_training.models import create_model
 from tenclip_training.runs import setup
-from tenclip_training.runs.bad_batch import BatchKeeper, GivenBatch
+from tenclip_training.runs.bad_batch import keep_batch, make_again
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config
+from tenclip_training.runs.distributed import World
 from tenclip_training.runs.train import train
 from tests.tenclip_training.conftest import SPEC
 
@@ -116,10 +118,18 @@ def test_a_gradient_that_is_not_finite_counts_too(train_config: TrainConfig, mon
     assert not (Path(train_config.out) / "nan-batch.pt").exists()
 
 
+def test_the_batch_of_any_step_is_made_again(train_config: TrainConfig) -> None:
+    config = train_config.changed(accumulate=2, batch_size=2)
+    splits = setup.read_splits(config)
+    dataset = setup.build_dataset(config, splits.train, SPEC)
+    sampler, collate = setup.build_sampler(config, splits.train, World()), Collate(SPEC, 2)
+    given = list(DataLoader(dataset, batch_sampler=sampler, collate_fn=collate))
+    for step in (1, 3, 4, 9):
+        again = make_again(sampler, dataset, collate, step=step)
+        assert torch.equal(again.clips, given[step - 1].clips)
+        assert again.videos == given[step - 1].videos
+
+
 def test_a_batch_that_cannot_be_kept_hides_nothing(tmp_path: Path) -> None:
     batch = Batch(torch.zeros(1, 4, 16, 16, 3, dtype=torch.uint8), torch.ones(1, 2), videos=("a.mp4",))
-    keeper = BatchKeeper(tmp_path / "gone" / "nan-batch.pt", steps=2)
-    for step in range(1, 4):
-        keeper.add(GivenBatch(epoch=1, step=step, learning_rate=0.1, batch=batch))
-    assert keeper.write(1, {}) == "its batch is not known", "of the last two steps only"
-    assert "nan-batch.pt: [Errno 2] No such file" in keeper.write(3, {})
+    assert "nan-batch.pt: [Errno 2] No such file" in keep_batch(tmp_path / "gone" / "nan-batch.pt", batch, {})

@@ -86,8 +86,8 @@ def same_parameters(one: Path | str, other: Path | str) -> None:
 
 @pytest.fixture
 def config(train_config: TrainConfig) -> TrainConfig:
-    """Two epochs of two steps, each of 6 clips in two micro-batches of 3."""
-    return train_config.changed(epochs=2, val_every=2, batch_size=3, warmup_epochs=1, lr=0.05)
+    """Two epochs of two steps, each of 6 clips in two micro-batches of 3; saved is the average of the weights."""
+    return train_config.changed(epochs=2, val_every=2, batch_size=3, warmup_epochs=1, lr=0.05, ema=0.9)
 
 
 def test_alone_everything_is_a_no_op() -> None:

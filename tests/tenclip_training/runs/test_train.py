@@ -508,3 +508,11 @@ def test_the_model_on_disk_is_the_one_in_memory(train_config: TrainConfig) -> No
     result = train(train_config.changed(epochs=1, warmup_epochs=0))
     checkpoint = load_checkpoint(result.last)
     assert weights_sha256(checkpoint.model.state_dict()) == checkpoint.weights_sha256
+
+
+def test_a_batch_norm_without_statistics_is_said(train_config: TrainConfig) -> None:
+    """One clip whose last map is a single position: torch's own words name no setting."""
+    spec = dataclasses.replace(SPEC, crop=16)
+    config = train_config.changed(clip_spec=spec, batch_size=1, epochs=1, warmup_epochs=0)
+    with pytest.raises(InvalidRequest, match="larger batch_size or crop, or batch_norm frozen"):
+        train(config)

@@ -112,7 +112,7 @@ def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
         return
     trained = "" if plan.trained_parameters == plan.parameters else f", {plan.trained_parameters:,} of them trained"
     typer.echo(
-        f"{config.architecture}: {plan.parameters:,} parameters{trained}; {plan.num_classes} classes\n"
+        f"{plan.architecture}: {plan.parameters:,} parameters{trained}; {plan.num_classes} classes\n"
         f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
         f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
         f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"

@@ -1,8 +1,8 @@
 """What was computed of many videos, in a folder of Parquet files: once for each video, resumable.
 
 `NOUN-000001.parquet`, `NOUN-000002.parquet`, ... each hold some videos and appear whole or not at all, so a run that
-is killed loses the few videos since the last of them. Where a video is in several files the last one counts. `update`
-ends with one file.
+is killed loses the few videos since the last of them. Where a video is in several files the last one counts. What is
+computed ends in one file, or in several of `max_bytes` each.
 
 Columns that every store has: `video` (absolute path, with the part where it is one), `num_bytes` and `mtime_ns` of the
 file (a changed file is computed again), and for a video of which nothing could be computed `reason` and `message`.
@@ -11,10 +11,11 @@ file (a changed file is computed again), and for a video of which nothing could 
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,11 +50,20 @@ class VideoStore:
     """The files of one kind in one folder, see the module.
 
     noun: what is stored ("codes"). columns: beside those of every store. recipe: how it is computed; files of another
-    recipe are refused with DatasetError, as damaged ones are.
+    recipe are refused with DatasetError, as damaged ones are. max_bytes: of files that are put together; a larger one
+    stays as it is.
     """
 
-    def __init__(self, folder: Path, *, noun: str, columns: Sequence[tuple[str, pa.DataType]], recipe: str) -> None:
-        self.folder, self.noun, self.recipe = folder, noun, recipe
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        noun: str,
+        columns: Sequence[tuple[str, pa.DataType]],
+        recipe: str,
+        max_bytes: float = math.inf,
+    ) -> None:
+        self.folder, self.noun, self.recipe, self.max_bytes = folder, noun, recipe, max_bytes
         self._recipe_key = f"tenclip.{noun}".encode()
         self.schema = pa.schema(
             [
@@ -113,22 +123,55 @@ class VideoStore:
         """(rows, their videos' names, failures): the rows of these videos, in their order, and those that have none."""
         table = self._table(self.schema.names)
         row_of = {key: i for i, key in enumerate(table.column("video").to_pylist())}  # the last one counts
-        missing = next((v for v in videos if v.key not in row_of), None)
-        if missing is not None:
-            raise DatasetError(f"{self.folder}: has no {self.noun} of {missing.name}")
+        self._require(videos, row_of)
         rows = [row_of[v.key] for v in videos]
         reasons = table.column("reason").to_pylist()
-        messages = table.column("message").to_pylist()
-        failures = [
-            StoreFailure(video=v.name, reason=reasons[r], message=messages[r] or "")
-            for v, r in zip(videos, rows, strict=True)
-            if reasons[r] is not None
-        ]
         good = [(v.name, r) for v, r in zip(videos, rows, strict=True) if reasons[r] is None]
         taken = table.take(pa.array([r for _, r in good], pa.int64())).combine_chunks()
-        return taken, tuple(name for name, _ in good), failures
+        return taken, tuple(name for name, _ in good), self.failures_of(videos)
+
+    def failures_of(self, videos: Sequence[SetVideo]) -> list[StoreFailure]:
+        """Those of the videos of which nothing could be computed, in their order."""
+        table = self._table(["video", "reason", "message"])
+        rows = zip(*(table.column(name).to_pylist() for name in table.column_names), strict=True)
+        known = {key: (reason, message) for key, reason, message in rows}  # the last one counts
+        self._require(videos, known)
+        found = [(v, *known[v.key]) for v in videos]
+        return [StoreFailure(video=v.name, reason=r, message=m or "") for v, r, m in found if r is not None]
+
+    def batches_of(self, videos: Sequence[SetVideo], columns: Sequence[str]) -> Iterator[tuple[pa.Table, list[int]]]:
+        """(rows, their videos' places in `videos`), file by file, of those that have something: for what is too much
+        for memory. The rows have `columns`.
+        """
+        last = self._last()
+        self._require(videos, last)
+        place = {v.key: i for i, v in enumerate(videos)}
+        for file in self._files():
+            table = self._read(file, ["video", "reason", *columns])
+            keys, reasons = table.column("video").to_pylist(), table.column("reason").to_pylist()
+            rows = [
+                i
+                for i, (key, reason) in enumerate(zip(keys, reasons, strict=True))
+                if key in place and reason is None and last[key] == (file.name, i)
+            ]
+            if rows:
+                taken = table.select(list(columns)).take(pa.array(rows, pa.int64())).combine_chunks()
+                yield taken, [place[keys[i]] for i in rows]
 
     # -- files --
+
+    def _require(self, videos: Sequence[SetVideo], known: Collection[str]) -> None:
+        missing = next((v for v in videos if v.key not in known), None)
+        if missing is not None:
+            raise DatasetError(f"{self.folder}: has no {self.noun} of {missing.name}")
+
+    def _last(self) -> dict[str, tuple[str, int]]:
+        """(file's name, row) of the row that counts, of each video."""
+        return {
+            key: (file.name, i)
+            for file in self._files()
+            for i, key in enumerate(self._read(file, ["video"]).column("video").to_pylist())
+        }
 
     def _files(self) -> list[Path]:
         if not self.folder.is_dir():
@@ -173,15 +216,31 @@ class VideoStore:
         return path
 
     def _compact(self) -> None:
-        """One file in place of several; only the last row of each video."""
-        files = self._files()
-        if len(files) < 2:
-            return
-        table = self._table(self.schema.names)
-        last = sorted({key: i for i, key in enumerate(table.column("video").to_pylist())}.values())
-        self._write_table(table.take(pa.array(last, pa.int64())))
-        for file in files:
-            file.unlink()
+        """Few files in place of many; only the last row of each video."""
+        last = self._last()
+        for group in self._groups():
+            tables = []
+            for file in group:
+                table = self._read(file, self.schema.names)
+                keys = table.column("video").to_pylist()
+                rows = [i for i, key in enumerate(keys) if last[key] == (file.name, i)]
+                tables.append(table.take(pa.array(rows, pa.int64())))
+            self._write_table(pa.concat_tables(tables))
+            for file in group:
+                file.unlink()
+
+    def _groups(self) -> list[list[Path]]:
+        """Files that fit into one of `max_bytes`; those that are alone are left out."""
+        groups: list[list[Path]] = []
+        size = 0
+        for file in self._files():
+            more = file.stat().st_size
+            if not groups or size + more > self.max_bytes:
+                groups.append([])
+                size = 0
+            groups[-1].append(file)
+            size += more
+        return [group for group in groups if len(group) > 1]
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

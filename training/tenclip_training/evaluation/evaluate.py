@@ -157,7 +157,7 @@ def decoded_videos(
         try:
             segment = replace(protocol, selection=within(protocol.selection, sample))
             if sample.is_image:
-                return read_image_clips(sample.path, spec, segment, name=sample.name)
+                return read_image_clips(sample.source(), spec, segment, name=sample.name)
             return read_clips(sample.source(), spec, segment, name=sample.name)
         except (VideoError, InvalidRequest) as err:
             return Failure.of(sample, err)

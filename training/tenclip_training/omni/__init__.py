@@ -8,6 +8,7 @@ Reading order::
     motion            the file that holds it
     pseudo_clips      image -> clip: replicated, translated, or warped as if a camera moved
     preview           a picture of such clips
+    stills_config     what a training run does with images: its settings
     stills            images among the samples of a training run
     networks          networks that look at single frames, on the server's runtimes
     frame_features    features of frames of videos and images, in Parquet

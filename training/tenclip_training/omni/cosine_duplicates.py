@@ -9,7 +9,7 @@ from the spread of pairs that are not alike.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 
 import faiss
@@ -99,39 +99,42 @@ def fit_to(*tables: FeatureTable, shrinkage: float = SHRINKAGE) -> Whitening:
 
 
 def find_duplicates(
-    source: FeatureTable,
+    source: Iterable[FeatureTable],
     target: FeatureTable,
     whitening: Whitening,
     threshold: Threshold,
     *,
     reviewed: Collection[tuple[str, str]] = (),
-    progress: Callable[[int, int], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> CosineReport:
-    """Compare every frame of the source with every frame of the target."""
+    """Compare every frame of the source with every frame of the target.
+
+    source: in parts, each with all frames of its files. progress: called with the frames of the source that are done.
+    """
     white_target = whitening.apply(target.features)
-    pairs: dict[tuple[int, int], CosinePair] = {}
-    by_chance = 0.0
-    if source.num_frames and target.num_frames:
-        white_source = whitening.apply(source.features)
-        by_chance = expected_by_chance(white_source, white_target, threshold.value)
-        index = faiss.IndexFlatIP(white_target.shape[1])
-        index.add(white_target)
-        frames_of = np.bincount(source.item, minlength=len(source.names))
-        for start in range(0, len(white_source), _BLOCK):
-            block = slice(start, min(start + _BLOCK, len(white_source)))
-            limits, scores, found = index.range_search(white_source[block], threshold.value)
+    index = faiss.IndexFlatIP(white_target.shape[1])
+    index.add(white_target)
+    pairs: dict[tuple[str, str], CosinePair] = {}
+    by_chance, files, frames = 0.0, 0, 0
+    for part in source:
+        white = whitening.apply(part.features)
+        by_chance += expected_by_chance(white, white_target, threshold.value)
+        for start in range(0, len(white), _BLOCK):
+            limits, scores, found = index.range_search(white[start : start + _BLOCK], threshold.value)
             rows = start + np.repeat(np.arange(len(limits) - 1), np.diff(limits).astype(np.int64))
-            _collect(pairs, source, target, rows, found.astype(np.int64), scores, frames_of)
-            if progress:
-                progress(block.stop, len(white_source))
+            _collect(pairs, part, target, rows, found.astype(np.int64), scores)
+        files += len(np.unique(part.item))
+        frames += part.num_frames
+        if progress:
+            progress(frames)
     marked = [replace(p, reviewed=(p.source, p.target) in reviewed) for p in pairs.values()]
     marked.sort(key=lambda p: (-p.similarity, p.source, p.target))
     return CosineReport(
         pairs=tuple(marked),
         threshold=threshold,
-        source_files=len(source.names),
-        target_files=len(target.names),
-        frames=(source.num_frames, target.num_frames),
+        source_files=files,
+        target_files=len(np.unique(target.item)),
+        frames=(frames, target.num_frames),
         by_chance=by_chance,
         dimensions=len(whitening.mean),
         whitening=whitening,
@@ -140,15 +143,15 @@ def find_duplicates(
 
 
 def _collect(
-    pairs: dict[tuple[int, int], CosinePair],
+    pairs: dict[tuple[str, str], CosinePair],
     source: FeatureTable,
     target: FeatureTable,
     rows: NDArray[np.int64],
     found: NDArray[np.int64],
     scores: NDArray[np.float32],
-    frames_of: NDArray[np.int64],
 ) -> None:
     """Enter pairs of frames as pairs of files: the most alike, and the share of the source's frames."""
+    frames_of = np.bincount(source.item)
     keys = source.item[rows] * len(target.names) + target.item[found]
     by_key = np.lexsort((-scores, keys))  # the most alike of each pair of files comes first
     distinct, first = np.unique(keys[by_key], return_index=True)
@@ -165,11 +168,11 @@ def _collect(
             source_seconds=float(source.seconds[rows[best]]),
             target_seconds=float(target.seconds[found[best]]),
         )
-        known = pairs.get((s, t))  # of an earlier block, where a file lies in two
+        known = pairs.get((pair.source, pair.target))  # of an earlier block, where a file lies in two
         if known is not None:
             better = max(pair, known, key=lambda p: p.similarity)
             pair = replace(better, source_share=known.source_share + share)
-        pairs[s, t] = pair
+        pairs[pair.source, pair.target] = pair
 
 
 def expected_by_chance(source: NDArray[np.float32], target: NDArray[np.float32], threshold: float) -> float:

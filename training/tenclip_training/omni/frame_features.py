@@ -10,7 +10,7 @@ Files are decoded in processes of their own; the network runs here.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,7 +24,7 @@ from tenclip_api.errors import InvalidRequest
 from tenclip_training.curation.frame_codes import sample_indices
 from tenclip_training.curation.killable import DEFAULT_TIMEOUT_SECONDS
 from tenclip_training.curation.video_sets import SetVideo
-from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore, only_chunk
+from tenclip_training.curation.video_store import Progress, VideoStore, only_chunk
 from tenclip_training.omni.networks import FrameNetwork
 from tenclip_video.images import read_image
 from tenclip_video.spec import Resize
@@ -34,6 +34,8 @@ CROP_PART = 7 / 8
 NUM_CROPS = 5
 # Of a video: ten minutes at one a second. Frames of a longer one are spread over it.
 MAX_FRAMES = 600
+# Of a file in the store, and so what is in memory at once, more or less.
+MAX_FILE_BYTES = 256 << 20
 
 Views = Literal["whole", "crops"]
 
@@ -132,7 +134,7 @@ class FeatureStore(VideoStore):
         self._network = network
         self._sampling = FrameSampling(rate=rate, side=network.spec.crop, views=views)
         recipe = f"{network.identity}, {views} v1, {rate:g} fps, {self._sampling.side}x{self._sampling.side}"
-        super().__init__(folder, noun="features", columns=_COLUMNS, recipe=recipe)
+        super().__init__(folder, noun="features", columns=_COLUMNS, recipe=recipe, max_bytes=MAX_FILE_BYTES)
 
     def update(
         self,
@@ -152,20 +154,33 @@ class FeatureStore(VideoStore):
             progress=progress,
         )
 
-    def read(self, videos: Sequence[SetVideo]) -> tuple[FeatureTable, list[StoreFailure]]:
-        """The features of these files, in their order, under their names; and those that have none."""
-        rows, names, failures = self.rows_of(videos)
-        seconds, features = (only_chunk(rows.column(name)) for name in ("seconds", "features"))
-        counts = seconds.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
-        flat = np.asarray(features.flatten().to_numpy(zero_copy_only=False), np.float32)
-        num_rows = int(counts.sum()) * self._sampling.per_frame
-        table = FeatureTable(
-            names=names,
-            features=flat.reshape(num_rows, -1) if num_rows else np.zeros((0, 0), np.float32),
-            item=np.repeat(np.arange(len(names)), counts),
-            seconds=np.asarray(seconds.flatten().to_numpy(zero_copy_only=False), np.float64),
+    def tables(self, videos: Sequence[SetVideo]) -> Iterator[FeatureTable]:
+        """The features of these files, some files at a time: a million images have 5 GB of them."""
+        names = tuple(v.name for v in videos)
+        for rows, places in self.batches_of(videos, ("seconds", "features")):
+            seconds, features = (only_chunk(rows.column(name)) for name in ("seconds", "features"))
+            counts = seconds.value_lengths().to_numpy(zero_copy_only=False).astype(np.int64)
+            flat = np.asarray(features.flatten().to_numpy(zero_copy_only=False), np.float32)
+            yield FeatureTable(
+                names=names,
+                features=flat.reshape(int(counts.sum()) * self._sampling.per_frame, -1),
+                item=np.repeat(np.array(places, np.int64), counts),
+                seconds=np.asarray(seconds.flatten().to_numpy(zero_copy_only=False), np.float64),
+            )
+
+    def read(self, videos: Sequence[SetVideo]) -> FeatureTable:
+        """The features of all of these files, in memory."""
+        tables = list(self.tables(videos))
+        if not tables:
+            return FeatureTable(
+                tuple(v.name for v in videos), np.zeros((0, 0), np.float32), np.zeros(0, np.int64), np.zeros(0)
+            )
+        return FeatureTable(
+            names=tables[0].names,
+            features=np.concatenate([t.features for t in tables]),
+            item=np.concatenate([t.item for t in tables]),
+            seconds=np.concatenate([t.seconds for t in tables]),
         )
-        return table, failures
 
     def _columns_of(self, video: SetVideo, sampled: SampledFrames) -> dict[str, Any]:
         features = self._network.features(sampled.frames)

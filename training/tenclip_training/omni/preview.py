@@ -15,8 +15,8 @@ from tenclip_api.errors import InvalidRequest
 from tenclip_data.atomic import replacing
 from tenclip_data.samples import Sample
 from tenclip_training.omni.motion import Motion
-from tenclip_training.omni.pseudo_clips import ImageTransform
 from tenclip_training.omni.stills import StillClips
+from tenclip_training.omni.stills_config import ImageTransform
 from tenclip_video.spec import ClipSpec
 
 _FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}

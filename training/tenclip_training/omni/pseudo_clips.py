@@ -17,7 +17,7 @@ nor what to do with a walk that goes astray: those are this project's. Images ar
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -31,8 +31,8 @@ from tenclip_training.omni.homographies import (
     stays_in_sight,
     to_pixels,
 )
+from tenclip_training.omni.stills_config import ImageTransform
 
-ImageTransform = Literal["replicate", "translate-constant", "translate-random", "warp", "warp-class"]
 TRANSFORMS: tuple[ImageTransform, ...] = get_args(ImageTransform)
 
 # The part of the image's sides that the moving window of a translation has: 112 of 128.

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import logging
 from dataclasses import dataclass
-from typing import Annotated
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.samples import Sample
-from tenclip_settings import Setting, check_all
-from tenclip_training.data.clip_overrides import CLIPS
 from tenclip_training.omni.motion import Motion, read_motion
-from tenclip_training.omni.pseudo_clips import ImageTransform, canvas_size, pseudo_clip, walk_shares
+from tenclip_training.omni.pseudo_clips import canvas_size, pseudo_clip, walk_shares
+from tenclip_training.omni.stills_config import ImageTransform, StillsConfig
 from tenclip_video.images import read_pixels, scale_image
 from tenclip_video.spec import ClipSpec
 
@@ -23,32 +23,6 @@ _log = logging.getLogger(__name__)
 
 # Walks that go astray more often than this say that the motion is not that of clips of this length.
 _MAX_REDRAWN, _MAX_HELD = 0.25, 0.01
-
-
-@dataclass(frozen=True, kw_only=True)
-class StillsConfig:
-    """images: how a clip is made of an image, see `pseudo_clips`; None: images are refused.
-    motion: the file of `tenclip omni fit-motion` that warp and warp-class draw from.
-    Raises ValueError where one is given without the other.
-    """
-
-    images: Annotated[
-        ImageTransform | None,
-        Setting("Take images, too, and make clips of them so.", group=CLIPS, default="images are refused"),
-    ] = None
-    motion: Annotated[
-        str | None,
-        Setting("Motion file of `tenclip omni fit-motion`, for images that are warped.", is_path=True, group=CLIPS),
-    ] = None
-
-    def __post_init__(self) -> None:
-        check_all(self)
-        if self.images in ("warp", "warp-class") and self.motion is None:
-            raise ValueError(
-                f"images {self.images!r} needs motion, a file that `tenclip omni fit-motion` writes from real videos"
-            )
-        if self.motion is not None and self.images not in ("warp", "warp-class"):
-            raise ValueError(f"motion is used where images are warped, and images is {self.images!r}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +46,7 @@ class StillClips:
     def read(self, sample: Sample) -> StillImage:
         """Raises VideoError for an image that cannot be used."""
         resize = self.spec.resize
-        pixels = read_pixels(sample.path, draft=resize, name=sample.name)
+        pixels = read_pixels(sample.source(), draft=resize, name=sample.name)
         size = resize.target(*pixels.shape[:2])
         height, width = canvas_size(self.transform, *size)
         return StillImage(
@@ -100,6 +74,17 @@ def still_clips(config: StillsConfig, spec: ClipSpec) -> StillClips | None:
     if motion is not None:
         _check_motion(config, motion, spec)
     return StillClips(spec=spec, transform=config.images, motion=motion)
+
+
+def motion_sha256(config: StillsConfig) -> str | None:
+    """Hex SHA-256 of the motion file of a run: with another one it would not go on with the same clips.
+
+    Raises DatasetError for a file that cannot be read.
+    """
+    if config.motion is None:
+        return None
+    read_motion(config.motion)
+    return hashlib.sha256(Path(config.motion).read_bytes()).hexdigest()
 
 
 def _check_motion(config: StillsConfig, motion: Motion, spec: ClipSpec) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import shlex
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,54 +13,40 @@ import torch
 
 from tenclip_api.errors import TrainingDiverged
 from tenclip_data.atomic import replacing
-from tenclip_training.data.dataset import Batch
+from tenclip_training.data.dataset import Batch, ClipDataset
+from tenclip_training.data.joint import JointDataset, JointSampler
+from tenclip_training.data.samplers import EpochSampler
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class GivenBatch:
-    """What a step was given. step counts from 1 over the run, epoch from 1."""
+def make_again(
+    sampler: EpochSampler | JointSampler,
+    dataset: ClipDataset | JointDataset,
+    collate: Callable[[list[Any]], Batch],
+    *,
+    step: int,
+) -> Batch:
+    """The batch of a step, which counts from 1 over the run: its clips follow from the seed and their place in it.
 
-    epoch: int
-    step: int
-    learning_rate: float
-    batch: Batch
+    So nothing has to be kept of the steps whose losses were not read yet.
+    """
+    epoch, within = divmod(step - 1, sampler.steps_per_epoch)
+    draws = next(iter(dataclasses.replace(sampler, first_epoch=epoch, first_step=within)))
+    return collate([dataset[draw] for draw in draws])  # type: ignore[index]
 
 
-class BatchKeeper:
-    """The batches of the last steps, of which one may turn out to be bad when their losses are read."""
+def keep_batch(path: Path, batch: Batch, facts: dict[str, Any]) -> str:
+    """Write a batch to a file that `torch.load` reads with weights_only. Returns a note for the user.
 
-    def __init__(self, path: Path, *, steps: int) -> None:
-        self.path = path
-        self._given: deque[GivenBatch] = deque(maxlen=steps)
-
-    def add(self, given: GivenBatch) -> None:
-        """Remember a batch until `steps` later ones were added."""
-        self._given.append(given)
-
-    def write(self, step: int, facts: dict[str, Any]) -> str:
-        """Keep the batch of `step` in a file that `torch.load` reads with weights_only. Returns a note for the user.
-
-        It holds clips uint8 [B,T,crop,crop,3], targets float32 [B,K], videos (B names), epoch, step, learning_rate and
-        `facts`. A disk that is full is no reason to hide what has happened: the note says that nothing was kept.
-        """
-        given = next((g for g in self._given if g.step == step), None)
-        if given is None:
-            return "its batch is not known"
-        content = {
-            "clips": given.batch.clips,
-            "targets": given.batch.targets,
-            "videos": list(given.batch.videos),
-            "epoch": given.epoch,
-            "step": given.step,
-            "learning_rate": given.learning_rate,
-            **facts,
-        }
-        try:
-            with replacing(self.path) as file:
-                torch.save(content, file)
-        except (OSError, RuntimeError) as err:
-            return f"its batch could not be kept in {self.path}: {err}"
-        return f"its batch is kept in {self.path}"
+    It holds clips uint8 [B,T,crop,crop,3], targets float32 [B,K], videos (B names) and `facts`. A disk that is full is
+    no reason to hide what has happened: the note says that nothing was kept.
+    """
+    content = {"clips": batch.clips, "targets": batch.targets, "videos": list(batch.videos), **facts}
+    try:
+        with replacing(path) as file:
+            torch.save(content, file)
+    except (OSError, RuntimeError) as err:
+        return f"its batch could not be kept in {path}: {err}"
+    return f"its batch is kept in {path}"
 
 
 def forget_bad_batches(folder: Path) -> None:

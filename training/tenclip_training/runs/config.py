@@ -17,7 +17,7 @@ from tenclip_training.data.clip_overrides import ClipOverrides
 from tenclip_training.data.ratios import joint_batch_sizes
 from tenclip_training.data.shards.places import as_url
 from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
-from tenclip_training.omni.stills import StillsConfig
+from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,

@@ -28,6 +28,7 @@ class RunPlan:
     """
 
     config: TrainConfig
+    architecture: str
     world_size: int
     train_videos: int
     val_videos: int
@@ -53,6 +54,7 @@ class RunPlan:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
+            "architecture": self.architecture,
             "train_videos": self.train_videos,
             "val_videos": self.val_videos,
             "classes": self.num_classes,
@@ -86,6 +88,7 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
     clips = sum(sampler.batch_sizes) if isinstance(sampler, JointSampler) and sampler.turns is None else None
     return RunPlan(
         config=config,
+        architecture=model.architecture,
         world_size=world_size,
         train_videos=len(splits.train.samples),
         val_videos=0 if splits.val is None else len(splits.val.samples),

@@ -27,6 +27,7 @@ from typing import Any
 from tenclip_api.errors import CheckpointError
 from tenclip_data.atomic import write_text
 from tenclip_data.manifest import Manifest
+from tenclip_training.omni.stills import motion_sha256
 from tenclip_training.runs.bad_batch import forget_bad_batches
 from tenclip_training.runs.checkpoint import Checkpoint, load_checkpoint
 from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, SECTIONS, TrainConfig
@@ -59,6 +60,18 @@ class RunFolder:
         checkpoint = load_checkpoint(self.last)
         self._check_resumable(checkpoint.training_state, config, manifest)
         return checkpoint
+
+    def require_same_processes(self, checkpoint: Checkpoint | None) -> None:
+        """For shards, whose order within an epoch follows from the number of processes.
+
+        Raises CheckpointError in mid-epoch, where another order would leave out some videos and take others twice.
+        """
+        state = None if checkpoint is None else checkpoint.training_state
+        if state is not None and state["step"] and state["world_size"] != self.world.size:
+            raise CheckpointError(
+                f"{self.last}: is in the midst of epoch {state['epoch'] + 1}, in which {state['world_size']} processes "
+                f"share the shards; start as many, and {self.world.size} only after the end of an epoch"
+            )
 
     def begin(self, config: TrainConfig, *, anew: bool) -> None:
         """Make the folder, and write the config. anew: what an earlier run has left there is not this one's."""
@@ -103,6 +116,8 @@ class RunFolder:
             raise CheckpointError(
                 f"{self.last}: cannot be resumed: the training videos or labels in {manifest.source} changed"
             )
+        if state.get("motion_sha256") != motion_sha256(config.stills):
+            raise CheckpointError(f"{self.last}: cannot be resumed: the motion file {config.stills.motion} changed")
         micro_batches = state["micro_batches_per_step"]
         if micro_batches % self.world.size:
             possible = [str(n) for n in range(1, micro_batches + 1) if micro_batches % n == 0]

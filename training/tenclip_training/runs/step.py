@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_training.data.dataset import Batch
 from tenclip_training.data.joint import JointBatch
 from tenclip_training.preprocess import normalise
@@ -74,6 +75,14 @@ class Stepper:
         return Inputs(clips=clips, targets=targets, sources=sources)
 
     def _forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
-        with autocast(self.device, self.precision):
-            logits, features = self.network(clips)
+        try:
+            with autocast(self.device, self.precision):
+                logits, features = self.network(clips)
+        except ValueError as err:  # torch's, of batch norms
+            if "more than 1 value per channel" not in str(err):
+                raise
+            raise InvalidRequest(
+                f"{len(clips)} clip of {tuple(clips.shape[2:])} leaves one value a channel, of which a batch norm has "
+                "no statistics: use a larger batch_size or crop, or batch_norm frozen"
+            ) from err
         return logits, features

@@ -15,18 +15,19 @@ from typing import Any
 from torch.utils.data import DataLoader
 
 from tenclip_api.errors import CheckpointError, DatasetError
-from tenclip_data.samples import Manifest, split_name
-from tenclip_training.data.damage import DamageLog
+from tenclip_data.samples import Manifest
 from tenclip_training.data.dataset import Batch
-from tenclip_training.data.failures import FailureLog, unreadable_classes
+from tenclip_training.data.failures import unreadable_classes
+from tenclip_training.data.shards.order import ShardSampler
 from tenclip_training.evaluation.evaluate import EvaluationResult
-from tenclip_training.runs.bad_batch import BatchKeeper, GivenBatch, not_finite
+from tenclip_training.runs.bad_batch import keep_batch, make_again, not_finite
 from tenclip_training.runs.checkpoint import Checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import join_world, was_restarted
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
 from tenclip_training.runs.joint import method_of
+from tenclip_training.runs.ledgers import Ledgers
 from tenclip_training.runs.method import Beginning, Method
 from tenclip_training.runs.monitor import Monitor, ReadStep
 from tenclip_training.runs.reports import Reports
@@ -56,8 +57,8 @@ def train(
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin. A process that
     torchrun has started again (--max-restarts) resumes in any case.
     progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
-    the first step. method: what is learned and from what; None: classes, from labelled videos
-    and from the auxiliary sources of the config.
+    the first step. method: what is learned and from what; None: classes, from labelled videos and from the
+    auxiliary sources of the config.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from, a full disk),
     InvalidRequest (a model or precision that does not exist, plateau without validation), TrainingDiverged when the
     loss or a gradient is not finite, and TenclipError when another process of the run has died.
@@ -103,19 +104,18 @@ class _Run:
         self.checkpoint = folder.find(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = method.build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
+        if isinstance(self.sampler, ShardSampler):
+            folder.require_same_processes(self.checkpoint)
         if self.world.is_first:
             warn_of_repeats(config, self.manifest)
         self.trainer = Trainer(config, self.splits, self.world, self.sampler.steps_per_epoch, micro_batches, method)
         self.dataset = method.build_dataset(config, self.manifest, self.trainer.spec)
+        self.collate = method.collate(self.manifest, self.trainer.spec)
         self.monitor = Monitor(self.world, self.trainer.device)
         self.meter = EpochMeter()
-        self.keeper = BatchKeeper(folder.bad_batch, steps=self.monitor.block)
         self.stopped = False
         self.evaluation: EvaluationResult | None = None
-        self.failures = FailureLog(
-            folder.failures, split_name(config.train_split), len(self.manifest.samples), config.max_failures
-        )
-        self.damage = DamageLog(folder.damaged)
+        self.ledgers = Ledgers(config, self.manifest, folder)
         self.saved_steps: int | None = None
 
     def _micro_batches(self, checkpoint: Checkpoint | None) -> int:
@@ -136,8 +136,7 @@ class _Run:
         """Make or take up the folder of the run, and fill the cache."""
         self.folder.begin(self.config, anew=self.checkpoint is None)
         if self.checkpoint is None:
-            self.failures.restore([])
-            self.damage.restore([])
+            self.ledgers.begin(None)
         else:
             self._restore(self.checkpoint)
         begun = self.checkpoint is not None
@@ -148,7 +147,9 @@ class _Run:
         if self.state.epoch < self.config.epochs:
             progress = self.reports.progress
             self.method.begin(
-                Beginning(self.folder, self.dataset, resumed=begun, progress=progress, record=self.failures.record)
+                Beginning(
+                    self.folder, self.dataset, resumed=begun, progress=progress, record=self.ledgers.record_failures
+                )
             )
         self.meter.start_clock()
         self.saved_at = time.monotonic()
@@ -158,7 +159,7 @@ class _Run:
         loader: DataLoader[Any] = DataLoader(
             self.dataset,
             batch_sampler=dataclasses.replace(self.sampler, first_epoch=self.state.epoch, first_step=self.state.step),
-            collate_fn=self.method.collate(self.manifest, self.trainer.spec),
+            collate_fn=self.collate,
             num_workers=self.config.workers,
             worker_init_fn=ignore_interrupts,
             pin_memory=self.trainer.device.type == "cuda",
@@ -171,7 +172,7 @@ class _Run:
             threads=max(1, usable_cpus() // self.world.size),
             progress=lambda done, total: self.reports.progress("cache", done, total),
         )
-        self.failures.record(failed)
+        self.ledgers.record_failures(failed)
 
     # -- steps --
 
@@ -180,13 +181,10 @@ class _Run:
 
         A batch of which no video could be read is passed over, in every process.
         """
-        self.failures.record(batch.failures)
-        self.damage.record(batch.damaged)
+        self.ledgers.record(batch)
         rate = self.learning_rate = self.trainer.schedule.rate(self.steps_done, self.state.val_losses)
-        epoch, step = self.state.epoch + 1, self.steps_done + 1
-        self.keeper.add(GivenBatch(epoch=epoch, step=step, learning_rate=rate, batch=batch))
         numbers = self.trainer.step(batch, step=self.steps_done, learning_rate=rate)
-        self.monitor.add(epoch, step, rate, numbers)
+        self.monitor.add(self.state.epoch + 1, self.steps_done + 1, rate, numbers)
         self.state.step += 1
         self.monitor.end_step()
         if self.monitor.is_full:
@@ -221,10 +219,19 @@ class _Run:
         self.meter.add_time(step_seconds=self.monitor.step_seconds, wait_seconds=self.monitor.wait_seconds)
 
     def _abort(self, bad: ReadStep) -> None:
-        what = "loss" if bad.record.loss is None else "gradient"
-        kept = self.keeper.write(bad.record.step, {"loss": bad.own_loss, "process": self.world.rank})
+        record = bad.record
+        facts = {
+            "epoch": record.epoch,
+            "step": record.step,
+            "learning_rate": record.learning_rate,
+            "loss": bad.own_loss,
+            "process": self.world.rank,
+        }
+        batch = make_again(self.sampler, self.dataset, self.collate, step=record.step)
+        kept = keep_batch(self.folder.bad_batch, batch, facts)
+        what = "loss" if record.loss is None else "gradient"
         raise not_finite(
-            self.folder.path, epoch=bad.record.epoch, step=bad.record.step, what=what, kept=kept, saved=self.saved_steps
+            self.folder.path, epoch=record.epoch, step=record.step, what=what, kept=kept, saved=self.saved_steps
         )
 
     # -- epochs --
@@ -233,8 +240,7 @@ class _Run:
         meter, state = self.meter, self.state
         if not meter.clips:
             raise DatasetError(f"{self.manifest.source}: no video of epoch {state.epoch + 1} could be read")
-        failed = self.world.gather(self.failures.of_split(self.failures.train_split))
-        self.failures.check(failed)
+        failed = self.ledgers.train_failures()
         step_seconds, wait_seconds = self.world.sums(meter.step_seconds, meter.wait_seconds)
         result = EpochResult(
             epoch=state.epoch + 1,
@@ -265,7 +271,7 @@ class _Run:
             scoring=self.trainer.scoring,
             world=self.world,
             device=self.trainer.device,
-            record=self.failures.record,
+            record=self.ledgers.record_failures,
             progress=lambda done, total: self.reports.progress("evaluate", done, total),
         )
         mean_precision = found.mean_average_precision.value if found.activation == "sigmoid" else None
@@ -293,8 +299,6 @@ class _Run:
 
     def result(self) -> TrainResult:
         """What the run has come to. Every process has to call it."""
-        failures = {(f.split, f.video): f for f in self.world.gather(list(self.failures.failures.values()))}
-        damaged = {d.video: d for d in self.world.gather(list(self.damage.found.values()))}
         val = self.splits.val
         has_best = self.splits.selects_best and self.state.best is not None and self.folder.best.exists()
         return TrainResult(
@@ -307,10 +311,10 @@ class _Run:
             labels=self.manifest.labels,
             history=tuple(self.state.history),
             evaluation=self.evaluation,
-            failures=tuple(failures.values()),
-            damaged=tuple(damaged.values()),
+            failures=self.ledgers.failures(),
+            damaged=self.ledgers.damaged(),
             steps_skipped=self.trainer.updater.skipped,
-            train_split=self.failures.train_split,
+            train_split=self.ledgers.train_split,
             val_split=self.splits.val_split,
             train_videos=len(self.manifest.samples),
             val_videos=0 if val is None else len(val.samples),
@@ -319,8 +323,7 @@ class _Run:
     # -- checkpoints --
 
     def _save(self) -> None:
-        failures = self.world.gather(list(self.failures.failures.values()))
-        damaged = self.world.gather(list(self.damage.found.values()))
+        ledgers = self.ledgers.to_dict()
         method = self.method.state_dict(self.world)
         if self.world.is_first:
             state = {
@@ -329,8 +332,7 @@ class _Run:
                 "micro_batches_per_step": self.trainer.micro_batches * self.world.size,
                 **self.state.to_dict(),
                 **self.meter.state_dict(),
-                "failures": [dataclasses.asdict(f) for f in failures],
-                "damaged": [dataclasses.asdict(d) for d in damaged],
+                **ledgers,
                 "method": method,
             }
             self.trainer.save(self.folder.last, provenance=self._facts(epochs_done=self.state.epoch), state=state)
@@ -339,7 +341,7 @@ class _Run:
     def _facts(self, *, epochs_done: int) -> dict[str, Any]:
         return {
             "epochs_done": epochs_done,
-            "train_videos_failed": len(self.failures.of_split(self.failures.train_split)),
+            "train_videos_failed": self.ledgers.train_videos_failed,
             "changes": self.state.changes,
         }
 
@@ -351,9 +353,7 @@ class _Run:
             self.meter.load_state_dict(state)
             self.method.load_state_dict(state.get("method", {}), self.world)
             self.state.restore(state)
-            # Each process lists what it meets; what is known already stays with the first.
-            self.failures.restore(state["failures"] if self.world.is_first else [])
-            self.damage.restore(state["damaged"] if self.world.is_first else [])
+            self.ledgers.begin(state)
         except (KeyError, ValueError, TypeError) as err:
             raise CheckpointError(f"{path}: its training state cannot be used: {err!r}") from err
         self.saved_steps = self.steps_done

@@ -11,6 +11,7 @@ from tenclip_training.data.dataset import Batch
 from tenclip_training.evaluation.evaluate import find_protocol
 from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.models import VideoModel
+from tenclip_training.omni.stills import motion_sha256
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
@@ -39,6 +40,7 @@ class Trainer:
     ) -> None:
         self.config, self.manifest, self.micro_batches = config, splits.train, micro_batches
         self.method = method
+        self._motion_sha256 = motion_sha256(config.stills)
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
         torch.manual_seed(config.seed)
@@ -92,6 +94,7 @@ class Trainer:
             state = {
                 **state,
                 "manifest_sha256": manifest_sha256(self.manifest),
+                "motion_sha256": self._motion_sha256,
                 **self.updater.state_dict(),
                 "weights": weights,  # the model's own, beside their average
                 "ema_updates": 0 if self.average is None else self.average.updates,

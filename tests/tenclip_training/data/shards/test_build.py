@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError, FetchFailed
@@ -203,6 +203,7 @@ def test_braces(text: str, expected: list[str]) -> None:
     assert expand_braces(text) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(0, 300))
 def test_braces_agree_with_braceexpand(first: int, last: int) -> None:
     braceexpand = pytest.importorskip("braceexpand")

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
@@ -29,6 +29,7 @@ ROWS = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(ROWS, max_size=4), st.lists(TEXT, max_size=3), TEXT)
 def test_an_index_reads_as_it_was_written(
     tmp_path_factory: pytest.TempPathFactory, rows: list[ShardRow], labels: list[str], base: str

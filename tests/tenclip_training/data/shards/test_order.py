@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError
@@ -22,20 +22,25 @@ from tenclip_training.data.shards.write import write_shards
 from tests.tenclip_training.data.shards.server import Files
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 9), min_size=1, max_size=80),
     st.randoms(use_true_random=False),
     st.integers(1, 4),
     st.integers(1, 5),
+    st.integers(1, 3),
 )
-def test_properties_of_the_order(shards: list[int], random: object, window: int, world_size: int) -> None:
+def test_properties_of_the_order(
+    shards: list[int], random: object, window: int, world_size: int, micro_batches: int
+) -> None:
     of_draw = np.array(shards)
     places = np.random.default_rng(random.randrange(2**32)).permutation(10)  # type: ignore[attr-defined]
-    arranged = shard_order(of_draw, places, window=window, world_size=world_size)
+    arranged = shard_order(of_draw, places, window=window, world_size=world_size, micro_batches=micro_batches)
+    owners = np.arange(len(arranged)) // micro_batches % world_size
     assert sorted(arranged) == list(range(len(shards))), "every draw once"
     seen_by: dict[int, set[int]] = {}
     for rank in range(world_size):
-        mine = of_draw[arranged[rank::world_size]]
+        mine = of_draw[arranged[owners == rank]]
         visits = [s for s, after in pairwise([*mine.tolist(), -1]) if s != after]
         order = sorted(set(mine.tolist()), key=lambda s: places[s])
         windows = [set(order[i : i + window]) for i in range(0, len(order), window)]
@@ -45,7 +50,7 @@ def test_properties_of_the_order(shards: list[int], random: object, window: int,
                 at += 1  # a window that was left never comes back
         seen_by[rank] = set(order)
         for shards_of_window in windows:
-            draws = [d for d in arranged[rank::world_size] if of_draw[d] in shards_of_window]
+            draws = [d for d in arranged[owners == rank] if of_draw[d] in shards_of_window]
             assert draws == sorted(draws), "within a window as the sampler drew them"
     # Neighbours may share one shard, and no others share any.
     for one in range(world_size):
@@ -142,11 +147,9 @@ def test_a_fetcher_fetches_each_once_while_it_is_ahead() -> None:
             return shard.name
 
     fetcher = ShardFetcher(Storage(), {i: Shard(name=str(i), num_bytes=1, sha256="") for i in range(4)})
-    for numbers in ([0, 1], [0, 1], [1, 2], [2, 0]):
+    for numbers, new in (([0, 1], 2), ([0, 1], 0), ([1, 2], 1), ([2, 0], 1)):
         fetcher(numbers)
-        new = len(fetched)
-        while done.acquire(timeout=0.2):
-            new += 1
+        assert all(done.acquire(timeout=30) for _ in range(new))
     assert sorted(fetched) == ["0", "0", "1", "2"]
 
 

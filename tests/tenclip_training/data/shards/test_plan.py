@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_data.samples import Manifest, Sample
@@ -63,6 +63,7 @@ def test_splits_never_share_a_file_name(manifest: Manifest) -> None:
     ]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_digest_tells_every_change(data: st.DataObject) -> None:
     sample = Sample(path=Path("/no/a.mp4"), name="a.mp4", labels=("x", "y"), split="train")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError, InvalidRequest, TruncatedVideo, VideoChanged, VideoNotFound
@@ -189,6 +189,7 @@ def test_a_long_video_is_read_where_it_lies(shards: Path, monkeypatch: pytest.Mo
     np.testing.assert_array_equal(clips(), whole)
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.binary(max_size=200),
     st.integers(0, 50),

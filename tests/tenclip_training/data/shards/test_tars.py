@@ -7,7 +7,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_training.data.shards.tars import (
@@ -32,6 +32,7 @@ def tar_of(members: dict[str, bytes]) -> bytes:
 MEMBERS = {"0.cls": b"3", "0.mp4": bytes(range(256)) * 5, "1.cls": b"", "1.mp4": b"x" * 512}
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=2000), max_size=5))
 def test_python_and_the_walk_read_what_was_written(contents: list[bytes]) -> None:
     data = tar_of({f"{i:08d}.mp4": content for i, content in enumerate(contents)})

@@ -19,7 +19,10 @@ from tenclip_training.data.shards.read import read_videos
 from tenclip_training.evaluation.evaluate import evaluate
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
+from tenclip_training.runs.distributed import World
 from tenclip_training.runs.results import TrainResult
+from tenclip_training.runs.run_folder import RunFolder
+from tenclip_training.runs.setup import read_splits
 from tenclip_training.runs.train import train
 from tests.tenclip_training.conftest import SPEC
 from tests.tenclip_training.data.shards.server import Files
@@ -131,3 +134,17 @@ def test_evaluation_reads_shards(config: TrainConfig, shards: Path, validated_vi
     tars = evaluate(last, read_videos(shards), split="val", protocol="center-clip")
     assert tars.video_top1 == files.video_top1
     assert [s.video.tolist() for s in tars.scores] == [s.video.tolist() for s in files.scores]
+
+
+def test_other_processes_go_on_only_at_the_end_of_an_epoch(config: TrainConfig) -> None:
+    """The order within an epoch follows from the number of processes that share the shards."""
+    config = config.changed(accumulate=2, batch_size=2)
+    train(config, stop_after_steps=2)
+    manifest = read_splits(config).train
+    two = RunFolder(config.out, World(size=2))
+    with pytest.raises(CheckpointError, match="is in the midst of epoch 1, in which 1 processes share the shards"):
+        two.require_same_processes(two.find(config, manifest, resume=True))
+    alone = RunFolder(config.out, World())
+    alone.require_same_processes(alone.find(config, manifest, resume=True))
+    train(config, resume=True, stop_after_steps=1)
+    two.require_same_processes(two.find(config, manifest, resume=True))

@@ -148,25 +148,29 @@ def _compare(
 
     whole = FeatureStore(folder / "whole", network, rate=feature.rate)
     update(whole, [*sets.source, *sets.target, *more], "features")
-    (source_table, source_failures), (target_table, target_failures) = whole.read(sets.source), whole.read(sets.target)
-    whitening = fit_to(target_table, *([whole.read(more)[0]] if more else []), shrinkage=counting.shrinkage)
+    target = whole.read(sets.target)
+    whitening = fit_to(target, *([whole.read(more)] if more else []), shrinkage=counting.shrinkage)
     crops = FeatureStore(folder / "crops", network, rate=feature.rate, views="crops")
     chosen = _spread(sets.target, counting.crop_files)
     update(crops, chosen, "crops")
-    threshold = find_threshold(crops.read(chosen)[0], whitening)
+    threshold = find_threshold(crops.read(chosen), whitening)
     if counting.threshold is not None:
         threshold = Threshold(
             value=counting.threshold, crops=threshold.crops, crop_pairs=threshold.crop_pairs, is_given=True
         )
     report = find_duplicates(
-        source_table,
-        target_table,
+        whole.tables(sets.source),
+        target,
         whitening,
         threshold,
         reviewed=reviewed,
-        progress=lambda done, total: reporter.update("comparing", done, total, "frames"),
+        progress=lambda done: reporter.update("comparing", done, done, "frames"),
     )
-    return replace(report, source_failures=tuple(source_failures), target_failures=tuple(target_failures))
+    return replace(
+        report,
+        source_failures=tuple(whole.failures_of(sets.source)),
+        target_failures=tuple(whole.failures_of(sets.target)),
+    )
 
 
 def _spread(files: list[SetVideo], count: int) -> list[SetVideo]:

@@ -33,9 +33,14 @@ FETCHING_THREADS = 4
 
 
 def shard_order(
-    shards: NDArray[np.int64], order: NDArray[np.int64], *, window: int, world_size: int = 1
+    shards: NDArray[np.int64],
+    order: NDArray[np.int64],
+    *,
+    window: int,
+    world_size: int = 1,
+    micro_batches: int = 1,
 ) -> NDArray[np.int64]:
-    """Indices [D] that arrange the draws of an epoch, of which process r takes every W-th, beginning with the r-th.
+    """Indices [D] that arrange the draws of an epoch, as an `EpochSampler` deals them out to processes.
 
     shards: [D] of each draw; order: [number of shards], the place of each shard in this epoch.
 
@@ -46,14 +51,15 @@ def shard_order(
     """
     by_shard = np.argsort(order[shards], kind="stable")
     arranged = np.empty_like(by_shard)
+    owners = np.arange(len(by_shard)) // micro_batches % world_size  # the process of each place
     start = 0
     for rank in range(world_size):
-        size = len(range(rank, len(by_shard), world_size))
-        part = by_shard[start : start + size]
-        start += size
+        places = np.flatnonzero(owners == rank)
+        part = by_shard[start : start + len(places)]
+        start += len(places)
         _, numbers = np.unique(order[shards[part]], return_inverse=True)
         mine = np.lexsort((part, numbers // window))
-        arranged[rank::world_size] = part[mine]
+        arranged[places] = part[mine]
     return arranged
 
 
@@ -72,7 +78,7 @@ class ShardSampler(EpochSampler):
     @classmethod
     def around(cls, inner: EpochSampler, shards: NDArray[np.int64], *, window: int, **more: Any) -> ShardSampler:
         """The draws of `inner`, with its place in the run."""
-        names = ("batch_size", "epochs", "seed", "rank", "world_size", "first_epoch", "first_step")
+        names = ("batch_size", "micro_batches", "epochs", "seed", "rank", "world_size", "first_epoch", "first_step")
         place = {name: getattr(inner, name) for name in names}
         return cls(inner=inner, shards=shards, window=window, **place, **more)
 
@@ -86,7 +92,13 @@ class ShardSampler(EpochSampler):
         num_shards = int(self.shards.max()) + 1
         for epoch, draws in zip(count(first), self.inner.epochs_from(first), strict=False):
             places = stream(Stream.SHARD_ORDER, self.seed, epoch).permutation(num_shards)
-            order = shard_order(self.shards[draws.indices], places, window=self.window, world_size=self.world_size)
+            order = shard_order(
+                self.shards[draws.indices],
+                places,
+                window=self.window,
+                world_size=self.world_size,
+                micro_batches=self.micro_batches,
+            )
             yield draws.part(order)
 
     def __iter__(self) -> Iterator[list[Draw]]:
