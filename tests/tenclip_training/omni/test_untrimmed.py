@@ -16,7 +16,8 @@ def test_frames_are_positive_by_the_score_of_the_videos_own_class() -> None:
     of_class = np.array([0.9, 0.1, 0.2, 0.8, 0.05], np.float32)
     scores = np.stack([of_class, 1 - of_class], axis=1)
     found = judge_frames(scores, [0], of="own", threshold=0.5)
-    assert (found.label, found.confidence) == (0, pytest.approx(0.9))
+    assert found.label == 0
+    assert found.confidence == pytest.approx(0.9)
     assert found.positive.tolist() == [0, 3]
     assert found.negative.tolist() == [1, 2, 4]
     # Whatever other class a frame may show, it is negative.
@@ -36,8 +37,10 @@ def test_without_a_label_the_class_whose_confident_frames_score_most() -> None:
 def test_of_several_labels_the_one_that_a_frame_shows_best() -> None:
     scores = np.array([[0.2, 0.1, 0.7], [0.1, 0.6, 0.3]], np.float32)
     assert judge_frames(scores, [0, 1], of="own", threshold=0.5).label == 1
-    assert judge_piece(scores[0], [0, 1], of="own") == (0, pytest.approx(0.2))
-    assert judge_piece(scores[0], [], of="max") == (2, pytest.approx(0.7))
+    label, confidence = judge_piece(scores[0], [0, 1], of="own")
+    assert [label, confidence] == pytest.approx([0, 0.2])
+    label, confidence = judge_piece(scores[0], [], of="max")
+    assert [label, confidence] == pytest.approx([2, 0.7])
 
 
 def test_a_video_of_37_seconds_is_four_pieces_the_last_of_7() -> None:

@@ -243,6 +243,7 @@ def test_the_cache_is_shared_target_first(joint_config: TrainConfig) -> None:
     assert seen == [(i, 20) for i in range(1, 21)]
     bytes_of_target = data.sources[0].cached_bytes
     few = method.build_dataset(joint_config, splits.train, spec)
+    assert isinstance(few, JointDataset)
     few.fill_cache(bytes_of_target, threads=1)
     assert [s.cached_bytes for s in few.sources] == [bytes_of_target, 0, 0]
 

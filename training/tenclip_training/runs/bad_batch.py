@@ -13,25 +13,22 @@ import torch
 
 from tenclip_api.errors import TrainingDiverged
 from tenclip_data.atomic import replacing
-from tenclip_training.data.dataset import Batch, ClipDataset
-from tenclip_training.data.joint import JointDataset, JointSampler
+from tenclip_training.data.dataset import Batch
+from tenclip_training.data.joint import JointSampler
 from tenclip_training.data.samplers import EpochSampler
 
 
 def make_again(
-    sampler: EpochSampler | JointSampler,
-    dataset: ClipDataset | JointDataset,
-    collate: Callable[[list[Any]], Batch],
-    *,
-    step: int,
+    sampler: EpochSampler | JointSampler, dataset: Any, collate: Callable[[list[Any]], Batch], *, step: int
 ) -> Batch:
     """The batch of a step, which counts from 1 over the run: its clips follow from the seed and their place in it.
 
     So nothing has to be kept of the steps whose losses were not read yet.
     """
     epoch, within = divmod(step - 1, sampler.steps_per_epoch)
-    draws = next(iter(dataclasses.replace(sampler, first_epoch=epoch, first_step=within)))
-    return collate([dataset[draw] for draw in draws])  # type: ignore[index]
+    rest = dataclasses.replace(sampler, first_epoch=epoch, first_step=within)
+    draws: list[Any] = list(next(iter(rest)))
+    return collate([dataset[draw] for draw in draws])
 
 
 def keep_batch(path: Path, batch: Batch, facts: dict[str, Any]) -> str:
