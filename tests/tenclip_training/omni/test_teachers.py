@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def open_teacher(name: str, **options: Any) -> Teacher:
 
 
 def best(teacher_file: Path, video: SetVideo, **options: object) -> str:
-    teacher = open_teacher(str(teacher_file), threads=1, **options)  # type: ignore[arg-type]
+    teacher = open_teacher(str(teacher_file), threads=1, **options)
     clips = teacher_clips(video, spec=teacher.spec, protocol=teacher.protocol)
     return teacher.labels[int(teacher.scores(clips, of=video.name).argmax())]
 
@@ -147,7 +148,9 @@ def test_what_is_no_teacher(color_teacher: Path, tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match="does not name its classes"):
         open_teacher(str(nameless))
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
-    assert open_teacher(str(nameless), labels=tmp_path / "names.txt", threads=1).labels == ("a", "b", "c")
+    named = open_teacher(str(nameless), labels=tmp_path / "names.txt", protocol="center-clip", threads=1)
+    assert named.labels == ("a", "b", "c")
+    assert named.protocol == PROTOCOLS["center-clip"]
     (tmp_path / "two.txt").write_text("a\nb\n")
     with pytest.raises(InvalidRequest, match=r"has 2 classes, and teacher .* has 3"):
         open_teacher(str(nameless), labels=tmp_path / "two.txt", threads=1)
@@ -157,6 +160,4 @@ def test_what_is_no_teacher(color_teacher: Path, tmp_path: Path) -> None:
 
 def test_another_protocol_has_scores_of_its_own(color_teacher: Path) -> None:
     own = open_teacher(str(color_teacher), threads=1)
-    center = open_teacher(str(color_teacher), protocol="center-clip", threads=1)
-    assert own.folder != center.folder
-    assert center.protocol == PROTOCOLS["center-clip"]
+    assert own.folder != replace(own, protocol=PROTOCOLS["center-clip"]).folder

@@ -50,7 +50,7 @@ class ScoreStore(VideoStore):
         """The scores by the names of the files; and those that have none."""
         rows, names, failures = self.rows_of(videos)
         flat = np.asarray(only_chunk(rows.column("scores")).flatten().to_numpy(zero_copy_only=False), np.float32)
-        return dict(zip(names, flat.reshape(len(names), -1), strict=True)), failures
+        return dict(zip(names, np.split(flat, max(len(names), 1)), strict=False)), failures
 
     def _columns_of(self, video: SetVideo, clips: TeacherClips) -> dict[str, Any]:
         return {"scores": self._teacher.scores(clips, of=video.name)}

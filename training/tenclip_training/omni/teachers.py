@@ -106,24 +106,13 @@ def open_teacher(name: str, *, labels: Path | None = None, protocol: str | None 
         raise InvalidRequest(f"protocol {protocol!r} is not one of {', '.join(PROTOCOLS)}")
     path = Path(name)
     if path.is_dir():
-        teacher = _of_bundle(name, path, protocol, threads)
-    elif path.is_file():
-        teacher = _of_checkpoint(name, path, protocol, threads)
-    else:
-        raise InvalidRequest(f"teacher {name!r} is neither a bundle's folder nor a checkpoint")
-    if teacher.scoring.heads is not None:
-        heads = " and ".join(teacher.scoring.heads.names)
-        raise InvalidRequest(f"teacher {name} has the heads {heads}; a teacher has one classifier, that of the target")
-    if labels is not None:
-        teacher = _renamed(teacher, labels)
-    if not teacher.labels:
-        raise InvalidRequest(
-            f"teacher {name} does not name its classes: give the file of their names in order with --labels"
-        )
-    return teacher
+        return _of_bundle(name, path, labels, protocol, threads)
+    if path.is_file():
+        return _of_checkpoint(name, path, labels, protocol, threads)
+    raise InvalidRequest(f"teacher {name!r} is neither a bundle's folder nor a checkpoint")
 
 
-def _of_bundle(name: str, folder: Path, protocol: str | None, threads: int) -> Teacher:
+def _of_bundle(name: str, folder: Path, labels: Path | None, protocol: str | None, threads: int) -> Teacher:
     from tenclip_training.evaluation.scoring import Scoring
     from tenclip_video.bundle import read_bundle
 
@@ -131,22 +120,28 @@ def _of_bundle(name: str, folder: Path, protocol: str | None, threads: int) -> T
     info = bundle.info
     if info.features_only:
         raise InvalidRequest(f"teacher {name} has no classifier: it gives features and no classes")
-    named = tuple(bundle.labels) if info.label_source == "file" else ()
+    own = tuple(bundle.labels) if info.label_source == "file" else None
+    classes = _classes(name, own, labels, info.num_classes)
+    scoring = Scoring.of_checkpoint(own, info.provenance, source=name)
+    _check(name, scoring, PROTOCOLS[protocol or info.default_protocol])
     return _teacher(
         open_network(name, threads=threads),
-        labels=named,
+        labels=classes,
         of_frames=_looks_at_frames(info.architecture),
         protocol=PROTOCOLS[protocol or info.default_protocol],
-        scoring=Scoring.of_checkpoint(named or None, info.provenance, source=name),
+        scoring=scoring,
     )
 
 
-def _of_checkpoint(name: str, path: Path, protocol: str | None, threads: int) -> Teacher:
+def _of_checkpoint(name: str, path: Path, labels: Path | None, protocol: str | None, threads: int) -> Teacher:
     from tenclip_training.evaluation.scoring import Scoring
     from tenclip_training.loaders import load_any
     from tenclip_training.models.inflate import is_frame_model
 
     loaded = load_any(path)
+    classes = _classes(name, loaded.labels, labels, loaded.model.num_classes)
+    scoring = Scoring.of_checkpoint(loaded.labels, loaded.provenance, source=name)
+    _check(name, scoring, PROTOCOLS[protocol or loaded.protocol])
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return _teacher(
@@ -156,17 +151,16 @@ def _of_checkpoint(name: str, path: Path, protocol: str | None, threads: int) ->
             spec=loaded.clip_spec,
             runtime=compile_model(loaded.model, loaded.clip_spec, threads=threads),
         ),
-        labels=loaded.labels or (),
+        labels=classes,
         of_frames=is_frame_model(loaded.model),
         protocol=PROTOCOLS[protocol or loaded.protocol],
-        scoring=Scoring.of_checkpoint(loaded.labels, loaded.provenance, source=name),
+        scoring=scoring,
     )
 
 
 def _teacher(
     network: FrameNetwork, *, labels: tuple[str, ...], of_frames: bool, protocol: Protocol, scoring: Scoring
 ) -> Teacher:
-    scoring.check(protocol)
     return Teacher(
         name=network.name,
         identity=network.identity,
@@ -179,16 +173,28 @@ def _teacher(
     )
 
 
-def _renamed(teacher: Teacher, labels: Path) -> Teacher:
-    names = read_class_names(labels).names
-    probe = teacher.runtime.run(
-        np.zeros((1, teacher.spec.num_frames, teacher.spec.crop, teacher.spec.crop, 3), np.uint8)
-    ).logits.shape[1]
-    if len(names) != probe:
-        raise InvalidRequest(f"{labels}: has {len(names)} classes, and teacher {teacher.name} has {probe}")
-    if teacher.labels and teacher.labels != tuple(names):
-        raise InvalidRequest(f"{labels}: teacher {teacher.name} names its classes itself, and they are others")
-    return dataclasses.replace(teacher, labels=tuple(names))
+def _classes(name: str, own: tuple[str, ...] | None, given: Path | None, count: int) -> tuple[str, ...]:
+    """The teacher's classes: its own, or those of the file that is given. Raises InvalidRequest, DatasetError."""
+    if given is None:
+        if own is None:
+            raise InvalidRequest(
+                f"teacher {name} does not name its classes: give the file of their names in order with --labels"
+            )
+        return own
+    names = tuple(read_class_names(given).names)
+    if len(names) != count:
+        raise InvalidRequest(f"{given}: has {len(names)} classes, and teacher {name} has {count}")
+    if own is not None and own != names:
+        raise InvalidRequest(f"{given}: teacher {name} names its classes itself, and they are others")
+    return names
+
+
+def _check(name: str, scoring: Scoring, protocol: Protocol) -> None:
+    """Raise InvalidRequest for a teacher of several heads, and a protocol that does not fit its loss."""
+    if scoring.heads is not None:
+        heads = " and ".join(scoring.heads.names)
+        raise InvalidRequest(f"teacher {name} has the heads {heads}; a teacher has one classifier, that of the target")
+    scoring.check(protocol)
 
 
 def _looks_at_frames(architecture: str) -> bool:

@@ -154,6 +154,7 @@ def untrimmed(
             progress=lambda done, total: reporter.update("scoring", done, total, rules.form),
         )
     write_manifest(out, found.rows)
+    folder.mkdir(parents=True, exist_ok=True)
     values = {"manifest": str(out), **found.to_dict()}
     write_text(folder / "untrimmed.json", dumps(values, indent=2) + "\n")
     if json:
