@@ -205,9 +205,9 @@ def _from_flag(field: Field, value: Any) -> Any:
         return field.parse(value, field.option)
     if field.kind is dict:
         return dict(_pair(text, field.option) for text in value)
-    if field.setting.is_path:
-        return str(value)
-    return tuple(value) if field.many else value
+    if field.many:
+        return tuple(str(one) if field.setting.is_path else one for one in value)
+    return str(value) if field.setting.is_path else value
 
 
 def _pair(text: str, option: str) -> tuple[str, Any]:

@@ -180,6 +180,25 @@ def plan_clips(
     times: [N] presentation times in seconds, ascending, the first one 0. Raises ValueError when no frame lies between
     `start_seconds` and `end_seconds`.
     """
+    timeline, length = _timeline(times, duration, spec, selection)
+    clips = _place(timeline, times, length, spec, selection, rng)
+    return [Clip(tuple(int(timeline[i]) for i in c.frames), c.looped) for c in clips]
+
+
+def timeline_of(
+    times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
+) -> NDArray[np.int64]:
+    """The frames [M] that clips are taken from: those of the part that is asked for, at `target_fps` if there is one.
+
+    Raises ValueError as `plan_clips`.
+    """
+    return _timeline(times, duration, spec, selection)[0]
+
+
+def _timeline(
+    times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
+) -> tuple[NDArray[np.int64], float]:
+    """(frames, the seconds that they take)."""
     first, last = 0, len(times)
     if selection.start_seconds is not None:
         first = int(np.searchsorted(times, selection.start_seconds - 1e-6, side="left"))
@@ -195,8 +214,7 @@ def plan_clips(
     length = float((times[last] if last < len(times) else duration) - times[first])
     if spec.target_fps is not None:
         timeline = first + resample(times[first:last] - times[first], spec.target_fps, length)
-    clips = _place(timeline, times, length, spec, selection, rng)
-    return [Clip(tuple(int(timeline[i]) for i in c.frames), c.looped) for c in clips]
+    return timeline, length
 
 
 def _place(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import subprocess
 import sys
@@ -38,3 +39,13 @@ def test_the_worked_example_runs(tmp_path: Path) -> None:
     with Image.open(tmp_path / "clips.webp") as made, Image.open(PROJECT / "docs" / "web-clips.webp") as shown:
         assert made.size == shown.size
     assert (PROJECT / "docs" / "web-clips.webp").stat().st_size < 60_000
+    found = json.loads((tmp_path / "kept-filter" / "filter.json").read_text())
+    truth = found["truth"]
+    assert truth["precision_before"] == 0.5
+    assert truth["precision"] > 0.7
+    assert found["kept"] == 24
+    assert (PROJECT / "docs" / "web-filter.jpg").stat().st_size < 60_000
+    untrimmed = json.loads((tmp_path / "snippets-untrimmed" / "untrimmed.json").read_text())
+    assert untrimmed["rows"] >= 3
+    facts = [json.loads(line)["facts"] for line in (tmp_path / "student" / "history.jsonl").read_text().splitlines()]
+    assert [[f[f"{name} clips"] for name in ("target", "kept", "snippets")] for f in facts] == [[24, 12, 12]] * 2

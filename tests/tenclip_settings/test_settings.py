@@ -21,6 +21,7 @@ from tenclip_settings import (
     check_all,
     describe,
     fields_of,
+    flag_values,
     load_settings,
     numbers,
     to_toml,
@@ -352,3 +353,12 @@ def test_help_has_headings_defaults_and_further_names() -> None:
     assert "-f" in result.output
     assert "Low. Default: 0.5." in result.output
     assert "hidden" not in result.output
+
+
+@dataclass(frozen=True)
+class ManyPaths:
+    lists: Annotated[tuple[str, ...], Setting("Files.", option="--list", is_path=True)] = ()
+
+
+def test_paths_that_may_be_repeated_are_text() -> None:
+    assert flag_values(ManyPaths, {"lists": [Path("a.csv"), Path("b.csv")]}) == {"lists": ("a.csv", "b.csv")}

@@ -106,3 +106,10 @@ def test_no_videos_and_names_that_are_no_text(tmp_path: Path) -> None:
     odd = Sample(path=tmp_path / "caf\udce9.mp4", name="caf\\xe9.mp4", labels=("x",))
     with pytest.raises(DatasetError, match="not valid UTF-8"):
         write_manifest(tmp_path / "m.csv", [odd])
+
+
+@pytest.mark.parametrize("name", ["m.csv", "m.parquet"])
+def test_parts_that_all_begin_at_0_are_parts(tmp_path: Path, name: str) -> None:
+    samples = [sample(tmp_path, f"{i}.mp4", start_seconds=0.0, end_seconds=10.0) for i in range(2)]
+    write_manifest(tmp_path / name, samples)
+    assert [(s.start_seconds, s.end_seconds) for s in read_labelled(tmp_path / name).samples] == [(0.0, 10.0)] * 2

@@ -25,9 +25,9 @@ from tenclip_training.data.joint import (
     JointDataset,
     JointSampler,
     SourceDraw,
-    joint_batch_sizes,
     source_seed,
 )
+from tenclip_training.data.ratios import joint_batch_sizes
 from tenclip_training.data.samplers import Draw, DrawSampler
 from tenclip_training.runs.objectives import Classification, Inputs
 from tests.tenclip_training.conftest import SPEC

@@ -69,7 +69,9 @@ def write_manifest(path: Path | str, samples: Sequence[Sample]) -> None:
     if path.suffix.lower() not in (*PARQUET_SUFFIXES, ".csv"):
         raise DatasetError(f"{path}: a manifest is written as .csv or .parquet, not as {path.suffix or 'no suffix'}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    used = [name for name in _OWN_COLUMNS if name in ("path", "label") or any(_own(s, name) for s in samples)]
+    used = [
+        name for name in _OWN_COLUMNS if name in ("path", "label") or any(_own(s, name) is not None for s in samples)
+    ]
     extra = dict.fromkeys(name for s in samples for name in s.extra)
     columns = {name: _free_name(name) for name in extra}
     if path.suffix.lower() == ".csv":

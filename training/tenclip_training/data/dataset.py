@@ -28,10 +28,11 @@ from tenclip_training.data.augment import Augmentation, Placement, augment_place
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.samplers import Draw
+from tenclip_training.data.segments import segment_frames, snippets_of
 from tenclip_training.data.tags import TargetKind, Targets
 from tenclip_training.omni.stills import StillClips, StillImage
 from tenclip_video.flow import mirrored_and_scaled, read_flow
-from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips
+from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips, timeline_of
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import Video, open_video
 
@@ -97,7 +98,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     """One random clip of a manifest's video for each (visit, index): uint8 [T,crop,crop,3] and its target [K].
 
     A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
-    clips of the manifest's images.
+    clips of the manifest's images. segments: a clip is a frame of each of so many parts of the video, see `segments`;
+    its T is then that number.
     """
 
     def __init__(
@@ -109,10 +111,11 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         seed: int,
         targets: TargetKind = "soft",
         stills: StillClips | None = None,
+        segments: int | None = None,
     ) -> None:
         self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
         self.targets = Targets(kind=targets, num_classes=len(manifest.labels), seed=seed)
-        self.stills = stills
+        self.stills, self.segments = stills, segments
         self._cache: dict[int, Cached] = {}
 
     def __len__(self) -> int:
@@ -171,6 +174,11 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
                 future.cancel()
         return [video for video in self._cache.values() if isinstance(video, Failure)]
 
+    @property
+    def cached_bytes(self) -> int:
+        """What the cache holds."""
+        return sum(0 if isinstance(video, Failure) else video.frames.nbytes for video in self._cache.values())
+
     def _decode_all(self, index: int) -> Cached:
         sample = self.manifest.samples[index]
         try:
@@ -189,7 +197,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if self.stills is not None and sample.is_image:
             return self._of_still(self.stills.clip(self.stills.read(sample), sample, rng))
         with open_video(sample.source(), name=sample.name) as video:
-            (clip,) = _plan(video.times, video.info.duration_seconds, self.spec, sample, _RANDOM_CLIP, rng)
+            clip = self._choose(video.times, video.info.duration_seconds, sample, rng)
             needed = frames_needed([clip])
             frames = self._frames_of(video, needed)[np.searchsorted(needed, clip.frames)]
             return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
@@ -198,7 +206,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if isinstance(video, StillImage):
             assert self.stills is not None
             return self._of_still(self.stills.clip(video, sample, rng))
-        (clip,) = _plan(video.times, video.duration, self.spec, sample, _RANDOM_CLIP, rng)
+        clip = self._choose(video.times, video.duration, sample, rng)
         frames = video.frames[np.searchsorted(video.indices, clip.frames)]
         return ReadClip(frames, clip, video.times, video.damage)
 
@@ -208,8 +216,28 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
             return read_flow(video, indices, self.spec.resize)
         return video.read_frames(indices, self.spec.resize)
 
+    def _choose(self, times: NDArray[np.float64], duration: float, sample: Sample, rng: np.random.Generator) -> Clip:
+        """A random clip of the video, or a frame of each of its segments."""
+        if self.segments is None:
+            (clip,) = _plan(times, duration, self.spec, sample, _RANDOM_CLIP, rng)
+            return clip
+        try:
+            snippets = snippets_of(sample.extra)
+            if snippets is not None:
+                return _shown_at(snippets.draw(self.segments, rng), times, duration)
+            timeline = timeline_of(times, duration, self.spec, within(_RANDOM_CLIP, sample))
+        except ValueError as err:
+            raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
+        return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
+
     def _of_still(self, frames: NDArray[np.uint8]) -> ReadClip:
         return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
+
+
+def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration: float) -> Clip:
+    if seconds[-1] > max(duration, times[-1]):
+        raise ValueError(f"a frame at {seconds[-1]:g} s is asked for, and the video lasts {duration:g} s")
+    return Clip(tuple(np.maximum(np.searchsorted(times, seconds + 1e-6, side="right") - 1, 0).tolist()))
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)
@@ -245,7 +273,8 @@ class Collate:
 
     def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         good = [item for item in items if not isinstance(item, Failure)]
-        clips = np.zeros((len(good), self.spec.num_frames, self.spec.crop, self.spec.crop, 3), np.uint8)
+        frames = len(good[0].frames) if good else self.spec.num_frames  # clips of segments have their number
+        clips = np.zeros((len(good), frames, self.spec.crop, self.spec.crop, 3), np.uint8)
         targets = np.zeros((len(good), self.num_classes), np.float32)
         for i, item in enumerate(good):
             clips[i], targets[i] = item.frames, item.target

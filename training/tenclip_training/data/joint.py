@@ -12,18 +12,19 @@ end. Step n takes the n-th piece of each, so a run goes on anywhere from the num
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from tenclip_training.data.dataset import Batch, Collate, TrainingClip
+from tenclip_training.data.dataset import Batch, ClipDataset, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.random_streams import Stream, stream
+from tenclip_training.data.ratios import show_ratio
 from tenclip_training.data.samplers import Draw, EpochDraws, EpochSampler
 
 Item = TrainingClip | Failure
@@ -39,19 +40,6 @@ class SourceDraw(NamedTuple):
 def source_seed(seed: int, source: int) -> int:
     """The seed of a source: the target keeps that of the run, so that its draws are those of a run without others."""
     return seed if source == 0 else int(stream(Stream.SOURCE_ORDER, seed, source).integers(1 << 62))
-
-
-def joint_batch_sizes(target: int, ratio: Sequence[int]) -> tuple[int, ...]:
-    """Clips of each source in a step, where `target` are of the first. Raises ValueError where that gives no numbers.
-
-    >>> joint_batch_sizes(16, (2, 1, 1, 1))
-    (16, 8, 8, 8)
-    """
-    if not ratio or min(ratio) < 1:
-        raise ValueError(f"a ratio has a number above 0 for each source, as 2:1:1:1; got {_show(ratio)}")
-    if any(target * part % ratio[0] for part in ratio):
-        raise ValueError(f"{target} clips of the target at {_show(ratio)} leave parts of clips; take {ratio[0]}, ...")
-    return tuple(target * part // ratio[0] for part in ratio)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +67,7 @@ class JointSampler(Sampler[list[SourceDraw]]):
         for name, values in (("batch_sizes", self.batch_sizes), ("turns", self.turns)):
             if values is not None and (len(values) != len(self.sources) or min(values, default=0) < 1):
                 raise ValueError(
-                    f"{name} has a number above 0 for each of the {len(self.sources)} sources, got {_show(values)}"
+                    f"{name} has a number above 0 for each of the {len(self.sources)} sources, got {show_ratio(values)}"
                 )
         if any(source.world_size != 1 for source in self.sources):
             raise ValueError("the sources of a joint sampler are shared out by it, and not by themselves")
@@ -139,20 +127,31 @@ def _cut(sampler: EpochSampler, start: int, size: int) -> Iterator[EpochDraws]:
         parts, available = [joined.part(slice(whole, None))], available - whole
 
 
-class ClipSource(Protocol):
-    """What makes the clips of a source: a `ClipDataset`, or anything else that is indexed by draws."""
-
-    def __getitem__(self, draw: Draw) -> Item: ...
-
-
 class JointDataset(Dataset[tuple[int, Item]]):
     """The clips of several sources, each with the number of its source, from 0, the target."""
 
-    def __init__(self, sources: Sequence[ClipSource]) -> None:
+    def __init__(self, sources: Sequence[ClipDataset]) -> None:
         self.sources = tuple(sources)
 
     def __getitem__(self, draw: SourceDraw) -> tuple[int, Item]:
         return draw.source, self.sources[draw.source][draw.draw]
+
+    def fill_cache(
+        self, max_bytes: int, *, threads: int, progress: Callable[[int, int], None] | None = None
+    ) -> list[Failure]:
+        """See `ClipDataset.fill_cache`; the target comes first, and the sources after it share what is left."""
+        failures, total, before = [], sum(map(len, self.sources)), 0
+        for source in self.sources:
+            failures += source.fill_cache(max_bytes, threads=threads, progress=_onwards(progress, before, total))
+            max_bytes -= source.cached_bytes
+            before += len(source)
+        return failures
+
+
+def _onwards(progress: Callable[[int, int], None] | None, before: int, total: int) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,7 +161,7 @@ class JointBatch(Batch):
     sources: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def split(self, parts: int) -> list[Batch]:
-        """The clips in micro-batches of all sources, in their ratio as far as it comes out even."""
+        """Micro-batches of all sources, in their ratio as far as it comes out even."""
         parts = max(1, min(parts, len(self.clips)))
         return [
             JointBatch(self.clips[i::parts], self.targets[i::parts], sources=self.sources[i::parts])
@@ -183,13 +182,10 @@ class JointBatch(Batch):
 class JointCollate:
     """Clips of one batch -> JointBatch; `collate` is that of a single source."""
 
-    collate: Collate
+    collate: Callable[[Sequence[Item]], Batch]
 
     def __call__(self, items: Sequence[tuple[int, Item]]) -> JointBatch:
         batch = self.collate([item for _, item in items])
         sources = [source for source, item in items if not isinstance(item, Failure)]
-        return JointBatch(**vars(batch), sources=torch.tensor(sources, dtype=torch.int64))
-
-
-def _show(values: Sequence[int]) -> str:
-    return ":".join(map(str, values)) or "none"
+        values = {f.name: getattr(batch, f.name) for f in dataclasses.fields(Batch)}
+        return JointBatch(**values, sources=torch.tensor(sources, dtype=torch.int64))

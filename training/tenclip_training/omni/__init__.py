@@ -15,7 +15,16 @@ Reading order::
     whitening         whitened cosine similarity
     cosine_duplicates all of it: sets of features -> pairs that are alike, and the threshold
     duplicate_report  an HTML page with matched frames side by side
+    web_files         rows of a manifest with the labels and sources that they came with
+    teachers          networks that judge web data, on the server's runtimes; several answer as one
+    teacher_clips     what a teacher sees of a file
+    score_store       its scores of files and of frames, in Parquet
+    teacher_filter    pseudo-labels, confidences and the threshold of each source, as arithmetic
+    filter_files      all of it: web data -> what is kept
+    filter_report     an HTML page with classes before and after, and pictures of what is kept and rejected
+    untrimmed         positive and negative frames, pieces of 10 seconds, as arithmetic
+    untrimmed_files   untrimmed videos -> rows of a manifest
 
-Duan et al., "Omni-sourced Webly-supervised Learning for Video Recognition", sections 3.3 and 3.5. The paper names
+Duan et al., "Omni-sourced Webly-supervised Learning for Video Recognition", sections 3.3 to 3.5. The paper names
 these steps and leaves most constants open; modules say what was chosen.
 """

@@ -11,7 +11,7 @@ import difflib
 from functools import cache
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_training.recipes import distinit, ig65m, megascale
+from tenclip_training.recipes import distinit, ig65m, megascale, omnisource
 from tenclip_training.recipes.demo import DEMO
 from tenclip_training.recipes.recipe import Recipe
 
@@ -21,7 +21,8 @@ __all__ = ["Recipe", "all_recipes", "find_recipe"]
 @cache
 def all_recipes() -> dict[str, Recipe]:
     """Every recipe by its name, in the order of the papers."""
-    return {r.name: r for r in (DEMO, *ig65m.recipes(), *megascale.recipes(), *distinit.recipes())}
+    papers = (*ig65m.recipes(), *omnisource.recipes(), *megascale.recipes(), *distinit.recipes())
+    return {r.name: r for r in (DEMO, *papers)}
 
 
 def find_recipe(name: str) -> Recipe:

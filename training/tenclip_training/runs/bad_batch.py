@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +13,21 @@ import torch
 
 from tenclip_api.errors import TrainingDiverged
 from tenclip_data.atomic import replacing
-from tenclip_training.data.dataset import Batch, ClipDataset, TrainingClip
-from tenclip_training.data.failures import Failure
+from tenclip_training.data.dataset import Batch
+from tenclip_training.data.joint import JointSampler
 from tenclip_training.data.samplers import EpochSampler
 
-MakeBatch = Callable[[Sequence[TrainingClip | Failure]], Batch]
 
-
-def make_again(sampler: EpochSampler, dataset: ClipDataset, collate: MakeBatch, *, step: int) -> Batch:
+def make_again(
+    sampler: EpochSampler | JointSampler, dataset: Any, collate: Callable[[list[Any]], Batch], *, step: int
+) -> Batch:
     """The batch of a step, which counts from 1 over the run: its clips follow from the seed and their place in it.
 
     So nothing has to be kept of the steps whose losses were not read yet.
     """
     epoch, within = divmod(step - 1, sampler.steps_per_epoch)
-    draws = next(iter(dataclasses.replace(sampler, first_epoch=epoch, first_step=within)))
+    rest = dataclasses.replace(sampler, first_epoch=epoch, first_step=within)
+    draws: list[Any] = list(next(iter(rest)))
     return collate([dataset[draw] for draw in draws])
 
 

@@ -14,12 +14,14 @@ from tenclip_data.manifest import DEFAULT_HELD_OUT, Leaks, Missing
 from tenclip_settings import Setting, TextForm, check_all, replaced
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.clip_overrides import ClipOverrides
+from tenclip_training.data.ratios import joint_batch_sizes
 from tenclip_training.data.shards.places import as_url
 from tenclip_training.data.shards.storage import DEFAULT_CACHE_GIB
 from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.sections import (
     MODEL,
     OPTIMISATION,
+    JointConfig,
     ObjectiveConfig,
     OptimizerConfig,
     SamplingConfig,
@@ -127,6 +129,7 @@ class TrainConfig:
     augmentation: Augmentation = field(default_factory=Augmentation)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     stills: StillsConfig = field(default_factory=StillsConfig)
+    joint: JointConfig = field(default_factory=JointConfig)
 
     architecture: Annotated[
         str,
@@ -203,8 +206,21 @@ class TrainConfig:
             raise ValueError(
                 f"tags {self.sampling.tags} gives a clip one class; loss {self.objective.loss} learns all of them"
             )
+        if self.joint.aux:
+            self._check_joint()
+        if self.sampling.segments is not None and self.stills.images not in (None, "replicate"):
+            raise ValueError(f"images {self.stills.images}: with segments an image stays an image; use replicate")
         if self.clip_spec is not None or self.transfer.init_from is None:
             self.resolve_clip_spec()
+
+    def _check_joint(self) -> None:
+        if self.heads:
+            raise ValueError("heads: auxiliary sources have one label a file; leave out aux")
+        if self.joint.turns == "union":
+            try:
+                joint_batch_sizes(self.batch_size, self.joint.parts)
+            except ValueError as err:
+                raise ValueError(f"batch_size and ratio: {err}") from err
 
     def _check_heads(self) -> None:
         """Each head has a softmax, and each clip a label of every head."""
@@ -261,6 +277,7 @@ SECTIONS: dict[str, type[Any]] = {
     "augmentation": Augmentation,
     "sampling": SamplingConfig,
     "stills": StillsConfig,
+    "joint": JointConfig,
     "transfer": TransferConfig,
     "optimizer": OptimizerConfig,
     "schedule": ScheduleConfig,

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tenclip_training.data.joint import JointSampler
 from tenclip_training.data.sampling import SamplingSummary
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
+from tenclip_training.runs.joint import method_of
 from tenclip_training.runs.optimization import build_optimizer
 from tenclip_training.runs.schedules import Schedule, build_schedule
-from tenclip_training.runs.setup import build_model, build_sampler, describe_sampling, read_splits, run_notes
+from tenclip_training.runs.setup import build_model, describe_sampling, run_notes
 from tenclip_training.runs.transfer import freeze
 
 POINTS = 400  # of the curve in JSON
@@ -36,15 +38,12 @@ class RunPlan:
     sampling: SamplingSummary
     parameters: int
     trained_parameters: int
+    clips_per_step: int
     notes: tuple[str, ...] = ()
 
     @property
     def total_steps(self) -> int:
         return self.schedule.total_steps
-
-    @property
-    def clips_per_step(self) -> int:
-        return self.config.batch_size * self.config.optimizer.accumulate * self.world_size
 
     def curve(self, points: int = POINTS) -> list[tuple[float, float]]:
         """(epoch, rate) at up to `points` steps, the first and the last among them."""
@@ -78,12 +77,15 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
 
     Raises what `train` raises for a manifest, a checkpoint or an architecture that will not do.
     """
-    splits = read_splits(config)
+    method = method_of(config)
+    splits = method.read_splits(config)
     start = build_model(config, splits.train.labels)
     model = start.model
     freeze(model, config.transfer)
     build_optimizer(model, config.optimizer)  # raises what it raises in a run
-    steps_per_epoch = build_sampler(config, splits.train, World(size=world_size)).steps_per_epoch
+    sampler = method.build_sampler(config, splits.train, World(size=world_size))
+    steps_per_epoch = sampler.steps_per_epoch
+    clips = sum(sampler.batch_sizes) if isinstance(sampler, JointSampler) and sampler.turns is None else None
     return RunPlan(
         config=config,
         architecture=model.architecture,
@@ -102,7 +104,8 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
         sampling=describe_sampling(config, splits.train),
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
-        notes=(*start.notes, *run_notes(model, config)),
+        clips_per_step=(clips or config.batch_size * config.optimizer.accumulate) * world_size,
+        notes=(*start.notes, *run_notes(model, config), *method.notes),
     )
 
 

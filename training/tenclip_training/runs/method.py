@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenclip_data.samples import Manifest
-from tenclip_training.data.dataset import Batch, ClipDataset, Collate, TrainingClip
+from tenclip_training.data.dataset import Batch, ClipDataset, Collate
 from tenclip_training.data.failures import Failure
+from tenclip_training.data.joint import JointDataset, JointSampler
+from tenclip_training.data.samplers import EpochSampler
 from tenclip_training.heads import Heads
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
@@ -19,8 +21,11 @@ from tenclip_training.runs.mixup import with_mixup
 from tenclip_training.runs.objectives import Objective, build_objective
 from tenclip_training.runs.results import Stage
 from tenclip_training.runs.run_folder import RunFolder
-from tenclip_training.runs.setup import Splits, build_dataset, read_splits
+from tenclip_training.runs.setup import Splits, build_dataset, build_sampler, read_splits
 from tenclip_video.spec import ClipSpec
+
+RunSampler = EpochSampler | JointSampler
+RunDataset = ClipDataset | JointDataset
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Beginning:
     """
 
     folder: RunFolder
-    dataset: ClipDataset
+    dataset: Any  # what `build_dataset` made
     resumed: bool
     progress: Callable[[Stage, int, int], None]
     record: Callable[[Iterable[Failure]], None]
@@ -47,11 +52,15 @@ class Method:
         """The videos of the run; their label space is what the network's classifier is made for."""
         return read_splits(config)
 
-    def build_dataset(self, config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> ClipDataset:
+    def build_sampler(self, config: TrainConfig, manifest: Manifest, world: World) -> RunSampler:
+        """This process's order of the videos, from the first step of the run."""
+        return build_sampler(config, manifest, world)
+
+    def build_dataset(self, config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> RunDataset:
         """The clips of the run. They are made in worker processes where there are any."""
         return build_dataset(config, manifest, spec)
 
-    def collate(self, manifest: Manifest, spec: ClipSpec) -> Callable[[Sequence[TrainingClip | Failure]], Batch]:
+    def collate(self, manifest: Manifest, spec: ClipSpec) -> Callable[[Sequence[Any]], Batch]:
         """From clips to a batch, in worker processes, too."""
         return Collate(spec, len(manifest.labels))
 

@@ -6,6 +6,7 @@ Every field is an option of `tenclip train`; its `Setting` has the help, the lim
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -16,12 +17,14 @@ Algorithm = Literal["sgd", "adamw"]
 LrScaling = Literal["none", "linear"]
 ScheduleKind = Literal["cosine", "steps", "halvings", "plateau", "constant"]
 WarmupStart = Literal["step", "one-gpu", "tenth", "zero"]
+Turns = Literal["union", "alternate"]
 PlateauRule = Literal["torch", "literal"]
 Loss = Literal["softmax", "sigmoid", "softmax+sigmoid"]
 BatchNorm = Literal["train", "frozen", "sync"]
 
 # Headings in --help.
 MODEL, OPTIMISATION, SCHEDULE, SAMPLING = "Model", "Optimisation", "Learning rate", "Sampling"
+JOINT = "Joint training"
 
 
 def _parse_epochs(text: str) -> tuple[float, ...]:
@@ -31,6 +34,18 @@ def _parse_epochs(text: str) -> tuple[float, ...]:
         raise ValueError("write epochs with commas between them, e.g. 16,16") from None
 
 
+def _parse_counts(separator: str, example: str) -> Callable[[str], tuple[int, ...]]:
+    def parse(text: str) -> tuple[int, ...]:
+        parts = [part.strip() for part in text.split(separator)]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise ValueError(f"write whole numbers above 0, e.g. {example}")
+        return tuple(int(part) for part in parts)
+
+    return parse
+
+
+RATIO = TextForm(_parse_counts(":", "2:1:1"), lambda values: ":".join(map(str, values)), metavar="N:N:...")
+SIZES = TextForm(_parse_counts(",", "64,12"), lambda values: ",".join(map(str, values)), metavar="N,N,...")
 EPOCHS = TextForm(_parse_epochs, lambda values: ",".join(f"{v:g}" for v in values), metavar="N,N,...")
 
 
@@ -161,6 +176,7 @@ class SamplingConfig:
     0.2 OmniSource's power law, 0 balanced; N = 5000 OmniSource's clipped sampling. Without, every video is drawn.
     draws is the number of clips in an epoch, of all processes together; None: `clips_per_video` of each video.
     tags: see `data/tags.py`; IG-65M draws one.
+    segments: see `data/segments.py`; tests then take protocol tsn-3 or tsn-25, on clips of one frame.
     """
 
     tags: Annotated[
@@ -196,6 +212,15 @@ class SamplingConfig:
             "Tar shards whose videos are mixed at a time; 0: all, best from local disks.", lowest=0, group=SAMPLING
         ),
     ] = 4
+    segments: Annotated[
+        int | None,
+        Setting(
+            "A clip is a frame of each of so many equal parts of the video (TSN); for networks of frames.",
+            lowest=1,
+            group=SAMPLING,
+            default="consecutive frames",
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         check_all(self)
@@ -204,6 +229,93 @@ class SamplingConfig:
                 f"draws ({self.draws}) is the number of clips in an epoch, and clips_per_video "
                 f"({self.clips_per_video}) times the videos is, too: give one of them"
             )
+
+
+@dataclass(frozen=True, kw_only=True)
+class JointConfig:
+    """Auxiliary sources that are learned from beside the target (OmniSource, 3.2 and 3.6); see `data/joint.py`.
+
+    Their labels are the target's. ratio: clips of the target and of each source in a step; () is 2 to 1 each, as in the
+    paper. turns "alternate": a step with each source by itself, as many in turn as the ratio says, as the code released
+    with the paper does it; each of `batch_size` clips, or of `aux_batch`, one number a source.
+    aux_power, aux_cap: as class_power and class_cap, within each source. OmniSource finds 0.2 best, 5000 second.
+    cross_mixup: alpha of mixup of each auxiliary clip with one of the target; `mixup` blends within each source. The
+    paper uses them from scratch only.
+    """
+
+    aux: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Manifest of an auxiliary source to learn from beside the target; one or more.", is_path=True, group=JOINT
+        ),
+    ] = ()
+    ratio: Annotated[
+        tuple[int, ...],
+        Setting("Clips of the target, and of each source, e.g. 2:1:1.", form=RATIO, group=JOINT, default="2:1:1:..."),
+    ] = ()
+    turns: Annotated[
+        Turns,
+        Setting("All sources in each step, or steps with one source in turn.", option="--joint", group=JOINT),
+    ] = "union"
+    aux_batch: Annotated[
+        tuple[int, ...],
+        Setting(
+            "With --joint alternate: clips in a batch of each source, e.g. 64,12.",
+            form=SIZES,
+            group=JOINT,
+            default="--batch-size",
+        ),
+    ] = ()
+    aux_power: Annotated[
+        float | None,
+        Setting(
+            "Draw classes of each source by their number of files to this power, e.g. 0.2.",
+            lowest=0,
+            highest=1,
+            group=JOINT,
+            default="every file in turn",
+        ),
+    ] = None
+    aux_cap: Annotated[
+        int | None,
+        Setting("Draw classes of each source by their number of files, or this if it is less.", lowest=1, group=JOINT),
+    ] = None
+    cross_mixup: Annotated[
+        float,
+        Setting(
+            "Alpha of mixup of auxiliary clips with clips of the target; 0: none.",
+            lowest=0,
+            below=math.inf,
+            group=JOINT,
+        ),
+    ] = 0.0
+
+    def __post_init__(self) -> None:
+        check_all(self)
+        if len(set(self.aux)) < len(self.aux):
+            raise ValueError("an auxiliary source is named twice")
+        if self.aux and self.ratio and len(self.ratio) != len(self.aux) + 1:
+            raise ValueError(
+                f"ratio {RATIO.show(self.ratio)} has {len(self.ratio)} parts for the target and {len(self.aux)} sources"
+            )
+        if self.aux_batch and self.turns != "alternate":
+            raise ValueError("aux_batch is for turns 'alternate'; in a union the ratio decides")
+        if self.aux and self.aux_batch and len(self.aux_batch) != len(self.aux):
+            raise ValueError(f"aux_batch has {len(self.aux_batch)} numbers for {len(self.aux)} auxiliary sources")
+        if self.cross_mixup and self.turns != "union":
+            raise ValueError("cross_mixup blends clips of one step: it needs turns 'union'")
+
+    def unused(self) -> tuple[str, ...]:
+        """What is set, by name, although no source is named that it would be about."""
+        if self.aux:
+            return ()
+        names = ("ratio", "turns", "aux_batch", "aux_power", "aux_cap", "cross_mixup")
+        return tuple(name for name in names if getattr(self, name) != getattr(JointConfig(), name))
+
+    @property
+    def parts(self) -> tuple[int, ...]:
+        """The ratio, of the target and of each source."""
+        return self.ratio or (2, *([1] * len(self.aux)))
 
 
 @dataclass(frozen=True, kw_only=True)

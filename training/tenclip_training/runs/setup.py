@@ -26,7 +26,7 @@ from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
-from tenclip_training.models.inflate import flow_stem
+from tenclip_training.models.inflate import flow_stem, is_frame_model
 from tenclip_training.omni.stills import still_clips
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
@@ -107,6 +107,23 @@ class Start:
 
 
 def build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
+    """See `_build_model`; also raises InvalidRequest for segments of what is no network of single frames."""
+    start = _build_model(config, labels)
+    if config.sampling.segments is not None:
+        if not is_frame_model(start.model):
+            raise InvalidRequest(
+                f"segments are single frames, and {start.model.architecture} looks over time: take a network of frames "
+                "(tsn_r50, tsn_efficientnet_lite0, r2d_18, ...), or leave out --segments"
+            )
+        if start.clip_spec.num_frames != 1:
+            raise InvalidRequest(
+                f"segments: each is one frame, and the clips have {start.clip_spec.num_frames}; say --frames 1, and "
+                "test with --val-protocol tsn-3 or tsn-25"
+            )
+    return start
+
+
+def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     """The network, from random weights or a checkpoint, and its clips.
 
     A checkpoint's classifier is kept where its labels are those of the run, and begins anew for other ones. A public
@@ -223,8 +240,17 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
     if augmentation.train_short_edge is not None:
         resize = dataclasses.replace(spec.resize, mode="short_edge", short_edge=augmentation.train_short_edge)
         spec = dataclasses.replace(spec, resize=resize, fully_convolutional_crop=None)
-    stills = still_clips(config.stills, spec)
-    return ClipDataset(manifest, spec, augmentation, seed=config.seed, targets=_target_kind(config), stills=stills)
+    segments = config.sampling.segments
+    stills = still_clips(config.stills, spec if segments is None else dataclasses.replace(spec, num_frames=segments))
+    return ClipDataset(
+        manifest,
+        spec,
+        augmentation,
+        seed=config.seed,
+        targets=_target_kind(config),
+        stills=stills,
+        segments=segments,
+    )
 
 
 def _target_kind(config: TrainConfig) -> TargetKind:

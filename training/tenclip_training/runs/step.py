@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.data.dataset import Batch
+from tenclip_training.data.joint import JointBatch
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.monitor import StepNumbers
@@ -69,7 +70,9 @@ class Stepper:
         clips = normalise(batch.clips.to(self.device, non_blocking=True), self.spec)
         if not self.channels_last:
             clips = clips.contiguous()
-        return Inputs(clips=clips, targets=batch.targets.to(self.device, non_blocking=True))
+        targets = batch.targets.to(self.device, non_blocking=True)
+        sources = batch.sources.to(self.device) if isinstance(batch, JointBatch) else None
+        return Inputs(clips=clips, targets=targets, sources=sources)
 
     def _forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:
         try:

@@ -26,6 +26,7 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import join_world, was_restarted
 from tenclip_training.runs.epoch_meter import EpochMeter
 from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
+from tenclip_training.runs.joint import method_of
 from tenclip_training.runs.ledgers import Ledgers
 from tenclip_training.runs.method import Beginning, Method
 from tenclip_training.runs.monitor import Monitor, ReadStep
@@ -33,7 +34,7 @@ from tenclip_training.runs.reports import Reports
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, changes
 from tenclip_training.runs.run_state import RunState
-from tenclip_training.runs.setup import build_sampler, warn_of_repeats
+from tenclip_training.runs.setup import warn_of_repeats
 from tenclip_training.runs.trainer import Trainer
 from tenclip_training.runs.validation import validate
 from tenclip_video.cpus import usable_cpus
@@ -56,7 +57,8 @@ def train(
     resume: go on from `config.out`/last.pt, which must be of this very config; without one there, begin. A process that
     torchrun has started again (--max-restarts) resumes in any case.
     progress: called after every video and step; on_epoch: after every epoch; on_note: with lines for a person, before
-    the first step. method: what is learned and from what; None: classes, from labelled videos.
+    the first step. method: what is learned and from what; None: classes, from labelled videos and from the
+    auxiliary sources of the config.
     Raises DatasetError (manifest, too many unreadable videos), CheckpointError (resume, init_from, a full disk),
     InvalidRequest (a model or precision that does not exist, plateau without validation), TrainingDiverged when the
     loss or a gradient is not finite, and TenclipError when another process of the run has died.
@@ -69,7 +71,7 @@ def train(
     folder = RunFolder(config.out, join_world(config.device))
     state = RunState()
     reports = Reports(config, folder, state, progress, on_epoch)
-    run = _Run(config, folder, state, reports, resume or was_restarted(), method or Method())
+    run = _Run(config, folder, state, reports, resume or was_restarted(), method or method_of(config))
     with stop_requests() as stop, folder.world.explain_lost_processes(folder.path), run.reports.closing():
         run.start()
         if on_note is not None and run.world.is_first:
@@ -101,7 +103,7 @@ class _Run:
         self.manifest = self.splits.train
         self.checkpoint = folder.find(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
-        self.sampler = build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
+        self.sampler = method.build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
         if isinstance(self.sampler, ShardSampler):
             folder.require_same_processes(self.checkpoint)
         if self.world.is_first:

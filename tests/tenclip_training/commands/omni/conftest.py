@@ -9,6 +9,7 @@ from PIL import Image
 
 from tenclip_client.cli.main import main
 from tests.tenclip_training.commands.curate.helpers import Run
+from tests.tenclip_training.omni import conftest as omni_fixtures
 from tests.tenclip_training.omni.helpers import camera_video, shift, textured, zoom
 
 
@@ -49,3 +50,7 @@ def web(tmp_path: Path) -> Path:
     (folder / "zoom" / "gone.jpg").write_text("<html>404</html>")
     camera_video(folder / "zoom" / "v.mp4", 3, [shift(0.01)] * 6)
     return folder
+
+
+color_teacher, color_clip_teacher = omni_fixtures.color_teacher, omni_fixtures.color_clip_teacher
+teachers_are_opened_once = omni_fixtures.teachers_are_opened_once

@@ -5,9 +5,11 @@ from __future__ import annotations
 import typer
 
 from tenclip_training.commands.omni.duplicates import duplicates
+from tenclip_training.commands.omni.filter import filter_web
 from tenclip_training.commands.omni.fit_motion import fit_motion
 from tenclip_training.commands.omni.preview import preview
 from tenclip_training.commands.omni.scan import scan
+from tenclip_training.commands.omni.untrimmed import untrimmed
 
 omni = typer.Typer(
     name="omni",
@@ -20,6 +22,7 @@ omni = typer.Typer(
     Examples:
       tenclip omni scan web-images/ --out ledger.jsonl --kept readable.csv
       tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
+      tenclip omni filter clean.csv --teacher run/best.pt --out kept.parquet
       tenclip omni fit-motion train.csv --out motion.json
       tenclip omni preview web-images/run/1.jpg --motion motion.json --out clips.webp
     """,
@@ -28,5 +31,7 @@ omni = typer.Typer(
 
 omni.command()(scan)
 omni.command()(duplicates)
+omni.command("filter")(filter_web)
 omni.command("fit-motion")(fit_motion)
 omni.command()(preview)
+omni.command()(untrimmed)
