@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import io
 import json
+import socket
 import subprocess
 import threading
 import time
@@ -196,19 +197,22 @@ def test_a_video_that_kills_its_decoder_is_not_sent_again(call: Call, servicer: 
     assert servicer.seen[b"crash"] == 1
 
 
-def test_wait_for_ready(call: Call, nobody: str) -> None:
+def test_wait_for_ready(call: Call) -> None:
     late = FakeRecognition()
+    with socket.socket() as found:  # let go again: the server is to have it
+        found.bind(("127.0.0.1", 0))
+        port = int(found.getsockname()[1])
 
     def come_up() -> None:
         time.sleep(0.3)
-        with serving(late, port=int(nobody.rpartition(":")[2])):
+        with serving(late, port=port):
             done.wait(20)
 
     done = threading.Event()
     thread = threading.Thread(target=come_up)
     thread.start()
     try:
-        assert call("predict", b"bytes", client={"target": nobody, "wait_for_ready": True}, timeout=20).top
+        assert call("predict", b"bytes", client={"target": f"127.0.0.1:{port}", "wait_for_ready": True}, timeout=20).top
     finally:
         done.set()
         thread.join()
