@@ -21,6 +21,7 @@ from tenclip_settings import (
     check_all,
     describe,
     fields_of,
+    flag_values,
     load_settings,
     numbers,
     to_toml,
