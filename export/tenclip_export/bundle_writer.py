@@ -132,6 +132,8 @@ def export_bundle(
 
 def _for_export(model: VideoModel, spec: ClipSpec) -> VideoModel:
     """A copy in eval mode on the CPU that runs its convolutions as convolutions. Raises BundleError for NaN weights."""
+    if spec.modality != "rgb":
+        raise BundleError("a network of optical flow cannot be served yet; `tenclip evaluate` evaluates it")
     model = copy.deepcopy(model).cpu().float().eval()
     model.set_execution("conv3d")
     for parameter in model.parameters():

@@ -122,6 +122,8 @@ class BundleInfo:
                 f"{self.num_classes} classes and label_source {self.label_source!r}: no classes have no labels, "
                 "classes have some"
             )
+        if self.clip_spec.modality != "rgb":
+            raise ValueError("bundles are of networks of pictures; those of optical flow cannot be served yet")
         if self.default_protocol not in PROTOCOLS:
             raise ValueError(f"default_protocol {self.default_protocol!r} is not one of {', '.join(PROTOCOLS)}")
 
@@ -131,7 +133,7 @@ class BundleInfo:
         return self.num_classes == 0
 
     def to_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        return {**dataclasses.asdict(self), "clip_spec": self.clip_spec.to_dict()}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

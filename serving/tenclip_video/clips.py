@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
+from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
 from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline, select_salient
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
@@ -141,7 +142,12 @@ def _decode(
     needed = frames_needed(plan)
     clips = allocate(shape)
     out = clips.reshape(len(plan), len(offsets), *shape[1:])
-    video.read_into(_ClipWriter(plan, needed, offsets, out, bgr=spec.color_order == "bgr"), needed, spec.resize)
+    writer = _ClipWriter(plan, needed, offsets, out, bgr=spec.color_order == "bgr")
+    if spec.modality == "flow":
+        for slot, frame in enumerate(read_flow(video, needed, spec.resize)):
+            writer.put(slot, frame)
+    else:
+        video.read_into(writer, needed, spec.resize)
     return clips
 
 

@@ -28,6 +28,8 @@ ColorOrder = Literal["rgb", "bgr"]
 ResizeMode = Literal["squash", "short_edge", "none"]
 InterlacedMode = Literal["fields", "progressive"]
 PaddingRule = Literal["loop"]
+# What a frame is: its picture, or how it moves to the next one (`tenclip_video.flow`).
+Modality = Literal["rgb", "flow"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +98,7 @@ class ClipSpec:
     value_range: ValueRange = "0-1"
     color_order: ColorOrder = "rgb"
     padding: PaddingRule = "loop"
+    modality: Modality = "rgb"
 
     def __post_init__(self) -> None:
         _require(self.num_frames >= 1, f"num_frames must be at least 1, got {self.num_frames}")
@@ -111,6 +114,7 @@ class ClipSpec:
         _require(self.value_range in get_args(ValueRange), f"value_range {self.value_range!r} is unknown")
         _require(self.color_order in get_args(ColorOrder), f"color_order {self.color_order!r} is unknown")
         _require(self.padding in get_args(PaddingRule), f"padding {self.padding!r} is unknown")
+        _require(self.modality in get_args(Modality), f"modality {self.modality!r} is not one of {get_args(Modality)}")
 
     @property
     def span(self) -> int:
@@ -124,8 +128,11 @@ class ClipSpec:
         return (factor / std).astype(np.float32), ((offset - mean) / std).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON or a checkpoint; `from_dict` reads them back."""
-        return dataclasses.asdict(self)
+        """Plain values for JSON or a checkpoint; `from_dict` reads them back. Pictures are not named as such."""
+        values = dataclasses.asdict(self)
+        if self.modality == "rgb":
+            del values["modality"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:

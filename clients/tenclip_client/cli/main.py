@@ -58,7 +58,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "inflate": "Inflate a network of frames to one of clips, as a checkpoint to fine-tune.",
         "inspect-model": "Show a network's first kernels over time, and its features by class.",
         "evaluate": "Evaluate a model on labelled videos.",
-        "average-splits": "Average evaluations over the splits of a data set.",
+        "average-splits": "Average per-clip, top-1 and top-5 accuracy over splits (HMDB-51, UCF-101).",
         "evaluate-actions": "Evaluate verbs, nouns and actions (EPIC-KITCHENS).",
         "probe": "Fit a linear classifier on extracted features.",
         "export": "Turn a checkpoint into a bundle that `tenclip serve` serves.",

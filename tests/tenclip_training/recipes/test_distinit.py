@@ -49,6 +49,10 @@ def test_variants_of_the_tables() -> None:
     assert (mse.teaching.distill_loss, mse.optimizer.lr) == ("mse", 0.001)
     assert of("r3d-18-entropy").teaching.max_entropy == (2.7,)
     assert of("r2plus1d-18-32f").resolve_clip_spec().num_frames == 32
+    flow = of("r2plus1d-18-flow").resolve_clip_spec()
+    assert (flow.modality, flow.mean, flow.std, flow.value_range) == ("flow", (128.0,) * 3, (128.0,) * 3, "0-255")
+    inflated = find_recipe("distinit/finetune-inflated/hmdb-flow")("list.csv", "run")
+    assert (inflated.clip.modality, inflated.transfer.inflate) == ("flow", True)
 
 
 def test_fine_tuning() -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from tenclip_settings import Setting, TextForm, check_all, numbers
-from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, ResizeKernel, ValueRange
+from tenclip_video.flow import FLOW_MEAN, FLOW_STD
+from tenclip_video.spec import ClipSpec, ColorOrder, InterlacedMode, Modality, ResizeKernel, ValueRange
 from tenclip_video.spec_changes import change_spec
 
 CLIPS = "Clips"  # heading in --help
@@ -105,6 +106,11 @@ class ClipOverrides:
         ColorOrder | None, Setting("Order of the channels.", group=CLIPS, default=f"rgb, or {_INHERITED}")
     ] = None
 
+    modality: Annotated[
+        Modality | None,
+        Setting("Pictures, or optical flow from each frame to the next.", group=CLIPS, default=f"rgb, or {_INHERITED}"),
+    ] = None
+
     def __post_init__(self) -> None:
         check_all(self)
 
@@ -118,8 +124,11 @@ class ClipOverrides:
 
     def changes(self) -> dict[str, Any]:
         """The fields that are not None as values of `ClipSpec`; {} for none."""
-        plain = ("num_frames", "frame_stride", "crop", "mean", "std", "value_range", "color_order")
+        plain = ("num_frames", "frame_stride", "crop", "mean", "std", "value_range", "color_order", "modality")
         changes = {name: value for name in plain if (value := getattr(self, name)) is not None}
+        if self.modality == "flow":
+            usual = {"mean": FLOW_MEAN, "std": FLOW_STD, "value_range": "0-255", "color_order": "rgb"}
+            changes = {**usual, **changes}
         # For these two None is a value: the videos' own rate, no larger crop. Here it is 0.
         for name in ("target_fps", "fully_convolutional_crop"):
             if (value := getattr(self, name)) is not None:

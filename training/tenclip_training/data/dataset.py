@@ -31,9 +31,10 @@ from tenclip_training.data.samplers import Draw
 from tenclip_training.data.segments import segment_frames, snippets_of
 from tenclip_training.data.tags import TargetKind, Targets
 from tenclip_training.omni.stills import StillClips, StillImage
+from tenclip_video.flow import mirrored_and_scaled, read_flow
 from tenclip_video.sampling import Clip, ClipSelection, frames_needed, plan_clips, timeline_of
 from tenclip_video.spec import ClipSpec
-from tenclip_video.video import open_video
+from tenclip_video.video import Video, open_video
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,6 +132,9 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         try:
             read = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
             clip, placement = augment_placed(read.frames, self.spec.crop, self.augmentation, rng)
+            if self.spec.modality == "flow":
+                scale = self.spec.crop / placement.side
+                clip = mirrored_and_scaled(clip, mirrored=placement.mirrored, scale=scale)
             if self.spec.color_order == "bgr":
                 clip = np.ascontiguousarray(clip[..., ::-1])
             return self._finish(draw, sample, clip, read, placement)
@@ -184,7 +188,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
                 duration = video.info.duration_seconds
                 every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
                 indices = frames_needed(every)
-                frames = video.read_frames(indices, self.spec.resize)
+                frames = self._frames_of(video, indices)
                 return CachedVideo(frames, indices, video.times, duration, Damage.of(sample, video.report))
         except VideoError as err:
             return Failure.of(sample, err)
@@ -195,7 +199,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         with open_video(sample.source(), name=sample.name) as video:
             clip = self._choose(video.times, video.info.duration_seconds, sample, rng)
             needed = frames_needed([clip])
-            frames = video.read_frames(needed, self.spec.resize)[np.searchsorted(needed, clip.frames)]
+            frames = self._frames_of(video, needed)[np.searchsorted(needed, clip.frames)]
             return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
 
     def _from_cache(self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator) -> ReadClip:
@@ -219,6 +223,12 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         except ValueError as err:
             raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
         return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
+
+    def _frames_of(self, video: Video, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [N,H,W,3]: the frames, or how they move."""
+        if self.spec.modality == "flow":
+            return read_flow(video, indices, self.spec.resize)
+        return video.read_frames(indices, self.spec.resize)
 
     def _of_still(self, frames: NDArray[np.uint8]) -> ReadClip:
         return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))

@@ -13,10 +13,12 @@ dataset         clips with what their teachers see
 config, method, run    settings, the training method, and `distill` itself
 """
 
+from tenclip_training.distill.cache import OutputCache
 from tenclip_training.distill.config import DistillConfig, TeachingConfig
 from tenclip_training.distill.run import DistillResult, distill
 from tenclip_training.distill.sources import load_teacher, load_teachers
 from tenclip_training.distill.teacher import FrameTeacher
+from tenclip_training.distill.videos import read_unlabelled
 
 __all__ = [
     "DistillConfig",
@@ -26,4 +28,6 @@ __all__ = [
     "load_teacher",
     "load_teachers",
     "FrameTeacher",
+    "OutputCache",
+    "read_unlabelled",
 ]

@@ -12,7 +12,7 @@ from tenclip_training.distill.frame_choice import FrameChoice
 from tenclip_training.distill.networks import TeacherRuntime
 from tenclip_training.distill.objective import DistillLoss, Normaliser
 from tenclip_training.distill.views import TeacherView
-from tenclip_training.omni.stills import StillsConfig
+from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.config import VIDEOS, TrainConfig
 from tenclip_training.runs.sections import SAMPLING, ObjectiveConfig, SamplingConfig
 from tenclip_video.protocols import DEFAULT_PROTOCOL

@@ -120,7 +120,8 @@ class TeachingCollate:
 
     def __call__(self, items: Sequence[TrainingClip | Failure]) -> Batch:
         batch = self.collate(items)
-        seen = [clip.seen for clip in items if isinstance(clip, TeachingClip)]
+        every: Sequence[object] = items
+        seen = [clip.seen for clip in every if isinstance(clip, TeachingClip)]
         if not seen:
             return batch
         stacked = tuple(torch.from_numpy(np.stack(frames)) for frames in zip(*seen, strict=True))

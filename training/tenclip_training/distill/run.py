@@ -6,6 +6,7 @@ drew the line, and `student.pt`, at the end, is the network without its heads.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,9 @@ def distill(
         stop_after_steps=stop_after_steps,
         method=DistillMethod(config, teachers),
     )
-    student = write_student(result.last) if result.completed else None
+    student = result.last.with_name("student.pt") if result.completed else None
+    if student is not None and os.environ.get("RANK", "0") == "0":  # of several processes the first writes
+        write_student(result.last)
     return DistillResult(run=result, student=student, teachers=tuple(teacher.to_dict() for teacher in teachers))
 
 

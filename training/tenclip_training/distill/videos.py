@@ -33,9 +33,9 @@ def read_unlabelled(
     """
     if find_index(source) is not None:
         shards = read_videos(source, missing=missing, held_out=None, leaks="allow", cache=cache)
-        samples, notes = _of_split(shards.source, shards.samples, split)
-        warnings = (*shards.warnings, *notes)
-        return Manifest(source=shards.source, samples=tuple(samples), labels=tuple(heads), warnings=warnings)
+        stored, notes = _of_split(shards.source, shards.samples, split)
+        every = (*shards.warnings, *notes)
+        return Manifest(source=shards.source, samples=tuple(stored), labels=tuple(heads), warnings=every)
     source = Path(source)
     if not source.exists():
         raise DatasetError(f"{source}: no such folder or list of videos")

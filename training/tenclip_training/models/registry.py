@@ -75,7 +75,8 @@ def create_model(
 
     `config` are plain JSON values, arguments of the architecture's factory; `num_frames` and `crop` say for which clips
     the head pools to one position. `model.config` holds all of them, so that `create_model(architecture, **config)`
-    rebuilds the model. Raises ValueError for an unknown architecture or argument.
+    rebuilds the model. `in_channels` 2 makes a network of optical flow, which looks at the first two of three channels.
+    Raises ValueError for an unknown architecture or argument.
 
     >>> model = create_model("r2plus1d_10", num_classes=8, width=16, num_frames=8, crop=56)
     >>> logits, features = model(torch.zeros(2, 3, 8, 56, 56))  # [2,8,1], [2,128]
@@ -86,6 +87,7 @@ def create_model(
         raise ValueError(f"no architecture {architecture!r}; did you mean {', '.join(near)}?")
     if num_classes is not None and num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
+    channels = config.pop("in_channels", 3)
     accepted = config_defaults(found)
     unknown = sorted(set(config) - set(accepted))
     if unknown:
@@ -94,6 +96,9 @@ def create_model(
     model = found.factory(num_classes=num_classes, **full)
     model.architecture = architecture
     model.config = {"num_classes": num_classes, **full}
+    if channels != 3:
+        model.take_channels(channels)
+        model.config["in_channels"] = channels
     model.averages_positions = full.get("head") == "mean"
     model.set_execution(execution)
     return model

@@ -63,6 +63,7 @@ class VideoModel(nn.Module):
         self.config = {}
         self.pool_size = pool_size
         self.averages_positions = False  # head "mean"; set by `create_model`
+        self.in_channels = 3
 
     @property
     def num_classes(self) -> int:
@@ -95,7 +96,7 @@ class VideoModel(nn.Module):
         (IG-65M, section 4.4) and each position has its own logits; features are the classifier's input, averaged over
         positions. Raises ValueError for clips smaller than the head's pool.
         """
-        fmap = self.feature_map(clips)  # [B,C,T',H',W']
+        fmap = self.feature_map(clips if self.in_channels == 3 else clips[:, : self.in_channels])  # [B,C,T',H',W']
         pooled = fmap if self.pool_size is None else self._slide(fmap, self.pool_size)
         if self.pool_size is None or self.averages_positions:
             pooled = pooled.mean((2, 3, 4), keepdim=True)
@@ -112,6 +113,26 @@ class VideoModel(nn.Module):
                 f"{self.config.get('crop')} pixels"
             )
         return F.avg_pool3d(fmap, kernel, stride=1)
+
+    def stem_name(self) -> str:
+        """The name of the convolution that sees the input. Raises ValueError where several do."""
+        if hasattr(self, "fast"):
+            raise ValueError(f"{self.architecture} has two pathways, each with an input of its own")
+        names: list[str] = [name for name, part in self.named_modules() if isinstance(part, nn.Conv3d)]
+        return names[0]
+
+    def take_channels(self, channels: int) -> None:
+        """Look at the first so many channels of a clip alone: the first kernels lose the others, in place.
+
+        They grow by the root of 3 / channels, so that what comes out of random ones is as large as before. Raises
+        ValueError for other numbers than 1 to 3, and for a network of two pathways.
+        """
+        if channels not in (1, 2, 3):
+            raise ValueError(f"in_channels must be 1, 2 or 3, got {channels!r}")
+        stem = self.get_submodule(self.stem_name())
+        assert isinstance(stem, nn.Conv3d)
+        stem.weight = nn.Parameter(stem.weight.detach()[:, :channels] * (3 / channels) ** 0.5)
+        stem.in_channels = self.in_channels = channels
 
     def set_execution(self, execution: Execution) -> None:
         """How factorised convolutions run: "conv3d" or "conv2d" (faster in training on a CPU); not part of `config`."""

@@ -38,6 +38,7 @@ VARIANTS: dict[str, tuple[str, str, dict[str, Any]]] = {
         {"teacher_frames": "center", "max_entropy": (2.7,)},
     ),
     "-32f": ("table 6", "one random frame, clips of 32", {"num_frames": 32}),
+    "-flow": ("table 5", "one random frame, clips of optical flow", {"modality": "flow"}),
 }
 
 
@@ -49,7 +50,8 @@ def recipes() -> Iterator[Recipe]:
     for target in TARGETS:
         for suffix, frames in (("", 8), ("-32f", 32)):
             yield _finetune(target, suffix, frames)
-        yield _inflated(target)
+        yield _inflated(target, "")
+        yield _inflated(target, "-flow")
         for student, architecture in STUDENTS.items():
             yield _scratch(target, student, architecture)
 
@@ -58,6 +60,8 @@ def _pretrain(student: str, architecture: str, suffix: str, place: str, what: st
     ours = [_OPTIMISER, _WARMUP, "the teachers: ResNet-50 on ImageNet and on Places-365 in the paper"]
     if suffix == "-32f":
         ours.append("32 frames in pre-training, too: the paper does not say")
+    if suffix == "-flow":
+        ours.append("dense inverse search, clipped at 20 pixels a frame: the paper names neither")
     return Recipe(
         name=f"distinit/pretrain/{student}{suffix}",
         paper=PAPER,
@@ -93,12 +97,14 @@ def _finetune(target: str, suffix: str, frames: int) -> Recipe:
     )
 
 
-def _inflated(target: str) -> Recipe:
+def _inflated(target: str, suffix: str) -> Recipe:
+    flow = {"modality": "flow"} if suffix else {}
+    what = "of optical flow, first kernels averaged over colours" if suffix else "the baseline"
     return Recipe(
-        name=f"distinit/finetune-inflated/{target}",
+        name=f"distinit/finetune-inflated/{target}{suffix}",
         paper=PAPER,
-        place="table 1",
-        summary=f"{TARGETS[target]}, R3D-18 inflated from a ResNet-18: the baseline",
+        place="table 5" if suffix else "table 1",
+        summary=f"{TARGETS[target]}, R3D-18 inflated from a ResNet-18: {what}",
         gpus=FINETUNE_GPUS,
         values={
             **_clips(8),
@@ -108,6 +114,7 @@ def _inflated(target: str) -> Recipe:
             "inflate_scale": False,
             "epochs": 8,
             **_steps(0.002, (2.0,) * 3),
+            **flow,
         },
         starts_from="a ResNet-18 on ImageNet",
         ours=(_OPTIMISER, _WARMUP, _BATCH, "kernels are repeated and not divided, as the text has it"),

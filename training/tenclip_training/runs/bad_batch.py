@@ -53,11 +53,20 @@ def forget_bad_batches(folder: Path) -> None:
             path.unlink()
 
 
-def not_finite(run: Path, *, epoch: int, step: int, what: str, kept: str, saved: int | None) -> TrainingDiverged:
+def not_finite(
+    run: Path,
+    *,
+    epoch: int,
+    step: int,
+    what: str,
+    kept: str,
+    saved: int | None,
+    command: str = "tenclip train",
+) -> TrainingDiverged:
     """The error that ends the run. what: the loss or the gradient; saved: the steps that last.pt has, None: none."""
     state = "nothing was saved before it" if saved is None else f"last.pt is of step {saved}, before it"
     return TrainingDiverged(
         f"{run}: the {what} of step {step} (epoch {epoch}) is not finite; {kept}; {state}. Look at that batch, then go "
         f"on with a lower --lr, a limit such as --clip-gradients 1, or --precision fp32: "
-        f"tenclip train --resume {shlex.quote(str(run))} --clip-gradients 1"
+        f"{command} --resume {shlex.quote(str(run))} --clip-gradients 1"
     )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.manifest import Manifest
@@ -24,7 +26,7 @@ from tenclip_training.data.tags import TargetKind
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import is_own
 from tenclip_training.models import VideoModel, create_model
-from tenclip_training.models.inflate import is_frame_model
+from tenclip_training.models.inflate import flow_stem, is_frame_model
 from tenclip_training.omni.stills import still_clips
 from tenclip_training.runs.checkpoint import load_weights
 from tenclip_training.runs.config import TrainConfig
@@ -133,7 +135,8 @@ def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     if config.transfer.init_from is None:
         _require_no_checkpoint(config.transfer)
         spec = config.resolve_clip_spec()
-        values = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
+        clips = {"num_frames": spec.num_frames, "crop": spec.crop, **channels_of(spec)}
+        values = {**clips, **config.model, "num_classes": len(labels)}
         return Start(model=_create(config.architecture, values), clip_spec=spec)
     path = config.transfer.init_from
     # Classes of public files have no names, so their classifier would begin anew: it may be missing altogether.
@@ -146,19 +149,36 @@ def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
     except ValueError as err:
         raise InvalidRequest(f"the clips of {path} with the ones asked for: {err}") from err
     given = {"num_frames": spec.num_frames, "crop": spec.crop, **config.model, "num_classes": len(labels)}
+    channels = channels_of(spec)
+    if "in_channels" in checkpoint.model.config and not channels:
+        raise InvalidRequest(f"{path}: a network of optical flow, which takes no pictures; leave out modality rgb")
     if frames is None:
-        model = _create(checkpoint.model.architecture, {**checkpoint.model.config, **given})
+        model = _create(checkpoint.model.architecture, {**checkpoint.model.config, **given, **channels})
         source = checkpoint.model.state_dict()
         origin = f"starts from {path}, a {model.architecture}"
     else:
         inflated = inflate_model(frames, config.architecture, given, scale=config.transfer.inflate_scale, source=path)
-        model = _create(inflated.architecture, {**inflated.config, "num_classes": len(labels)})
+        model = _create(inflated.architecture, {**inflated.config, **channels, "num_classes": len(labels)})
         source = inflated.state_dict()
         origin = f"starts from {path}, a {frames.architecture} inflated to {model.architecture}"
+    if channels and "in_channels" not in checkpoint.model.config:
+        origin += ", whose first kernels are averaged over colours for optical flow"
+        source = with_flow_stem(source, model)
     weights = classifier_weights(source, model.state_dict(), checkpoint.labels, labels)
     load_weights(model, weights, source=path)
     note = classifier_note(checkpoint.labels, checkpoint.model.num_classes, labels)
     return Start(model=model, clip_spec=spec, notes=(f"{origin}; {note}",))
+
+
+def channels_of(spec: ClipSpec) -> dict[str, int]:
+    """What a network of these clips has to be told of their channels: nothing for pictures, 2 for flow."""
+    return {"in_channels": 2} if spec.modality == "flow" else {}
+
+
+def with_flow_stem(weights: Mapping[str, Tensor], model: VideoModel) -> dict[str, Tensor]:
+    """Weights of a network of pictures for one of flow: its first kernels are averaged over colours, and repeated."""
+    name = f"{model.stem_name()}.weight"
+    return {**weights, name: flow_stem(weights[name], model.in_channels)}
 
 
 def run_notes(model: VideoModel, config: TrainConfig) -> tuple[str, ...]:
@@ -201,8 +221,19 @@ def place_model(model: VideoModel, device: torch.device, *, channels_last: bool)
         model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
+def _check_flow(config: TrainConfig) -> None:
+    """Raises InvalidRequest for what only pictures have."""
+    colors = config.augmentation
+    if colors.brightness or colors.contrast or colors.saturation:
+        raise InvalidRequest("optical flow has no colours: leave out brightness, contrast and saturation")
+    if config.stills.images is not None:
+        raise InvalidRequest("images do not move: modality flow takes videos alone, without --images")
+
+
 def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> ClipDataset:
     """The clips of a run; mirrored where the labels allow it, unless the config decides."""
+    if spec.modality == "flow":
+        _check_flow(config)
     augmentation = config.augmentation
     if augmentation.flip is None:
         augmentation = dataclasses.replace(augmentation, flip=flip_is_safe(manifest.labels))

@@ -145,12 +145,8 @@ class _Run:
         if self.config.cache_gib > 0 and self.state.epoch < self.config.epochs:
             self._fill_cache()
         if self.state.epoch < self.config.epochs:
-            progress = self.reports.progress
-            self.method.begin(
-                Beginning(
-                    self.folder, self.dataset, resumed=begun, progress=progress, record=self.ledgers.record_failures
-                )
-            )
+            progress, record = self.reports.progress, self.ledgers.record_failures
+            self.method.begin(Beginning(self.folder, self.dataset, resumed=begun, progress=progress, record=record))
         self.meter.start_clock()
         self.saved_at = time.monotonic()
 
@@ -227,11 +223,18 @@ class _Run:
             "loss": bad.own_loss,
             "process": self.world.rank,
         }
-        batch = make_again(self.sampler, self.dataset, self.collate, step=record.step)
+        made = make_again(self.sampler, self.dataset, self.collate, step=record.step)
+        batch = next(iter(self.method.batches([made])))
         kept = keep_batch(self.folder.bad_batch, batch, facts)
         what = "loss" if record.loss is None else "gradient"
         raise not_finite(
-            self.folder.path, epoch=record.epoch, step=record.step, what=what, kept=kept, saved=self.saved_steps
+            self.folder.path,
+            epoch=record.epoch,
+            step=record.step,
+            what=what,
+            kept=kept,
+            saved=self.saved_steps,
+            command=self.method.command,
         )
 
     # -- epochs --
