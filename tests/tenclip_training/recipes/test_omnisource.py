@@ -52,7 +52,8 @@ def test_batches_rates_and_lengths(name: str, batch: int, rate: float, epochs: i
     assert (config.batch_size, config.epochs) == (batch, epochs)
     peak = 16 if name == "ir-csn-152" else 0
     assert rate_at(config, peak) == pytest.approx(rate, rel=1e-3)
-    assert config.joint.aux == config.joint.ratio == ()
+    assert not config.joint.aux
+    assert not config.joint.ratio
 
 
 def test_tsn_falls_after_40_and_80_epochs() -> None:

@@ -167,7 +167,7 @@ def _joint(student: Student) -> dict[str, Any]:
 
 
 def _union(student: Student) -> tuple[str, ...]:
-    ours = _JOINT
+    ours: tuple[str, ...] = _JOINT
     if student.from_scratch:
         ours = (*ours, f"alpha {MIXUP_ALPHA} of cross-dataset mixup is MMAction2's; the paper gives none")
     if student.batch_size % 2:
