@@ -210,12 +210,6 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         frames = video.frames[np.searchsorted(video.indices, clip.frames)]
         return ReadClip(frames, clip, video.times, video.damage)
 
-    def _frames_of(self, video: Video, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """uint8 [N,H,W,3]: the frames, or how they move."""
-        if self.spec.modality == "flow":
-            return read_flow(video, indices, self.spec.resize)
-        return video.read_frames(indices, self.spec.resize)
-
     def _choose(self, times: NDArray[np.float64], duration: float, sample: Sample, rng: np.random.Generator) -> Clip:
         """A random clip of the video, or a frame of each of its segments."""
         if self.segments is None:
@@ -229,6 +223,12 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         except ValueError as err:
             raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
         return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
+
+    def _frames_of(self, video: Video, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """uint8 [N,H,W,3]: the frames, or how they move."""
+        if self.spec.modality == "flow":
+            return read_flow(video, indices, self.spec.resize)
+        return video.read_frames(indices, self.spec.resize)
 
     def _of_still(self, frames: NDArray[np.uint8]) -> ReadClip:
         return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
