@@ -25,6 +25,10 @@ import traceback
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
+# PyAV imports these when it opens its first file: by then a limit of memory may not let a library be mapped.
+import av.audio.stream  # noqa: F401
+import av.subtitles.stream  # noqa: F401
+import av.video.stream  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
 

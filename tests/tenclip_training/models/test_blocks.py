@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from tenclip_training.models.blocks import Conv2Plus1d, SameConv3d, SameMaxPool3d, pad_same
+from tenclip_training.models.blocks import Conv2Plus1d, Conv3d, SameConv3d, SameMaxPool3d, pad_same
 from tenclip_training.models.parts import ShortcutA
 
 
@@ -53,3 +57,45 @@ def test_shortcut_a_is_a_strided_identity_with_zeros_for_new_channels() -> None:
     assert out.shape == (2, 8, 3, 4, 4)
     assert torch.equal(out[:, :3], F.avg_pool3d(x, 1, 2))
     assert not out[:, 3:].any()
+
+
+@pytest.mark.parametrize("stride", [(1, 2, 2), (2, 1, 1), (2, 2, 2)])
+def test_a_strided_convolution_of_single_positions_in_2d(stride: tuple[int, int, int]) -> None:
+    """The shortcut of a residual block. Its outputs and gradients are those of the plain convolution."""
+    layer = Conv3d(8, 16, 1, stride, bias=False)
+    x = torch.rand(3, 8, 4, 14, 14).contiguous(memory_format=torch.channels_last_3d)
+    results = []
+    for execution in ("conv3d", "conv2d"):
+        layer.execution = execution  # type: ignore[assignment]
+        layer.zero_grad()
+        clip = x.clone().requires_grad_()
+        out = layer(clip)
+        out.square().sum().backward()
+        assert layer.weight.grad is not None
+        results.append((out.detach(), clip.grad, layer.weight.grad.clone()))
+    for plain, flat in zip(*results, strict=True):
+        torch.testing.assert_close(flat, plain, rtol=1e-4, atol=1e-4)
+
+
+TRAIN_NARROW = """
+import torch
+from tenclip_training.models import create_model
+model = create_model("r2d_18", num_classes=4, num_frames=1, crop=56, width=8)
+model.set_execution("conv2d")
+for _ in range(6):
+    clips = torch.randn(3, 1, 56, 56, 3).permute(0, 4, 1, 2, 3)
+    model(clips)[0].square().sum().backward()
+"""
+
+
+def test_narrow_networks_of_frames_train_within_their_memory() -> None:
+    """glibc ends the process when a gradient was written beyond its buffer."""
+    checked = subprocess.run(
+        [sys.executable, "-c", TRAIN_NARROW],
+        env={**os.environ, "MALLOC_CHECK_": "3"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr[-2000:]

@@ -26,6 +26,18 @@ def mid_planes(in_planes: int, planes: int) -> int:
     return max(1, (27 * in_planes * planes) // (9 * in_planes + 3 * planes))
 
 
+def _every(images: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """The positions that a 1x1 convolution of that stride looks at, in channels-last memory: it then needs no stride.
+
+    On CPUs with AVX-512, torch 2.13's gradient of a strided 1x1 convolution in channels-last memory writes beyond its
+    buffers where channels are no multiple of 16 (`MALLOC_CHECK_=3` shows it); without a stride it does not.
+    """
+    step_h, step_w = stride
+    if stride == (1, 1):
+        return images
+    return images[:, :, ::step_h, ::step_w].contiguous(memory_format=torch.channels_last)
+
+
 class Conv3d(nn.Conv3d):
     """`nn.Conv3d` that can run (1,k,k) and (k,1,1) kernels as 2D convolutions.
 
@@ -52,8 +64,10 @@ class Conv3d(nn.Conv3d):
         # [B,C,T,H,W] -> [B*T,C,H,W], a view of (B,T,H,W,C) memory
         images = x.permute(0, 2, 1, 3, 4).reshape(batch * frames, channels, height, width)
         _, pad_h, pad_w = self._padding()
-        weight = self.weight.squeeze(2)
-        out = F.conv2d(images, weight, self.bias, self.stride[1:], (pad_h, pad_w), self.dilation[1:], self.groups)
+        weight, stride = self.weight.squeeze(2), self.stride[1:]
+        if self.kernel_size[1:] == (1, 1) and (pad_h, pad_w) == (0, 0):
+            images, stride = _every(images, stride), (1, 1)
+        out = F.conv2d(images, weight, self.bias, stride, (pad_h, pad_w), self.dilation[1:], self.groups)
         return out.unflatten(0, (batch, frames)).permute(0, 2, 1, 3, 4)  # type: ignore[no-any-return, no-untyped-call]
 
     def _over_time(self, x: Tensor) -> Tensor:
@@ -62,6 +76,8 @@ class Conv3d(nn.Conv3d):
         images = x.flatten(3)  # [B,C,T,H*W]
         stride, padding, dilation = (self.stride[0], 1), (self._padding()[0], 0), (self.dilation[0], 1)
         weight = self.weight.squeeze(4)
+        if self.kernel_size[0] == 1 and padding == (0, 0):
+            images, stride = _every(images, stride), (1, 1)
         out = F.conv2d(images, weight, self.bias, stride, padding, dilation, self.groups)
         return out.unflatten(3, (height, width))  # type: ignore[no-any-return, no-untyped-call]
 

@@ -156,9 +156,7 @@ class TrainConfig:
     ] = DEFAULT_PROTOCOL
 
     device: Annotated[str, Setting("cpu, cuda, cuda:1, ... or auto.", group=MACHINE)] = "auto"
-    precision: Annotated[Precision, Setting("auto: bf16 or fp16 where the device gains from it.", group=MACHINE)] = (
-        "auto"
-    )
+    precision: Annotated[Precision, Setting("auto: bf16 or fp16 on a GPU, fp32 on a CPU.", group=MACHINE)] = "auto"
     channels_last: Annotated[bool, Setting("Memory layout of clips and weights.", group=MACHINE)] = True
     workers: Annotated[int, Setting("Processes that read clips; 0: the trainer itself.", lowest=0, group=MACHINE)] = 0
     cache_gib: Annotated[
