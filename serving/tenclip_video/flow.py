@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,8 @@ FLOW_MEAN = FLOW_STD = (128.0, 128.0, 128.0)
 def read_flow(video: Any, indices: NDArray[np.int64], resize: Resize) -> NDArray[np.uint8]:
     """uint8 [N,H,W,3]: the flow from each of these frames to the next one of the video; of the last one, from the one
     before it. video: a `Video`; indices: ascending, each once. A video of one frame does not move."""
+    import cv2  # maps 300 MB of addresses: not in decoding processes, which have a limit of them
+
     last = len(video.times) - 1
     firsts = np.minimum(indices, max(last - 1, 0))
     needed = np.unique(np.concatenate([firsts, np.minimum(firsts + 1, last)]))
@@ -40,6 +41,8 @@ def read_flow(video: Any, indices: NDArray[np.int64], resize: Resize) -> NDArray
 
 def flow_between(one: NDArray[np.uint8], two: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Grey frames uint8 [H,W] -> uint8 [H,W,3], from the first to the second."""
+    import cv2
+
     # A new one each time: it may go on from what it found before.
     search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # type: ignore[attr-defined]
     if min(one.shape) < 16:  # of too few patches

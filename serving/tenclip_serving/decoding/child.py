@@ -26,8 +26,8 @@ from dataclasses import dataclass, field, replace
 from typing import BinaryIO
 
 # PyAV imports these when it opens its first file: by then a limit of memory may not let a library be mapped.
-import av.audio.stream  # noqa: F401
-import av.subtitles.stream  # noqa: F401
+import av.audio.stream
+import av.subtitles.stream
 import av.video.stream  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray

@@ -66,7 +66,7 @@ def test_a_strided_convolution_of_single_positions_in_2d(stride: tuple[int, int,
     x = torch.rand(3, 8, 4, 14, 14).contiguous(memory_format=torch.channels_last_3d)
     results = []
     for execution in ("conv3d", "conv2d"):
-        layer.execution = execution  # type: ignore[assignment]
+        layer.execution = execution
         layer.zero_grad()
         clip = x.clone().requires_grad_()
         out = layer(clip)
