@@ -170,8 +170,8 @@ def test_out_of_memory_is_the_videos_error(videos: Path, monkeypatch: pytest.Mon
 def test_a_worker_imports_neither_grpc_nor_a_runtime() -> None:
     code = (
         "import sys, tenclip_serving.decoding.child; "
-        "print([m for m in ('grpc','google.protobuf','onnxruntime','openvino','torch','typer','prometheus_client','cv2') "
-        "if m in sys.modules])"
+        "print([m for m in ('grpc','google.protobuf','onnxruntime','openvino','torch','typer','prometheus_client',"
+        "'cv2') if m in sys.modules])"
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
