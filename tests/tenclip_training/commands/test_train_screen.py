@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from tenclip_training import console
 from tenclip_training.commands.train_screen import (
+    STEPS_BEFORE_REMARK,
     TrainScreen,
     epoch_line,
     facts_line,
@@ -87,6 +89,20 @@ def test_a_loader_that_is_the_limit_is_named_with_what_helps(
 ) -> None:
     hint = waiting_hint(share, CONFIG.changed(workers=workers), cpus=cpus)
     assert (expected in hint) if expected else not hint
+
+
+def test_the_remark_comes_in_the_midst_of_a_long_epoch_and_once() -> None:
+    screen = io.StringIO()
+    shown = TrainScreen(CONFIG, console.Reporter(Console(file=screen, width=200), None))
+    step = dataclasses.replace(STEP, epoch=1, total=5000, data_wait_share=0.4)
+    shown.progress(dataclasses.replace(step, done=STEPS_BEFORE_REMARK - 1))
+    assert "waiting for clips:" not in screen.getvalue(), "the first steps say little"
+    for done in (STEPS_BEFORE_REMARK, 4000):
+        shown.progress(dataclasses.replace(step, done=done))
+    shown.epoch(result(epoch=1, data_wait_share=0.4))
+    assert screen.getvalue().count("40% of the time went on waiting for clips:") == 1
+    shown.progress(dataclasses.replace(step, epoch=2, done=STEPS_BEFORE_REMARK))
+    assert screen.getvalue().count("of the time went on waiting for clips:") == 2
 
 
 def test_a_terminal_has_a_bar_and_the_facts_below_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,11 +8,12 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from torch import nn
 
-from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
 from tenclip_data.manifest import read_manifest
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.dataset import ClipDataset, Collate
@@ -516,3 +517,14 @@ def test_a_batch_norm_without_statistics_is_said(train_config: TrainConfig) -> N
     config = train_config.changed(clip_spec=spec, batch_size=1, epochs=1, warmup_epochs=0)
     with pytest.raises(InvalidRequest, match="larger batch_size or crop, or batch_norm frozen"):
         train(config)
+
+
+def test_a_reading_process_that_dies_ends_the_run_with_what_to_do(train_config: TrainConfig) -> None:
+    def kill_reader(p: Progress) -> None:
+        if p.stage == "train":
+            for child in psutil.Process().children():
+                child.kill()
+
+    config = train_config.changed(workers=1, epochs=200, warmup_epochs=0, val_split=None)
+    with pytest.raises(TenclipError, match=r"a process that reads clips has died.* --resume .*fewer --workers"):
+        train(config, progress=kill_reader)

@@ -14,6 +14,8 @@ from tenclip_video.cpus import usable_cpus
 
 # From this part of the time on, waiting for clips is worth a remark.
 MUCH_WAITING = 0.3
+# Epochs may take hours: the remark comes after so many steps of one, and at its end where it has fewer.
+STEPS_BEFORE_REMARK = 100
 
 
 @contextmanager
@@ -28,11 +30,14 @@ class TrainScreen:
 
     def __init__(self, config: TrainConfig, reporter: Reporter) -> None:
         self.config, self.reporter = config, reporter
+        self._remarked = 0  # the epoch of the last remark
 
     def progress(self, p: Progress) -> None:
-        """Show how far the run is."""
+        """Show how far the run is; a line that stays where much time goes on waiting for clips."""
         if p.stage == "train":
             self.reporter.update(f"epoch {p.epoch} of {p.epochs}", p.done, p.total, facts=facts_line(p))
+            if p.done >= STEPS_BEFORE_REMARK:
+                self._remark(p.epoch, p.data_wait_share)
         else:
             title = {"cache": "decoding", "teacher": "asking the teachers", "evaluate": "validating"}[p.stage]
             self.reporter.update(title, p.done, p.total, "videos")
@@ -44,7 +49,12 @@ class TrainScreen:
     def epoch(self, result: EpochResult) -> None:
         """A line that stays, and another one where much time went on waiting for clips."""
         self.reporter.say(epoch_line(result, self.config.epochs))
-        if hint := waiting_hint(result.data_wait_share, self.config):
+        self._remark(result.epoch, result.data_wait_share)
+
+    def _remark(self, epoch: int, share: float) -> None:
+        """What would help, once an epoch."""
+        if self._remarked < epoch and (hint := waiting_hint(share, self.config)):
+            self._remarked = epoch
             self.reporter.say(hint)
 
 

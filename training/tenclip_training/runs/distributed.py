@@ -104,6 +104,11 @@ class World:
         try:
             yield
         except RuntimeError as err:
+            if "DataLoader worker" in str(err):
+                raise TenclipError(
+                    f"{run}: a process that reads clips has died, most likely for want of memory. Go on with --resume "
+                    f"{run} and fewer --workers, or a smaller --cache ({err})"
+                ) from err
             if self.size == 1 or not any(sign in str(err).lower() for sign in _LOST):
                 raise
             raise TenclipError(
