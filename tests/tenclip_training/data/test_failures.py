@@ -81,3 +81,12 @@ def test_a_class_is_unreadable_when_all_its_videos_are() -> None:
     assert unreadable_classes(manifest, {"x"}) == ()
     assert unreadable_classes(manifest, {"x", "y", "z"}) == ("jump", "run"), "swim has no videos at all"
     assert unreadable_classes(manifest, set()) == ()
+
+
+def test_other_splits_are_bounded_where_they_are_named(tmp_path: Path) -> None:
+    """Failures that a checkpoint remembers count as those that are met."""
+    bounded = FailureLog(tmp_path / "f.jsonl", "train", num_videos=10, max_fraction=0.5, others={"aux:web": 3})
+    bounded.restore([{"video": "a", "reason": "EMPTY_VIDEO", "message": "a: empty", "split": "aux:web"}])
+    bounded.record([Failure(video=v, reason="EMPTY_VIDEO", message=v, split="val") for v in "abcdefg"])
+    with pytest.raises(DatasetError, match=r"2 of 3 videos of aux:web could not be read, more than the 50% allowed"):
+        bounded.record([Failure(video="b", reason="EMPTY_VIDEO", message="b: empty", split="aux:web")])

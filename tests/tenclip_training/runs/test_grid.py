@@ -10,6 +10,7 @@ import pytest
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TrainingDiverged
 from tenclip_data.manifest import read_manifest
 from tenclip_training.curation.manifests import write_manifest
+from tenclip_training.data.shards.write import write_shards
 from tenclip_training.runs import grid
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config
@@ -311,3 +312,22 @@ def test_ranks() -> None:
     better, worse = row(top1=0.1, mean_average_precision=0.9), row(top1=0.9, mean_average_precision=0.1)
     assert ranked([worse, better], "map") == (better, worse)
     assert ranked([a, gone, b, nan, c], "loss") == (c, b, a, nan, gone)
+
+
+def test_shards_cannot_be_searched_on(config: TrainConfig, validated_videos: Path, tmp_path: Path) -> None:
+    write_shards(read_manifest(validated_videos), tmp_path / "shards", videos_per_shard=6, shuffle_seed=None)
+    points = points_of(config.changed(manifest=str(tmp_path / "shards")), "lr=0.1,0.2")
+    with pytest.raises(InvalidRequest, match="holds shards, and a grid search holds out files"):
+        search(points, tmp_path / "grid")
+
+
+def test_a_search_keeps_the_times_of_snippets_and_looks_for_leaks(config: TrainConfig, validated_videos: Path) -> None:
+    train_split = read_manifest(validated_videos).split("train")
+    with_times = dataclasses.replace(
+        train_split,
+        samples=tuple(dataclasses.replace(s, extra={"positive_seconds": "0.5"}) for s in train_split.samples),
+    )
+    held = hold_out(with_times, part=0.25, seed=0)
+    assert {s.extra["positive_seconds"] for s in held.samples} == {"0.5"}
+    (point,) = points_of(config, "lr=0.1")
+    assert run_config(point, Path("grid")).leaks == config.leaks == "error", "auxiliary sources are looked through, too"

@@ -297,7 +297,7 @@ def test_too_many_unreadable_files_of_a_source_end_the_run(joint_config: TrainCo
     path = Path(joint_config.joint.aux[1])
     label = path.read_text().splitlines()[1].split(",")[1]
     path.write_text(path.read_text() + f"{tmp_path / 'bad.mp4'},{label},train\n")
-    with pytest.raises(DatasetError, match=r"clips.csv: 1 of 4 files could not be read, more than the 10% allowed"):
+    with pytest.raises(DatasetError, match=r"1 of 4 videos of aux:clips could not be read, more than the 10% allowed"):
         train(joint_config.changed(max_failures=0.1))
     result = train(joint_config.changed(max_failures=0.5, out=str(tmp_path / "patient")))
     assert result.videos_failed == 0, "of the target"

@@ -126,3 +126,12 @@ def test_exact_recipes_switch_off_what_the_papers_do_not_do() -> None:
     plain = build_optimizer(model, OptimizerConfig(nesterov=False, decay_all=True, weight_decay=0.1))
     assert [g["weight_decay"] for g in plain.param_groups if g["params"]] == [0.1]
     assert not any(g["nesterov"] for g in plain.param_groups)
+
+
+def test_a_state_without_loss_scaling_goes_on_in_half_precision() -> None:
+    """After a loss that was not finite, a run may be resumed with another precision."""
+    model = create_model("r2plus1d_10", num_classes=2, width=4, num_frames=4, crop=16)
+    before = Updater(model, OptimizerConfig(), device=torch.device("cpu"), precision="bf16")
+    after = Updater(model, OptimizerConfig(), device=torch.device("cpu"), precision="fp16")
+    after.load_state_dict(before.state_dict())
+    assert after.scaler.get_scale() > 1

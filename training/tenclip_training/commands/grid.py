@@ -208,7 +208,8 @@ def _print(result: GridResult, command: str | None, *, json: bool) -> None:
             table.add_row(*values, "diverged")
             continue
         precision = [_number(row.mean_average_precision, "{:.1%}")] if precise else []
-        numbers = [_number(row.top1, "{:.1%}"), str(row.videos), _number(row.loss, "{:.3f}")]
+        of = str(row.videos) if row.videos == row.videos_asked else f"{row.videos} ({row.videos_asked} asked for)"
+        numbers = [_number(row.top1, "{:.1%}"), of, _number(row.loss, "{:.3f}")]
         table.add_row(*values, *precision, *numbers, _number(row.train_loss, "{:.3f}"), f"{row.seconds:.0f}")
     Console().print(table)
     if command is not None:

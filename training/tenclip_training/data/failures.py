@@ -35,13 +35,15 @@ class FailureLog:
     """failures.jsonl: a line for each video of any split that could not be used, with the split and the reason.
 
     `num_videos` and `max_fraction` bound the failures of `train_split`: a run over the little that is left would look
-    like a good one. Failures of other splits are listed and never end a run.
+    like a good one. others: further splits that are bounded so, with their numbers of videos. Failures of the rest are
+    listed and never end a run.
     """
 
     path: Path
     train_split: str
     num_videos: int
     max_fraction: float
+    others: Mapping[str, int] = field(default_factory=dict)
     failures: dict[tuple[str, str], Failure] = field(default_factory=dict)
 
     def restore(self, failures: Sequence[Mapping[str, str]]) -> None:
@@ -52,23 +54,26 @@ class FailureLog:
         self._write("w", known)
 
     def record(self, failures: Iterable[Failure]) -> None:
-        """Add the failures that are new. Raises DatasetError when too many training videos have failed."""
+        """Add the failures that are new. Raises DatasetError when too many videos of a bounded split have failed."""
         new = {(f.split, f.video): f for f in failures if (f.split, f.video) not in self.failures}
         if not new:
             return
         self.failures.update(new)
         self._write("a", new.values())
-        self.check(self.of_split(self.train_split))
+        self.check(self.failures.values())
 
     def check(self, failures: Iterable[Failure]) -> None:
-        """Raises DatasetError when these failures of training videos are too many; of other processes, too."""
-        training = list({f.video: f for f in failures}.values())
-        if len(training) > self.max_fraction * self.num_videos:
-            raise DatasetError(
-                f"{len(training)} of {self.num_videos} videos could not be read, more than the "
-                f"{self.max_fraction:.0%} allowed; {self.path} lists them. "
-                f"The first: {training[0].message} ({training[0].reason})"
-            )
+        """Raises DatasetError when these failures are too many of a bounded split; those of other processes, too."""
+        known = {(f.split, f.video): f for f in failures}.values()
+        for split, total in {**self.others, self.train_split: self.num_videos}.items():
+            failed = [f for f in known if f.split == split]
+            if len(failed) > self.max_fraction * total:
+                of = "" if split == self.train_split else f" of {split}"
+                raise DatasetError(
+                    f"{len(failed)} of {total} videos{of} could not be read, more than the "
+                    f"{self.max_fraction:.0%} allowed; {self.path} lists them. "
+                    f"The first: {failed[0].message} ({failed[0].reason})"
+                )
 
     def of_split(self, split: str) -> list[Failure]:
         """The failures of one split, in the order in which they were met."""

@@ -161,7 +161,11 @@ class JointBatch(Batch):
     sources: Tensor = dataclasses.field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
 
     def split(self, parts: int) -> list[Batch]:
-        """Micro-batches of all sources, in their ratio as far as it comes out even."""
+        """Micro-batches of all sources, in their ratio as far as it comes out even.
+
+        With several processes and several micro-batches each, a clip is in another micro-batch than in one process with
+        as many: what is random in a micro-batch (mixup, dropout) differs then.
+        """
         parts = max(1, min(parts, len(self.clips)))
         return [
             JointBatch(self.clips[i::parts], self.targets[i::parts], sources=self.sources[i::parts])

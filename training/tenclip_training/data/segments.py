@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 POSITIVE_COLUMN, NEGATIVE_COLUMN = "positive_seconds", "negative_seconds"
+SNIPPET_COLUMNS = (POSITIVE_COLUMN, NEGATIVE_COLUMN)
 
 
 def segment_frames(num_frames: int, segments: int, rng: np.random.Generator) -> NDArray[np.int64]:

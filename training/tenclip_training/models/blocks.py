@@ -42,7 +42,7 @@ class Conv3d(nn.Conv3d):
     """`nn.Conv3d` that can run (1,k,k) and (k,1,1) kernels as 2D convolutions.
 
     In channels-last memory a map lies as (B,T,H,W,C). Seen as B*T images of H x W it takes a (1,k,k) kernel, seen as B
-    images of T x (H*W) a (k,1,1) kernel: views both, nothing is copied.
+    images of T x (H*W) a (k,1,1) kernel: views both, nothing is copied but for strided (1,1,1) kernels, see `_every`.
 
     `make bench ARGS=runtimes` has both, beside contiguous memory, in inference. ONNX Runtime and OpenVINO have kernels
     of their own for Conv3d, so export keeps it.

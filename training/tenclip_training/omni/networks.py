@@ -1,5 +1,5 @@
-"""Networks that look at single frames, on the runtimes of the server: OpenVINO or ONNX Runtime, 1.5 to 3 times as fast
-on a CPU as torch (`make bench ARGS=frames`).
+"""Networks that look at single frames, on the runtimes of the server: OpenVINO or ONNX Runtime, faster than
+torch on a CPU (`make bench ARGS=frames` says by how much).
 
 A network is named by a bundle's folder, a checkpoint (ours or a public one), or `efficientnet-lite0`: ImageNet weights
 that come as a package. A checkpoint is traced and handed to OpenVINO in a temporary file; that takes seconds, where an

@@ -163,11 +163,12 @@ def measure_truth(
     known = [i for i, truth in enumerate(truths) if truth is not None]
     if not known:
         return None
+    names = set(classes)
     return Truth(
         files=len(known),
         claimed=sum(bool(claims[i]) for i in known),
         claimed_right=sum(truths[i] in claims[i] for i in known),
-        relevant=sum(truths[i] in set(classes) for i in known),
+        relevant=sum(truths[i] in names for i in known),
         kept=sum(bool(kept[i]) for i in known),
         kept_right=sum(bool(kept[i]) and labels[i] == truths[i] for i in known),
     )

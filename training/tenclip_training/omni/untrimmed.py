@@ -10,7 +10,6 @@ F frames or pieces, K classes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -106,11 +105,3 @@ def inside(seconds: NDArray[np.float64], spans: Sequence[Span]) -> NDArray[np.bo
     for start, end in spans:
         found |= (seconds >= start - 1e-6) & (seconds < end - 1e-6)
     return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Shortest:
-    """What is too short to learn from. frames: at the low rate, of a sample of snippets; seconds: of a piece."""
-
-    frames: int = POSITIVES + NEGATIVES
-    seconds: float = 0.0

@@ -38,7 +38,7 @@ from tenclip_training.omni.untrimmed import (
     judge_piece,
     spans_of,
 )
-from tenclip_training.omni.web_files import WebFiles, check_classes, judged
+from tenclip_training.omni.web_files import WebFiles, as_video, check_classes, judged
 
 NO_POSITIVE, TOO_SHORT, NOTHING_LEFT = "no positive frame", "too short", "nothing beside its annotated part"
 
@@ -112,7 +112,9 @@ def use_untrimmed(
             f"snippets are single frames, and {ensemble.name} looks over time: name a network of frames, or use clips"
         )
     if rules.score_of == "own":
-        check_classes(Path("the videos"), web.samples, ensemble.labels)
+        check_classes(
+            Path("the videos"), web.samples, ensemble.labels, "With --unlabelled the labels of the videos are not used"
+        )
     choose = _snippets if rules.form == "snippets" else _clips
     report = choose(ensemble, web, folder, decoding, rules, progress)
     if not report.rows:
@@ -210,8 +212,7 @@ def _clips(
                 report.skipped[TOO_SHORT] += 1
                 continue
             part = dataclasses.replace(sample, start_seconds=round(start, 3), end_seconds=round(end, 3))
-            pieces.append((part, source, SetVideo(name=part.key, path=part.path, start_seconds=part.start_seconds,
-                                                  end_seconds=part.end_seconds)))  # fmt: skip
+            pieces.append((part, source, as_video(part)))
     if not pieces:
         return report
     scores, failures = score_files(ensemble, [video for *_, video in pieces], folder, decoding, progress)

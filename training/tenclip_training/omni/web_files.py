@@ -107,12 +107,13 @@ def judged(sample: Sample, label: str, **columns: Any) -> Sample:
     return dataclasses.replace(sample, labels=(label,), extra=extra)
 
 
-def check_classes(source: Path, samples: Sequence[Sample], classes: Sequence[str]) -> None:
-    """Raise DatasetError for labels that the teacher does not know, by their names."""
-    unknown = dict.fromkeys(label for s in samples for label in s.labels if label not in set(classes))
+def check_classes(source: Path, samples: Sequence[Sample], classes: Sequence[str], hint: str = "") -> None:
+    """Raise DatasetError for labels that the teacher does not know, by their names. hint: what else would work."""
+    known = set(classes)
+    unknown = dict.fromkeys(label for s in samples for label in s.labels if label not in known)
     if unknown:
         shown = ", ".join(list(unknown)[:5]) + (", ..." if len(unknown) > 5 else "")
         raise DatasetError(
             f"{source}: the teacher does not know the labels {shown}; it knows {len(classes)}: "
-            f"{', '.join(list(classes)[:5])}, ... With --pseudo-label teacher the labels of the files are not used"
+            f"{', '.join(list(classes)[:5])}, ... {hint}".rstrip()
         )

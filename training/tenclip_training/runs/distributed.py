@@ -15,6 +15,7 @@ import time
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -28,6 +29,10 @@ from tenclip_api.errors import TenclipError
 from tenclip_training.devices import find_device
 
 T = TypeVar("T")
+
+# For one another: the first process may have teachers look at every video while the others wait. A process that has
+# died is noticed at once all the same, by its connections and by torchrun.
+LONGEST_WAIT = timedelta(days=7)
 
 # What gloo and NCCL say when the process at the other end has died.
 _LOST = ("gloo", "nccl", "connection closed by peer", "connection reset by peer", "broken pipe", "connection refused")
@@ -134,7 +139,7 @@ def join_world(device: str) -> World:
         backend = "cpu:gloo,cuda:nccl" if on_gpu else "gloo"
         store, rank, size = next(rendezvous("env://"))
         store = PrefixStore(meet(PrefixStore("tenclip", store), rank, size), store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
         atexit.register(dist.destroy_process_group)
     return World(rank=dist.get_rank(), size=dist.get_world_size(), local_rank=local_rank)
 

@@ -27,6 +27,8 @@ from tenclip_data.leaks import file_facts, same_videos
 from tenclip_data.samples import Manifest, Sample
 from tenclip_data.splits import stratified_split
 from tenclip_training.curation.manifests import write_manifest
+from tenclip_training.data.segments import SNIPPET_COLUMNS
+from tenclip_training.data.shards.samples import ShardSample
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.grid_points import Point, not_all_work
@@ -71,7 +73,10 @@ def search(
     world = join_world(base.device)
     events = events if events is not None and world.is_first else Events()
     by = _measure(points, by)
-    manifest = hold_out(read_splits(base).train, part=part, seed=base.seed, heads=base.heads)
+    train_split = read_splits(base).train
+    if any(isinstance(s, ShardSample) for s in train_split.samples):
+        raise InvalidRequest(f"{base.manifest}: holds shards, and a grid search holds out files; give it those")
+    manifest = hold_out(train_split, part=part, seed=base.seed, heads=base.heads)
     check_points(points, manifest.labels, world)
     _write_videos(folder, manifest, world)
     rows: dict[str, Row] = {}
@@ -105,7 +110,10 @@ def hold_out(train_split: Manifest, *, part: float, seed: int, heads: Sequence[s
     def columns(labels: Sequence[str]) -> dict[str, str]:
         return {head: label[len(head) + 1 :] for head, label in zip(heads, labels, strict=bool(heads))}
 
-    samples = tuple(dataclasses.replace(s, extra=columns(s.labels)) for s in train_split.samples)
+    samples = tuple(
+        dataclasses.replace(s, extra={**{k: s.extra[k] for k in SNIPPET_COLUMNS if k in s.extra}, **columns(s.labels)})
+        for s in train_split.samples
+    )
     copies = same_videos(samples, file_facts(samples))
     plain = dataclasses.replace(train_split, samples=samples)
     return stratified_split(plain, held_out=part, seed=seed, same_video=copies)
@@ -118,7 +126,7 @@ def check_points(points: Sequence[Point], labels: tuple[str, ...], world: World)
     for point in points:
         config, device = point.config, world.device(point.config.device)
         parts = (config.architecture, config.model, config.transfer, config.clip, config.clip_spec, config.precision)
-        key = repr((parts, sorted(config.optimizer.layer_lr.items())))
+        key = repr((parts, config.sampling.segments, str(device), sorted(config.optimizer.layer_lr.items())))
         if key not in seen:
             seen[key] = ""
             try:
@@ -176,7 +184,6 @@ def run_config(point: Point, folder: Path) -> TrainConfig:
         train_split="train",
         val_split="val",
         whole_videos=False,
-        leaks="allow",
     )
 
 

@@ -9,7 +9,7 @@ B clips, K classes, S sources with the target.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,10 +23,10 @@ from tenclip_data.manifest import read_manifest
 from tenclip_data.samples import Manifest
 from tenclip_training.data import sampling
 from tenclip_training.data.dataset import Batch
-from tenclip_training.data.failures import Failure
 from tenclip_training.data.joint import JointCollate, JointDataset, JointSampler, source_seed
 from tenclip_training.data.ratios import joint_batch_sizes, show_ratio
 from tenclip_training.data.samplers import EpochSampler
+from tenclip_training.data.shards.order import by_shards
 from tenclip_training.heads import Heads
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
@@ -112,8 +112,6 @@ class JointMethod(Method):
     def __init__(self) -> None:
         self.sources: tuple[AuxiliarySource, ...] = ()
         self._objective: JointObjective | None = None
-        self._max_failures = 0.0
-        self._failed: dict[str, set[str]] = {}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -123,7 +121,7 @@ class JointMethod(Method):
     def read_splits(self, config: TrainConfig) -> Splits:
         splits = read_splits(config)
         self.sources = read_sources(config, splits)
-        self._max_failures = config.max_failures
+        self.bounded = {f"aux:{source.name}": len(source.manifest.samples) for source in self.sources}
         return splits
 
     def build_sampler(self, config: TrainConfig, manifest: Manifest, world: World) -> RunSampler:
@@ -160,26 +158,6 @@ class JointMethod(Method):
             cross_mixup=config.joint.cross_mixup,
         )
         return self._objective
-
-    def batches(self, loader: Iterable[Batch]) -> Iterator[Batch]:
-        """The loader's, while not too many files of any source fail."""
-        for batch in loader:
-            for failure in batch.failures:
-                self._count(failure)
-            yield batch
-
-    def _count(self, failure: Failure) -> None:
-        source = next((s for s in self.sources if failure.split == f"aux:{s.name}"), None)
-        if source is None:
-            return
-        failed = self._failed.setdefault(source.name, set())
-        failed.add(failure.video)
-        total = len(source.manifest.samples)
-        if len(failed) > self._max_failures * total:
-            raise DatasetError(
-                f"{source.manifest.source}: {len(failed)} of {total} files could not be read, more than the "
-                f"{self._max_failures:.0%} allowed; the last: {failure.message} ({failure.reason})"
-            )
 
     def end_epoch(self, world: World) -> dict[str, float]:
         assert self._objective is not None
@@ -246,13 +224,13 @@ def batch_sizes(config: TrainConfig) -> tuple[int, ...]:
 
 
 def _source_sampler(config: TrainConfig, manifest: Manifest, number: int) -> EpochSampler:
-    """The endless draws of a source, of all processes together."""
+    """The endless draws of a source, of all processes together; from a few shards at a time, where it is in shards."""
     wanted = config.sampling
     if number > 0:
         wanted = dataclasses.replace(
             wanted, class_power=config.joint.aux_power, class_cap=config.joint.aux_cap, draws=None, clips_per_video=1
         )
-    return sampling.build_sampler(
+    sampler = sampling.build_sampler(
         [manifest.targets(sample) for sample in manifest.samples],
         len(manifest.labels),
         wanted,
@@ -260,6 +238,7 @@ def _source_sampler(config: TrainConfig, manifest: Manifest, number: int) -> Epo
         epochs=config.epochs,
         seed=source_seed(config.seed, number),
     )
+    return by_shards(sampler, manifest, window=config.sampling.shuffle_shards)
 
 
 class JointObjective:
@@ -284,7 +263,7 @@ class JointObjective:
 
     def __call__(self, inputs: Inputs, network: Network) -> tuple[Tensor, Tensor]:
         assert inputs.sources is not None
-        counts = torch.bincount(inputs.sources.cpu(), minlength=self.num_sources).tolist()
+        counts = torch.bincount(inputs.sources, minlength=self.num_sources).tolist()
         blend = self._blend(counts, inputs.clips.device)
         clips, targets = inputs.clips, inputs.targets
         if blend is not None:

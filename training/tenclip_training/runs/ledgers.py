@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from tenclip_data.samples import Manifest, split_name
@@ -16,13 +18,16 @@ from tenclip_training.runs.run_folder import RunFolder
 class Ledgers:
     """failures.jsonl and damaged.jsonl. What asks all processes has to be called by each of them.
 
-    train_videos_failed: as many training videos were unreadable when all processes were asked last.
+    train_videos_failed: as many training videos were unreadable when all processes were asked last. others: further
+    splits of which too many failures end the run, with their numbers of videos.
     """
 
-    def __init__(self, config: TrainConfig, train: Manifest, folder: RunFolder) -> None:
+    def __init__(
+        self, config: TrainConfig, train: Manifest, folder: RunFolder, others: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
         self._world = folder.world
         self._failures = FailureLog(
-            folder.failures, split_name(config.train_split), len(train.samples), config.max_failures
+            folder.failures, split_name(config.train_split), len(train.samples), config.max_failures, others
         )
         self._damage = DamageLog(folder.damaged)
         self.train_split, self.train_videos_failed = self._failures.train_split, 0
@@ -50,9 +55,9 @@ class Ledgers:
 
     def train_failures(self) -> list[Failure]:
         """Those of training videos in all processes. Raises DatasetError when they are too many."""
-        failed = [f for f in self.failures() if f.split == self.train_split]
+        failed = self.failures()
         self._failures.check(failed)
-        return failed
+        return [f for f in failed if f.split == self.train_split]
 
     def damaged(self) -> tuple[Damage, ...]:
         """Of all processes, each video once."""

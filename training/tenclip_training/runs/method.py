@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from tenclip_data.samples import Manifest
@@ -43,10 +44,15 @@ class Beginning:
 
 
 class Method:
-    """Supervised learning. command: of the checkpoint's provenance; notes: lines for a person, once `begin` is done."""
+    """Supervised learning. command: of the checkpoint's provenance; notes: lines for a person, once `begin` is done.
+
+    bounded: splits other than the training one of which too many unreadable files end the run, with their numbers of
+    files; known once `read_splits` is done.
+    """
 
     command = "tenclip train"
     notes: tuple[str, ...] = ()
+    bounded: Mapping[str, int] = MappingProxyType({})
 
     def read_splits(self, config: TrainConfig) -> Splits:
         """The videos of the run; their label space is what the network's classifier is made for."""

@@ -4,7 +4,7 @@ x = lambda x1 + (1 - lambda) x2, the targets alike; lambda ~ Beta(alpha, alpha),
 are accumulated), and the pairs are the batch beside a random permutation of it. What is blended are normalised clips.
 
 Nothing lives on from step to step: lambda and the pairs come from torch's generator on the CPU, which the trainer seeds
-with (seed, step, rank) before each step.
+with (seed, step, number of the micro-batch among those of all processes) before each micro-batch.
 
 B clips, K classes.
 """

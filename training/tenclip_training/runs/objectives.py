@@ -28,7 +28,7 @@ class Inputs:
     """A batch on the device. clips: float32 [B,3,T,H,W], normalised; targets: float32 [B,K].
 
     Each row of targets sums to 1, or is 1 at each class of the clip where sigmoids are trained. sources: int64 [B], in
-    ascending order, where clips are of several, the target being 0.
+    ascending order and on the CPU, where clips are of several, the target being 0.
     """
 
     clips: Tensor

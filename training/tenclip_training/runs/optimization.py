@@ -85,7 +85,8 @@ class Updater:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Raises KeyError, ValueError or TypeError for a state of another model or optimiser."""
         self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # a run that goes on in fp16 may have begun without loss scaling
+            self.scaler.load_state_dict(state["scaler"])
         self.skipped = state["steps_skipped"]
 
 

@@ -10,7 +10,7 @@ from tenclip_training.runs.results import EpochResult
 
 @dataclass
 class RunState:
-    """epoch and step (within it) count what is done. best: (video top-1, -loss) of best.pt.
+    """epoch and step (within it) count what is done. best: (video top-1, or mAP with sigmoids; -loss) of best.pt.
 
     val_seconds: of the last validation, for the estimate of what is left. changes: settings that were changed when a
     run whose loss was not finite was resumed: {"step": n, "setting": name, "was": value, "now": value}.

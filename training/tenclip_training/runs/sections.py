@@ -173,7 +173,8 @@ class SamplingConfig:
     """Which clips an epoch draws, and what a softmax makes of videos with several tags.
 
     With class_power a or class_cap N a class is drawn first, with p ~ min(videos, N)^a: 0.5 is IG-65M's square root,
-    0.2 OmniSource's power law, 0 balanced; N = 5000 OmniSource's clipped sampling. Without, every video is drawn.
+    0.2 OmniSource's power law, 0 balanced; N = 5000 as OmniSource clips, which is read here as
+    a probability and not as a fixed subset of N videos a class. Without, every video is drawn.
     draws is the number of clips in an epoch, of all processes together; None: `clips_per_video` of each video.
     tags: see `data/tags.py`; IG-65M draws one.
     segments: see `data/segments.py`; tests then take protocol tsn-3 or tsn-25, on clips of one frame.

@@ -71,7 +71,7 @@ class Stepper:
         if not self.channels_last:
             clips = clips.contiguous()
         targets = batch.targets.to(self.device, non_blocking=True)
-        sources = batch.sources.to(self.device) if isinstance(batch, JointBatch) else None
+        sources = batch.sources if isinstance(batch, JointBatch) else None
         return Inputs(clips=clips, targets=targets, sources=sources)
 
     def _forward(self, clips: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,8 @@
 
 Resuming is exact: a run that was stopped after any step and resumed ends with the same bits as one that was not (on the
 same machine, with the same number of threads). For that nothing random lives on from step to step: the order of an
-epoch follows from (seed, epoch), a clip from (seed, epoch, index), dropout from (seed, step), the rate from the step.
+epoch follows from (seed, epoch), a clip from (seed, epoch, index), dropout from (seed, step, micro-batch), the
+rate from the step.
 """
 
 from __future__ import annotations
@@ -115,7 +116,7 @@ class _Run:
         self.meter = EpochMeter()
         self.stopped = False
         self.evaluation: EvaluationResult | None = None
-        self.ledgers = Ledgers(config, self.manifest, folder)
+        self.ledgers = Ledgers(config, self.manifest, folder, method.bounded)
         self.saved_steps: int | None = None
 
     def _micro_batches(self, checkpoint: Checkpoint | None) -> int:

@@ -178,6 +178,7 @@ def filtered_error(filtered: Filtered, source: Path) -> str:
         (["--threshold", "2"], "write a confidence from 0 to 1"),
         (["--threshold", "0.5", "--keep-share", "0.5"], "decides about all sources"),
         (["--precision", "0.9"], "name them with --calibrate"),
+        (["--precision", "0.9", "--calibrate", "split.csv"], "says nothing of its precision"),
         (["--precision", "0.9", "--keep-share", "0.1", "--calibrate", "web.csv"], "leave one out"),
         (["--pseudo-label", "best"], "'best' is not one of teacher, agree, query"),
         (["--pseudo-label", "agree", "--unlabelled"], "no --unlabelled"),
@@ -195,6 +196,9 @@ def test_what_cannot_be(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(web.parent)
+    header, *rows = web.read_text().splitlines()
+    a_video = next(row for row in rows if ".mp4" in row)
+    Path("split.csv").write_text(f"{header},split\n{a_video},train\n")
     if "--teacher" not in arguments:
         arguments = [*arguments, "--teacher", str(teacher)]
     given = ("--out", "k.csv", "--workers", 1, "--threads", 1, "--scores", scores)

@@ -141,7 +141,8 @@ def filter_web(
     with usage_errors():
         ensemble = teaching.open()
     if rule_of != "teacher":
-        check_classes(source, web.samples, ensemble.labels)
+        hint = "With --pseudo-label teacher the labels of the files are not used"
+        check_classes(source, web.samples, ensemble.labels, hint)
     refuse_images(ensemble, web.num_images)
     folder = report_folder(out, report, "filter")
     stored, how = teaching.scores or folder / "scores", decoding_of(decoding)
@@ -203,12 +204,18 @@ def _calibration(
 ) -> Calibration | None:
     if held_out is None:
         return None
+    from tenclip_api.errors import InvalidRequest
     from tenclip_training.curation.manifests import read_labelled
     from tenclip_training.omni.filter_files import calibrate
 
     manifest = read_labelled(held_out, missing="keep")
     if "val" in manifest.splits:
         manifest = manifest.split("val")
+    elif "train" in manifest.splits:
+        raise InvalidRequest(
+            f"--calibrate {held_out}: has splits {', '.join(manifest.splits)} and no val; what the teacher was trained "
+            "on says nothing of its precision, so write the held-out videos to a list of their own"
+        )
     return calibrate(
         ensemble,
         manifest.samples,
