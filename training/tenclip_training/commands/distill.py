@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import shlex
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from tenclip_settings import with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
-from tenclip_training.commands.train import INTERRUPTED, given_settings, result_as_json, resumed_config
-from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.commands.run_options import INTERRUPTED, Assignments, ColorJitter, RecipeName, Resume, Width
+from tenclip_training.commands.train import given_settings, result_as_json, resumed_config
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.recipes.resolve import resolve_config_of
-from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
     from tenclip_training.distill.run import DistillResult
@@ -24,31 +22,12 @@ if TYPE_CHECKING:
 
 @with_options_of(DistillConfig)
 def distill(
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
-    ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Settings of a published run; `tenclip recipes distinit` lists them.", show_default=False),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Any setting by its name, e.g. optimizer.lr=0.1.", show_default=False
-        ),
-    ] = None,
+    resume: Resume = None,
+    recipe: RecipeName = None,
+    assignments: Assignments = None,
     keep_missing: KeepMissing = False,
-    color_jitter: Annotated[
-        float | None,
-        typer.Option(
-            help="Vary brightness, contrast and saturation by this part.", show_default=False, rich_help_panel=CLIPS
-        ),
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
-    ] = None,
+    color_jitter: ColorJitter = None,
+    width: Width = None,
     json: Json = False,
     **flags: Any,
 ) -> None:

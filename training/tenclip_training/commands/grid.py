@@ -12,9 +12,9 @@ import typer
 
 from tenclip_settings import fields_of, flag_values, parse_assignments, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
+from tenclip_training.commands.run_options import INTERRUPTED, RecipeName, Width
 from tenclip_training.recipes.resolve import resolve_config
 from tenclip_training.runs.config import TrainConfig
-from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
     from tenclip_training.console import Reporter
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from tenclip_training.runs.grid_points import Point
     from tenclip_training.runs.grid_results import GridResult, Row
 
-INTERRUPTED = 130  # exit code
 SEARCH = "Search"  # heading in --help
 
 
@@ -52,15 +51,9 @@ def grid(
             rich_help_panel=SEARCH,
         ),
     ] = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
-    ] = None,
+    recipe: RecipeName = None,
     keep_missing: KeepMissing = False,
-    width: Annotated[
-        int | None,
-        typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
-    ] = None,
+    width: Width = None,
     json: Json = False,
     **flags: Any,
 ) -> None:

@@ -11,36 +11,22 @@ import typer
 
 from tenclip_settings import fields_of, flag_values, parse_assignments, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
-from tenclip_training.data.clip_overrides import CLIPS
+from tenclip_training.commands.run_options import INTERRUPTED, Assignments, ColorJitter, RecipeName, Resume, Width
 from tenclip_training.recipes.resolve import resolve_config
 from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, Config, TrainConfig, read_config_of
-from tenclip_training.runs.sections import MODEL
 
 if TYPE_CHECKING:
     from tenclip_training.runs.results import TrainResult
 
-INTERRUPTED = 130  # exit code
-
 
 @with_options_of(TrainConfig)
 def train(
-    resume: Annotated[
-        Path | None,
-        typer.Option(help="Go on with the run in this folder, by its own settings.", show_default=False),
-    ] = None,
+    resume: Resume = None,
     resume_if_exists: Annotated[
         bool, typer.Option("--resume-if-exists", help="Go on with the run in --out where there is one, else begin it.")
     ] = False,
-    recipe: Annotated[
-        str | None,
-        typer.Option(help="Settings of a published run; `tenclip recipes` lists them.", show_default=False),
-    ] = None,
-    assignments: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="FIELD=VALUE", help="Any setting by its name, e.g. optimizer.lr=0.1.", show_default=False
-        ),
-    ] = None,
+    recipe: RecipeName = None,
+    assignments: Assignments = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what the run would do, and its learning rates; train nothing.")
     ] = False,
@@ -48,16 +34,8 @@ def train(
         int, typer.Option(min=1, help="Of --dry-run: as so many processes would train.", show_default=True)
     ] = 1,
     keep_missing: KeepMissing = False,
-    color_jitter: Annotated[
-        float | None,
-        typer.Option(
-            help="Vary brightness, contrast and saturation by this part.", show_default=False, rich_help_panel=CLIPS
-        ),
-    ] = None,
-    width: Annotated[
-        int | None,
-        typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
-    ] = None,
+    color_jitter: ColorJitter = None,
+    width: Width = None,
     json: Json = False,
     **flags: Any,
 ) -> None:
