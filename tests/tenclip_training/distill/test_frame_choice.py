@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_training.distill.frame_choice import FrameChoice, choose_frames
+from tenclip_training.distill.choices import FrameChoice
+from tenclip_training.distill.frame_choice import choose_frames
 
 CHOICES: tuple[FrameChoice, ...] = ("random", "center", "uniform", "all")
 

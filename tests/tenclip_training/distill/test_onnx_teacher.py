@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from tenclip_api.errors import BundleError, CheckpointError
 from tenclip_training.distill import load_teacher
-from tenclip_training.distill.networks import TeacherRuntime
+from tenclip_training.distill.choices import TeacherRuntime
 
 from .onnx_files import WEIGHTS, write_color_classifier
 

@@ -8,10 +8,7 @@ from typing import Annotated, Any
 
 from tenclip_data.manifest import DEFAULT_HELD_OUT
 from tenclip_settings import Setting, check_all
-from tenclip_training.distill.frame_choice import FrameChoice
-from tenclip_training.distill.networks import TeacherRuntime
-from tenclip_training.distill.objective import DistillLoss, Normaliser
-from tenclip_training.distill.views import TeacherView
+from tenclip_training.distill.choices import DistillLoss, FrameChoice, Normaliser, TeacherRuntime, TeacherView
 from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.config import VIDEOS, TrainConfig
 from tenclip_training.runs.sections import SAMPLING, ObjectiveConfig, SamplingConfig

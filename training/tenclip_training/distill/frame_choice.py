@@ -5,12 +5,11 @@ T frames of a clip, n of them for the teacher.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 
+from tenclip_training.distill.choices import FrameChoice
+
 # The paper: centre 40.3, one random 43.2, two random 44.0 (HMDB-51 split 1, top-1); "uniform" and "all" are ours.
-FrameChoice = Literal["random", "center", "uniform", "all"]
 
 
 def choose_frames(choice: FrameChoice, count: int, num_frames: int, rng: np.random.Generator) -> list[int]:

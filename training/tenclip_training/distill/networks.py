@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tenclip_api.errors import BundleError, CheckpointError, MissingDependency
+from tenclip_training.distill.choices import TeacherRuntime
 from tenclip_training.models import VideoModel
 from tenclip_training.preprocess import scale_and_shift
 from tenclip_video.openvino_core import shared_core
 from tenclip_video.spec import ClipSpec
 
-TeacherRuntime = Literal["auto", "openvino", "onnxruntime", "torch"]
 Frames = NDArray[np.uint8]  # [N,S,S,3] in the spec's colour order
 Logits = NDArray[np.float32]  # [N,K]
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from tenclip_training.distill.choices import DistillLoss, Normaliser
 from tenclip_training.runs.objectives import Inputs, Network
-
-DistillLoss = Literal["cross-entropy", "mse"]
-Normaliser = Literal["kept", "all"]
 
 
 @dataclass(frozen=True, kw_only=True)

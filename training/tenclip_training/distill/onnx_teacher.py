@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import CheckpointError
-from tenclip_training.distill.networks import Feed, Graph, GraphInput, TeacherRuntime, open_graph
+from tenclip_training.distill.choices import TeacherRuntime
+from tenclip_training.distill.networks import Feed, Graph, GraphInput, open_graph
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_training.loaders.presets import TORCHVISION_2D
 from tenclip_video.bundle import sha256

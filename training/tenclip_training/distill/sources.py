@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from tenclip_api.errors import CheckpointError, InvalidRequest, TenclipError
-from tenclip_training.distill.networks import TeacherRuntime, open_graph, run_model
+from tenclip_training.distill.choices import TeacherRuntime
+from tenclip_training.distill.networks import open_graph, run_model
 from tenclip_training.distill.onnx_teacher import onnx_teacher
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_training.loaders import load_any

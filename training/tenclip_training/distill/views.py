@@ -8,14 +8,10 @@ visit, so that outputs can be kept.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_training.data.augment import Placement, scale_frames
-
-TeacherView = Literal["clip", "frame"]
 
 
 def same_square(frames: NDArray[np.uint8], place: Placement, side: int) -> NDArray[np.uint8]:
