@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-from tests.conftest import PROJECT
+import pytest
 
-from .pages import blocks
+from .worked_example import SECONDS, run_page
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
 def test_the_worked_example_runs(tmp_path: Path) -> None:
-    script = "set -euo pipefail\n" + "".join(
-        block.text for block in blocks(PROJECT / "docs" / "distill.md") if block.language == "sh"
-    )
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "OMP_NUM_THREADS": "1",  # networks this small gain nothing from more
-    }
-    process = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=280)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
-    assert process.returncode == 0, output[-6000:]
+    # Networks this small gain nothing from more than one thread.
+    output = run_page("distill.md", tmp_path, OMP_NUM_THREADS="1")
 
     history = [json.loads(line) for line in (tmp_path / "student" / "history.jsonl").read_text().splitlines()]
     assert [h["train_clips"] for h in history] == [32] * 3

