@@ -23,8 +23,10 @@ from tenclip_video.spec import ClipSpec
 
 if TYPE_CHECKING:
     from tenclip_serving.runtimes import Runtime
+    from tenclip_training.loaders.any import Loaded
     from tenclip_training.models import VideoModel
     from tenclip_video.aggregate import Outputs
+    from tenclip_video.bundle import Bundle
 
 EFFICIENTNET_LITE0 = "efficientnet-lite0"
 _BATCH = 16
@@ -69,23 +71,22 @@ def open_network(name: str, *, threads: int = 0) -> FrameNetwork:
 
     Raises InvalidRequest for a name that is none, CheckpointError, BundleError, MissingDependency.
     """
-    if name == EFFICIENTNET_LITE0:
-        from tenclip_training.loaders.packages import efficientnet_lite0_path
+    from tenclip_training.loaders import load_any
+    from tenclip_training.loaders.packages import efficientnet_lite0_path
+    from tenclip_video.bundle import read_bundle
 
-        return _of_checkpoint(name, efficientnet_lite0_path(), threads)
-    path = Path(name)
+    path = efficientnet_lite0_path() if name == EFFICIENTNET_LITE0 else Path(name)
     if path.is_dir():
-        return _of_bundle(name, path, threads)
+        return network_of_bundle(name, read_bundle(path), threads=threads)
     if path.is_file():
-        return _of_checkpoint(name, path, threads)
+        return network_of_checkpoint(name, path, load_any(path), threads=threads)
     raise InvalidRequest(f"network {name!r} is neither {EFFICIENTNET_LITE0} nor a bundle's folder or a checkpoint")
 
 
-def _of_bundle(name: str, folder: Path, threads: int) -> FrameNetwork:
+def network_of_bundle(name: str, bundle: Bundle, *, threads: int = 0) -> FrameNetwork:
+    """The float32 network of a bundle, on a runtime that is installed. Raises InvalidRequest where none runs it."""
     from tenclip_serving.runtimes import available_runtimes, create_runtime, reads
-    from tenclip_video.bundle import read_bundle
 
-    bundle = read_bundle(folder)
     runtimes = available_runtimes()
     for variant in bundle.info.variants:
         path = bundle.path / variant.path
@@ -99,13 +100,13 @@ def _of_bundle(name: str, folder: Path, threads: int) -> FrameNetwork:
                     spec=bundle.info.clip_spec,
                     runtime=create_runtime(runtime, path, threads=threads),
                 )
-    raise InvalidRequest(f"{folder}: none of its fp32 variants runs here; there are: {', '.join(runtimes) or 'none'}")
+    raise InvalidRequest(
+        f"{bundle.path}: none of its fp32 variants runs here; there are: {', '.join(runtimes) or 'none'}"
+    )
 
 
-def _of_checkpoint(name: str, path: Path, threads: int) -> FrameNetwork:
-    from tenclip_training.loaders import load_any
-
-    loaded = load_any(path, features_only=False)
+def network_of_checkpoint(name: str, path: Path, loaded: Loaded, *, threads: int = 0) -> FrameNetwork:
+    """The network of a checkpoint that was read, compiled for OpenVINO. Raises MissingDependency without it."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return FrameNetwork(

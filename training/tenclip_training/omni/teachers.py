@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, ModelError
 from tenclip_data.labels import read_class_names
-from tenclip_training.omni.networks import FrameNetwork, compile_model, open_network
+from tenclip_training.omni.networks import FrameNetwork, network_of_bundle, network_of_checkpoint
 from tenclip_training.omni.teacher_clips import TeacherClips
 from tenclip_video.protocols import PROTOCOLS, Protocol
 from tenclip_video.spec import ClipSpec
@@ -125,7 +125,7 @@ def _of_bundle(name: str, folder: Path, labels: Path | None, protocol: str | Non
     scoring = Scoring.of_checkpoint(own, info.provenance, source=name)
     _check(name, scoring, PROTOCOLS[protocol or info.default_protocol])
     return _teacher(
-        open_network(name, threads=threads),
+        network_of_bundle(name, bundle, threads=threads),
         labels=classes,
         of_frames=_looks_at_frames(info.architecture),
         protocol=PROTOCOLS[protocol or info.default_protocol],
@@ -142,15 +142,8 @@ def _of_checkpoint(name: str, path: Path, labels: Path | None, protocol: str | N
     classes = _classes(name, loaded.labels, labels, loaded.model.num_classes)
     scoring = Scoring.of_checkpoint(loaded.labels, loaded.provenance, source=name)
     _check(name, scoring, PROTOCOLS[protocol or loaded.protocol])
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return _teacher(
-        FrameNetwork(
-            name=name,
-            identity=f"{loaded.model.architecture} {digest}",
-            spec=loaded.clip_spec,
-            runtime=compile_model(loaded.model, loaded.clip_spec, threads=threads),
-        ),
+        network_of_checkpoint(name, path, loaded, threads=threads),
         labels=classes,
         of_frames=is_frame_model(loaded.model),
         protocol=PROTOCOLS[protocol or loaded.protocol],
