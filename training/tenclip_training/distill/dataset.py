@@ -23,9 +23,10 @@ from tenclip_training.data.dataset import Batch, ClipDataset, Collate, ReadClip,
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.random_streams import Stream, stream
 from tenclip_training.data.samplers import Draw
-from tenclip_training.distill.cache import OutputCache, VideoOutputs
+from tenclip_training.distill.cache import OutputCache
 from tenclip_training.distill.choices import FrameChoice
 from tenclip_training.distill.frame_choice import choose_frames
+from tenclip_training.distill.frame_stream import VideoOutputs
 from tenclip_training.distill.targets import Floats, average_logits
 from tenclip_training.distill.views import same_square
 from tenclip_video.spec import ClipSpec, Resize
