@@ -92,14 +92,19 @@ class DistillMethod(Method):
         return self._objective
 
     def begin(self, beginning: Beginning) -> None:
-        """Fill the caches, and measure the thresholds of a run that begins. Raises CheckpointError, DatasetError."""
+        """Fill the caches, and measure the thresholds of a run that begins: the first process does, for all of them.
+
+        Raises CheckpointError, DatasetError.
+        """
         folder = beginning.folder
         self._fill_caches(beginning)
         if beginning.resumed:
             self._recall(folder.path / TEACHERS_FILE)
             return
         if self.teaching.keep_percent is not None and self.teaching.keep_percent < 100:
-            self._calibrate(beginning)
+            if folder.world.is_first:
+                self._calibrate(beginning)
+            self.thresholds = folder.world.gather(self.thresholds if folder.world.is_first else [])
         if folder.world.is_first:
             about = [{**t.to_dict(), "max_entropy": limit} for t, limit in self._limits()]
             folder.write(folder.path / TEACHERS_FILE, json.dumps(about, indent=2) + "\n")
