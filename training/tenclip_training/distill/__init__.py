@@ -13,6 +13,7 @@ cache           teachers' outputs in Parquet, resumable
 videos          folders and lists without labels
 dataset         clips with what their teachers see
 config, method, run    settings, the training method, and `distill` itself
+dry_run         what it would do
 """
 
 from __future__ import annotations
