@@ -89,8 +89,26 @@ def test_a_run_goes_on(action_videos: Path, teacher: Path, distilled: Path, tmp_
 def test_a_dry_run_shows_teachers_and_what_they_cost_and_writes_nothing(
     action_videos: Path, teacher: Path, scenes: Path, tmp_path: Path
 ) -> None:
-    command = ["distill", action_videos.parent, "--out", tmp_path / "run", *FAST, "--epochs", "3", "--dry-run"]
-    command += ["--teacher", teacher, "--teacher", f"places={scenes}", "--teacher-weight", "1", "--teacher-weight", "2"]
+    command = [
+        "distill",
+        str(action_videos.parent),
+        "--out",
+        str(tmp_path / "run"),
+        *FAST,
+        "--epochs",
+        "3",
+        "--dry-run",
+    ]
+    command += [
+        "--teacher",
+        str(teacher),
+        "--teacher",
+        f"places={scenes}",
+        "--teacher-weight",
+        "1",
+        "--teacher-weight",
+        "2",
+    ]
     text = run(*command, "--teacher-frame-count", "2", "--keep-percent", "50", "--calibration-videos", "10").stdout
     assert "2 heads of 8 classes" in text
     assert "16 training videos" in text
@@ -117,7 +135,8 @@ def test_a_dry_run_counts_whole_frames_that_are_not_kept_yet(
     """What it says is what a run then does: all videos are alike, so the estimate is exact."""
     import pyarrow.parquet as pq
 
-    command = ["distill", action_videos.parent, "--teacher", teacher, *FAST, "--teacher-sees", "frame", "--dry-run"]
+    command = ["distill", str(action_videos.parent), "--teacher", str(teacher), *FAST, "--dry-run"]
+    command += ["--teacher-sees", "frame"]
     (first,) = output_of(run(*command, "--out", tmp_path / "new", "--json"))["teachers"]
     parts = (distilled / "teacher-outputs" / "objects").glob("part-*.parquet")
     assert first["frames"] == sum(pq.ParquetFile(part).metadata.num_rows for part in parts) > 0

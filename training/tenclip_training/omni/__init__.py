@@ -23,6 +23,7 @@ Reading order::
     teacher_filter    pseudo-labels, confidences and the threshold of each source, as arithmetic
     filter_files      all of it: web data -> what is kept
     filter_report     an HTML page with classes before and after, and pictures of what is kept and rejected
+    mixes             sets of equal size, of one source and of several
     untrimmed         positive and negative frames, pieces of 10 seconds, as arithmetic
     untrimmed_files   untrimmed videos -> rows of a manifest
 
