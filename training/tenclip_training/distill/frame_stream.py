@@ -25,7 +25,8 @@ from tenclip_training.distill.networks import TORCH_BATCH
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_video.video import open_video
 
-# The batch of torch: batches are the same ones as if the teacher were given all frames of a video at once.
+# The batch of torch: batches are the same ones as if the teacher were given all frames of a video at once, unless some
+# of them cannot be decoded.
 PART = TORCH_BATCH
 # How often a thread looks whether anybody still waits for its frames.
 _SECONDS = 0.1
