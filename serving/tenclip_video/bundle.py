@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import BundleError
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
+from tenclip_video.salience.stopping import StoppingRule
 from tenclip_video.spec import ClipSpec, require_types
 
 SCHEMA_VERSION = 1
@@ -87,6 +88,48 @@ class Speed:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BundleSampler:
+    """The learned salience of a bundle: paths relative to it, each with its SHA-256 in `files`.
+
+    path: the sampler that looks, `salience.onnx`. audio_path: the one that listens; `audio_clips` of the chosen clips
+    are its own. stopping: of adaptive prediction, calibrated for this model with this sampler.
+    """
+
+    path: str = "salience.onnx"
+    audio_path: str | None = None
+    audio_clips: int = 0
+    files: dict[str, str] = field(default_factory=dict)
+    stopping: StoppingRule | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        stopping = values.get("stopping")
+        return cls(**{**values, "stopping": None if stopping is None else StoppingRule(**stopping)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreCalibration:
+    """Temperature scaling of a video's scores (Guo et al., 2017): p_k ** (1 / temperature), made to sum to one.
+
+    Fitted on `num_videos` held-out videos under `protocol`. ece_before, ece_after: expected calibration error of videos
+    that it was not fitted on.
+    """
+
+    temperature: float
+    protocol: str
+    num_videos: int
+    ece_before: float
+    ece_after: float
+
+    def apply(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Calibrated scores of float32 [...,K]; the order of classes stays as it is."""
+        logs = np.log(np.maximum(probabilities.astype(np.float64), np.finfo(np.float32).tiny)) / self.temperature
+        scaled = np.exp(logs - logs.max(axis=-1, keepdims=True))
+        result: NDArray[np.float32] = (scaled / scaled.sum(axis=-1, keepdims=True)).astype(np.float32)
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
 class BundleInfo:
     """The content of `bundle.json`. `to_dict` and `from_dict` are its schema."""
 
@@ -103,6 +146,8 @@ class BundleInfo:
     tolerance: Tolerance = field(default_factory=Tolerance)
     parity: tuple[Parity, ...] = ()
     speed: tuple[Speed, ...] = ()
+    sampler: BundleSampler | None = None
+    calibration: ScoreCalibration | None = None
     # weights hash, training run, family preset, tool versions: free form, for people.
     provenance: dict[str, Any] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
@@ -148,9 +193,15 @@ class BundleInfo:
         values["variants"] = tuple(Variant.from_dict(v) for v in values.get("variants", ()))
         for key, kind in (("parity", Parity), ("speed", Speed)):
             values[key] = tuple(kind(**v) for v in values.get(key, ()))
+        if (sampler := values.get("sampler")) is not None:
+            values["sampler"] = BundleSampler.from_dict(sampler)
+        if (calibration := values.get("calibration")) is not None:
+            values["calibration"] = ScoreCalibration(**calibration)
         info = cls(**values)
-        for part in (info, info.tolerance, *info.variants, *info.parity, *info.speed):
-            require_types(part)
+        parts = (info, info.tolerance, *info.variants, *info.parity, *info.speed, info.sampler, info.calibration)
+        for part in (*parts, None if info.sampler is None else info.sampler.stopping):
+            if part is not None:
+                require_types(part)
         return info
 
 

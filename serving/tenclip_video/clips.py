@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
-from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline, select_salient
+from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
 from tenclip_video.spec import ClipSpec
@@ -118,15 +118,19 @@ def plan_video(
     scorer = scorer or MotionEnergyScorer()
     scores = scorer.score(video, windows)
     selected = np.zeros(len(windows), bool)
+    ranking: tuple[int, ...] = ()
     if selection.mode == "salient":
-        chosen = select_salient(scores, selection.num_clips)
-        plan = [windows[i] for i in chosen]
-        selected[chosen] = True
+        order = scores.order(selection.num_clips)
+        plan = [windows[i] for i in np.sort(order)]
+        selected[order] = True
+        ranking = tuple(order.tolist())
     else:
         planned = set(plan)
         selected[:] = [w in planned for w in windows]
     seconds = tuple(clip_seconds(c, video.times, duration) for c in windows)
-    return plan, SalienceTimeline(scorer.name, seconds, scores, selected)
+    return plan, SalienceTimeline(
+        scorer.name, seconds, scores.video, selected, ranking, flat=scores.is_flat, notes=scores.notes
+    )
 
 
 def _decode(

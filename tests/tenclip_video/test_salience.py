@@ -8,10 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tenclip_video import salience
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
-from tenclip_video.salience import MotionEnergyScorer, select_salient
+from tenclip_video.salience import MotionEnergyScorer, WindowScores, motion_energy, select_salient
 from tenclip_video.sampling import Clip, ClipSelection, plan_clips
 from tenclip_video.spec import ClipSpec, Resize
 from tenclip_video.video import Video, open_video
@@ -77,9 +76,9 @@ def test_scores_do_not_depend_on_how_many_clips_are_scored_at_once(
 ) -> None:
     with open_video(still) as video:
         windows = plan_clips(video.times, video.info.duration_seconds, SPEC, ClipSelection(mode="windows"))
-        whole = MotionEnergyScorer().score(video, windows)
-        monkeypatch.setattr(salience, "_CLIPS_AT_ONCE", 7)
-        np.testing.assert_array_equal(MotionEnergyScorer().score(video, windows), whole)
+        whole = MotionEnergyScorer().score(video, windows).video
+        monkeypatch.setattr(motion_energy, "_CLIPS_AT_ONCE", 7)
+        np.testing.assert_array_equal(MotionEnergyScorer().score(video, windows).video, whole)
     assert whole.dtype == np.float32
     assert whole.shape == (30,)
 
@@ -92,7 +91,7 @@ def test_a_long_video_is_scored_a_part_at_a_time(still: bytes, monkeypatch: pyte
         reads.append(len(indices))
         return read(self, indices, resize)
 
-    monkeypatch.setattr(salience, "_CLIPS_AT_ONCE", 7)
+    monkeypatch.setattr(motion_energy, "_CLIPS_AT_ONCE", 7)
     monkeypatch.setattr(Video, "read_frames", counting)
     with open_video(still) as video:
         windows = plan_clips(video.times, video.info.duration_seconds, SPEC, ClipSelection(mode="windows"))
@@ -103,27 +102,27 @@ def test_a_long_video_is_scored_a_part_at_a_time(still: bytes, monkeypatch: pyte
 
 def test_clips_of_one_frame_have_no_motion() -> None:
     with open_video(make_video(Recipe(num_frames=1))) as video:
-        assert MotionEnergyScorer().score(video, [Clip((0,)), Clip((0, 0), looped=True)]).tolist() == [0, 0]
+        assert MotionEnergyScorer().score(video, [Clip((0,)), Clip((0, 0), looped=True)]).video.tolist() == [0, 0]
     with open_video(make_video(Recipe(num_frames=40))) as video:
-        assert MotionEnergyScorer().score(video, [Clip((39,))]).tolist() == [0]
+        assert MotionEnergyScorer().score(video, [Clip((39,))]).video.tolist() == [0]
 
 
 def test_two_frames_are_enough() -> None:
     with open_video(make_video(Recipe(num_frames=40))) as video:
-        (score,) = MotionEnergyScorer().score(video, [Clip((38, 39))])
+        (score,) = MotionEnergyScorer().score(video, [Clip((38, 39))]).video
         assert score > 0
 
 
 def test_no_clips_no_scores() -> None:
     with open_video(make_video(Recipe(num_frames=2))) as video:
-        assert MotionEnergyScorer().score(video, []).shape == (0,)
+        assert MotionEnergyScorer().score(video, []).video.shape == (0,)
 
 
 class LastIsBest:
     name = "last-is-best"
 
-    def score(self, video: Video, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        return np.arange(len(clips), dtype=np.float32)
+    def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
+        return WindowScores(np.arange(len(clips), dtype=np.float32))
 
 
 def test_any_scorer_will_do(still: bytes) -> None:

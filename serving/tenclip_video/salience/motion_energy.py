@@ -1,50 +1,21 @@
-"""Salience: scoring the windows of a video, so that the network sees only the best clips.
+"""Motion energy: a scorer that learns nothing.
 
-The IG-65M paper takes the ten clips that SCSampler (Korbar et al., 2019) ranks highest instead of ten uniform ones.
-`MotionEnergyScorer` is not that sampler: it learns nothing, and looks at plain frame differences at low resolution
-where the paper looks at compressed-domain motion. It is a baseline, behind the interface that learned scorers use.
+`MotionEnergyScorer` is not SCSampler: it looks at plain frame differences at low resolution where the paper's sampler
+learns from the compressed domain. It is the baseline, and what is used where a model has no sampler.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_video.salience.scores import WindowScores
 from tenclip_video.sampling import Clip
 from tenclip_video.spec import Resize
 from tenclip_video.video import Video
-
-
-class ClipScorer(Protocol):
-    """Scores candidate clips of an open video before the network sees any of them."""
-
-    @property
-    def name(self) -> str: ...
-
-    def score(self, video: Video, clips: Sequence[Clip]) -> NDArray[np.float32]:
-        """[M] float32, one score for each clip, higher for clips that are worth classifying.
-
-        Scores compare within one call only.
-        """
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class SalienceTimeline:
-    """The score of every candidate window: seconds (start, end) of each of M windows, scores [M], selected [M].
-
-    scorer: the name of the scorer.
-    """
-
-    scorer: str
-    seconds: tuple[tuple[float, float], ...]
-    scores: NDArray[np.float32]
-    selected: NDArray[np.bool_]
-
 
 # Clips scored from one read: bounds the memory on long videos (8 frames a clip, 5 KB each in RGB: 5 MB).
 _CLIPS_AT_ONCE = 128
@@ -63,9 +34,9 @@ class MotionEnergyScorer:
     samples_per_clip: int = 4
     name: str = "motion-energy"
 
-    def score(self, video: Video, clips: Sequence[Clip]) -> NDArray[np.float32]:
+    def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         groups = [clips[i : i + _CLIPS_AT_ONCE] for i in range(0, len(clips), _CLIPS_AT_ONCE)]
-        return np.array([energy for group in groups for energy in self._score(video, group)], np.float32)
+        return WindowScores(np.array([e for group in groups for e in self._score(video, group)], np.float32))
 
     def _score(self, video: Video, clips: Sequence[Clip]) -> list[float]:
         pairs = [self._pairs(clip, video.info.num_frames) for clip in clips]
@@ -94,13 +65,3 @@ def _energy(pairs: list[tuple[NDArray[np.int16], NDArray[np.int16]]]) -> float:
     differences = [b - a for a, b in pairs]
     energies = sorted(float(np.abs(d - np.median(d)).mean()) for d in differences)
     return float(np.mean(energies[:-1] if len(energies) > 2 else energies))
-
-
-def select_salient(scores: NDArray[np.float32], num_clips: int) -> NDArray[np.int64]:
-    """Indices of the `num_clips` highest scores (all, if there are fewer), in order of time; ties go to the earlier.
-
-    >>> select_salient(np.array([1, 5, 3, 5], np.float32), 2).tolist()
-    [1, 3]
-    """
-    order = np.argsort(-scores, kind="stable")[:num_clips]
-    return np.sort(order)
