@@ -24,6 +24,7 @@ from tenclip_video.video import Video
 
 # Samplers are small; anything larger is some other network.
 MAX_SAMPLER_BYTES = 4 << 20
+_MAX_NAME = 128
 # Scores that differ by less than this share of their size are the same but for rounding.
 _SAME = 1e-6
 FLAT = "all windows score the same: clips are spread evenly instead"
@@ -256,6 +257,8 @@ def _read_spec(session: Any, file: str) -> SamplerSpec:
         require_types(spec)
     except (ValueError, TypeError, AttributeError) as err:
         raise BundleError(f"{file}: {METADATA_KEY} of its metadata: {err}") from err
+    if len(spec.name) > _MAX_NAME:
+        raise BundleError(f"{file}: its metadata have a name of {len(spec.name)} characters; {_MAX_NAME} are the most")
     return spec
 
 
