@@ -186,7 +186,7 @@ def test_sound_that_cannot_be_decoded() -> None:
     """Its packets are there, and hold nonsense."""
     data = make_video(Recipe(container="matroska", audio=True))
     broken = bytearray(data)
-    with av.open(io.BytesIO(data)) as container:
+    with av.open(io.BytesIO(data), "r") as container:
         for packet in container.demux(container.streams.audio[0]):
             at = data.find(bytes(packet)) if packet.size > 8 else -1
             if at >= 0:
