@@ -8,7 +8,7 @@ Learned samplers are small networks, trained by `tenclip train-sampler` and read
 from tenclip_video.salience.motion_energy import MotionEnergyScorer
 from tenclip_video.salience.sampler_spec import SamplerKind, SamplerSpec
 from tenclip_video.salience.scores import ClipScorer, SalienceTimeline, WindowScores, select_salient
-from tenclip_video.salience.stopping import StoppingRule
+from tenclip_video.salience.stopping import StoppingRule, calibrate_stopping
 
 __all__ = [
     "ClipScorer",
@@ -18,5 +18,6 @@ __all__ = [
     "SamplerSpec",
     "StoppingRule",
     "WindowScores",
+    "calibrate_stopping",
     "select_salient",
 ]
