@@ -1,4 +1,4 @@
-"""The light networks: about 90,000 weights, normalisation included in the graph.
+"""The light networks: 60,000 to 75,000 weights, normalisation included in the graph.
 
 M windows of T moments, H x W pixels, C channels, F features.
 """
