@@ -117,7 +117,7 @@ def _interval(text: str, sample: Sample, source: Path) -> Interval:
         found = 0.0, 0.0
     if not 0 <= found[0] < found[1]:
         raise DatasetError(
-            f"{place(source, sample)}: interval {text!r}; write intervals in seconds, like '0.5-1.2', with blanks between"
+            f"{place(source, sample)}: interval {text!r}; write seconds, like '0.5-1.2 3-4'"
         )
     return found
 
