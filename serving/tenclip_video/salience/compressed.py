@@ -5,10 +5,9 @@ and -4, H.263 and their relatives; not of HEVC, VP8, VP9, AV1 or Motion JPEG), a
 here is the absolute difference of luma between neighbouring frames: plainly not the paper's residual, which is what is
 left of that difference after motion compensation.
 
-Decoding takes most of the time (`make bench ARGS=salience`). Tried and left out: decoding without the loop filter, of
-frames that no other refers to or of all (2 to 15% faster, and in the latter case errors add up until the next key
-frame); leaving out frames that no other refers to (half of the B-frames have no vectors then, and differences span two
-frames). A decoder that parses and does not reconstruct, as the paper's, is not to be had from FFmpeg.
+Tried and left out: decoding without the loop filter, of frames that no other refers to or of all. It is at most a fifth
+faster, and in the latter case errors add up until the next key frame. FFmpeg has no way to parse motion vectors and
+reconstruct no pictures.
 """
 
 from __future__ import annotations
@@ -190,7 +189,8 @@ def read_motion(video: Video, first: int, last: int, spec: SamplerSpec) -> Gener
             decoder.seek_before(first, index)
         yield from _FrameMotions(video, spec).read(first, last)
     finally:
-        decoder.reopen()
+        if not decoder.closed:
+            decoder.reopen()
 
 
 class _FrameMotions:
