@@ -72,6 +72,8 @@ def turned(motion: NDArray[np.float32], orientation: Orientation) -> NDArray[np.
     >>> turned(np.array([[[0.5, 0.25]]], np.float32), Orientation(rotation=90)).tolist()
     [[[-0.25, 0.5]]]
     """
+    if not orientation.rotation and not orientation.mirrored:
+        return motion
     x, y = motion[..., 0], motion[..., 1]
     x, y = {0: (x, y), 90: (-y, x), 180: (-x, -y), 270: (y, -x)}[orientation.rotation]
     return orientation.apply(np.stack([-x if orientation.mirrored else x, y], axis=-1))
