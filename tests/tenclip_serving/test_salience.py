@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -25,7 +26,7 @@ from tenclip_serving.requests import ClipRequest, ClipResult, Recognition, Recog
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_video.bundle import ScoreCalibration
-from tenclip_video.clips import read_clips
+from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tests.tenclip_serving.helpers import RULE, SAMPLER_SPEC, SPEC, Sampler, make_bundle
@@ -461,6 +462,25 @@ def test_a_worker_that_dies_while_it_scores(repository: Repository, bundles: Pat
             # The next worker is sent the sampler, too.
             assert_same_scores(await task, expected)
             assert value(engine.metrics, "tenclip_decode_retries_total") == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("told", [math.nan, math.inf, -1.0, 1e9])
+def test_a_worker_cannot_say_that_scoring_took_longer_than_all_of_it(
+    repository: Repository, bundles: Path, videos: Path, monkeypatch: pytest.MonkeyPatch, told: float
+) -> None:
+    async def test() -> None:
+        async with opened(repository, bundles, videos) as engine:
+            decode = engine.pool.decode
+
+            async def lie(*args: Any, **kwargs: Any) -> VideoClips:
+                return replace(await decode(*args, **kwargs), score_seconds=told)
+
+            monkeypatch.setattr(engine.pool, "decode", lie)
+            timings = (await engine.recognize(asked(mode="salient"))).timings
+            assert all(0 <= seconds < 60 for seconds in timings.values())
+            assert (timings["score"] == 0) == (not told > 60)
 
     run(test)
 
