@@ -10,6 +10,7 @@ and indexing the file, is left out.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import subprocess
 import sys
@@ -176,13 +177,15 @@ def loop(source: Path, seconds: float, path: Path) -> Path:
             for p in container.demux(inputs)
             if p.size
         ]
-        with open_video(source) as video:
-            length = Fraction(video.info.duration_seconds).limit_denominator(1000)
-        for turn in range(-(-int(seconds) // int(length) or 1)):
+        # Some streams go on after the others; none begins before the end of what it had before.
+        ends = [((dts or 0) + duration) * (s.time_base or Fraction(0)) for s, _, _, dts, duration, _ in packets]
+        starts = [(dts or 0) * (s.time_base or Fraction(0)) for s, _, _, dts, _, _ in packets]
+        length = max(ends) - min(starts)  # frames that are reordered have times of decoding below zero
+        for turn in range(math.ceil(seconds / length)):
             for stream, payload, pts, dts, duration, is_keyframe in packets:
                 base = stream.time_base or Fraction(1, 1000)
                 shift = round(turn * length / base)
-                if (dts is None and pts is None) or (turn * length + (dts or pts or 0) * base) >= seconds:
+                if (dts or 0) * base + turn * length >= seconds:
                     continue
                 packet = av.Packet(payload)
                 packet.stream, packet.time_base = outputs[stream.index], base

@@ -20,7 +20,7 @@ from tenclip_video.sampling import Clip
 from tenclip_video.spec import Resize
 from tenclip_video.video import Video
 
-NO_KEYFRAME = "no key frame can be decoded: the sampler sees the middle of each window"
+NO_KEYFRAME = "most key frames cannot be decoded by themselves: the sampler sees the middle of each window"
 
 
 def iter_rgb(video: Video, clips: Sequence[Clip], spec: SamplerSpec) -> Iterator[WindowInputs]:
@@ -84,23 +84,29 @@ class _Keyframes:
 
     def __init__(self, video: Video, needed: NDArray[np.int64], spec: SamplerSpec) -> None:
         self._frames = _decode_keyframes(video, video.index.keyframe_pts[needed], spec)
-        self._needed = needed
+        self._num_needed, self._num_decoded = len(needed), 0
+        self._has_ended = False
         # Places in keyframe_pts of what is decoded and may still be asked for, ascending, and their pictures.
         self._places: list[int] = []
         self._pictures: list[NDArray[np.uint8]] = []
         self._keyframes = video.index.keyframe_pts
 
     def get(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-        """[M,T,H,W,3] of places [M,T]; None where no key frame at all can be decoded."""
+        """[M,T,H,W,3] of places [M,T]; None where most key frames cannot be decoded by themselves.
+
+        Streams that are refreshed bit by bit (x264's intra-refresh) call frames key frames that are none.
+        """
         last = int(chosen.max())
         while not self._places or self._places[-1] < last:
             found = next(self._frames, None)
             if found is None:
+                self._has_ended = True
                 break
+            self._num_decoded += 1
             pts, picture = found
             self._places.append(max(int(np.searchsorted(self._keyframes, pts, side="right")) - 1, 0))
             self._pictures.append(picture)
-        if not self._places:
+        if not self._places or (self._has_ended and 2 * self._num_decoded < self._num_needed):
             return None
         places = np.array(self._places)
         at = np.abs(places[None, None, :] - chosen[:, :, None]).argmin(-1)

@@ -164,7 +164,7 @@ def test_samplers_that_do_not_fit_change_nothing(
     bundle: Path, files: dict[str, Path], sampler: str, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     before = {p.name: p.read_bytes() for p in bundle.iterdir()}
-    given = {k: files[v] if k == "audio" else v for k, v in options.items()}
+    given: dict[str, Any] = {k: files[v] if k == "audio" else v for k, v in options.items()}
     with pytest.raises(error, match=message):
         add_sampler(bundle, files[sampler], **given)
     assert {p.name: p.read_bytes() for p in bundle.iterdir()} == before

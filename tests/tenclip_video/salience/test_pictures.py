@@ -146,6 +146,18 @@ def test_a_key_frame_that_is_damaged_is_replaced_by_the_nearest() -> None:
     assert {frame_number(f) for w in found.inputs for f in w} <= set(keyframes) - {48}
 
 
+def test_key_frames_that_are_none_are_not_believed() -> None:
+    """A stream that is refreshed column by column: each of its key frames is where such a refresh begins."""
+    data = make_video(replace(VIDEO, options={"x264-params": "intra-refresh=1:keyint=20"}))
+    with open_video(data) as video:
+        assert len(video.index.keyframe_pts) == 5
+        clips = windows_of(video)
+        found = read_windows(video, clips, KEYS)
+    assert found.notes == (NO_KEYFRAME,)
+    assert found.inputs is not None
+    assert [frame_number(w[0]) for w in found.inputs] == middle_frames(clips).tolist()
+
+
 def test_a_stream_without_key_frames_is_seen_by_the_middles_of_windows() -> None:
     with open_video(make_video(VIDEO)) as video:
         video.index = replace(video.index, keyframe_pts=video.index.keyframe_pts[:0])
