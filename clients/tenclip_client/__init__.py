@@ -50,6 +50,7 @@ from tenclip_client._client import Client
 from tenclip_client._security import token_from_file
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
+    AdaptiveReport,
     ClassScore,
     ClipFeatures,
     ClipInfo,
@@ -64,8 +65,10 @@ from tenclip_client._types import (
     ModelList,
     Prediction,
     Provenance,
+    SamplerInfo,
     ServerPath,
     ServerUri,
+    StoppingRule,
     Timeline,
     TimelinePoint,
     VideoFeatures,
@@ -84,6 +87,7 @@ __all__ = [
     "USE_CLIENT_DEFAULT",
     # results
     "Prediction",
+    "AdaptiveReport",
     "ClassScore",
     "ClipPrediction",
     "ClipUpdate",
@@ -98,6 +102,8 @@ __all__ = [
     "Provenance",
     "ModelList",
     "ModelInfo",
+    "SamplerInfo",
+    "StoppingRule",
     "FailedModel",
     "ModelChanges",
     # errors

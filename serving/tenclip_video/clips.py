@@ -11,6 +11,7 @@ frame.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
-from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
+from tenclip_video.salience import ClipScorer, LearnedScorer, MotionEnergyScorer, SalienceTimeline
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
 from tenclip_video.spec import ClipSpec
@@ -47,7 +48,7 @@ class VideoClips:
     clips: uint8 [K*V,T,H,W,3] in `ClipSpec.color_order`; the V views of a clip follow each other.
     plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
     preprocess_seconds: what scaling (also of frames that are only scored), cropping and putting frames into clips took,
-    of all the time of decoding.
+    of all the time of decoding. score_seconds: what scoring windows took of it, without that scaling.
     """
 
     clips: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class VideoClips:
     report: DecodeReport
     timeline: SalienceTimeline | None = None
     preprocess_seconds: float = 0.0
+    score_seconds: float = 0.0
 
 
 def read_clips(
@@ -88,11 +90,21 @@ def read_clips(
     spec = protocol.apply(spec)
     side = protocol.crop_side(spec)
     with open_video(source, name=name, limits=limits) as video:
+        started, scaled = time.perf_counter(), video.preprocess_seconds
         plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
+        scored = time.perf_counter() - started - (video.preprocess_seconds - scaled)
         clips = _decode(video, spec, plan, side, protocol.crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         return VideoClips(
-            clips, tuple(plan), seconds, protocol.views, video.info, video.report, salience, video.preprocess_seconds
+            clips,
+            tuple(plan),
+            seconds,
+            protocol.views,
+            video.info,
+            video.report,
+            salience,
+            preprocess_seconds=video.preprocess_seconds,
+            score_seconds=0.0 if salience is None else scored,
         )
 
 
@@ -104,22 +116,28 @@ def plan_video(
     scorer: ClipScorer | None = None,
     timeline: bool = False,
 ) -> tuple[list[Clip], SalienceTimeline | None]:
-    """The clips of an open video; with the salience of its windows where it is asked for or needed."""
+    """The clips of an open video; with the salience of its windows where it is asked for or needed.
+
+    Raises InvalidRequest for a selection that does not fit the video, BundleError for a sampler of other clips.
+    """
     duration = video.info.duration_seconds
+    is_salient = selection.mode == "salient"
+    scorer = scorer or MotionEnergyScorer()
+    if isinstance(scorer, LearnedScorer):
+        scorer.check_clips(spec)
+    windows: list[Clip] = []
     try:
-        plan = plan_clips(video.times, duration, spec, selection)
-        windows = plan
-        if timeline and selection.mode != "salient":
-            windows = plan_clips(video.times, duration, spec, replace(selection, mode="salient"))
+        if is_salient or timeline:
+            windows = plan_clips(video.times, duration, spec, candidates(selection, scorer))
+        plan = [] if is_salient else plan_clips(video.times, duration, spec, selection)
     except ValueError as err:
         raise InvalidRequest(f"{video.name}: {err}") from err
-    if not timeline and selection.mode != "salient":
+    if not windows:
         return plan, None
-    scorer = scorer or MotionEnergyScorer()
     scores = scorer.score(video, windows)
     selected = np.zeros(len(windows), bool)
     ranking: tuple[int, ...] = ()
-    if selection.mode == "salient":
+    if is_salient:
         order = scores.order(selection.num_clips)
         plan = [windows[i] for i in np.sort(order)]
         selected[order] = True
@@ -131,6 +149,18 @@ def plan_video(
     return plan, SalienceTimeline(
         scorer.name, seconds, scores.video, selected, ranking, flat=scores.is_flat, notes=scores.notes
     )
+
+
+def candidates(selection: ClipSelection, scorer: ClipScorer) -> ClipSelection:
+    """The selection of all windows that `scorer` scores.
+
+    They are as far apart as the selection says, or else as the scorer was made for; those of mode windows are the clips
+    themselves.
+    """
+    step = selection.window_step
+    if step is None and selection.mode != "windows":
+        step = getattr(scorer, "window_step", None)
+    return replace(selection, mode="salient", window_step=step)
 
 
 def _decode(

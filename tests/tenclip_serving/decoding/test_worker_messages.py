@@ -63,7 +63,7 @@ def test_everything_of_a_result_comes_through(videos: Path) -> None:
     answer = worker_messages.decode(worker_messages.encode(Decoded.of(video)))
     assert isinstance(answer, Decoded)
     assert answer.shape == video.clips.shape
-    for name in ("plan", "seconds", "views", "info", "report", "preprocess_seconds"):
+    for name in ("plan", "seconds", "views", "info", "report", "preprocess_seconds", "score_seconds"):
         assert getattr(answer, name) == getattr(video, name)
     assert video.timeline is not None
     assert answer.timeline is not None
@@ -79,6 +79,44 @@ def test_a_timeline_of_parts_that_do_not_fit() -> None:
     for changes in ({"seconds": b"x"}, {"seconds": bytes(24)}, {"scores": b""}, {"scores": b"123"}, {"selected": b""}):
         with pytest.raises(ValueError, match=r"buffer|reshape|a timeline of"):
             msgspec.structs.replace(whole, **changes).timeline()
+
+
+def ranked(**changes: Any) -> Timeline:
+    """Of five windows, three of which were chosen: 4, 0 and 3, in this order."""
+    selected = np.array([True, False, False, True, True])
+    seconds = tuple((float(i), i + 1.0) for i in range(5))
+    timeline = SalienceTimeline("s", seconds, np.ones(5, np.float32), selected, (4, 0, 3), flat=True, notes=("a note",))
+    return msgspec.structs.replace(Timeline.of(timeline), **changes)
+
+
+def test_rankings_and_notes_come_through() -> None:
+    again = ranked().timeline()
+    assert again.ranking == (4, 0, 3)
+    assert (again.flat, again.notes) == (True, ("a note",))
+
+
+@pytest.mark.parametrize(
+    "ranking", [[4, 0], [4, 0, 3, 3], [4, 0, 1], [4, 0, 5], [4, 0, -1], [4, 0, 2**62], [0, 0, 0], [4, 0, 3, 1]]
+)
+def test_a_ranking_of_other_windows_than_those_selected(ranking: list[int]) -> None:
+    with pytest.raises(ValueError, match="a ranking of"):
+        ranked(ranking=np.array(ranking, np.int64).tobytes()).timeline()
+
+
+def test_a_ranking_that_is_no_array() -> None:
+    with pytest.raises(ValueError, match="buffer size"):
+        ranked(ranking=b"123").timeline()
+
+
+@pytest.mark.parametrize("notes", [("x",) * 17, ("x" * 10_000,)])
+def test_more_notes_than_there_can_be(notes: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="notes"):
+        ranked(notes=notes).timeline()
+
+
+def test_long_notes_of_our_own_are_cut() -> None:
+    timeline = SalienceTimeline("s", (), np.ones(0, np.float32), np.ones(0, bool), notes=("\udce9" * 5000,) * 40)
+    assert len(Timeline.of(timeline).timeline().notes) == 16
 
 
 def test_truth_values_are_zero_and_one_whatever_the_bytes() -> None:
