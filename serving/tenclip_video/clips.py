@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
+from tenclip_video.filmstrip import Thumbnail, read_filmstrip
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
 from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
@@ -48,6 +49,7 @@ class VideoClips:
     plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
     preprocess_seconds: what scaling (also of frames that are only scored), cropping and putting frames into clips took,
     of all the time of decoding.
+    thumbnails: pictures for people, where they were asked for; `report` and `preprocess_seconds` leave them out.
     """
 
     clips: NDArray[np.uint8]
@@ -58,6 +60,7 @@ class VideoClips:
     report: DecodeReport
     timeline: SalienceTimeline | None = None
     preprocess_seconds: float = 0.0
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 def read_clips(
@@ -67,6 +70,7 @@ def read_clips(
     *,
     scorer: ClipScorer | None = None,
     timeline: bool = False,
+    thumbnails: int = 0,
     name: str | None = None,
     limits: Limits | None = None,
     allocate: ClipAllocator = allocate_clips,
@@ -77,6 +81,7 @@ def read_clips(
     protocol: ten uniform clips, centre crop, by default.
     scorer: for salient clips and the timeline (motion energy by default).
     timeline: score every window even where the protocol does not need it.
+    thumbnails: how many pictures of the part that clips are taken from (`read_filmstrip`).
     allocate: gives the memory that the clips are written into, before the first of their frames is decoded.
     Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it. Random selections
     are refused too: a prediction is to be repeatable (training plans its random clips with `plan_clips`).
@@ -91,9 +96,14 @@ def read_clips(
         plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
         clips = _decode(video, spec, plan, side, protocol.crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
-        return VideoClips(
+        read = VideoClips(
             clips, tuple(plan), seconds, protocol.views, video.info, video.report, salience, video.preprocess_seconds
         )
+        if not thumbnails:
+            return read
+        part = protocol.selection.start_seconds, protocol.selection.end_seconds
+        pictures = read_filmstrip(video, thumbnails, start_seconds=part[0], end_seconds=part[1])
+        return replace(read, thumbnails=pictures)
 
 
 def plan_video(

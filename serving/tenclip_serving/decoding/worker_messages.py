@@ -14,6 +14,7 @@ import numpy as np
 
 from tenclip_api.errors import TenclipError, VideoError, error_classes
 from tenclip_video.clips import VideoClips
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import Clip
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -100,6 +101,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     report: DecodeReport
     timeline: Timeline | None
     preprocess_seconds: float
+    thumbnails: tuple[Thumbnail, ...] = ()
 
     @classmethod
     def of(cls, video: VideoClips) -> Decoded:
@@ -113,6 +115,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
             report=video.report,
             timeline=None if video.timeline is None else Timeline.of(video.timeline),
             preprocess_seconds=video.preprocess_seconds,
+            thumbnails=video.thumbnails,
         )
 
 
