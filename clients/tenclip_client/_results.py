@@ -23,6 +23,7 @@ from tenclip_client._types import (
     ModelList,
     Prediction,
     Provenance,
+    Thumbnail,
     Timeline,
     TimelinePoint,
     VideoFeatures,
@@ -41,6 +42,7 @@ def prediction(message: pb.PredictResponse) -> Prediction:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        thumbnails=_thumbnails(message.thumbnails),
     )
 
 
@@ -62,6 +64,7 @@ def video_features(message: pb.ExtractFeaturesResponse) -> VideoFeatures:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        thumbnails=_thumbnails(message.thumbnails),
         timeline=_timeline(message.timeline) if message.HasField("timeline") else None,
     )
 
@@ -137,6 +140,10 @@ def _timeline(message: pb.Timeline) -> Timeline:
         for p in message.points
     )
     return Timeline(scorer=message.scorer, points=points)
+
+
+def _thumbnails(messages: Sequence[pb.Thumbnail]) -> tuple[Thumbnail, ...]:
+    return tuple(Thumbnail(seconds=m.seconds, jpeg=m.jpeg, width=m.width, height=m.height) for m in messages)
 
 
 def _video(message: pb.VideoInfo) -> VideoInfo:

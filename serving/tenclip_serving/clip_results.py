@@ -81,4 +81,5 @@ def recognition(
         info=video.info,
         report=video.report,
         timings=timings,
+        thumbnails=video.thumbnails,
     )

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.uris import without_secrets
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -60,6 +61,7 @@ class RecognitionRequest:
     spatial_mode: SpatialMode | None = None
     protocol: str = ""
     timeline: bool = False
+    thumbnails: int = 0
 
     @property
     def source(self) -> str:
@@ -124,3 +126,4 @@ class Recognition:
     info: VideoInfo
     report: DecodeReport
     timings: dict[str, float]
+    thumbnails: tuple[Thumbnail, ...] = ()

@@ -75,6 +75,7 @@ def recognition_request(
         spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
         protocol=request.protocol,
         timeline=request.include_timeline,
+        thumbnails=request.thumbnails,
     )
 
 
@@ -92,6 +93,7 @@ def predict_response(request: pb.PredictRequest, result: Recognition) -> pb.Pred
         video=_video(result),
         report=_report(result),
         provenance=_provenance(result),
+        thumbnails=_thumbnails(result),
     )
     if request.include_clip_scores:
         for info, probabilities in zip(_clip_infos(result), result.clip_probabilities, strict=True):
@@ -119,7 +121,11 @@ def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate
 def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
     """Features of the clips and of the video, and the salience timeline where there is one."""
     response = pb.ExtractFeaturesResponse(
-        features=_features(result), video=_video(result), report=_report(result), provenance=_provenance(result)
+        features=_features(result),
+        video=_video(result),
+        report=_report(result),
+        provenance=_provenance(result),
+        thumbnails=_thumbnails(result),
     )
     if result.timeline is not None:
         response.timeline.CopyFrom(_timeline(result.timeline))
@@ -170,6 +176,10 @@ def _timeline(timeline: SalienceTimeline) -> pb.Timeline:
         for (start, end), score, selected in zip(timeline.seconds, timeline.scores, timeline.selected, strict=True)
     ]
     return pb.Timeline(scorer=timeline.scorer, points=points)
+
+
+def _thumbnails(result: Recognition) -> list[pb.Thumbnail]:
+    return [pb.Thumbnail(seconds=t.seconds, jpeg=t.jpeg, width=t.width, height=t.height) for t in result.thumbnails]
 
 
 def _video(result: Recognition) -> pb.VideoInfo:

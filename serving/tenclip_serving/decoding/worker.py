@@ -22,8 +22,8 @@ from tenclip_api.errors import DecodeWorkerDied, TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
 from tenclip_serving.decoding.child import Channel, ChannelClosed, DecodeRequest
 from tenclip_serving.decoding.sandbox import SandboxLimits
-from tenclip_serving.decoding.worker_pictures import check_thumbnails, most_picture_bytes
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
+from tenclip_serving.decoding.worker_pictures import check_thumbnails, most_picture_bytes
 from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips
 from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
