@@ -25,6 +25,8 @@ PICTURE_HEIGHT, MAX_PICTURE_WIDTH = 72, 256
 # A picture of nothing but noise has 20,000 bytes at the first of the qualities; 4,000 are usual.
 MAX_PICTURE_BYTES = 32 << 10
 _QUALITIES = (72, 40, 10)
+# Times are sums of floats.
+_SECONDS_SLACK = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +76,9 @@ def choose_frames(index: FrameIndex, count: int, start: float, end: float) -> ND
     if index.timed and len(index.keyframe_pts):
         keyframes = np.flatnonzero(np.isin(index.pts, index.keyframe_pts))
         if len(keyframes):
-            times = index.times[keyframes]
-            chosen = _nearest(times, middles)
-            is_near = np.abs(times[chosen] - middles) < part / 2
+            chosen = _nearest(index.times[keyframes], middles)
+            beyond = index.times[keyframes][chosen] - middles
+            is_near = (beyond >= -part / 2 - _SECONDS_SLACK) & (beyond < part / 2 - _SECONDS_SLACK)
             nearest = np.where(is_near, keyframes[chosen], nearest)
     return np.unique(nearest).astype(np.int64)
 

@@ -17,6 +17,7 @@ from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition, RecognizedClip
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import SalienceTimeline
 from tests.tenclip_serving.api.test_servicer import recognition
@@ -74,6 +75,8 @@ def test_its_size_is_about_what_it_takes() -> None:
     large = replace(answer(), clip_features=np.zeros((1000, 512), np.float32))
     assert answer_bytes(large) > 1000 * 512 * 4
     assert answer_bytes(replace(large, clips=large.clips * 100)) > answer_bytes(large) + 100 * 600
+    pictures = tuple(Thumbnail(seconds=float(i), jpeg=bytes(4000), width=96, height=72) for i in range(12))
+    assert answer_bytes(replace(large, thumbnails=pictures)) > answer_bytes(large) + 12 * 4000
 
 
 @pytest.mark.parametrize(("num_clips", "num_windows"), [(1, 0), (10, 0), (10, 10_000), (300, 0), (300, 3_000)])
@@ -124,11 +127,12 @@ def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: 
     different = [
         cache_key(request(b"contents"), model),
         cache_key(request(b"content", timeline=True), model),
+        cache_key(replace(request(b"content"), thumbnails=4), model),
         cache_key(replace(request(b"content"), protocol=PROTOCOLS["tsn-3"]), model),
         cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),))),
         cache_key(request(b"content"), replace(model, variant="int8")),
     ]
-    assert len({key, *different}) == 6
+    assert len({key, *different}) == 7
 
 
 def test_a_file_that_is_gone_matches_nothing(model: ServedModel, tmp_path: Path) -> None:
