@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition
+from tenclip_serving.resolve_salience import Salience
 
 # Bytes of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window,
 # one picture besides its file.
@@ -22,7 +23,7 @@ _PIECE_BYTES = 1 << 20
 CacheKey = Hashable
 
 
-def cache_key(request: DecodeRequest, model: ServedModel) -> CacheKey:
+def cache_key(request: DecodeRequest, model: ServedModel, salience: Salience) -> CacheKey:
     """All that an answer depends on. Reads the whole video, so not on an event loop.
 
     A file that cannot be read gets a key of its own: decoding will say what is wrong with it.
@@ -32,7 +33,9 @@ def cache_key(request: DecodeRequest, model: ServedModel) -> CacheKey:
         content = _digest(request.source)
     except OSError:
         return object()
-    return content, identity, request.protocol, request.timeline, request.thumbnails
+    sampler = None if salience.sampler is None else salience.sampler.files.digest
+    asked = request.protocol, request.timeline, request.thumbnails
+    return content, identity, asked, sampler, salience.stopping
 
 
 def _digest(source: str | bytes | int) -> bytes:
@@ -88,6 +91,8 @@ def answer_bytes(answer: Recognition) -> int:
     """Bytes that an answer takes in memory, about. Labels are the model's own."""
     arrays: list[NDArray[Any]] = [answer.probabilities, answer.features]
     arrays += [answer.clip_probabilities, answer.clip_features]
+    if answer.calibrated is not None:
+        arrays.append(answer.calibrated)
     windows = 0
     if answer.timeline is not None:
         arrays += [answer.timeline.scores, answer.timeline.selected]

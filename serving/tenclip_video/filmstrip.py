@@ -71,7 +71,7 @@ def choose_frames(index: FrameIndex, count: int, start: float, end: float) -> ND
     has no usable times, all frames before one are decoded anyway, and keyframes save nothing.
     """
     part = max(end - start, 0.0) / count
-    middles = start + part * (np.arange(count) + 0.5)
+    middles: NDArray[np.float64] = start + part * (np.arange(count, dtype=np.float64) + 0.5)
     nearest = _nearest(index.times, middles)
     if index.timed and len(index.keyframe_pts):
         keyframes = np.flatnonzero(np.isin(index.pts, index.keyframe_pts))

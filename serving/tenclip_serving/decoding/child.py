@@ -39,6 +39,7 @@ from tenclip_serving.decoding.sandbox import SandboxLimits, enter_sandbox
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import Protocol
+from tenclip_video.salience import SamplerFiles
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
@@ -64,6 +65,7 @@ class DecodeRequest:
     timeline: bool = False
     thumbnails: int = 0
     limits: Limits = field(default_factory=Limits)
+    sampler: SamplerFiles | None = None
 
 
 class ChannelClosed(EOFError):

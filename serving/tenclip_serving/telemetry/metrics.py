@@ -73,8 +73,15 @@ class Metrics:
         )
         self.clips_saved = Counter(
             "tenclip_clips_saved",
-            "Clips planned and never executed, because their request was cancelled or too late.",
+            "Clips planned and never executed, because their request was cancelled or too late, or because an adaptive "
+            "prediction was settled without them.",
             ["model"],
+            registry=self.registry,
+        )
+        self.adaptive_clips = Counter(
+            "tenclip_adaptive_clips",
+            "Clips of adaptive predictions that were answered: planned, and those of them that were used.",
+            ["model", "what"],
             registry=self.registry,
         )
         self.cache_answers = Counter(
@@ -164,6 +171,11 @@ class Metrics:
     def count_batch(self, model: str, num_clips: int) -> None:
         self.clips.labels(model).inc(num_clips)
         self.batch_clips.labels(model).observe(num_clips)
+
+    def count_adaptive(self, model: str, *, planned: int, used: int) -> None:
+        """One adaptive prediction that was answered."""
+        self.adaptive_clips.labels(model, "planned").inc(planned)
+        self.adaptive_clips.labels(model, "used").inc(used)
 
     def count_saved(self, model: str, num_clips: int) -> None:
         self.clips_saved.labels(model).inc(num_clips)
