@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import jinja2
 
+from tenclip_client.report.html import Markup
 from tenclip_demo import svg
-from tenclip_demo.html import Markup
 from tenclip_demo.report import Count, Epoch, Evaluation, Report, ServerFacts, VideoCard
 from tenclip_demo.served import SALIENT_CLIPS
 

@@ -1,4 +1,4 @@
-"""Elements of SVG as strings. Text is escaped where it is put in, so no caller can forget it.
+"""Elements of HTML and SVG as strings. Text is escaped where it is put in, so no caller can forget it.
 
 >>> print(tag("text", "1 < 2, ", tag("tspan", "really"), class_="note"))
 <text class="note">1 &lt; 2, <tspan>really</tspan></text>
@@ -6,11 +6,26 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterable
 
-from markupsafe import Markup, escape
+__all__ = ["Markup", "join", "tag"]
 
-__all__ = ["Markup", "tag", "join"]
+# Characters that no page may hold, by the standard of HTML; and halves of surrogate pairs, which names of files have
+# for bytes that are no UTF-8.
+_UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# Elements without content, which have no closing tag.
+_VOID = frozenset({"br", "col", "hr", "img", "link", "meta"})
+
+
+class Markup(str):
+    """Text that is HTML already. Template engines know it by `__html__`, too."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        return self
 
 
 def tag(name: str, *children: object, **attributes: object) -> Markup:
@@ -19,6 +34,8 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
     Attributes: `class_` writes `class`, `stroke_width` `stroke-width`; True writes the bare name; None, False: nothing.
     """
     written = "".join(_attribute(key, value) for key, value in attributes.items())
+    if name in _VOID:
+        return Markup(f"<{name}{written}>")
     return Markup(f"<{name}{written}>{join(*children)}</{name}>")
 
 
@@ -33,13 +50,18 @@ def _attribute(key: str, value: object) -> str:
     name = key.rstrip("_").replace("_", "-") if key != "viewBox" else key
     if value is True:
         return f" {name}"
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
-    return f' {name}="{escape(text)}"'
+    return f' {name}="{_escape(f"{value:.6g}" if isinstance(value, float) else str(value))}"'
 
 
 def _child(child: object) -> str:
     if child is None:
         return ""
+    if isinstance(child, Markup):
+        return child
     if isinstance(child, Iterable) and not isinstance(child, str):
         return "".join(_child(c) for c in child)
-    return escape(child)
+    return _escape(str(child))
+
+
+def _escape(text: str) -> str:
+    return html.escape(_UNUSABLE.sub("\ufffd", text))
