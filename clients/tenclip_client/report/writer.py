@@ -73,8 +73,7 @@ class PageReport(Report):
     def __init__(self, path: Path, names: Sequence[str], title: str, model: ModelInfo | None) -> None:
         super().__init__(path, names, title, model)
         self._parts: list[tuple[int, Entry, int]] = []  # place, line of the list, size
-        self._resources = contextlib.ExitStack()
-        self._waiting: IO[bytes] = self._resources.enter_context(tempfile.TemporaryFile(dir=path.parent))
+        self._waiting: IO[bytes] = tempfile.TemporaryFile(dir=path.parent)  # noqa: SIM115 (closed by `finish`)
 
     def _add(self, part: Section) -> None:
         place = self._places.get(part.name, len(self._places))
@@ -86,7 +85,7 @@ class PageReport(Report):
         self._parts.append((place, entry, size))
 
     def finish(self) -> None:
-        with self._resources:
+        with self._waiting:
             if not self._parts:
                 return
             with replacing(self.path) as file:

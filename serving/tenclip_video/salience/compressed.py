@@ -8,13 +8,15 @@ left of that difference after motion compensation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import av
 import numpy as np
+from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from tenclip_video.orientation import frame_orientation
@@ -130,7 +132,7 @@ class _KeptFrames:
 
 
 def _part_means(
-    frames: dict[int, NDArray[np.generic]], low: NDArray[np.int64], high: NDArray[np.int64]
+    frames: Mapping[int, NDArray[np.uint8] | NDArray[np.float32]], low: NDArray[np.int64], high: NDArray[np.int64]
 ) -> NDArray[np.float32] | None:
     """Means [M,T,...] of frames by index over [low, high); frames that are not there do not count. None without any."""
     if not frames:
@@ -144,8 +146,7 @@ def _part_means(
     bounds = np.stack([low, high], axis=-1).ravel()
     sums = np.add.reduceat(stack, bounds)[::2].reshape(*low.shape, *shape)
     counts = np.add.reduceat(there, bounds)[::2].reshape(low.shape)
-    means: NDArray[np.float32] = sums / np.maximum(counts, 1).reshape(*low.shape, *(1 for _ in shape))
-    return means
+    return np.asarray(sums / np.maximum(counts, 1).reshape(*low.shape, *(1 for _ in shape)), np.float32)
 
 
 def _resampled(values: NDArray[np.float32], rows: int, columns: int, *, axis: int = 0) -> NDArray[np.float32]:
@@ -170,7 +171,7 @@ class FrameMotion:
     picture: NDArray[np.uint8] | None
 
 
-def read_motion(video: Video, first: int, last: int, spec: SamplerSpec) -> Iterator[FrameMotion]:
+def read_motion(video: Video, first: int, last: int, spec: SamplerSpec) -> Generator[FrameMotion, None, None]:
     """The frames from `first` to before `last` that can be decoded, in their order.
 
     Where the first is no key frame, the key frame before it comes first.
@@ -218,7 +219,7 @@ class _FrameMotions:
                 if index >= last - 1:
                     return
 
-    def _note_order(self, packet: av.Packet) -> None:
+    def _note_order(self, packet: Packet[VideoStream]) -> None:
         if not packet.size or packet.pts is None or not self._index.timed:
             return
         index = int(np.searchsorted(self._index.pts, packet.pts))

@@ -107,7 +107,7 @@ class _Keyframes:
             return None
         places = np.array(self._places)
         at = np.abs(places[None, None, :] - chosen[:, :, None]).argmin(-1)
-        result = np.stack(self._pictures)[at]
+        result: NDArray[np.uint8] = np.stack(self._pictures)[at]
         keep = max(int(np.searchsorted(places, chosen.min())) - 1, 0)
         self._places, self._pictures = self._places[keep:], self._pictures[keep:]
         return result
