@@ -10,20 +10,17 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
 from tenclip_api.errors import InvalidRequest
-from tenclip_client._types import ModelInfo, Prediction, VideoFeatures
+from tenclip_client._types import ModelInfo
 from tenclip_client.report.html import Markup
 from tenclip_client.report.page import Entry, closing, head_of_many, index_page, section_of_many, video_page
 from tenclip_client.report.section import Outcome, Section, section
 from tenclip_client.report.words import counted
 from tenclip_data.atomic import replacing
 
-# Pictures of each video.
-NUM_PICTURES = 12
 INDEX = "index.html"
 _PAGES = (".html", ".htm")
 _NAME_CHARACTERS = 60
@@ -42,16 +39,10 @@ class Report:
         self._places = {name: place for place, name in reversed(list(enumerate(names)))}
         self.num_done = 0
 
-    def add(self, name: str, outcome: Outcome) -> Outcome:
-        """Put a video into the report. Returns its outcome without the pictures, which no table or JSON has a use for.
-
-        Raises OSError where it cannot be written.
-        """
+    def add(self, name: str, outcome: Outcome) -> None:
+        """Put a video into the report. Raises OSError where it cannot be written."""
         self._add(section(name, outcome, self._model))
         self.num_done += 1
-        if isinstance(outcome, Prediction | VideoFeatures):
-            return replace(outcome, thumbnails=())
-        return outcome
 
     def finish(self) -> None:
         """Write what is not written yet. Raises OSError."""
@@ -130,15 +121,12 @@ class FolderReport(Report):
 
 
 @contextlib.contextmanager
-def report_to(path: Path | None, names: Sequence[str], title: str, model: ModelInfo | None) -> Iterator[Report | None]:
-    """A report of these videos, written at the end of the block however that ends; None for no path.
+def report_to(path: Path, names: Sequence[str], title: str, model: ModelInfo | None) -> Iterator[Report]:
+    """A report of these videos, written at the end of the block however that ends.
 
     path: `NAME.html` for one page with a section for each video, anything else for a folder with a page for each.
     Folders are made. Raises OSError and InvalidRequest at once for a place that nothing can be written to.
     """
-    if path is None:
-        yield None
-        return
     report = _open(path, names, title, model)
     try:
         yield report
