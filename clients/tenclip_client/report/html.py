@@ -10,13 +10,15 @@ import html
 import re
 from collections.abc import Iterable
 
-__all__ = ["Markup", "join", "tag"]
+__all__ = ["Markup", "breakable", "join", "tag"]
 
 # Characters that no page may hold, by the standard of HTML; and halves of surrogate pairs, which names of files have
 # for bytes that are no UTF-8.
 _UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# Behind these, long names may go on in the next line.
+_BREAKS = re.compile(r"(?<=[_/\\-])")
 # Elements without content, which have no closing tag.
-_VOID = frozenset({"br", "col", "hr", "img", "link", "meta"})
+_VOID = frozenset({"br", "col", "hr", "img", "link", "meta", "wbr"})
 
 
 class Markup(str):
@@ -42,6 +44,11 @@ def tag(name: str, *children: object, **attributes: object) -> Markup:
 def join(*children: object) -> Markup:
     """Children side by side, without an element around them."""
     return Markup("".join(_child(c) for c in children))
+
+
+def breakable(text: str) -> Markup:
+    """A name that lines may break in behind `_`, `/` and `-`, and whose direction of writing is its own."""
+    return tag("bdi", *((part, tag("wbr")) for part in _BREAKS.split(text)))
 
 
 def _attribute(key: str, value: object) -> str:

@@ -63,14 +63,15 @@ def caption(timeline: Timeline | None, clips: Sequence[ShownClip]) -> str:
     if timeline is not None and timeline.points:
         scores = [p.score for p in timeline.points if math.isfinite(p.score)] or [math.nan]
         chosen = sum(p.selected for p in timeline.points)
+        taken = f"the {chosen} that were taken as clips are blue, with a mark below" if chosen else "none is a clip"
         parts.append(
             f"Salience of {counted(len(timeline.points), 'window')} by {timeline.scorer or 'an unnamed scorer'}, from "
-            f"{number(min(scores))} to {number(max(scores))}; {chosen} of them chosen (darker, with a mark below)."
+            f"{number(min(scores))} to {number(max(scores))}; {taken}."
         )
         if len(timeline.points) > MAX_BARS:
             parts.append(f"A bar is the highest of up to {math.ceil(len(timeline.points) / MAX_BARS)} windows.")
     if clips:
-        parts.append(f"Below: {counted(len(clips), 'clip')} that the network saw, by number.")
+        parts.append(f"In the rows below: {counted(len(clips), 'clip')} that the network saw, by number.")
     return " ".join(parts) or "The server sent neither a salience timeline nor clips."
 
 
@@ -78,14 +79,22 @@ def _strip(span: Point, thumbnails: Sequence[Thumbnail]) -> Markup | None:
     """The pictures, each as wide as the time that it stands for."""
     if not thumbnails:
         return None
-    start, end = span
-    cells = cell_bounds([(t.seconds - start, t.seconds - start) for t in thumbnails], end - start)
-    columns = " ".join(f"{max(right - left, 0.0) / (end - start) * 100:.2f}fr" for left, right in cells)
+    columns = " ".join(f"{share * 100:.2f}fr" for share in _columns(span, [t.seconds for t in thumbnails]))
     pictures = (
         tag("img", src=data_url(t.jpeg), alt=f"Frame at {moment(t.seconds)}", width=t.width, height=t.height)
         for t in thumbnails
     )
     return tag("div", *pictures, class_="strip", style=f"grid-template-columns:{columns}")
+
+
+def _columns(span: Point, times: Sequence[float]) -> list[float]:
+    """The share of the time that each picture stands for: equal ones where each lies within its part."""
+    start, end = span
+    places = [(t - start) / (end - start) for t in times]
+    count = len(times)
+    if all(i / count - 1e-6 <= place <= (i + 1) / count + 1e-6 for i, place in enumerate(places)):
+        return [1 / count] * count
+    return [max(right - left, 0.0) for left, right in cell_bounds([(p, p) for p in places], 1.0)]
 
 
 def _drawing(name: str, span: Point, timeline: Timeline | None, clips: Sequence[ShownClip]) -> Markup:

@@ -8,7 +8,7 @@ import importlib.resources
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from tenclip_client.report.html import Markup, join, tag
+from tenclip_client.report.html import Markup, breakable, join, tag
 from tenclip_client.report.section import Section
 from tenclip_client.report.words import counted
 
@@ -29,7 +29,7 @@ class Entry:
 def video_page(part: Section) -> Iterable[Markup]:
     """The page of one video, in pieces."""
     yield opening(part.name)
-    yield tag("header", tag("h1", tag("bdi", part.name)))
+    yield tag("header", tag("h1", breakable(part.name)))
     yield Markup("<main>")
     yield part.body
     yield closing()
@@ -44,7 +44,7 @@ def section_of_many(part: Section, anchor: str) -> Markup:
     """One of the sections of a page of several videos."""
     return tag(
         "section",
-        tag("h2", tag("bdi", part.name), id=anchor),
+        tag("h2", breakable(part.name), id=anchor),
         part.body,
         tag("p", tag("a", "Back to the list", href="#videos"), class_="note"),
     )
@@ -63,8 +63,8 @@ def list_of_videos(entries: Sequence[Entry]) -> Markup:
     rows = (
         tag(
             "tr",
-            tag("th", tag("a", tag("bdi", e.name), href=e.link) if e.link else tag("bdi", e.name), scope="row"),
-            tag("td", tag("bdi", e.words), class_="wrong" if e.failed else None),
+            tag("th", tag("a", breakable(e.name), href=e.link), scope="row"),
+            tag("td", breakable(e.words), class_="wrong" if e.failed else None),
         )
         for e in entries
     )

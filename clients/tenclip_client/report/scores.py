@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenclip_client._types import ClassScore, ClipInfo, ClipPrediction, Timeline
-from tenclip_client.report.html import Markup, join, tag
+from tenclip_client.report.html import Markup, breakable, join, tag
 from tenclip_client.report.words import counted, interval, number, percent
 
 # Clips that are listed. A video of hours in windows has thousands; all of them are in the command's JSON.
@@ -50,7 +50,7 @@ def final_scores(top: Sequence[ClassScore], calibration: Calibration | None, pro
     rows = (
         tag(
             "tr",
-            tag("th", tag("bdi", s.label), scope="row"),
+            tag("th", breakable(s.label), scope="row"),
             tag("td", percent(s.score), class_="number"),
             tag("td", "-" if s.calibrated is None else percent(s.calibrated), class_="number") if calibrated else None,
             tag(
@@ -164,4 +164,4 @@ def meter(share: float, class_: str = "") -> Markup:
 def _class_cell(score: ClassScore | None) -> Markup:
     if score is None:
         return tag("td")
-    return tag("td", tag("bdi", score.label), " ", tag("b", percent(score.score)), meter(score.score))
+    return tag("td", breakable(score.label), " ", tag("b", percent(score.score)), meter(score.score), class_="class")

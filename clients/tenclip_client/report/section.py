@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from tenclip_api.errors import TenclipError
 from tenclip_client._types import ClipInfo, ModelInfo, Prediction, VideoFeatures
 from tenclip_client.report import facts
-from tenclip_client.report.html import Markup, join, tag
+from tenclip_client.report.html import Markup, breakable, join, tag
 from tenclip_client.report.over_time import ShownClip, figure, span_of, windows_table
 from tenclip_client.report.scores import agreement, calibration_of, clips_table, final_scores
 from tenclip_client.report.similarity import features_part
 from tenclip_client.report.words import counted, percent, seconds
+
+# Characters of a class name that still fit a tile in large letters.
+_LONG = 16
 
 Outcome = Prediction | VideoFeatures | TenclipError
 
@@ -52,7 +55,11 @@ def _prediction(name: str, answer: Prediction, model: ModelInfo | None) -> Secti
     calibration = calibration_of(model.bundle) if model is not None else None
     calibrated = "" if best.calibrated is None else f"{percent(best.calibrated)} calibrated"
     tiles = [
-        ("class", tag("bdi", best.label), f"{percent(best.score)}" + (f", {calibrated}" if calibrated else "")),
+        (
+            "class",
+            tag("span", breakable(best.label), class_="long" if len(best.label) > _LONG else None),
+            f"{percent(best.score)}" + (f", {calibrated}" if calibrated else ""),
+        ),
         *_tiles(answer, [c.clip for c in shown], agreement(answer.top, answer.clips)),
     ]
     body = join(

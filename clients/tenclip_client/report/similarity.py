@@ -106,7 +106,7 @@ def _cell(
     )
     if count > _MAX_NUMBERED:
         return rect
-    text = f"{value:.2f}".replace("0.", ".", 1) if value < 1 else "1"
+    text = f"{value:.2f}".replace("0.", ".", 1) if value < 0.995 else "1"
     ink = "on" if share > 0.55 else "off"
     middle = round(x + side / 2, 1), round(y + side / 2 + 4, 1)
     return join(rect, tag("text", text, x=middle[0], y=middle[1], text_anchor="middle", class_=ink))
