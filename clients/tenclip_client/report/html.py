@@ -12,9 +12,9 @@ from collections.abc import Iterable
 
 __all__ = ["Markup", "breakable", "join", "tag"]
 
-# Characters that no page may hold, by the standard of HTML; and halves of surrogate pairs, which names of files have
-# for bytes that are no UTF-8.
-_UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+# Characters that no page may hold, by the standard of HTML; halves of surrogate pairs, which names of files have for
+# bytes that are no UTF-8; and those that turn the direction of what follows, by which `gpj.exe` passes for a picture.
+_UNUSABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 # Behind these, long names may go on in the next line.
 _BREAKS = re.compile(r"(?<=[_/\\-])")
 # Elements without content, which have no closing tag.

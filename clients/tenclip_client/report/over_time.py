@@ -16,6 +16,8 @@ MAX_BARS, MAX_ROWS = 600, 2000
 _WIDTH, _CURVE, _LANE, _GAP, _AXIS = 860.0, 84.0, 19.0, 4.0, 22.0
 _MAX_LANES = 12
 _LETTER = 6.6
+# Seconds that clocks count in.
+_TIME_STEPS = (10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +114,7 @@ def _drawing(name: str, span: Point, timeline: Timeline | None, clips: Sequence[
     lanes = _lanes([c.clip for c in clips])
     parts += [_clip(c, lane, top, x_at) for c, lane in zip(clips, lanes, strict=True)]
     top += (max(lanes, default=-1) + 1) * (_LANE + _GAP)
-    ticks = [t for t in nice_ticks(start, end, 8) if start <= t <= end]
+    ticks = [t for t in time_ticks(start, end) if start <= t <= end]
     parts += [_tick(t, x_at(t), top) for t in ticks]
     description = f"{caption(timeline, clips)} The tables below have every number."
     return chart(f"{name} over time", description, _WIDTH, top + _AXIS, parts, class_="timeline")
@@ -203,6 +205,20 @@ def _label(index: int, label: str, x: float, y: float, width: float) -> Markup |
     if len(text) > letters:
         return None
     return tag("text", text, x=round(x + 5, 2), y=y + _LANE - 6, class_="on-clip")
+
+
+def time_ticks(start: float, end: float) -> list[float]:
+    """About eight round moments from `start` to `end`: of minutes and hours where seconds would be many.
+
+    >>> time_ticks(0, 3600)
+    [0.0, 600.0, 1200.0, 1800.0, 2400.0, 3000.0, 3600.0]
+    """
+    raw = (end - start) / 8
+    step = next((s for s in _TIME_STEPS if s >= raw), None)
+    if raw <= 5 or step is None:
+        return nice_ticks(start, end, 8)
+    first = math.ceil(start / step)
+    return [float(i * step) for i in range(first, math.floor(end / step) + 1)]
 
 
 def _tick(value: float, x: float, top: float) -> Markup:
