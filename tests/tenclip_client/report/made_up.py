@@ -28,7 +28,13 @@ from tenclip_client import (
 )
 
 LABELS = ("archery", "bowling", "cliff_diving", "drumming", "fencing")
-CALIBRATION = {"temperature": 1.7, "protocol": "salient-clips", "num_videos": 200, "ece_before": 0.081, "ece_after": 0.023}  # fmt: skip
+CALIBRATION = {
+    "temperature": 1.7,
+    "protocol": "salient-clips",
+    "num_videos": 200,
+    "ece_before": 0.081,
+    "ece_after": 0.023,
+}
 ADAPTIVE = AdaptiveReport(clips_planned=10, clips_used=4, settled=True, error_bound=0.05, confidence=0.95)
 PROVENANCE = Provenance(
     model="actions",

@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
     def pictures(self) -> list[Image.Image]:
         """Every picture of the page, decoded."""
-        found = []
+        found: list[Image.Image] = []
         for attributes in self.all("img"):
             source = attributes["src"] or ""
             assert source.startswith(_JPEG)

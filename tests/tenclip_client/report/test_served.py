@@ -174,5 +174,5 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_asked(target:
     (tmp_path / "a.mp4").write_bytes(b"video")
     (tmp_path / "file").touch()
     code, out, err = run(target, "predict", "a.mp4", "--report", "file")
-    assert (code, out) == (2, "")
+    assert (code, out) == (1, "")
     assert "a file is there; name a page (NAME.html) or a folder" in err
