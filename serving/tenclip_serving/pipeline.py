@@ -124,11 +124,13 @@ class Pipeline:
         with stage("aggregate"):
             average = partial(aggregate, ran.inference.outputs, protocol.averaging, views=video.views)
             scores = await self._threads.answers.run(average)
-        # The worker reports this time, and may report anything: it is never more than the decoding took.
+        # The worker reports these times, and may report anything: they are never more than the decoding took.
         preprocess = min(max(0.0, video.preprocess_seconds), decode_seconds)
+        score = min(max(0.0, video.score_seconds), decode_seconds - preprocess)
         timings = {
-            "decode": decode_seconds - preprocess,
+            "decode": decode_seconds - preprocess - score,
             "preprocess": preprocess,
+            **({} if video.timeline is None else {"score": score}),
             "queue": started - arrived + ran.inference.queue_seconds,
             "infer": ran.inference.infer_seconds,
             "aggregate": time.perf_counter() - averaged,

@@ -82,7 +82,7 @@ KNOWN = "this server has the samplers motion-energy, backbone/1, longer/1, ruled
         (
             "plain",
             {"sampler": "longer"},
-            r"the sampler of longer/1 does not fit: .*salience\.onnx: this sampler was trained for clips of 7 frames .*; "
+            r"the sampler of longer/1 does not fit: .*salience\.onnx: this sampler was trained for clips of 7 frames .*"
             "the model takes clips of 4 frames",
         ),
         ("plain", {"adaptive": True}, "model plain/1 has no sampler, and so no stopping rule; ask without adaptive"),

@@ -257,7 +257,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                 success=_duration(counted.success),
                 fail=_duration(counted.failure),
                 queue=stage("queue"),
-                compute_input=stage("decode", "preprocess"),
+                compute_input=stage("decode", "preprocess", "score"),
                 compute_infer=stage("infer"),
                 compute_output=stage("aggregate"),
             ),

@@ -177,6 +177,7 @@ class DecodeWorker:
             timeline=timeline,
             preprocess_seconds=decoded.preprocess_seconds,
             thumbnails=thumbnails,
+            score_seconds=decoded.score_seconds,
         )
 
     def _receive_no_error(
@@ -285,9 +286,13 @@ def _timeline(decoded: Decoded, request: DecodeRequest) -> SalienceTimeline | No
     if (decoded.timeline is not None) != _has_timeline(request):
         raise ProtocolViolation("a timeline that is not due, or none where one is")
     try:
-        return None if decoded.timeline is None else decoded.timeline.timeline()
+        timeline = None if decoded.timeline is None else decoded.timeline.timeline()
     except ValueError as err:
         raise ProtocolViolation(str(err)) from err
+    salient = request.protocol.selection.mode == "salient"
+    if timeline is not None and len(timeline.ranking) != (len(decoded.plan) if salient else 0):
+        raise ProtocolViolation(f"a ranking of {len(timeline.ranking)} windows for {len(decoded.plan)} clips")
+    return timeline
 
 
 def _thumbnails(decoded: Decoded, request: DecodeRequest) -> tuple[Thumbnail, ...]:

@@ -126,6 +126,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     timeline: Timeline | None
     preprocess_seconds: float
     thumbnails: tuple[Thumbnail, ...] = ()
+    score_seconds: float
 
     @classmethod
     def of(cls, video: VideoClips) -> Decoded:
@@ -140,6 +141,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
             timeline=None if video.timeline is None else Timeline.of(video.timeline),
             preprocess_seconds=video.preprocess_seconds,
             thumbnails=video.thumbnails,
+            score_seconds=video.score_seconds,
         )
 
 
