@@ -15,7 +15,7 @@ from tenclip_client.report.words import counted, data_url, interval, moment, num
 MAX_BARS, MAX_ROWS = 600, 2000
 _WIDTH, _CURVE, _LANE, _GAP, _AXIS = 860.0, 84.0, 19.0, 4.0, 22.0
 _MAX_LANES = 12
-_LETTER = 6.6
+_LETTER = 7.8
 # Seconds that clocks count in.
 _TIME_STEPS = (10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600)
 
