@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
-from tenclip_video.filmstrip import Thumbnail, read_filmstrip
+from tenclip_video.filmstrip import Filmstrip, Thumbnail
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
 from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
@@ -83,7 +83,7 @@ def read_clips(
     protocol: ten uniform clips, centre crop, by default.
     scorer: for salient clips and the timeline (motion energy by default).
     timeline: score every window even where the protocol does not need it.
-    thumbnails: how many pictures of the part that clips are taken from (`read_filmstrip`).
+    thumbnails: how many pictures of the part that clips are taken from (`Filmstrip`).
     allocate: gives the memory that the clips are written into, before the first of their frames is decoded.
     Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it. Random selections
     are refused too: a prediction is to be repeatable (training plans its random clips with `plan_clips`).
@@ -98,7 +98,8 @@ def read_clips(
         started, scaled = time.perf_counter(), video.preprocess_seconds
         plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
         scored = time.perf_counter() - started - (video.preprocess_seconds - scaled)
-        clips = _decode(video, spec, plan, side, protocol.crop, allocate)
+        strip = _filmstrip(video, spec, protocol.selection, plan, thumbnails)
+        clips = _decode(video, spec, plan, side, protocol.crop, allocate, strip)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         read = VideoClips(
             clips,
@@ -111,11 +112,7 @@ def read_clips(
             preprocess_seconds=video.preprocess_seconds,
             score_seconds=0.0 if salience is None else scored,
         )
-        if not thumbnails:
-            return read
-        part = protocol.selection.start_seconds, protocol.selection.end_seconds
-        pictures = read_filmstrip(video, thumbnails, start_seconds=part[0], end_seconds=part[1])
-        return replace(read, thumbnails=pictures)
+        return read if strip is None else replace(read, thumbnails=strip.read())
 
 
 def plan_video(
@@ -169,7 +166,13 @@ def candidates(selection: ClipSelection, scorer: ClipScorer) -> ClipSelection:
 
 
 def _decode(
-    video: Video, spec: ClipSpec, plan: Sequence[Clip], side: int, crop: CropMode, allocate: ClipAllocator
+    video: Video,
+    spec: ClipSpec,
+    plan: Sequence[Clip],
+    side: int,
+    crop: CropMode,
+    allocate: ClipAllocator,
+    strip: Filmstrip | None,
 ) -> NDArray[np.uint8]:
     """[K*V,T,side,side,3]. Every frame is decoded once, however many clips it is in."""
     try:
@@ -186,8 +189,24 @@ def _decode(
         for slot, frame in enumerate(read_flow(video, needed, spec.resize)):
             writer.put(slot, frame)
     else:
-        video.read_into(writer, needed, spec.resize)
+        video.read_into(writer if strip is None else strip.beside(writer, needed), needed, spec.resize)
     return clips
+
+
+def _filmstrip(
+    video: Video, spec: ClipSpec, selection: ClipSelection, plan: Sequence[Clip], count: int
+) -> Filmstrip | None:
+    """Pictures of the part that clips are taken from, of their own frames where these will do."""
+    if count < 1:
+        return None
+    return Filmstrip(
+        video,
+        count,
+        start_seconds=selection.start_seconds,
+        end_seconds=selection.end_seconds,
+        passing=frames_needed(plan),
+        passing_resize=None if spec.modality == "flow" else spec.resize,
+    )
 
 
 class _ClipWriter:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image
 
 from tenclip_api.errors import UndecodableVideo
@@ -17,6 +18,7 @@ from tenclip_video.filmstrip import (
     MAX_PICTURE_WIDTH,
     MAX_PICTURES,
     PICTURE_HEIGHT,
+    Filmstrip,
     _jpeg,
     choose_frames,
     picture_size,
@@ -25,7 +27,7 @@ from tenclip_video.filmstrip import (
 from tenclip_video.index import FrameIndex
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
-from tenclip_video.spec import ClipSpec
+from tenclip_video.spec import ClipSpec, Resize
 from tenclip_video.video import Video, open_video
 from tests.videos import Recipe, frame_number, make_video
 
@@ -60,6 +62,12 @@ def test_only_of_a_part() -> None:
     assert choose_frames(index(100, []), 2, 4.0, 6.0).tolist() == [45, 55]
 
 
+def test_a_frame_that_is_read_anyway_comes_before_a_keyframe() -> None:
+    passing = np.array([12, 30, 90])
+    assert choose_frames(index(100, [0, 40, 60]), 4, 0.0, 10.0, passing).tolist() == [12, 30, 60, 90]
+    assert choose_frames(index(100, [0], timed=False), 4, 0.0, 10.0, passing).tolist() == [12, 30, 62, 90]
+
+
 def test_short_videos_give_each_frame_once() -> None:
     assert choose_frames(index(3, [0]), 64, 0.0, 0.3).tolist() == [0, 1, 2]
     assert choose_frames(index(1, [0]), 64, 0.0, 0.1).tolist() == [0]
@@ -71,11 +79,13 @@ def test_short_videos_give_each_frame_once() -> None:
     count=st.integers(1, 64),
     start=st.floats(0, 20),
     seconds=st.floats(-1, 20),
+    passing=st.sets(st.integers(0, 59), max_size=9),
 )
 def test_frames_ascend_and_exist_whatever_is_asked(
-    num_frames: int, keyframes: set[int], count: int, start: float, seconds: float
+    num_frames: int, keyframes: set[int], count: int, start: float, seconds: float, passing: set[int]
 ) -> None:
-    chosen = choose_frames(index(num_frames, sorted(keyframes)), count, start, start + seconds)
+    read_anyway = np.array(sorted(i for i in passing if i < num_frames), np.int64)
+    chosen = choose_frames(index(num_frames, sorted(keyframes)), count, start, start + seconds, read_anyway)
     assert 1 <= len(chosen) <= count
     assert (np.diff(chosen) > 0).all()
     assert chosen[0] >= 0
@@ -115,6 +125,45 @@ def test_keyframes_cost_one_frame_each(long_mp4: bytes) -> None:
         before = video.report.frames_decoded
         read_filmstrip(video, 5)
         assert video.report.frames_decoded - before <= 5 * 4  # a few more leave the decoder with each
+
+
+class Sink:
+    """Takes frames and forgets them."""
+
+    def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
+        pass
+
+    def repeat(self, slot: int, of: int) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("height", "decoded_again"), [(64, False), (47, True)])
+def test_frames_that_are_read_anyway_cost_nothing_unless_they_are_too_small(
+    long_mp4: bytes, height: int, decoded_again: bool
+) -> None:
+    frames, resize = np.array([5, 60, 131, 190, 249]), Resize(height=height, width=90)
+    with open_video(long_mp4) as video:
+        strip = Filmstrip(video, 5, passing=frames, passing_resize=resize)
+        video.read_into(strip.beside(Sink(), frames), frames, resize)
+        before = video.report.frames_decoded
+        pictures = strip.read()
+        assert (video.report.frames_decoded > before) == decoded_again
+    numbers = [frame_number(decoded(p.jpeg)) for p in pictures]
+    assert numbers == [round(p.seconds * 25) for p in pictures]
+    assert numbers == ([0, 50, 100, 150, 200] if decoded_again else frames.tolist())
+
+
+def test_of_a_frame_that_is_put_twice_the_last_counts(long_mp4: bytes) -> None:
+    """The first may have been damaged."""
+    frames, resize = np.array([120]), Resize(height=48, width=64)
+    with open_video(long_mp4) as video:
+        strip = Filmstrip(video, 1, passing=frames, passing_resize=resize)
+        sink = strip.beside(Sink(), frames)
+        sink.put(0, np.zeros((48, 64, 3), np.uint8))
+        sink.put(0, np.full((48, 64, 3), 255, np.uint8))
+        sink.repeat(0, 0)
+        (picture,) = strip.read()
+    assert decoded(picture.jpeg).mean() > 250
 
 
 def test_turned_videos_stand_upright() -> None:
