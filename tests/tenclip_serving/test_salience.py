@@ -29,6 +29,7 @@ from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tests.tenclip_serving.helpers import RULE, SAMPLER_SPEC, SPEC, Sampler, make_bundle
+from tests.tenclip_serving.models.test_samplers import with_a_listener
 
 TEMPERATURE = ScoreCalibration(temperature=3.0, protocol="salient-clips", num_videos=50, ece_before=0.2, ece_after=0.1)
 # Of 40 frames, in windows of 4, 2 apart.
@@ -45,6 +46,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(root, "reddish", sampler=Sampler(weights=(1.0, 0.0, -1.0), spec=replace(SAMPLER_SPEC, name="red")))
     make_bundle(root, "plain")
     make_bundle(root, "salient", sampler=Sampler(), default_protocol="salient-clips", calibration=TEMPERATURE)
+    with_a_listener(make_bundle(root, "listens", sampler=Sampler()))
     make_bundle(root, "blind", sampler=Sampler(weights=(0.0, 0.0, 0.0), stopping=RULE))
     return root
 
@@ -238,6 +240,18 @@ def test_a_flat_timeline_is_said_and_clips_are_spread(repository: Repository, bu
             adaptive = await engine.recognize(asked("blind", **ADAPTIVE))
             assert adaptive.adaptive is not None
             assert adaptive.adaptive.clips_planned == 6
+
+    run(test)
+
+
+def test_a_sampler_that_listens_to_a_silent_video(repository: Repository, bundles: Path, videos: Path) -> None:
+    async def test() -> None:
+        async with opened(repository, bundles, videos) as engine:
+            result = await engine.recognize(asked("listens", mode="salient", num_clips=3))
+            timeline = result.timeline
+            assert timeline is not None
+            assert (timeline.scorer, timeline.ranking) == ("colours + audio", (18, 17, 16))
+            assert any("sound" in note for note in timeline.notes)
 
     run(test)
 

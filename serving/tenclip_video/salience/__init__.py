@@ -18,7 +18,7 @@ from tenclip_video.salience.learned import (
 from tenclip_video.salience.motion_energy import MotionEnergyScorer
 from tenclip_video.salience.sampler_spec import SamplerKind, SamplerSpec
 from tenclip_video.salience.scores import ClipScorer, SalienceTimeline, WindowScores, select_salient
-from tenclip_video.salience.stopping import StoppingRule
+from tenclip_video.salience.stopping import StoppingRule, calibrate_stopping
 from tenclip_video.salience.windows import WindowInputs
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "StoppingRule",
     "WindowInputs",
     "WindowScores",
+    "calibrate_stopping",
     "check_clips",
     "default_spec",
     "iter_windows",

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import av
 import numpy as np
 from av.packet import Packet
-from av.video.frame import VideoFrame
+from av.video.frame import PictureType, VideoFrame
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -31,7 +31,9 @@ from tenclip_video.video import Video
 # Horizontal and vertical displacement, absolute frame difference, red, green and blue of the key frame.
 CHANNELS = ("motion_x", "motion_y", "difference", "red", "green", "blue")
 # Codecs whose packets say, by `droppable_packets`, whether other frames refer to their frame.
-_MARKING_CODECS = frozenset({"h264", "hevc"})
+_MARKING_CODECS = frozenset({"h264"})
+# The codec for whose B-frames FFmpeg exports vectors that are all zero, whatever moves.
+_ZERO_IN_B_FRAMES = "mpeg4"
 
 
 def iter_compressed(video: Video, clips: Sequence[Clip], spec: SamplerSpec) -> Iterator[WindowInputs]:
@@ -197,7 +199,7 @@ class _FrameMotions:
         self._grey = VideoReformatter()
         self._scaler = FrameScaler(Resize(mode="squash", height=spec.height, width=spec.width), video.first_frame)
         self._distances = ReferenceDistances()
-        self._latest = -1
+        self._latest = self._anchor = -1
         self._before: NDArray[np.int16] | None = None
 
     def read(self, first: int, last: int) -> Iterator[FrameMotion]:
@@ -256,7 +258,15 @@ class _FrameMotions:
         return FrameMotion(index, self._vectors(frame, index), difference, picture)
 
     def _vectors(self, frame: VideoFrame, index: int) -> NDArray[np.float32] | None:
+        is_b_frame = frame.pict_type == PictureType.B
         past, future = self._distances.take(index)
+        if not self._index.timed:
+            past = index - self._anchor if self._anchor >= 0 else 1
+        if not is_b_frame:
+            self._anchor = index
+        # Without times nothing tells how far the reference of a B-frame is.
+        elif not self._index.timed or self._decoder.codec == _ZERO_IN_B_FRAMES:
+            return None
         try:
             vectors = frame.side_data.get("MOTION_VECTORS")
         except ValueError:  # a type of side data that PyAV does not know
