@@ -13,13 +13,15 @@ from tenclip_client import Client
 from tenclip_client.cli.main import main
 from tenclip_client.report import facts
 from tenclip_client.report.writer import page_name
+from tenclip_video.bundle import ScoreCalibration
 
-from ...tenclip_serving.helpers import LABELS, ServerProcess, make_bundle, make_video, running_server
+from ...tenclip_serving.helpers import LABELS, RULE, Sampler, ServerProcess, make_bundle, make_video, running_server
 from ..servicer import CLIPS
 from .pages import Page
 
 Run = Callable[..., tuple[int, str, str]]
 PICTURES = 12
+CALIBRATION = ScoreCalibration(temperature=3.0, protocol="salient-clips", num_videos=50, ece_before=0.2, ece_after=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +77,28 @@ def test_the_report_of_a_real_video(server: ServerProcess, run: Run, data_dir: P
         assert f"{score.score:.1%}" in found.text
     assert len(found.all("td", "class")) == 4 * min(3, len(LABELS))
     assert ("with sound" if expected.video.has_audio else "without sound") in found.text
+
+
+def test_a_learned_sampler_and_calibrated_scores(run: Run, tmp_path: Path) -> None:
+    make_bundle(tmp_path / "models", sampler=Sampler(stopping=RULE), calibration=CALIBRATION)
+    make_video(tmp_path / "a.mp4")
+    with running_server(tmp_path / "models") as server:
+        with Client(server.address) as client:
+            expected = client.predict(tmp_path / "a.mp4", protocol="salient-clips")
+            adaptive = client.predict(tmp_path / "a.mp4", clips="salient", adaptive=True).adaptive
+        run(server.address, "predict", "a.mp4", "--protocol", "salient-clips", "--report", "out.html")
+        run(server.address, "predict", "a.mp4", "--selection", "salient", "--adaptive", "--report", "adaptive.html")
+    found = page("out.html")
+    assert expected.timeline is not None
+    assert expected.timeline.scorer in found.text
+    assert "expected calibration error (ECE) 20.0% before and 10.0% after" in found.text
+    for score in expected.top:
+        assert score.calibrated is not None
+        assert f"{score.calibrated:.1%}" in found.text
+    assert adaptive is not None
+    found = page("adaptive.html")
+    assert f"{adaptive.clips_used} of {adaptive.clips_planned} planned clips ran" in found.text
+    assert len(found.all("rect", "clip")) == adaptive.clips_used
 
 
 def test_a_video_in_which_nothing_happens_says_so(server: ServerProcess, run: Run, tmp_path: Path) -> None:
