@@ -85,9 +85,13 @@ def _calibration_words(calibration: Calibration | None, protocol: str, calibrate
     )
     if calibrated:
         return join(f"Upper bar: score. Lower bar: calibrated score ({error}).")
+    if calibration.protocol == protocol:
+        why = "as a whole: not for adaptive predictions, nor for clips that another sampler chose"
+    else:
+        why = f"and this answer came by {protocol}"
     return join(
-        f"The model's calibration ({error}) holds for the protocol {calibration.protocol}, and this answer came by "
-        f"{protocol}: so there are no calibrated scores."
+        f"The model's calibration ({error}) holds for the protocol {calibration.protocol}, {why}; so there are no "
+        "calibrated scores."
     )
 
 

@@ -88,6 +88,11 @@ def test_a_calibration_of_another_protocol_is_said_and_not_used() -> None:
     assert not found.all("span", "calibrated")
 
 
+def test_an_adaptive_prediction_has_no_calibrated_scores() -> None:
+    found = page(prediction(adaptive=ADAPTIVE), of=model(calibration=CALIBRATION))
+    assert "salient-clips, as a whole: not for adaptive predictions" in found.text
+
+
 @pytest.mark.parametrize("values", [{}, {"temperature": "hot"}, [1], None, {**CALIBRATION, "num_videos": None}])
 def test_a_calibration_that_is_none(values: object) -> None:
     assert "holds no calibration" in page(prediction(), of=model(calibration=values)).text
