@@ -69,7 +69,7 @@ def list_of_videos(entries: Sequence[Entry]) -> Markup:
         for e in entries
     )
     heads = (tag("th", head, scope="col") for head in ("video", "result"))
-    table = tag("table", tag("caption", words), tag("thead", tag("tr", *heads)), tag("tbody", *rows))
+    table = tag("table", tag("caption", words), tag("thead", tag("tr", *heads)), tag("tbody", *rows), class_="videos")
     return tag("div", table, class_="scroll", id="videos")
 
 

@@ -69,6 +69,7 @@ def final_scores(top: Sequence[ClassScore], calibration: Calibration | None, pro
             tag("caption", _calibration_words(calibration, protocol, calibrated)),
             tag("thead", tag("tr", *(tag("th", head[0], scope="col", class_=head[1]) for head in heads if head))),
             tag("tbody", *rows),
+            class_="scores",
         ),
         class_="scroll",
     )
