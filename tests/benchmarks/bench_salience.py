@@ -180,7 +180,7 @@ def loop(source: Path, seconds: float, path: Path) -> Path:
             length = Fraction(video.info.duration_seconds).limit_denominator(1000)
         for turn in range(-(-int(seconds) // int(length) or 1)):
             for stream, payload, pts, dts, duration, is_keyframe in packets:
-                base = stream.time_base
+                base = stream.time_base or Fraction(1, 1000)
                 shift = round(turn * length / base)
                 if (dts is None and pts is None) or (turn * length + (dts or pts or 0) * base) >= seconds:
                     continue

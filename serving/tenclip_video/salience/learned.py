@@ -117,6 +117,12 @@ class LearnedScorer:
         """Frames from one window to the next that the sampler was trained for."""
         return self.picture.spec.window_step
 
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        """Raises BundleError where a sampler was trained for other clips than those of a model."""
+        for sampler in (self.picture, self.sound):
+            if sampler is not None:
+                check_clips(sampler, model_spec)
+
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         """Scores of M clips, which are in the order of their first frames.
 
@@ -130,7 +136,7 @@ class LearnedScorer:
             if heard is not None and np.isnan(heard).any():
                 heard, notes = None, (*notes, NOT_A_NUMBER_SOUND)
             if heard is not None and _is_constant(heard):
-                heard, notes = None, (*notes, FLAT_SOUND)
+                heard, notes = None, (*notes, FLAT_SOUND) if len(clips) > 1 else notes
             result = replace(result, audio=heard, audio_clips=self.audio_clips)
         if np.isnan(result.video).any():
             result, notes = replace(result, video=np.zeros_like(result.video)), (*notes, NOT_A_NUMBER)
@@ -197,9 +203,7 @@ def read_sampler_files(
     )
     scorer = files.scorer()
     if model_spec is not None:
-        for sampler in (scorer.picture, scorer.sound):
-            if sampler is not None:
-                check_clips(sampler, model_spec)
+        scorer.check_clips(model_spec)
     return replace(files, window_step=scorer.window_step)
 
 

@@ -196,6 +196,15 @@ def test_reading_on_is_not_disturbed() -> None:
         np.testing.assert_array_equal(video.read_frames([31, 40], Resize(height=32, width=32)), expected[[31, 40]])
 
 
+def test_a_pass_that_nobody_ends_opens_nothing_again() -> None:
+    video = open_video(make_video(PAN, paint=pan(4, -2)))
+    motion = read_motion(video, 0, 60, SAMPLER)
+    next(motion)
+    video.close()
+    motion.close()
+    assert video.decoder.closed
+
+
 @pytest.mark.parametrize(
     ("num_frames", "model"),
     [(1, SPEC), (5, SPEC), (60, replace(SPEC, target_fps=5.0)), (60, replace(SPEC, target_fps=60.0))],

@@ -204,6 +204,14 @@ def test_sound_that_says_nothing_chooses_nothing(clap: bytes, behaviour: Behavio
     assert scores.notes == (note,)
 
 
+def test_one_window_needs_no_choice() -> None:
+    data = video_with_sound(burst(0, 9), seconds=0.2)
+    scorer = LearnedScorer(picture=sampler(channels=(2,)), sound=sampler(SOUND, "mean"), audio_clips=2)
+    found = read_clips(data, MODEL, SALIENT, scorer=scorer)
+    assert found.timeline is not None
+    assert (found.timeline.ranking, found.timeline.notes) == ((0,), ())
+
+
 def test_where_pictures_say_nothing_sound_chooses(clap: bytes) -> None:
     scorer = LearnedScorer(picture=sampler(behaviour="constant"), sound=sampler(SOUND, "mean"), audio_clips=2)
     found = read_clips(clap, MODEL, SALIENT, scorer=scorer)
@@ -278,6 +286,11 @@ def test_a_sampler_for_other_clips_is_refused(tmp_path: Path) -> None:
         check_clips(load_sampler(path), replace(MODEL, num_frames=16))
     with pytest.raises(BundleError, match=r"takes clips of 8 frames at 12.5 a second"):
         read_sampler_files(path, model_spec=replace(MODEL, target_fps=12.5))
+
+
+def test_clips_of_another_length_are_not_scored(moving: bytes) -> None:
+    with pytest.raises(BundleError, match=r"the model takes clips of 4 frames"):
+        read_clips(moving, replace(MODEL, num_frames=4), SALIENT, scorer=LearnedScorer(picture=sampler()))
 
 
 def test_a_network_that_fails_says_which_it_is(moving: bytes) -> None:
