@@ -21,11 +21,11 @@ from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore
 from tenclip_training.omni.score_store import Decoding
 from tenclip_training.sampler.windows import WindowGrid
-from tenclip_video.protocols import PROTOCOLS, Activation
+from tenclip_video.protocols import Activation
 from tenclip_video.spec import ClipSpec
 
-# How a window is cropped and its scores are averaged: as a server does it with salient clips.
-PROTOCOL = PROTOCOLS["salient-clips"]
+# Videos whose clips wait for the network, for each decoder: all windows of a video are up to hundreds of megabytes.
+_AHEAD = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +86,7 @@ class TeacherStore(VideoStore):
                 self._columns_of,
                 workers=decoding.workers,
                 timeout_seconds=decoding.timeout_seconds,
+                ahead=_AHEAD,
                 progress=progress,
             )
         except TeacherFailed as err:
