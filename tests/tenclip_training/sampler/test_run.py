@@ -144,10 +144,19 @@ def test_without_labels_the_heavy_network_says_the_class(
     assert "annotated_videos" not in report.spec.metrics
 
 
-def test_sound_that_is_not_there(videos: SamplerVideos, teacher: WindowTeacher, cache: Path, tmp_path: Path) -> None:
-    some = dataclasses.replace(videos, train=videos.train[:2], select=(), held_out=())
-    with pytest.raises(DatasetError, match=r"none of 2 training videos can be used; the first: 000\.mp4: .*sound"):
-        train_sampler(some, teacher, tmp_path, dataclasses.replace(CONFIG, kind="audio"), cache=cache)
+def test_sound(videos: SamplerVideos, teacher: WindowTeacher, cache: Path, data_dir: Path, tmp_path: Path) -> None:
+    """Two real videos have sound, the coloured ones have none."""
+    real = [SetVideo(name=n, path=data_dir / "clips" / n) for n in ("archery.avi", "apply_eye_makeup.avi")]
+    silent, *_ = videos.train
+    config = dataclasses.replace(CONFIG, kind="audio", fit=FitConfig(epochs=1, tolerance=0), max_windows=12)
+    heard = tuple(dataclasses.replace(silent, video=v, label=None) for v in real)
+    some = SamplerVideos(train=(*heard, silent), select=(), held_out=())
+    report = train_sampler(some, teacher, tmp_path, config, cache=cache)
+    assert report.videos["train"] == 2
+    assert [f["video"] for f in report.failures] == ["000.mp4"]
+    assert load_sampler(tmp_path / "salience-audio.onnx").spec.kind == "audio"
+    with pytest.raises(DatasetError, match=r"none of 1 training videos can be used; the first: 000\.mp4: .*no sound"):
+        train_sampler(dataclasses.replace(some, train=(silent,)), teacher, tmp_path / "none", config, cache=cache)
 
 
 def test_a_stopped_run_goes_on(videos: SamplerVideos, teacher: WindowTeacher, tmp_path: Path) -> None:

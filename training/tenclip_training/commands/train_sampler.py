@@ -276,15 +276,16 @@ def _print(report: Report, config: SamplerConfig) -> None:
     from tenclip_client.cli.output import output_console
 
     console = output_console()
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("clips", "salient", "uniform", "oracle", "all windows", "action found", "uniform"):
-        table.add_column(column)
     metrics = report.spec.metrics
-    for count in config.counts if metrics["videos"] else ():
-        names = [f"top1_{choice}_{count}" for choice in ("salient", "uniform", "oracle")]
-        names += ["top1_all", *(f"action_recall_{choice}_{count}" for choice in ("salient", "uniform"))]
-        table.add_row(str(count), *(f"{metrics[n]:.1%}" if n in metrics else "-" for n in names))
-    console.print(table)
+    if metrics["videos"]:
+        table = Table(box=None, pad_edge=False, header_style="dim")
+        for column in ("clips", "salient", "uniform", "oracle", "all windows", "action found", "uniform"):
+            table.add_column(column)
+        for count in config.counts:
+            names = [f"top1_{choice}_{count}" for choice in ("salient", "uniform", "oracle")]
+            names += ["top1_all", *(f"action_recall_{choice}_{count}" for choice in ("salient", "uniform"))]
+            table.add_row(str(count), *(f"{metrics[n]:.1%}" if n in metrics else "-" for n in names))
+        console.print(table)
     for line in _lines(report):
         console.print(line, markup=False, soft_wrap=True, highlight=False)
 
@@ -292,11 +293,20 @@ def _print(report: Report, config: SamplerConfig) -> None:
 def _lines(report: Report) -> list[str]:
     metrics, result = report.spec.metrics, report.result
     counts: dict[str, Any] = dict(report.videos)
-    lines = [
-        f"learned from {counts['train']} videos; epoch {report.best_epoch} of {len(report.history)} chosen by "
-        f"{counts['select']} of val; figures of the other {counts['held_out']} of val",
-        "top-1 is what the heavy network says of the windows taken, oracle of those where it is surest of the class",
-    ]
+    epochs = len(report.history)
+    chosen = (
+        f"epoch {report.best_epoch} of {epochs}, the last: no video of val has an order to choose by"
+        if report.history[-1].correlation is None
+        else f"epoch {report.best_epoch} of {epochs}, chosen by {counts['select']} videos of val"
+    )
+    lines = [f"learned from {counts['train']} videos; {chosen}"]
+    if metrics["videos"]:
+        lines += [
+            f"figures are of the other {counts['held_out']} videos of val, which chose nothing: top-1 by the heavy "
+            "network's scores of the windows that are taken; oracle takes those where it is surest of the class",
+        ]
+    else:
+        lines.append("no figures: no video of val is held out for them")
     if "rank_correlation" in metrics:
         lines.append(f"rank correlation with the heavy network: {metrics['rank_correlation']:.3f}")
     if report.unpaired:
