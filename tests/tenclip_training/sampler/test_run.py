@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from tenclip_api.errors import DatasetError
@@ -19,7 +21,7 @@ from tenclip_training.sampler.videos import SamplerVideos, labelled_videos, unla
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import LearnedScorer, load_sampler
-from tests.tenclip_training.omni.colors import write_video
+from tests.tenclip_training.omni.colors import COLORS, GREY, painted, write_video
 
 from .conftest import ColorWorld
 
@@ -142,6 +144,27 @@ def test_without_labels_the_heavy_network_says_the_class(
     assert report.result.calibration_refused == "a temperature needs labels that people gave"
     assert report.spec.metrics["top1_all"] == 1, "it agrees with itself"
     assert "annotated_videos" not in report.spec.metrics
+
+
+def test_what_the_reader_could_not_do_is_told(
+    videos: SamplerVideos, teacher: WindowTeacher, cache: Path, tmp_path: Path
+) -> None:
+    """Motion JPEG has no motion vectors."""
+    frames = np.stack([painted(COLORS["red"] if i < 8 else GREY, i) for i in range(24)])
+    file = tmp_path / "mjpeg.avi"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 48, 36, "yuvj420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    made = dataclasses.replace(videos.train[0], video=SetVideo(name="mjpeg.avi", path=file))
+    some = SamplerVideos(train=(made, videos.train[1]), select=(), held_out=())
+    config = dataclasses.replace(CONFIG, kind="compressed", fit=FitConfig(epochs=1))
+    report = train_sampler(some, teacher, tmp_path / "out", config, cache=cache)
+    ((note, count),) = report.notes.items()
+    assert "mjpeg" in note
+    assert count == 1
 
 
 def test_sound(videos: SamplerVideos, teacher: WindowTeacher, cache: Path, data_dir: Path, tmp_path: Path) -> None:

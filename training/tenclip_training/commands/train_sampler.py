@@ -311,6 +311,7 @@ def _lines(report: Report) -> list[str]:
         lines.append(f"rank correlation with the heavy network: {metrics['rank_correlation']:.3f}")
     if report.unpaired:
         lines.append(f"left out, no two of their windows are told apart: {report.unpaired} training videos")
+    lines += [f"{note} ({count} videos)" for note, count in report.notes.items()]
     if report.failures:
         lines.append(f"not usable: {len(report.failures)} videos, listed in {report.path.parent / 'failures.jsonl'}")
     if (rule := result.stopping) is not None:
