@@ -8,18 +8,8 @@ import sys
 import pytest
 
 COMMANDS = (
-    "train",
-    "grid",
-    "distill",
-    "train-sampler",
-    "add-sampler",
-    "evaluate",
-    "recipes",
-    "omni",
-    "shards",
-    "curate",
-    "labels",
-    "synth",
+    *("train", "grid", "distill", "train-sampler", "add-sampler", "evaluate", "recipes"),
+    *("omni", "shards", "curate", "labels", "synth"),
 )
 CODE = """
 import sys

@@ -121,9 +121,9 @@ def train_sampler(
     """
     spec = config.spec(teacher)
     out.mkdir(parents=True, exist_ok=True)
-    known, failures, notes = _known_videos(
-        videos, teacher, spec, config, cache or out, decoding or Decoding(), progress
-    )
+    grid = WindowGrid(step=spec.window_step, max_windows=config.max_windows)
+    folder, how = cache or out, decoding or Decoding()
+    known, failures, notes = _known_videos(videos, teacher, spec, grid, folder, how, progress)
     write_text(out / "failures.jsonl", "".join(json.dumps(f, ensure_ascii=False) + "\n" for f in failures))
     parts = {
         name: [known[v] for v in part if v in known]
@@ -198,13 +198,12 @@ def _known_videos(
     videos: SamplerVideos,
     teacher: WindowTeacher,
     spec: SamplerSpec,
-    config: SamplerConfig,
+    grid: WindowGrid,
     cache: Path,
     decoding: Decoding,
     progress: Progress,
 ) -> tuple[dict[SamplerVideo, _Known], list[dict[str, str]], Mapping[str, int]]:
     """(what is known of each video, failures, notes) after both have seen all of them."""
-    grid = WindowGrid(step=spec.window_step, max_windows=config.max_windows)
     files = [v.video for v in videos.all]
     scores = TeacherStore(cache, teacher, grid)
     scores.update(files, decoding, lambda done, total: progress("teacher", done, total))
