@@ -105,6 +105,8 @@ def _ended(future: Future[float], job: Job) -> float:
         raise TenclipError(f"{job.title or job.kind}: its process died, perhaps of too little memory") from err
     except TenclipError as err:
         raise TenclipError(f"{job.title or job.kind}: {err.message}") from err
+    except ValueError as err:  # settings that cannot work
+        raise TenclipError(f"{job.title or job.kind}: {err}") from err
 
 
 def _one_thread() -> None:
