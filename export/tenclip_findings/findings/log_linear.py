@@ -4,37 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference, slope
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
+from tenclip_findings.lab.sets import TARGET_CLIPS, on_weakly_labelled, pairs_target, scratch
 
 SIZES = (100, 300, 1000, 3000, 10_000)
-PRETRAIN_CLIPS, TARGET_CLIPS = 24_000, 6_000
-WORLD: dict[str, Any] = {"num_classes": 16, "overlap": 0.5, "held_out_nouns": 4}
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
     """Five pre-trainings of equal length, on nested sets of videos with 30% wrong labels; fc-only and full-ft on pairs
     of verbs and nouns that pre-training has not shown.
     """
-    pool = lab.videos("weakly labelled", total=SIZES[-1], web={"wrong": 0.3, "off_topic": 0.0}, **WORLD)
-    target = lab.videos("target", total=320, seed=1000 * lab.seed + 1, label="pair", noun_set="held-out", **_PAIRS)
-    test = lab.videos("test", total=1600, seed=77, label="pair", noun_set="held-out", **_PAIRS)
-    target_clips, test_clips = lab.clips(target), lab.clips(test)
-    found: dict[str, Job] = {"scratch": lab.finetuned("from scratch", None, target, test_clips, clips=TARGET_CLIPS)}
+    target = pairs_target(lab)
+    found: dict[str, Job] = {"scratch": scratch(lab, target)}
     for size in SIZES:
-        part = lab.rows(pool, at_most=lab.count(size, 32), title=f"{size} videos")
-        network = lab.train(f"on {size} weakly labelled videos", part, clips=PRETRAIN_CLIPS)
-        found[f"fc-only {size}"] = lab.probe(network / LAST, target_clips, test_clips)
+        network = on_weakly_labelled(lab, size)
+        found[f"fc-only {size}"] = lab.probe(network / LAST, target.clips, target.test)
         found[f"full-ft {size}"] = lab.finetuned(
-            f"full-ft of {size}", network / LAST, target, test_clips, clips=TARGET_CLIPS
+            f"full-ft of {size}", network / LAST, target.videos, target.test, clips=TARGET_CLIPS
         )
     return found
-
-
-_PAIRS: dict[str, Any] = {"num_classes": 4, "overlap": 0.5, "held_out_nouns": 4}
 
 
 def _over_sizes(kind: str) -> dict[str, float]:

@@ -36,15 +36,15 @@ class Lab:
         """A number of videos or clips at this scale."""
         return max(least, round(number * self.scale))
 
-    def videos(self, name: str, *, total: int, seed: int | None = None, **config: Any) -> Job:
-        """Generated videos or stills, `total` of them at scale 1; `config` as of SynthConfig. All in split train,
-        unless it says otherwise. seed: of another set than this seed's own.
+    def videos(self, name: str, *, total: int, seed: int | None = None, least: int = 32, **config: Any) -> Job:
+        """Generated videos or stills, `total` of them at scale 1 and `least` at any; `config` as of SynthConfig. All in
+        split train, unless it says otherwise. seed: of another set than this seed's own.
         """
         made = {
             "splits": [["train", 1.0]],
             "seed": 1000 * self.seed if seed is None else seed,
             **config,
-            "total": self.count(total, 32),
+            "total": self.count(total, least),
         }
         return Job("lab.tasks.synth", {"config": made}, title=f"{name}: {made['total']} {config.get('kind', 'videos')}")
 
@@ -53,6 +53,12 @@ class Lab:
         return Job(
             "lab.tasks.rows", {"manifests": [s / MANIFEST for s in sources], "seed": self.seed, **settings}, title
         )
+
+    def subset(self, kind: str, data: Job, *, videos: int, least: int = 32) -> Job:
+        """So many videos at scale 1 of a set: "random" or "tail-preserving"; see `tasks.subset`."""
+        count = self.count(videos, least)
+        settings = {"manifest": data / MANIFEST, "kind": kind, "videos": count, "seed": self.seed}
+        return Job("lab.tasks.subset", settings, title=f"{kind} subset: {count} videos")
 
     def train(self, name: str, data: Job, *, clips: int, start: Output | None = None, **values: Any) -> Job:
         """A network that has seen so many training clips, whatever the number of videos. start: weights to begin with;
