@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import platform
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -23,6 +24,7 @@ from tenclip_findings.finding import Finding, Result, contrast_of
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.pool import Progress, result_of, run_jobs
+from tenclip_findings.lab.tasks import FRAMES
 from tenclip_findings.statistics import Spread
 from tenclip_video.cpus import usable_cpus
 
@@ -97,7 +99,8 @@ def run_findings(
     on_finding: Callable[[Measured], None] | None = None,
 ) -> list[Measured]:
     """Do all that is not done, one seed of every finding before the next seed, so that a run that is stopped has
-    something of each. Raises TenclipError.
+    something of each. Decoded videos go when a seed is done: those of all seeds would be a hundred gigabytes.
+    Raises TenclipError.
     """
     most = max(len(options.seeds_of(f)) for f in findings)
     for number in range(most):
@@ -105,6 +108,7 @@ def run_findings(
             job for f in findings if number < len(options.seeds_of(f)) for job in _arms(f, options, number).values()
         ]
         run_jobs(jobs, options.jobs, processes=options.processes, on_progress=on_progress)
+        shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
     measured = []
     for finding in findings:
         measured.append(measure(finding, options))

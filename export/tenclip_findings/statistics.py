@@ -120,7 +120,8 @@ def _paired(after: ArrayLike, before: ArrayLike) -> NDArray[np.float64]:
 
 def _bootstrap_means(values: NDArray[np.float64], rng: np.random.Generator, draws: int) -> NDArray[np.float64]:
     """[draws] means of as many values drawn with replacement."""
-    return values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    means: NDArray[np.float64] = values[rng.integers(len(values), size=(draws, len(values)))].mean(axis=1)
+    return means
 
 
 def _interval(mean: float, means: NDArray[np.float64], count: int, confidence: float) -> Difference:

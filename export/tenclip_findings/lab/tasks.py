@@ -43,6 +43,7 @@ from tenclip_video.spec import ClipSpec, Resize
 Found = dict[str, Any]
 
 MANIFEST, LAST, STUDENT, CLIPS, TABLE = "manifest.csv", "run/last.pt", "run/student.pt", "clips.npy", "videos.json"
+FRAMES = "frames"  # folder of decoded videos, beside those of the jobs
 
 
 def synth(folder: Path, config: Mapping[str, Any]) -> Found:
@@ -87,7 +88,7 @@ def distill(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
 
 def _store(folder: Path) -> str:
     """Decoded videos, for all jobs of a laboratory."""
-    return str(folder.parents[1] / "frames")
+    return str(folder.parents[1] / FRAMES)
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
