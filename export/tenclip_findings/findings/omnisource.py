@@ -52,8 +52,8 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         {
             "manifest": long / MANIFEST,
             "teachers": [of_clips / LAST],
-            "threshold": 0.5,
-            "piece_seconds": 1.2,
+            "thresholds": [0.5, 0.25, 0.0],  # the first that leaves anything
+            "seconds": 1.2,
             "protocol": "center-clip",
         },
         title="pieces of untrimmed videos",

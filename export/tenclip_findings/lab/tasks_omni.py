@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
 from tenclip_findings.lab.tasks import MANIFEST, Found
 from tenclip_training.curation.manifests import write_manifest
@@ -43,14 +44,25 @@ def filtered(folder: Path, manifest: str, teachers: Sequence[str], keep_share: f
 
 
 def untrimmed(
-    folder: Path, manifest: str, teachers: Sequence[str], threshold: float, piece_seconds: float, protocol: str
+    folder: Path, manifest: str, teachers: Sequence[str], thresholds: Sequence[float], seconds: float, protocol: str
 ) -> Found:
-    """`tenclip omni untrimmed --form clips`: pieces of long videos that a teacher is sure of."""
-    rules = UntrimmedRules(form="clips", threshold=threshold, piece_seconds=piece_seconds)
+    """`tenclip omni untrimmed --form clips`: pieces of long videos that a teacher is sure of.
+
+    thresholds: tried in this order, until one leaves a piece; the result says which it was.
+    """
     ensemble = open_teachers(teachers, protocol=protocol, threads=1)
-    found = use_untrimmed(ensemble, read_web(Path(manifest)), folder / "scores", Decoding(), rules)
-    write_manifest(folder / MANIFEST, found.rows)
-    return {"videos": found.videos, "pieces": found.pieces, "positive": found.positive}
+    web = read_web(Path(manifest))
+    for threshold in thresholds:
+        rules = UntrimmedRules(form="clips", threshold=threshold, piece_seconds=seconds, shortest_seconds=seconds / 2)
+        try:
+            found = use_untrimmed(ensemble, web, folder / "scores", Decoding(), rules)
+        except DatasetError:
+            if threshold == thresholds[-1]:
+                raise
+            continue
+        write_manifest(folder / MANIFEST, found.rows)
+        return {"videos": found.videos, "pieces": found.pieces, "positive": found.positive, "threshold": threshold}
+    raise ValueError("no thresholds; give one at least")
 
 
 def motion(folder: Path, manifest: str, target_fps: float) -> Found:
