@@ -111,7 +111,7 @@ def rows(
     """
     from tenclip_training.curation.budgets import ranked
 
-    samples = [s for path in manifests for s in read_manifest(Path(path), leaks="allow").samples]
+    samples = [s for path in manifests for s in read_manifest(Path(path), leaks="allow", images=True).samples]
     chosen = [s for s in samples if (not split or s.split == split) and _keeps(s, keep or {})]
     if at_most is not None:
         order = ranked([s.key for s in chosen], seed)[:at_most]
@@ -132,7 +132,7 @@ def clips(
     folder: Path, manifest: str, spec: Mapping[str, Any], split: str = "", protocol: str = "center-clip"
 ) -> Found:
     """Clips of every video as serving reads them, uint8 [N,C,T,H,W,3], and a table of what is known of each."""
-    read = read_manifest(Path(manifest), leaks="allow")
+    read = read_manifest(Path(manifest), leaks="allow", images=True)
     part = read.split(split) if split else read
     chosen, table = PROTOCOLS[protocol], []
     found: list[NDArray[np.uint8]] = []
@@ -231,7 +231,7 @@ def subset(folder: Path, manifest: str, kind: str, videos: int, seed: int) -> Fo
     """`tenclip curate subset`: "random" or "tail-preserving", of so many videos."""
     from tenclip_training.curation.subsets import Budget, random_subset, tail_preserving_subset
 
-    samples = read_manifest(Path(manifest), leaks="allow").samples
+    samples = read_manifest(Path(manifest), leaks="allow", images=True).samples
     choose = {"random": random_subset, "tail-preserving": tail_preserving_subset}[kind]
     kept = choose(samples, Budget(videos=videos), seed=seed)
     write_manifest(folder / MANIFEST, kept)
