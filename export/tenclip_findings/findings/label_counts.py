@@ -54,7 +54,7 @@ def _tiers(lab: Lab, kind: str, labels: Sequence[str], counts: Sequence[int]) ->
         added = sorted(labels[before:count])
         config: dict[str, Any] = {"pairs": added, "label": "pair"} if kind == "pairs" else {"classes": added}
         total = len(added) * math.ceil(VIDEOS / count)
-        tiers.append(lab.videos(f"{kind} {before} to {count}", total=total, least=len(added), **HELD_OUT | config))
+        tiers.append(lab.videos(f"{kind} {before} to {count}", total=total, least=1, **HELD_OUT | config))
     return tiers
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tenclip_findings.lab.jobs import Job, Output
-from tenclip_findings.lab.tasks import LAST, MANIFEST, STUDENT
+from tenclip_findings.lab.tasks import LAST, MANIFEST, STUDENT, synth_config
 
 SPEC: dict[str, Any] = {"num_frames": 8, "target_fps": 15.0, "resize": [64, 86], "crop": 56}
 R3D_10 = ("resnets3d_r3d_10", {"width": 16})
@@ -37,15 +37,16 @@ class Lab:
         return max(least, round(number * self.scale))
 
     def videos(self, name: str, *, total: int, seed: int | None = None, least: int = 32, **config: Any) -> Job:
-        """Generated videos or stills, `total` of them at scale 1 and `least` at any; `config` as of SynthConfig. All in
-        split train, unless it says otherwise. seed: of another set than this seed's own.
+        """Generated videos or stills, `total` of them at scale 1; at any scale `least`, and one a class. `config` as of
+        SynthConfig. All in split train, unless it says otherwise. seed: of another set than this seed's own. Raises
+        ValueError for a configuration that cannot be.
         """
-        made = {
+        made: dict[str, Any] = {
             "splits": [["train", 1.0]],
             "seed": 1000 * self.seed if seed is None else seed,
             **config,
-            "total": self.count(total, least),
         }
+        made["total"] = self.count(total, max(least, len(synth_config(made).class_names)))
         return Job("lab.tasks.synth", {"config": made}, title=f"{name}: {made['total']} {config.get('kind', 'videos')}")
 
     def rows(self, *sources: Job, title: str = "rows", **settings: Any) -> Job:

@@ -88,8 +88,18 @@ def _test_clips(arm: Job) -> Job:
 
 @every
 @pytest.mark.parametrize("scale", SCALES)
-def test_arms_of_the_same_kind_have_seen_equally_many_clips(finding: Finding, scale: float) -> None:
-    """fc-only arms among each other, and those that are fine-tuned; those from scratch have had no pre-training."""
+def test_the_networks_that_are_compared_were_trained_on_equally_many_clips(finding: Finding, scale: float) -> None:
+    """fc-only arms among each other, and those whose whole network has learned the target."""
+    last = defaultdict(set)
+    for arm in arms_of(finding.name, 1, scale).values():
+        last[arm.kind].add(chain(arm)[-1])
+    assert all(len(clips) == 1 for clips in last.values()), dict(last)
+
+
+@pytest.mark.parametrize("finding", [f for f in all_findings() if f.paper.startswith("IG-65M")], ids=lambda f: f.name)
+@pytest.mark.parametrize("scale", SCALES)
+def test_pre_trainings_that_are_compared_were_equally_long(finding: Finding, scale: float) -> None:
+    """Those of fc-only arms among each other, and of full-ft; what is from scratch has had none."""
     seen = defaultdict(set)
     for arm in arms_of(finding.name, 1, scale).values():
         clips = chain(arm)
