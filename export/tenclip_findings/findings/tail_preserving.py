@@ -16,6 +16,7 @@ BUDGETS = (300, 900, 2700)
 KINDS = ("tail-preserving", "random")
 CLIPS = 12_000
 VERBS, NAMES = CLASSES[:4], NOUNS[:8]
+CLASS_COUNT = len(VERBS) * len(NAMES)
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
@@ -30,7 +31,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         nouns=ranked(NAMES, lab.seed),
         label="pair",
     )
-    target = target_of(lab, total=320, **TARGET)
+    target = target_of(lab, total=320, least=2 * CLASS_COUNT, **TARGET)  # a probe needs two of each
     found = {"scratch": scratch(lab, target)}
     for budget in BUDGETS:
         for kind in KINDS:
@@ -72,5 +73,5 @@ FINDING = Finding(
         ),
     ),
     baseline="scratch",
-    chance=100 / 32,
+    chance=100 / CLASS_COUNT,
 )

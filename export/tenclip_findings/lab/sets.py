@@ -40,7 +40,9 @@ class Target:
 
 
 def target_of(lab: Lab, *, total: int, **config: Any) -> Target:
-    """`total` training videos of the lab's seed, and the test videos; both as `config` of SynthConfig says."""
+    """`total` training videos of the lab's seed, and the test videos; both as `config` of SynthConfig says, and at
+    least `least` of each, where that is given.
+    """
     videos = lab.videos("target", total=total, seed=1000 * lab.seed + 1, **config)
     test = lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **config)
     return Target(videos=videos, clips=lab.clips(videos), test=lab.clips(test))
