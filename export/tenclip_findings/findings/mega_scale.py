@@ -33,12 +33,10 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     """Pre-trainings of equal length on parts of K, on K, M and S and on what they make together, each fine-tuned on
     verbs that none of them has. Once more with R(2+1)D for K and K+M.
     """
-    sets = {
-        name: lab.videos(
-            name, total=_TOTALS[name], seed=1000 * lab.seed + place, classes=_VERBS[name], **_SET, **_site(name)
-        )
-        for place, name in enumerate(_VERBS)
-    }
+    sets = {}
+    for place, (name, verbs) in enumerate(_VERBS.items()):
+        world = {**_SET, **_site(name), "classes": verbs}
+        sets[name] = lab.videos(name, total=_TOTALS[name], seed=1000 * lab.seed + place, least=80, **world)
     target = lab.videos("target", total=320, seed=1000 * lab.seed + 10, **_TARGET)
     test = lab.clips(lab.videos("test", total=1600, seed=77, **_TARGET))
     data = {name: lab.rows(sets[name], title=name) for name in sets}
