@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.tasks import FRAMES
 from tenclip_findings.run import RESULTS, Options, correct_of, run_findings
 
-SMALL = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "height": 36, "objects": [1, 1]}
+SMALL: dict[str, Any] = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "height": 36, "objects": [1, 1]}
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:

@@ -42,7 +42,7 @@ FINDING = Finding(
     name="capacity",
     question="Does more depth help, more so after pre-training, and by ever less?",
     paper="IG-65M, 4.1.2 and table 2",
-    data="10,000 weakly labelled videos of verbs; target: 16 pairs, 20 videos each; R3D of 10, 18 and 34 layers, "
+    data="10,000 weakly labelled videos of verbs; target: 16 pairs, 320 videos; R3D of 10, 18 and 34 layers, "
     "16 planes wide",
     arms=arms,
     contrasts=(

@@ -52,7 +52,7 @@ FINDING = Finding(
     name="clips-or-frames",
     question="Is pre-training on clips better than on frames or images with inflation?",
     paper="IG-65M, 4.3.2 and table 4",
-    data="3,000 videos, and 3,000 stills, of 16 verbs with 30% wrong labels; target: 16 pairs, 20 videos each",
+    data="3,000 videos, and 3,000 stills, of 16 verbs with 30% wrong labels; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(

@@ -55,7 +55,7 @@ FINDING = Finding(
     question="Are short videos better for a fixed time, and long ones for a fixed number?",
     paper="IG-65M, 4.3.1 and table 3",
     data="1,200 videos of 2 s that are all action, and 1,200 of 12 s and four scenes, of which one or two show the "
-    "action in a quarter to a half of the time; target: 16 pairs, 20 videos each",
+    "action in a quarter to a half of the time; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(

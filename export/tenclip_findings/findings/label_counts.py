@@ -73,7 +73,7 @@ FINDING = Finding(
     question="Do more pre-training labels help until they saturate, and do fewer than the target's hurt?",
     paper="IG-65M, 4.2.2 and figure 4",
     data="2,000 videos of 24 to 192 pairs of 16 verbs and 12 nouns, and of 2 to 16 of the target's own pairs; target: "
-    "16 pairs of 4 verbs and 4 other nouns, 20 videos each",
+    "16 pairs of 4 verbs and 4 other nouns, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(

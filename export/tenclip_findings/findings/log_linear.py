@@ -41,7 +41,7 @@ FINDING = Finding(
     name="log-linear",
     question="Does accuracy rise with the logarithm of the pre-training videos, and does fc-only close on full-ft?",
     paper="IG-65M, 4.1.1 and figure 1",
-    data="weakly labelled verbs, 30% wrong, 100 to 10,000 videos; target: 16 pairs, 20 videos each",
+    data="weakly labelled verbs, 30% wrong, 100 to 10,000 videos; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(name="fc-only: slope", weights=_over_sizes("fc-only"), unit="points per tenfold", paper="rises"),

@@ -3,45 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import scratch, target_of
+from tenclip_findings.lab.sets import pairs_target, scratch
 from tenclip_training.curation.budgets import ranked
 from tenclip_training.synth import CLASSES, NOUNS
 
 BUDGETS = (300, 900, 2700)
 KINDS = ("tail-preserving", "random")
 CLIPS = 12_000
-VERBS, NAMES = CLASSES[:4], NOUNS[:8]
-CLASS_COUNT = len(VERBS) * len(NAMES)
+VERBS, KEPT_NOUNS = CLASSES[:4], NOUNS[:8]
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
-    """Pre-training on subsets of one long-tailed set, both ways, then fc-only on a balanced set of the same classes:
-    IG-Kinetics has the classes of Kinetics. Which classes are in the tail follows from the seed.
+    """Pre-training on subsets of one long-tailed set, both ways, then fc-only on the same verbs with other nouns. Which
+    classes are in the tail follows from the seed.
     """
     pool = lab.videos(
         "long-tailed pairs",
         total=6000,
         zipf=1.2,
         classes=ranked(VERBS, lab.seed),
-        nouns=ranked(NAMES, lab.seed),
+        nouns=ranked(KEPT_NOUNS, lab.seed),
         label="pair",
     )
-    target = target_of(lab, total=320, least=2 * CLASS_COUNT, **TARGET)  # a probe needs two of each
+    target = pairs_target(lab)
     found = {"scratch": scratch(lab, target)}
     for budget in BUDGETS:
         for kind in KINDS:
             part = lab.subset(kind, pool, videos=budget, least=16)
-            network = lab.train(f"on {budget} videos, {kind}", part, clips=CLIPS)
+            network = lab.train(f"on {budget} videos, {kind}", part, clips=CLIPS, flip=False)
             found[f"{kind} {budget}"] = lab.probe(network / LAST, target.clips, target.test)
     return found
-
-
-TARGET: dict[str, Any] = {"classes": list(VERBS), "nouns": list(NAMES), "label": "pair"}
 
 
 def _mean_difference() -> dict[str, float]:
@@ -54,8 +49,8 @@ FINDING = Finding(
     name="tail-preserving",
     question="Is a subset that keeps tail classes whole better than a random one of equal size?",
     paper="IG-65M, 4.1.1 and figure 1 (c)",
-    data="32 pairs, Zipf exponent 1.2, subsets of 300, 900 and 2,700 of 6,000 videos; target: the same 32 pairs, "
-    "balanced, 10 videos each",
+    data="32 pairs of 4 verbs and 8 nouns, Zipf exponent 1.2, subsets of 300, 900 and 2,700 of 6,000 videos; target: "
+    "16 pairs of these verbs and 4 other nouns, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(
@@ -73,5 +68,7 @@ FINDING = Finding(
         ),
     ),
     baseline="scratch",
-    chance=100 / CLASS_COUNT,
+    chance=100 / 16,
+    notes="Verbs are equally frequent in the target, and so are nouns. Its nouns are others than those of "
+    "pre-training, where IG-Kinetics has the classes of Kinetics. Nouns of pre-training tell nothing of verbs (overlap 0).",
 )

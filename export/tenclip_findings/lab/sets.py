@@ -39,18 +39,11 @@ class Target:
     test: Job
 
 
-def target_of(lab: Lab, *, total: int, **config: Any) -> Target:
-    """`total` training videos of the lab's seed, and the test videos; both as `config` of SynthConfig says, and at
-    least `least` of each, where that is given.
-    """
-    videos = lab.videos("target", total=total, seed=1000 * lab.seed + 1, **config)
-    test = lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **config)
-    return Target(videos=videos, clips=lab.clips(videos), test=lab.clips(test))
-
-
 def pairs_target(lab: Lab) -> Target:
-    """16 pairs of verbs and held-out nouns, 320 videos."""
-    return target_of(lab, total=320, **PAIRS)
+    """16 pairs of verbs and held-out nouns: 320 videos of the lab's seed, and the test videos."""
+    videos = lab.videos("target", total=320, seed=1000 * lab.seed + 1, **PAIRS)
+    test = lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **PAIRS)
+    return Target(videos=videos, clips=lab.clips(videos), test=lab.clips(test))
 
 
 def weakly_labelled(lab: Lab) -> Job:
