@@ -70,5 +70,5 @@ FINDING = Finding(
     baseline="scratch",
     chance=100 / 16,
     notes="Verbs are equally frequent in the target, and so are nouns. Its nouns are others than those of "
-    "pre-training, where IG-Kinetics has the classes of Kinetics. Nouns of pre-training tell nothing of verbs (overlap 0).",
+    "pre-training, where IG-Kinetics has the classes of Kinetics. In pre-training nouns tell no verbs (overlap 0).",
 )
