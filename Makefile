@@ -55,6 +55,9 @@ bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON
 soak: $(READY) ## Run the long proofs, or those named in ARGS; results/ gets the JSON.
 	$(BIN)/python -m tests.soak $(ARGS)
 
+findings: $(READY) ## Repeat the papers' findings in small, or those named in ARGS; docs/findings.md gets the table.
+	$(BIN)/tenclip findings --out results/findings --page docs/findings.md $(ARGS)
+
 docs: $(READY) ## Build the documentation into site/, warnings as errors.
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "open site/index.html"
@@ -62,4 +65,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check stubs bench soak docs clean
+.PHONY: help setup demo test check stubs bench soak findings docs clean

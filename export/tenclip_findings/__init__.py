@@ -1,0 +1,1 @@
+"""The papers' findings, as experiments that anyone can repeat."""
