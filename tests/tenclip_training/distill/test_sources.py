@@ -115,6 +115,12 @@ def test_a_backbone_has_nothing_to_teach(tmp_path: Path) -> None:
         load_teacher(str(tmp_path / "b.pt"), runtime="torch")
 
 
+def test_one_class_has_nothing_to_teach(tmp_path: Path) -> None:
+    path = save_frame_model(tmp_path / "one.pt", frame_model(num_classes=1))
+    with pytest.raises(CheckpointError, match=r"one\.pt: has one class, whose softmax is always 1"):
+        load_teacher(str(path), runtime="torch")
+
+
 def test_outputs_that_are_not_finite_are_found_at_once(tmp_path: Path) -> None:
     model = frame_model()
     with torch.no_grad():

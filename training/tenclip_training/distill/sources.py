@@ -134,7 +134,9 @@ def _from_bundle(name: str, path: Path, runtime: TeacherRuntime, threads: int) -
 
 
 def _checked(teacher: FrameTeacher) -> FrameTeacher:
-    """The teacher, after it has seen two frames of noise. Raises CheckpointError for outputs that make no sense."""
+    """The teacher, after it has seen two frames of noise. Raises CheckpointError for outputs that make no sense, and
+    for those of one class.
+    """
     side = teacher.spec.crop
     noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     try:
@@ -147,6 +149,11 @@ def _checked(teacher: FrameTeacher) -> FrameTeacher:
         raise CheckpointError(
             f"{teacher.source}: gives {logits.shape[1]} numbers a frame, and {teacher.num_classes} labels are given"
         )
+    if teacher.num_classes == 1:
+        raise CheckpointError(
+            f"{teacher.source}: has one class, whose softmax is always 1, so there is nothing to learn from it; a "
+            "teacher has two classes or more"
+        )
     if not teacher.from_probabilities and _are_probabilities(logits):
         note = f"teacher {teacher.name} gives probabilities: their logarithms are its logits"
         return replace(teacher, from_probabilities=True, notes=(*teacher.notes, note))
@@ -154,4 +161,4 @@ def _checked(teacher: FrameTeacher) -> FrameTeacher:
 
 
 def _are_probabilities(logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:
-    return bool((logits >= 0).all() and np.allclose(logits.sum(1), 1, atol=1e-3) and logits.shape[1] > 1)
+    return bool((logits >= 0).all() and np.allclose(logits.sum(1), 1, atol=1e-3))
