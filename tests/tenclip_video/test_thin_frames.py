@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tenclip_api.errors import UndecodableVideo, VideoError, VideoTooLarge
+from tenclip_api.errors import UndecodableVideo, VideoTooLarge
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.spec import ClipSpec, Resize
@@ -51,12 +52,9 @@ def test_clips_of_them_are_refused(thin: bytes) -> None:
 @pytest.mark.parametrize("kernel", ["swscale_bilinear", "swscale_fast_bilinear", "opencv_bilinear", "pil_bilinear"])
 def test_squashed_ones_are_read_or_refused_with_a_video_error(thin: bytes, kernel: Any) -> None:
     resize = Resize(height=128, width=171, kernel=kernel)
-    with open_video(thin, name="thin.mkv") as video:
-        try:
-            assert video.read_frames([0], resize).shape == (1, 128, 171, 3)
-        except VideoError as err:
-            assert kernel == "swscale_bilinear"
-            assert isinstance(err, UndecodableVideo)
+    refused = pytest.raises(UndecodableVideo, match="none of the 1 frames asked for can be decoded")
+    with open_video(thin, name="thin.mkv") as video, refused if kernel == "swscale_bilinear" else nullcontext():
+        assert video.read_frames([0], resize).shape == (1, 128, 171, 3)
 
 
 def test_what_is_only_made_smaller_is_never_too_large(thin: bytes) -> None:
