@@ -62,7 +62,7 @@ def load_teacher(
         return _checked(_from_network(name or place, place, loaded, runtime, device, threads))
     if not path.exists():
         raise CheckpointError(f"{place}: no such file; {CANDIDATES}")
-    name = name or path.name.removesuffix(path.suffix if path.is_file() else "")
+    name = name or own_name(path)
     if path.is_dir():
         return _checked(_from_bundle(name, path, runtime, threads))
     if path.suffix.lower() == ".onnx":
@@ -78,6 +78,17 @@ def split_name(source: str) -> tuple[str, str]:
     """
     named = re.fullmatch(r"([A-Za-z][\w.-]*)=(.+)", source)
     return ("", source) if named is None or Path(source).exists() else (named[1], named[2])
+
+
+def own_name(path: Path) -> str:
+    """What a teacher in a file or a bundle is called: a bundle by its model, for its folder is that of a version.
+
+    >>> own_name(Path("models/objects/3")), own_name(Path("scenes.v2.pt"))
+    ('objects', 'scenes.v2')
+    """
+    if path.name.isdigit() and not path.is_file():
+        return path.absolute().parent.name or path.name
+    return path.name if path.is_dir() else path.stem
 
 
 def _load_frames(path: Path) -> Loaded:
