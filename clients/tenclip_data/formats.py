@@ -58,7 +58,8 @@ def read_source(source: Path, options: ReadOptions) -> Rows:
 def _read_file(source: Path, options: ReadOptions) -> Rows:
     suffix = source.suffix.lower()
     if suffix in (".parquet", ".pq"):
-        return table_rows(read_parquet(source, columns=None if options.need_labels else _NAMING_COLUMNS), options)
+        columns = None if options.need_labels or options.every_column else _NAMING_COLUMNS
+        return table_rows(read_parquet(source, columns=columns), options)
     if UCF_LIST.fullmatch(source.name):
         return read_ucf(source, options)
     if HMDB_LIST.fullmatch(source.name):

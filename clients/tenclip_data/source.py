@@ -17,6 +17,7 @@ class ReadOptions:
     heads: several of them, a label from each.
     known_labels: the label space, empty where the data give it. need_labels: False where only the videos are wanted;
     then a list without labels is good, and of lists that come in pairs only the one that was named is read.
+    every_column: whether columns beyond those that name the video are read from Parquet without labels, too.
     images: whether still images are samples, too; else they are refused.
     """
 
@@ -25,6 +26,7 @@ class ReadOptions:
     heads: tuple[str, ...] = ()
     known_labels: frozenset[str] = frozenset()
     need_labels: bool = True
+    every_column: bool = False
     keep_missing: bool = False
     images: bool = False
 

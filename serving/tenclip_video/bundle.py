@@ -275,7 +275,9 @@ def _read_info(path: Path) -> BundleInfo:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BundleError(f"{path.parent}: no bundle.json, so this is not a bundle") from None
+        versions = sorted(str(p.parent) for p in path.parent.glob("*/bundle.json"))
+        hint = f"; name a version of it: {', '.join(versions)}" if versions else ""
+        raise BundleError(f"{path.parent}: no bundle.json, so this is not a bundle{hint}") from None
     except OSError as err:
         raise BundleError(f"{path}: cannot be read: {err.strerror or err}") from err
     except (UnicodeDecodeError, json.JSONDecodeError) as err:

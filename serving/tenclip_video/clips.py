@@ -180,8 +180,9 @@ def _decode(
     strip: Filmstrip | None,
 ) -> NDArray[np.uint8]:
     """[K*V,T,side,side,3]. Every frame is decoded once, however many clips it is in."""
+    size = video.frame_size(spec.resize)  # a VideoError is a ValueError, too
     try:
-        offsets = crop_offsets(*video.frame_size(spec.resize), side, crop)
+        offsets = crop_offsets(*size, side, crop)
     except ValueError as err:
         raise InvalidRequest(f"{video.name}: {err}") from err
     shape = (len(plan) * len(offsets), spec.num_frames, side, side, 3)

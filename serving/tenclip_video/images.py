@@ -3,7 +3,7 @@
 Pillow reads them, for it says what is wrong with a file where others give half a picture. What is done with each kind:
 
 - turned and mirrored as its EXIF orientation says, as every viewer does;
-- CMYK, palettes, grey and 16 bits become 8-bit RGB (16 bits by their range, not by cutting);
+- CMYK, palettes, grey, 16 bits and floats become 8-bit RGB (16 bits and floats by their range, not by cutting);
 - what is transparent lies on white;
 - of an animated one, the first frame;
 - JPEGs much larger than what is wanted are decoded at half, a quarter or an eighth of their size.
@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import av
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
@@ -35,7 +36,7 @@ from tenclip_api.errors import (
     VideoTooLarge,
 )
 from tenclip_video.resize import FrameScaler
-from tenclip_video.source import Limits, check_pixels
+from tenclip_video.source import Limits, check_pixels, check_scaled
 from tenclip_video.spec import Resize
 
 # What is read; a file's content decides which it is, not its suffix. Others of Pillow's formats run programs (EPS) or
@@ -43,7 +44,9 @@ from tenclip_video.spec import Resize
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF")
 # A JPEG is decoded at a fraction of its size where that still has this many times the wanted pixels on each side.
 _DRAFT_MARGIN = 2
-_TOP = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I;16N": 65535.0, "I": 65535.0, "F": 255.0}
+_TOP = {"I;16": 65535.0, "I;16B": 65535.0, "I;16L": 65535.0, "I;16N": 65535.0, "I": 65535.0}
+# What white is in pictures of floats, by the convention that their largest value fits: the first that holds it.
+_FLOAT_TOPS = (1.0, 255.0, 65535.0)
 
 ImageSource = str | os.PathLike[str] | bytes | BinaryIO
 
@@ -93,20 +96,21 @@ def read_pixels(
 def scale_image(pixels: NDArray[np.uint8], resize: Resize, *, name: str = "<bytes>") -> NDArray[np.uint8]:
     """uint8 RGB [H,W,3] -> the same scaled by `resize`, with its kernel.
 
-    Raises VideoTooLarge for a picture so long and thin that it would be scaled to more than the default pixels.
+    Raises VideoTooLarge for a picture so long and thin that it would be scaled to more than the default pixels,
+    UndecodableImage for one that the kernel cannot scale.
     """
     height, width = resize.target(*pixels.shape[:2])
     if pixels.shape[:2] == (height, width):
         return pixels
-    allowed = Limits().max_pixels
-    if allowed is not None and height * width > allowed:
-        raise VideoTooLarge(
-            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels would be scaled to {width}x{height}, and at most "
-            f"{allowed} pixels are allowed",
-            source=name,
-        )
+    check_scaled((pixels.shape[0], pixels.shape[1]), (height, width), name)
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-    return np.ascontiguousarray(FrameScaler(resize, frame).scaled(frame))
+    try:
+        return np.ascontiguousarray(FrameScaler(resize, frame).scaled(frame))
+    except av.FFmpegError as err:  # swscale's, where the kernel would cover too many pixels
+        raise UndecodableImage(
+            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels cannot be scaled to {width}x{height}: {err.strerror}",
+            source=name,
+        ) from err
 
 
 def _name(source: ImageSource) -> str:
@@ -153,15 +157,25 @@ def _draft(image: Image.Image, resize: Resize) -> None:
 
 
 def _to_rgb(image: Image.Image) -> NDArray[np.uint8]:
-    if image.mode in _TOP:
+    if image.mode == "F" or image.mode in _TOP:
         # Pillow cuts what is above 255. 32-bit integers are 16-bit PNGs of older encoders.
         grey = np.asarray(image, np.float64)
-        levels = np.clip(np.rint(np.nan_to_num(grey) * (255 / _TOP[image.mode])), 0, 255).astype(np.uint8)
+        top = _float_top(grey) if image.mode == "F" else _TOP[image.mode]
+        levels = np.rint(np.clip(np.nan_to_num(grey, posinf=top, neginf=0.0) / top, 0, 1) * 255).astype(np.uint8)
         return np.repeat(levels[..., None], 3, axis=2)
     if image.has_transparency_data:
         opaque = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(opaque, image.convert("RGBA"))
     return np.array(image.convert("RGB"), np.uint8)
+
+
+def _float_top(grey: NDArray[np.float64]) -> float:
+    """The value that is white: 1, 255 or 65535, whichever is the first that no value exceeds; else the largest value.
+
+    Files do not say. What is not finite does not count.
+    """
+    largest = float(grey.max(initial=0.0, where=np.isfinite(grey)))
+    return next((top for top in _FLOAT_TOPS if largest <= top), largest)
 
 
 @contextmanager

@@ -270,6 +270,21 @@ def check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
         )
 
 
+def check_scaled(size: tuple[int, int], scaled: tuple[int, int], name: str) -> None:
+    """Raises VideoTooLarge for a picture so long and thin that scaling enlarges it beyond the default limit on pixels.
+
+    size, scaled: (height, width), as it is shown and after a resize.
+    """
+    allowed = Limits().max_pixels
+    pixels = scaled[0] * scaled[1]
+    if allowed is not None and pixels > max(allowed, size[0] * size[1]):
+        raise VideoTooLarge(
+            f"{name}: {size[1]}x{size[0]} pixels would be scaled to {scaled[1]}x{scaled[0]}, and at most "
+            f"{allowed} pixels are allowed",
+            source=name,
+        )
+
+
 def _is_cover_art(stream: VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 

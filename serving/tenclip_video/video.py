@@ -43,6 +43,7 @@ from tenclip_video.source import (
     Limits,
     VideoSource,
     check_pixels,
+    check_scaled,
     check_seconds,
     open_source,
 )
@@ -225,8 +226,8 @@ class Video:
         return self._preprocess_seconds
 
     def frame_size(self, resize: Resize) -> tuple[int, int]:
-        """(height, width) in pixels of the frames that `read_frames` returns."""
-        scaler = FrameScaler(resize, self._first)
+        """(height, width) in pixels of the frames that `read_frames` returns. Raises VideoTooLarge as it."""
+        scaler = self._scaler(resize)
         return scaler.height, scaler.width
 
     def read_frames(self, indices: ArrayLike, resize: Resize) -> NDArray[np.uint8]:
@@ -234,7 +235,8 @@ class Video:
 
         indices: [M] integers, strictly ascending, each below `info.num_frames`; ValueError otherwise. A frame that
         cannot be decoded is replaced by its nearest neighbour and counted in `report`. Raises UndecodableVideo when
-        none of the frames can be decoded, VideoTooLarge when that is for lack of memory.
+        none of the frames can be decoded, VideoTooLarge when that is for lack of memory, or when frames are so long and
+        thin that they would be scaled to more pixels than are allowed by default.
         """
         wanted = _checked(indices, len(self.index.pts))
         out = np.empty((len(wanted), *self.frame_size(resize), 3), np.uint8)
@@ -243,7 +245,7 @@ class Video:
 
     def read_into(self, sink: FrameSink, indices: ArrayLike, resize: Resize) -> None:
         """Like `read_frames`, but hands each frame to `sink` when it is decoded: memory is that of one frame."""
-        self._read(_checked(indices, len(self.index.pts)), [(Outlet(sink, FrameScaler(resize, self._first)), resize)])
+        self._read(_checked(indices, len(self.index.pts)), [(Outlet(sink, self._scaler(resize)), resize)])
 
     def read_two_sizes(
         self, indices: ArrayLike, resize: Resize, some: ArrayLike, other: Resize
@@ -259,7 +261,7 @@ class Video:
             raise ValueError(f"frames {part.tolist()} at another size must be among those asked for, {wanted.tolist()}")
         out = np.empty((len(wanted), *self.frame_size(resize), 3), np.uint8)
         others = _Some(slots, np.empty((len(part), *self.frame_size(other), 3), np.uint8))
-        scalers = FrameScaler(resize, self._first), FrameScaler(other, self._first)
+        scalers = self._scaler(resize), self._scaler(other)
         second = Outlet(others, scalers[1], frozenset(slots.tolist()))
         self._read(wanted, [(Outlet(_Stack(out), scalers[0]), resize), (second, other)])
         return out, others.out if others.is_whole else None
@@ -278,7 +280,7 @@ class Video:
 
         Memory is that of one frame. One iteration, or one `read_frames`, at a time.
         """
-        scaler = FrameScaler(resize, self._first)
+        scaler = self._scaler(resize)
         if self.index.timed:
             self._decoder.seek_before(0, self.index)
         else:
@@ -300,6 +302,12 @@ class Video:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _scaler(self, resize: Resize) -> FrameScaler:
+        """Raises VideoTooLarge for frames so long and thin that they would be scaled to too many pixels."""
+        scaler = FrameScaler(resize, self._first)
+        check_scaled((self.info.height, self.info.width), (scaler.height, scaler.width), self.name)
+        return scaler
 
     def _find_losses(self) -> None:
         """Look for missing packets where times have holes: frames that refer to them may never be shown."""

@@ -108,6 +108,26 @@ def test_odd_pixels() -> None:
     assert read_image(encoded(image.convert("1"))).max() == 255
 
 
+def test_floats_are_scaled_by_their_range() -> None:
+    ramp = np.linspace(0, 1, 256, dtype=np.float32).reshape(16, 16)
+    for top in (1.0, 255.0, 65535.0, 1e6):
+        assert np.array_equal(read_image(encoded(ramp * top, "TIFF"))[..., 0].ravel(), np.arange(256))
+    # 0 to 255 by convention, though nothing in it is as bright.
+    assert read_image(encoded(ramp * 100, "TIFF")).max() == 100
+    odd = np.array([[np.nan, -np.inf, -3.0], [np.inf, 0.5, 1.0]], np.float32)
+    assert read_image(encoded(odd, "TIFF"))[..., 0].tolist() == [[0, 0, 0], [255, 128, 255]]
+    assert read_image(encoded(np.zeros((2, 2), np.float32), "TIFF")).max() == 0
+
+
+@pytest.mark.parametrize("shape", [(1, 30000), (30000, 1)])
+def test_pictures_that_are_too_long_and_thin(shape: tuple[int, int]) -> None:
+    data = encoded(np.zeros((*shape, 3), np.uint8))
+    with pytest.raises(VideoTooLarge, match="would be scaled to"):
+        read_image(data, Resize(mode="short_edge", short_edge=128), name="thin.png")
+    with pytest.raises(UndecodableImage, match=r"thin\.png: \d+x\d+ pixels cannot be scaled to 171x128"):
+        read_image(data, Resize(height=128, width=171), name="thin.png")
+
+
 def test_what_is_transparent_lies_on_white() -> None:
     pixels = np.dstack([blocks(), np.full((60, 80), 255, np.uint8)])
     pixels[:30, :40, 3] = 0

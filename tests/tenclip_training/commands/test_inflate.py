@@ -61,6 +61,10 @@ def test_what_cannot_be(frames: Path, tmp_path: Path) -> None:
     assert isinstance(error, InvalidRequest)
     assert "pairs, one over space and one over time" in str(error)
     assert not out.exists()
+    flow = create_model("r2d_18", num_classes=2, width=4, num_frames=1, crop=16, in_channels=2)
+    save_checkpoint(tmp_path / "flow.pt", flow, clip_spec=SPEC, labels=("a", "b"), provenance={})
+    error = error_of(run("inflate", tmp_path / "flow.pt", "-a", "resnets3d_r3d_18", "-o", out))
+    assert "flow.pt: a network of optical flow of 2 channels, and the network of clips would be" in str(error)
     error = error_of(run("inflate", frames, "-a", "resnets3d_r3d_18", "-o", frames))
     assert "is the checkpoint itself" in str(error)
     assert isinstance(

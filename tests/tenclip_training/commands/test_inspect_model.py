@@ -87,9 +87,11 @@ def test_mistakes(trained: Path, action_videos: Path, tmp_path: Path) -> None:
         error = error_of(run("inspect-model", last, "--out", page, *arguments))
         assert isinstance(error, kind)
         assert message in str(error)
-    lost = error_of(run("inspect-model", last, "--out", tmp_path / "no" / "folder.html"))
-    assert isinstance(lost, InvalidRequest)
-    assert "cannot be written" in str(lost)
+    # Before anything is looked at: there is no such checkpoint.
+    for out, says in ((tmp_path / "no" / "folder.html", "there is no folder"), (tmp_path, "it is a folder")):
+        lost = error_of(run("inspect-model", tmp_path / "nothing.pt", "--out", out))
+        assert isinstance(lost, InvalidRequest)
+        assert f"{out}: cannot be written: {says}" in str(lost)
 
 
 def test_importing_the_command_loads_no_torch() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
 from tenclip_data.samples import Sample
-from tenclip_training.curation.manifests import read_labelled, write_manifest
+from tenclip_training.curation.manifests import read_labelled, read_plain, write_manifest
 
 
 def sample(folder: Path, name: str = "a.mp4", *labels: str, **options: Any) -> Sample:
@@ -85,6 +85,27 @@ def test_nothing_is_held_out_and_missing_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match=r"line 2 \(gone\.mp4\): no such file"):
         read_labelled(tmp_path / "t.csv")
     assert len(read_labelled(tmp_path / "t.csv", missing="keep").samples) == 1
+
+
+def test_videos_without_labels(tmp_path: Path) -> None:
+    for name in ("train/deep/b.mp4", "Validation/c.mp4"):
+        sample(tmp_path / "v", name)
+    found = read_plain(tmp_path / "v").samples
+    assert {s.name: s.split for s in found} == {"train/deep/b.mp4": "train", "Validation/c.mp4": "val"}
+    for name in ("a.mp4", "x/d.mp4"):
+        sample(tmp_path / "v", name)
+    found = read_plain(tmp_path / "v").samples
+    assert [s.split for s in found] == [""] * 4
+    (tmp_path / "t.csv").write_text("path,split,n\nv/a.mp4,train,1\nv/gone.mp4,val,2\n")
+    with pytest.raises(DatasetError, match=r"line 3 \(v/gone\.mp4\): no such file"):
+        read_plain(tmp_path / "t.csv")
+    assert [s.split for s in read_plain(tmp_path / "t.csv", missing="keep").samples] == ["train", "val"]
+    (tmp_path / "l.txt").write_text("v/a.mp4\nv/x/d.mp4\n")
+    assert [s.labels for s in read_plain(tmp_path / "l.txt").samples] == [(), ()]
+    (tmp_path / "empty").mkdir()
+    for name, message in (("empty", "holds no videos"), ("none", "no such manifest or folder")):
+        with pytest.raises(DatasetError, match=message):
+            read_plain(tmp_path / name)
 
 
 def test_numbers_count_the_class_file(tmp_path: Path) -> None:

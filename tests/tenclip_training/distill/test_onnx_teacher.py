@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, external_data_helper
 
 from tenclip_api.errors import BundleError, CheckpointError
 from tenclip_training.distill import load_teacher
 from tenclip_training.distill.choices import TeacherRuntime
+from tenclip_training.distill.onnx_teacher import external_files
 
 from .onnx_files import WEIGHTS, write_color_classifier
 
@@ -61,7 +62,37 @@ def test_a_graph_that_normalises_by_itself(tmp_path: Path) -> None:
     path = write_color_classifier(tmp_path / "raw.onnx", (1, 16, 16, 3), layout="NHWC", dtype=TensorProto.UINT8)
     raw = frames().mean((1, 2)) @ WEIGHTS.T
     for runtime in RUNTIMES:
-        assert load_teacher(str(path), runtime=runtime)(frames()) == pytest.approx(raw, rel=1e-4)
+        teacher = load_teacher(str(path), runtime=runtime)
+        assert teacher(frames()) == pytest.approx(raw, rel=1e-4)
+        assert teacher.notes == ("teacher raw: raw.onnx takes uint8 frames and normalises them by itself",)
+        scale, bias = teacher.spec.affine()
+        assert (scale.tolist(), bias.tolist()) == ([1, 1, 1], [0, 0, 0])
+    describe(path, color_order="bgr", labels=["a", "b", "c", "d"])
+    turned = frames()[..., ::-1].mean((1, 2)) @ WEIGHTS.T
+    assert load_teacher(str(path))(frames()) == pytest.approx(turned, rel=1e-4)
+    describe(path, mean=[0, 0, 0], value_range="0-255")
+    with pytest.raises(CheckpointError, match=r"raw\.json: mean and value_range cannot be set: raw\.onnx takes uint8"):
+        load_teacher(str(path))
+
+
+@pytest.mark.parametrize("name", ["colors.onnx.data", "weights/" + "w" * 200 + ".bin"])
+def test_weights_beside_the_graph_are_part_of_its_identity(tmp_path: Path, name: str) -> None:
+    path = write_color_classifier(tmp_path / "colors.onnx")
+    alone = load_teacher(str(path), runtime="onnxruntime").identity
+    assert external_files(path) == []
+    data = tmp_path / name
+    data.parent.mkdir(exist_ok=True)
+    model = onnx.load(path)
+    external_data_helper.convert_model_to_external_data(model, location=name, size_threshold=64)
+    onnx.save(model, path)
+    assert external_files(path) == [data]
+    apart = load_teacher(str(path), runtime="onnxruntime")
+    values = bytearray(data.read_bytes())
+    values[-1] ^= 0x80  # the sign of a weight
+    data.write_bytes(values)
+    other = load_teacher(str(path), runtime="onnxruntime")
+    assert not np.allclose(apart(frames()), other(frames()))
+    assert len({alone, apart.identity, other.identity}) == 3
 
 
 def test_probabilities_become_logits(tmp_path: Path) -> None:

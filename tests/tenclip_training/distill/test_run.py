@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
 from tenclip_training.data.dataset import ClipDataset
 from tenclip_training.data.samplers import Draw
 from tenclip_training.distill import DistillConfig, TeachingConfig, distill, load_teacher
@@ -118,9 +118,9 @@ def test_whole_frames_are_looked_at_once(distill_config: MakeConfig, tmp_path: P
 
 
 def test_the_threshold_drops_what_it_should(distill_config: MakeConfig, tmp_path: Path) -> None:
-    nothing = distill(distill_config(max_entropy=(1e-9,)))
-    assert nothing.dropped == 1
-    assert nothing.run.history[-1].loss == 0
+    with pytest.raises(DatasetError, match=r"every clip of an epoch was dropped, .* below 1e-09 nats, .* the 12"):
+        distill(distill_config(max_entropy=(1e-9,)))
+    assert not (tmp_path / "run" / "student.pt").exists()
     everything = distill(distill_config(out=str(tmp_path / "all"), max_entropy=(2.0,)))  # ln 3 is 1.1
     assert everything.dropped == 0
     half = distill(distill_config(out=str(tmp_path / "half"), keep_percent=50.0, teacher_frames="center", epochs=4))
@@ -281,7 +281,10 @@ def test_videos_that_cannot_be_read_are_counted(
     paths = tmp_path / "list.txt"
     good = sorted((action_videos.parent / "videos").rglob("*.mp4"))[:8]
     paths.write_text("".join(f"{path}\n" for path in (*good, broken)))
-    result = distill(distill_config(manifest=str(paths), teacher_sees=sees, max_failures=0.2, keep_percent=50.0))
+    notes: list[str] = []
+    config = distill_config(manifest=str(paths), teacher_sees=sees, max_failures=0.2, keep_percent=50.0)
+    result = distill(config, on_note=notes.append)
+    assert any("50% of 8 videos that could be read" in note for note in notes)
     assert result.run.videos_failed == 1
     assert result.run.history[0].train_clips == 8
     with pytest.raises(DatasetError, match="1 of 9 videos could not be read"):
@@ -352,6 +355,15 @@ def test_other_weights_of_the_same_shape_are_another_teacher(distill_config: Mak
 def test_settings_that_cannot_work(distill_config: MakeConfig, values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         distill_config(**values)
+
+
+def test_squared_error_of_probabilities_is_refused(distill_config: MakeConfig, teacher_file: Path) -> None:
+    teacher = load_teacher(str(teacher_file), runtime="torch")
+    soft = dataclasses.replace(teacher, from_probabilities=True)
+    DistillMethod(distill_config(), (soft,))
+    DistillMethod(distill_config(distill_loss="mse"), (teacher,))
+    with pytest.raises(InvalidRequest, match=r"teacher objects ends in a softmax, .* use cross-entropy, or name"):
+        DistillMethod(distill_config(distill_loss="mse"), (soft,))
 
 
 def test_configs_are_read_back(distill_config: MakeConfig) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from tenclip_api.errors import CheckpointError, InvalidRequest, TenclipError
+from tenclip_api.errors import BundleError, CheckpointError, InvalidRequest, TenclipError
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_training.distill import load_teacher, load_teachers
 from tenclip_training.distill.sources import split_name
@@ -59,7 +59,7 @@ def test_a_checkpoint_in_every_runtime(teacher_file: Path, runtime: str) -> None
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_bundle_says_the_same_as_its_checkpoint(teacher_file: Path, bundle: Path, runtime: str) -> None:
     teacher = load_teacher(str(bundle), runtime=runtime)  # type: ignore[arg-type]
-    assert teacher.labels == LABELS
+    assert (teacher.name, teacher.labels) == ("objects", LABELS)
     assert teacher.spec == FRAME_SPEC
     assert teacher(frames()) == pytest.approx(by_torch(teacher_file, frames()), rel=1e-3, abs=1e-3)
 
@@ -68,6 +68,11 @@ def test_logits_of_a_frame_do_not_hang_on_the_others(teacher_file: Path) -> None
     teacher = load_teacher(str(teacher_file), runtime="openvino")
     alone = np.concatenate([teacher(frames()[i : i + 1]) for i in range(3)])
     assert np.array_equal(teacher(frames()), alone)
+
+
+def test_the_folder_of_versions_is_no_bundle(bundle: Path) -> None:
+    with pytest.raises(BundleError, match=rf"objects: no bundle\.json, .* name a version of it: \S+/{bundle.name}$"):
+        load_teacher(str(bundle.parent))
 
 
 def test_torch_reads_no_bundle(bundle: Path) -> None:
@@ -113,6 +118,12 @@ def test_a_backbone_has_nothing_to_teach(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "b.pt", model, clip_spec=FRAME_SPEC, labels=None, provenance={})
     with pytest.raises(CheckpointError, match="a backbone without a classifier"):
         load_teacher(str(tmp_path / "b.pt"), runtime="torch")
+
+
+def test_one_class_has_nothing_to_teach(tmp_path: Path) -> None:
+    path = save_frame_model(tmp_path / "one.pt", frame_model(num_classes=1))
+    with pytest.raises(CheckpointError, match=r"one\.pt: has one class, whose softmax is always 1"):
+        load_teacher(str(path), runtime="torch")
 
 
 def test_outputs_that_are_not_finite_are_found_at_once(tmp_path: Path) -> None:

@@ -148,7 +148,12 @@ def test_what_is_no_teacher(color_teacher: Path, tmp_path: Path) -> None:
     save_checkpoint(nameless, loaded.model, clip_spec=loaded.clip_spec, labels=None, provenance={})
     with pytest.raises(InvalidRequest, match="does not name its classes"):
         open_teacher(str(nameless))
+    student = load_any(color_teacher, features_only=True)
+    save_checkpoint(tmp_path / "student.pt", student.model, clip_spec=student.clip_spec, labels=None, provenance={})
     (tmp_path / "names.txt").write_text("a\nb\nc\n")
+    for labels in (None, tmp_path / "names.txt"):
+        with pytest.raises(InvalidRequest, match=r"student\.pt has no classifier: it gives features and no classes"):
+            open_teacher(str(tmp_path / "student.pt"), labels=labels)
     named = open_teacher(str(nameless), labels=tmp_path / "names.txt", protocol="center-clip", threads=1)
     assert named.labels == ("a", "b", "c")
     assert named.protocol == PROTOCOLS["center-clip"]

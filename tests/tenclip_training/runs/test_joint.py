@@ -280,6 +280,13 @@ def test_validation_videos_are_refused_as_auxiliary_ones(joint_config: TrainConf
     assert train(joint_config.changed(leaks="allow", epochs=1, warmup_epochs=0.0)).completed
 
 
+def test_the_targets_own_manifest_is_no_auxiliary_source(joint_config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "link.csv").symlink_to(joint_config.manifest)
+    for name in (joint_config.manifest, str(tmp_path / "link.csv")):
+        with pytest.raises(DatasetError, match="is the target's own manifest"):
+            plan_run(joint_config.changed(aux=(joint_config.joint.aux[0], name)))
+
+
 def test_images_need_to_be_asked_for(joint_config: TrainConfig, tmp_path: Path) -> None:
     from PIL import Image
 

@@ -76,6 +76,7 @@ def inspect_model(
             raise InvalidRequest("--features needs --manifest, which has the labels, and one checkpoint")
         if split is not None and manifest is None:
             raise InvalidRequest("--split is of --manifest")
+        _check_out(out)
         models = [
             _inspect(path, family, manifest, split, features or [], classes, protocol, videos, device)
             for path in checkpoints
@@ -90,6 +91,21 @@ def inspect_model(
     for model in models:
         _print(model)
     typer.echo(f"wrote {out}")
+
+
+def _check_out(out: Path) -> None:
+    """Raise InvalidRequest where the page could not be written: before features are made, which may take hours."""
+    import os
+
+    from tenclip_api.errors import InvalidRequest
+
+    folder = out.absolute().parent
+    if out.is_dir():
+        raise InvalidRequest(f"{out}: cannot be written: it is a folder; name a file, such as {out / 'page.html'}")
+    if not folder.is_dir():
+        raise InvalidRequest(f"{out}: cannot be written: there is no folder {folder}; make it, or name another")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise InvalidRequest(f"{out}: cannot be written: nothing may be written to the folder {folder}")
 
 
 def _inspect(

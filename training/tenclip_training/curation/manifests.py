@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import os
 from collections.abc import Mapping, Sequence
@@ -15,8 +16,8 @@ from tenclip_data.checks import check_samples
 from tenclip_data.formats import read_source, videos_root
 from tenclip_data.labels import label_space, read_class_names
 from tenclip_data.leaks import file_facts
-from tenclip_data.samples import Manifest, Missing, Sample
-from tenclip_data.scan import printable_name
+from tenclip_data.samples import SPLIT_NAMES, Manifest, Missing, Sample
+from tenclip_data.scan import printable_name, scan_folder
 from tenclip_data.source import ReadOptions
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -54,6 +55,37 @@ def read_labelled(
     samples, space, warnings = label_space(classes, rows.labels, rows.samples, source=source, fill=rows.fill_numbers)
     manifest = Manifest(source=source, samples=tuple(samples), labels=(), warnings=(*rows.warnings, *warnings))
     return manifest.with_labels(space)
+
+
+def read_plain(source: Path | str, *, videos: Path | str | None = None, missing: Missing = "error") -> Manifest:
+    """The videos of a source whose labels are not needed: of a folder at any depth, or of a list or table.
+
+    In a folder the splits are its sub-folders, where all videos are in those called train, val, test and the like. What
+    labels there are stay with the samples, and the manifest has none. Raises DatasetError.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise DatasetError(f"{source}: no such manifest or folder")
+    if source.is_dir():
+        scan = scan_folder(source)
+        samples, warnings = [_plain(source, path) for path in scan.videos], tuple(map(str, scan.problems))
+        if not all(s.split for s in samples):
+            samples = [dataclasses.replace(s, split="") for s in samples]
+    else:
+        options = ReadOptions(root=videos_root(source, videos), need_labels=False, keep_missing=missing == "keep")
+        rows = read_source(source, options)
+        samples, warnings = list(rows.samples), rows.warnings
+    if not samples:
+        raise DatasetError(f"{source}: holds no videos")
+    labelled = [dataclasses.replace(s, labels=s.labels or ("none",)) for s in samples]  # which none needs here
+    check_samples(source, labelled, file_facts(samples), missing)
+    return Manifest(source=source, samples=tuple(samples), labels=(), warnings=warnings)
+
+
+def _plain(folder: Path, path: Path) -> Sample:
+    parts = path.relative_to(folder).parts
+    split = SPLIT_NAMES.get(parts[0].lower(), "") if len(parts) > 1 else ""
+    return Sample(path=path, name=printable_name("/".join(parts)), labels=(), split=split)
 
 
 def write_manifest(path: Path | str, samples: Sequence[Sample]) -> None:

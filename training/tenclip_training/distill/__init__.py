@@ -7,6 +7,7 @@ networks        what runs a teacher: OpenVINO, ONNX Runtime, torch
 teacher         a teacher with its own input
 sources         teachers by package, checkpoint, ONNX file (`onnx_teacher`) and bundle
 targets         mean logits, softmax, entropy, threshold
+gate            what was dropped in an epoch
 objective       the student's loss, a linear head for each teacher
 frame_stream    what teachers say of whole videos, a part at a time
 cache           teachers' outputs in Parquet, resumable

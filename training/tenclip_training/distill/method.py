@@ -16,16 +16,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenclip_api.errors import CheckpointError, DatasetError
+from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.samples import Manifest
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.shards.read import CacheOptions
 from tenclip_training.distill.cache import OutputCache
+from tenclip_training.distill.choices import DistillLoss
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.distill.dataset import DistillDataset, TeachersView, TeachingBatch, TeachingCollate
+from tenclip_training.distill.gate import GateCounts, over_all, refuse_nothing_learned
 from tenclip_training.distill.objective import Distillation, HeadLoss
-from tenclip_training.distill.targets import Floats, average_logits, entropies, is_kept, percentile_threshold
+from tenclip_training.distill.targets import Floats, average_logits, entropies, percentile_threshold
 from tenclip_training.distill.teacher import FrameTeacher, head_labels
 from tenclip_training.distill.videos import read_unlabelled
 from tenclip_training.heads import Heads
@@ -42,15 +44,18 @@ _CALIBRATION_BATCH = 16
 
 
 class DistillMethod(Method):
-    """Learns what frozen teachers say of frames. thresholds: of each teacher's entropy, None for one that has none."""
+    """Learns what frozen teachers say of frames. thresholds: of each teacher's entropy, None for one that has none.
+
+    Raises InvalidRequest for squared errors of a teacher that gives probabilities.
+    """
 
     command = "tenclip distill"
 
     def __init__(self, config: DistillConfig, teachers: tuple[FrameTeacher, ...]) -> None:
         self.config, self.teaching, self.teachers = config, config.teaching, teachers
+        _refuse_squared_error_of_probabilities(self.teaching.distill_loss, teachers)
         self.thresholds = [self.teaching.threshold(i) for i in range(len(teachers))]
-        self.clips = 0
-        self.dropped = [0] * len(teachers)
+        self.counts = [GateCounts() for _ in teachers]
         self.caches: tuple[OutputCache, ...] = ()
         self.manifest: Manifest | None = None
 
@@ -118,24 +123,24 @@ class DistillMethod(Method):
             yield taught
 
     def end_epoch(self, world: World) -> dict[str, float]:
-        """The share of clips that were dropped: by each teacher, and the mean."""
-        clips, *dropped = world.sums(self.clips, *self.dropped)
-        self.clips, self.dropped = 0, [0] * len(self.teachers)
-        shares = [count / clips if clips else 0.0 for count in dropped]
-        facts = {"dropped": float(np.mean(shares))}
+        """The share of clips that were dropped: by each teacher, and the mean. Raises DatasetError where all were."""
+        counts, names = over_all(self.counts, world), [teacher.name for teacher in self.teachers]
+        self.counts = [GateCounts() for _ in self.teachers]
+        by_percent = self.teaching.keep_percent is not None
+        refuse_nothing_learned(names, counts, self.thresholds, by_percent=by_percent)
+        facts = {"dropped": float(np.mean([count.share for count in counts]))}
         if len(self.teachers) > 1:
-            facts |= {f"dropped by {t.name}": share for t, share in zip(self.teachers, shares, strict=True)}
+            facts |= {f"dropped by {name}": count.share for name, count in zip(names, counts, strict=True)}
         return facts
 
     def state_dict(self, world: World) -> dict[str, Any]:
         """See `Method`."""
-        clips, *dropped = world.sums(self.clips, *self.dropped)
-        return {"clips": int(clips), "dropped": [int(n) for n in dropped]}
+        return {"counts": [dataclasses.asdict(count) for count in over_all(self.counts, world)]}
 
     def load_state_dict(self, state: dict[str, Any], world: World) -> None:
         """See `Method`. What was counted before stays with the first process."""
         if world.is_first:
-            self.clips, self.dropped = int(state["clips"]), [int(n) for n in state["dropped"]]
+            self.counts = [GateCounts(**values) for values in state["counts"]]
 
     # -- teaching --
 
@@ -177,9 +182,8 @@ class DistillMethod(Method):
         return [entropies(part, self.teaching.temperature) for part in np.split(targets, cuts, axis=1)]
 
     def _count(self, targets: Floats) -> None:
-        self.clips += len(targets)
         for i, found in enumerate(self._entropies(targets)):
-            self.dropped[i] += int((~is_kept(found, self.thresholds[i])).sum())
+            self.counts[i].add(found, self.thresholds[i])
 
     def _limits(self) -> list[tuple[FrameTeacher, float | None]]:
         return list(zip(self.teachers, self.thresholds, strict=True))
@@ -227,9 +231,11 @@ class DistillMethod(Method):
             beginning.progress("teacher", min(start + len(part), count), count)
         if not found:
             raise DatasetError(f"{dataset.manifest.source}: none of the {count} videos looked at could be read")
-        self.thresholds = [percentile_threshold(np.concatenate(column), percent) for column in zip(*found, strict=True)]
+        columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+        self.thresholds = [percentile_threshold(column, percent) for column in columns]
         self.notes += tuple(
-            f"teacher {teacher.name}: keeps clips of entropy below {limit:.4g} nats, {percent:g}% of {count} videos"
+            f"teacher {teacher.name}: keeps clips of entropy below {limit:.4g} nats, {percent:g}% of "
+            f"{len(columns[0])} videos that could be read"
             for teacher, limit in self._limits()
             if limit is not None
         )
@@ -266,3 +272,13 @@ class DistillMethod(Method):
             else "teachers see whole frames, whatever part of them the student's clip is"
         )
         return tuple(notes)
+
+
+def _refuse_squared_error_of_probabilities(loss: DistillLoss, teachers: Sequence[FrameTeacher]) -> None:
+    """A softmax loses a constant of each frame's logits; a squared error sees it, a cross entropy does not."""
+    soft = [teacher for teacher in teachers if teacher.from_probabilities]
+    if loss == "mse" and soft:
+        raise InvalidRequest(
+            f"teacher {soft[0].name} ends in a softmax, which loses the constant of its logits that the squared error "
+            f"of distill_loss mse needs: use cross-entropy, or name the output before the softmax ({soft[0].source})"
+        )

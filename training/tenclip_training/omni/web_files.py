@@ -9,7 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.formats import read_source, videos_root
 from tenclip_data.samples import Sample
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES
+from tenclip_data.source import ReadOptions
 from tenclip_training.curation.manifests import read_labelled
 from tenclip_training.curation.video_sets import SetVideo, read_set
 
@@ -55,11 +58,9 @@ def read_web(
         manifest = read_labelled(source, videos=videos, label_column=label_column, missing="keep", images=True)
         samples, notes = manifest.samples, manifest.warnings
     else:
-        found, said = read_set(source, videos=videos, images=True)
-        samples, notes = tuple(_unlabelled(v) for v in found), tuple(said)
+        samples, notes = _read_unlabelled(source, videos)
     if source_column != SOURCE_COLUMN and not any(_cell(s, source_column) for s in samples):
-        why = "" if labelled else "; without labels the columns of a table are not read"
-        raise DatasetError(f"{source}: no row names its source in a column {source_column}{why}")
+        raise DatasetError(f"{source}: no row names its source in a column {source_column}")
     once = tuple({s.key: s for s in samples}.values())
     if len(once) < len(samples):
         notes = (
@@ -69,6 +70,22 @@ def read_web(
     default = source.stem if source.is_file() else source.resolve().name
     sources = tuple(str(_cell(s, source_column) or default) for s in once)
     return WebFiles(samples=once, sources=sources, notes=notes)
+
+
+def _read_unlabelled(source: Path, videos: Path | None) -> tuple[tuple[Sample, ...], tuple[str, ...]]:
+    """The files of a folder, of a list or table (with its other columns), or one file; and notes for a person."""
+    if not source.exists():
+        raise DatasetError(f"{source}: no such manifest or folder")
+    if source.is_dir() or source.suffix.lower() in VIDEO_SUFFIXES | IMAGE_SUFFIXES:
+        found, said = read_set(source, videos=videos, images=True)
+        return tuple(_unlabelled(v) for v in found), tuple(said)
+    root = videos_root(source, videos)
+    rows = read_source(
+        source, ReadOptions(root=root, need_labels=False, every_column=True, keep_missing=True, images=True)
+    )
+    if not rows.samples:
+        raise DatasetError(f"{source}: lists no videos")
+    return tuple(dataclasses.replace(s, name=str(s.path), labels=()) for s in rows.samples), tuple(rows.warnings)
 
 
 def _unlabelled(video: SetVideo) -> Sample:

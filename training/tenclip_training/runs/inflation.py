@@ -22,12 +22,20 @@ def inflate_model(
     """The architecture with the inflated weights of `frames`, whose classifier it keeps (where there is one).
 
     values: those of the architecture that are asked for; what they leave out of `SHARED` is that of `frames`.
-    Raises InvalidRequest that names `source` where it looks over time already, or the two do not have the same layers.
+    Raises InvalidRequest that names `source` where it looks over time already, where one is of optical flow and the
+    other is not, or the two do not have the same layers.
     """
     if not is_frame_model(frames):
         raise InvalidRequest(
             f"{source}: a {frames.architecture}, which looks over time already; inflation is for networks of frames, "
             "such as r2d_18"
+        )
+    channels, wanted = (c.get("in_channels", 3) for c in (frames.config, values))
+    if channels != wanted:
+        kinds = {True: "pictures of 3 channels", False: "optical flow of 2 channels"}
+        raise InvalidRequest(
+            f"{source}: a network of {kinds[channels == 3]}, and the network of clips would be one of "
+            f"{kinds[wanted == 3]}: their first layers differ. Inflate a network of {kinds[wanted == 3]}"
         )
     accepted = config_defaults(ARCHITECTURES[architecture]) if architecture in ARCHITECTURES else {}
     inherited = {name: frames.config[name] for name in SHARED if name in accepted and name in frames.config}

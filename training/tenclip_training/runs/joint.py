@@ -60,12 +60,17 @@ class AuxiliarySource:
 def read_sources(config: TrainConfig, splits: Splits) -> tuple[AuxiliarySource, ...]:
     """The auxiliary sources, with the labels of the target: their split train, or all of a manifest without one.
 
-    Raises DatasetError for labels that the target does not have, by name; for images where none are asked for; and for
-    files that the target is validated on, unless leaks are allowed.
+    Raises DatasetError for the target's own manifest; for labels that the target does not have, by name; for images
+    where none are asked for; and for files that the target is validated on, unless leaks are allowed.
     """
     found = []
     names = _unique_names(config.joint.aux)
     for name, path in zip(names, config.joint.aux, strict=True):
+        if _is_same_file(path, config.manifest):
+            raise DatasetError(
+                f"{path}: is the target's own manifest, whose files are learned from already; an auxiliary source is "
+                "another one"
+            )
         manifest = read_manifest(
             path,
             labels=list(splits.train.labels),
@@ -81,6 +86,16 @@ def read_sources(config: TrainConfig, splits: Splits) -> tuple[AuxiliarySource, 
         samples = tuple(dataclasses.replace(sample, split=split) for sample in manifest.samples)
         found.append(AuxiliarySource(name=name, manifest=dataclasses.replace(manifest, samples=samples)))
     return tuple(found)
+
+
+def _is_same_file(one: str, other: str) -> bool:
+    """Whether two names are of one file or folder; shards may lie behind a URL, of which the text counts."""
+    if one == other:
+        return True
+    try:
+        return Path(one).samefile(other)
+    except OSError:
+        return False
 
 
 def _unique_names(paths: Sequence[str]) -> list[str]:

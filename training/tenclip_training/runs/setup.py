@@ -158,7 +158,9 @@ def _build_model(config: TrainConfig, labels: tuple[str, ...]) -> Start:
         source = checkpoint.model.state_dict()
         origin = f"starts from {path}, a {model.architecture}"
     else:
-        inflated = inflate_model(frames, config.architecture, given, scale=config.transfer.inflate_scale, source=path)
+        of_flow = channels if "in_channels" in frames.config else {}
+        values = {**given, **of_flow}
+        inflated = inflate_model(frames, config.architecture, values, scale=config.transfer.inflate_scale, source=path)
         model = _create(inflated.architecture, {**inflated.config, **channels, "num_classes": len(labels)})
         source = inflated.state_dict()
         origin = f"starts from {path}, a {frames.architecture} inflated to {model.architecture}"

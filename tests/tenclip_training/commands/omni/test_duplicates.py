@@ -92,6 +92,7 @@ def test_copies_are_found_and_left_out(run: Run, data: Path, network: Path) -> N
         (["--against", "test", "--threshold", "2"], "threshold"),
         (["--against", "test", "--reviewed", "none.csv"], "none.csv: No such file"),
         ([], "against"),
+        (["--against", "test", "--source", "broken"], "none of the 2 source files can be read; the first: a.jpg"),
     ],
 )
 def test_what_cannot_be(
@@ -101,5 +102,12 @@ def test_what_cannot_be(
     (data / "empty").mkdir()
     if "--network" not in arguments:
         arguments = [*arguments, "--network", str(network)]
-    assert says in error_of(run("omni", "duplicates", "web", *arguments, "--out", "r"))
+    (data / "broken").mkdir()
+    for name in ("a.jpg", "b.mp4"):
+        (data / "broken" / name).write_text("<html>404</html>")
+    source = "web"
+    if "--source" in arguments:
+        source = arguments.pop(arguments.index("--source") + 1)
+        arguments.remove("--source")
+    assert says in error_of(run("omni", "duplicates", source, *arguments, "--out", "r"))
     assert not (data / "r" / "report.html").exists()

@@ -164,6 +164,15 @@ def test_files_that_cannot_be_read_are_counted_and_unlabelled_ones_read(
     assert "none of the 3 files can be read; the first: " in str(filtered_error(filtered, images))
 
 
+def test_unlabelled_rows_keep_their_columns(filtered: Filtered, web: Path) -> None:
+    found = filtered("--threshold", 0.6, "--threshold", "social=0.99", "--unlabelled")
+    sources = {s["source"]: s for s in found["sources"]}
+    assert {name: s["threshold"] for name, s in sources.items()} == {"search": 0.6, "social": 0.99}
+    assert (found["truth"]["files"], found["truth"]["relevant"]) == (14, 10)
+    scored = rows(web.parent / "kept-filter" / "scored.parquet")
+    assert all(r["query_label"] is None for r in scored)
+
+
 def filtered_error(filtered: Filtered, source: Path) -> str:
     with pytest.raises(AssertionError) as caught:
         filtered("--unlabelled", source=source)

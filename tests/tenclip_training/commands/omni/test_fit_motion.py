@@ -41,11 +41,26 @@ def test_in_words_and_for_classes(run: Run, pans: Path) -> None:
     assert not out.with_name("m.json.failures.jsonl").exists()
 
 
+def test_labels_are_not_needed(run: Run, pans: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, path in enumerate(sorted(pans.rglob("[01].mp4"))):
+        path.rename(flat / f"{i}.mp4")
+    (tmp_path / "list.txt").write_text("flat/0.mp4\nflat/2.mp4\n")
+    for source, videos in ((flat, 4), (tmp_path / "list.txt", 2)):
+        found = json_of(run("omni", "fit-motion", source, "--out", tmp_path / "m.json", "--json"))
+        assert (found["videos"], found["homographies"]) == (videos, 8 * videos)
+    assert "no videos in class-named" in error_of(
+        run("omni", "fit-motion", flat, "--out", tmp_path / "c.json", "--per-class")
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["none"], "none: no such manifest or folder"),
-        (["web"], "no videos in class-named sub-folders"),
+        (["web"], "web: holds no videos"),
+        (["web", "--per-class"], "no videos in class-named sub-folders"),
         (["broken"], "no homography was found between 0 pairs of frames of 1 videos; 1 videos could not be read"),
         (["videos", "--split", "val"], "no video in split 'val'"),
         (["videos", "--fps", "0"], "target_fps must be positive"),

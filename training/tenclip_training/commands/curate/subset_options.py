@@ -123,6 +123,14 @@ class LabelledOptions:
             )
         )
 
+    def read_plain(self, source: Path) -> Manifest:
+        """The videos of `source`, which need no labels; what is odd about them is printed. Raises DatasetError."""
+        from tenclip_training.curation.manifests import read_plain
+
+        return with_notes_printed(
+            read_plain(source, videos=self.videos, missing="keep" if self.keep_missing else "error")
+        )
+
 
 def _band(option: str, text: str) -> tuple[float, float]:
     low, dash, high = text.partition("-")

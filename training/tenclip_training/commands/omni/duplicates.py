@@ -130,9 +130,10 @@ def _compare(
     out: Path,
     reporter: Reporter,
 ) -> CosineReport:
-    """Compute the features that are missing, and compare."""
+    """Compute the features that are missing, and compare. Raises DatasetError where no source file can be read."""
     from dataclasses import replace
 
+    from tenclip_api.errors import DatasetError
     from tenclip_training.omni.cosine_duplicates import Threshold, find_duplicates, find_threshold, fit_to
     from tenclip_training.omni.frame_features import FeatureStore
 
@@ -148,6 +149,9 @@ def _compare(
 
     whole = FeatureStore(folder / "whole", network, rate=feature.rate)
     update(whole, [*sets.source, *sets.target, *more], "features")
+    failures = whole.failures_of(sets.source)
+    if len(failures) == len(sets.source):
+        raise DatasetError(f"none of the {len(sets.source)} source files can be read; the first: {failures[0].message}")
     target = whole.read(sets.target)
     whitening = fit_to(target, *([whole.read(more)] if more else []), shrinkage=counting.shrinkage)
     crops = FeatureStore(folder / "crops", network, rate=feature.rate, views="crops")
@@ -168,7 +172,7 @@ def _compare(
     )
     return replace(
         report,
-        source_failures=tuple(whole.failures_of(sets.source)),
+        source_failures=tuple(failures),
         target_failures=tuple(whole.failures_of(sets.target)),
     )
 

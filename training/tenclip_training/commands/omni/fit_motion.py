@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @with_option_groups
 def fit_motion(
     *,
-    manifest: Annotated[Path, typer.Argument(help="Labelled videos, in any form that tenclip train reads.")],
+    manifest: Annotated[Path, typer.Argument(help="Videos, as tenclip train reads them; labels for --per-class.")],
     out: Annotated[Path, typer.Option(help="The motion file to write, JSON.")],
     per_class: Annotated[
         bool, typer.Option("--per-class", help="Also fit every class that has enough homographies.")
@@ -53,7 +53,8 @@ def fit_motion(
     the maximum likelihood fit of a Gaussian over their 8 entries (OmniSource,
     section 3.5). Fits with few inliers, an area outside 0.5 to 2 or a corner
     that moves by more than a quarter of the frame are left out and counted.
-    Give the stride of the clips that are trained on.
+    Give the stride of the clips that are trained on. Labels are needed for
+    --per-class alone: without it a folder counts at any depth.
 
     \b
     Examples:
@@ -69,7 +70,7 @@ def fit_motion(
 
     with usage_errors():
         rules = FitRules(frame_stride=stride, target_fps=fps, pairs=pairs, features=features, on_failure=on_failure)
-    samples = _samples(labelled.read(manifest), split)
+    samples = _samples(labelled.read(manifest) if per_class else labelled.read_plain(manifest), split)
     with reporting() as reporter:
         result = fit(
             samples,
