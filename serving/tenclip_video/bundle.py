@@ -12,6 +12,7 @@ import json
 import re
 import zipfile
 import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -230,6 +231,14 @@ class Bundle:
         """The largest distance that `variant` may have from `golden`."""
         return variant.tolerance or self.info.tolerance
 
+    @property
+    def sampler_files(self) -> tuple[Path, ...]:
+        """The files of its learned samplers: the one that looks, then the one that listens; none without samplers."""
+        sampler = self.info.sampler
+        if sampler is None:
+            return ()
+        return tuple(self.path / p for p in (sampler.path, sampler.audio_path) if p is not None)
+
     def variant(self, name: str) -> Variant:
         for variant in self.info.variants:
             if variant.name == name:
@@ -249,7 +258,10 @@ def read_bundle(path: Path | str, *, verify_hashes: bool = True) -> Bundle:
     if not info.variants:
         raise BundleError(f"{path / 'bundle.json'}: lists no variants, so there is nothing to run")
     for variant in info.variants:
-        _check_files(path, variant, verify_hashes=verify_hashes)
+        _check_files(path, f"variant {variant.name!r}", [variant.path], variant.files, verify_hashes=verify_hashes)
+    if (sampler := info.sampler) is not None:
+        own = [p for p in (sampler.path, sampler.audio_path) if p is not None]
+        _check_files(path, "sampler", own, sampler.files, verify_hashes=verify_hashes)
     return Bundle(path, info, _read_labels(path / "labels.txt", info), _read_golden(path / "golden.npz", info))
 
 
@@ -274,10 +286,12 @@ def _read_info(path: Path) -> BundleInfo:
         raise BundleError(f"{path}: {err}") from err
 
 
-def _check_files(root: Path, variant: Variant, *, verify_hashes: bool) -> None:
-    if variant.path not in variant.files:
-        raise BundleError(f"{root / 'bundle.json'}: variant {variant.name!r} does not list its own file {variant.path}")
-    for relative, expected in variant.files.items():
+def _check_files(root: Path, owner: str, own: Sequence[str], files: Mapping[str, str], *, verify_hashes: bool) -> None:
+    """Raise BundleError for files that are not there, not as listed, or elsewhere. own: those that must be listed."""
+    for relative in own:
+        if relative not in files:
+            raise BundleError(f"{root / 'bundle.json'}: {owner} does not list its own file {relative}")
+    for relative, expected in files.items():
         file = root / relative
         if not file.resolve().is_relative_to(root.resolve()):
             raise BundleError(f"{root / 'bundle.json'}: {relative} lies outside the bundle")

@@ -106,20 +106,21 @@ def plan_video(
 ) -> tuple[list[Clip], SalienceTimeline | None]:
     """The clips of an open video; with the salience of its windows where it is asked for or needed."""
     duration = video.info.duration_seconds
+    is_salient = selection.mode == "salient"
+    scorer = scorer or MotionEnergyScorer()
+    windows: list[Clip] = []
     try:
-        plan = plan_clips(video.times, duration, spec, selection)
-        windows = plan
-        if timeline and selection.mode != "salient":
-            windows = plan_clips(video.times, duration, spec, replace(selection, mode="salient"))
+        if is_salient or timeline:
+            windows = plan_clips(video.times, duration, spec, candidates(selection, scorer))
+        plan = [] if is_salient else plan_clips(video.times, duration, spec, selection)
     except ValueError as err:
         raise InvalidRequest(f"{video.name}: {err}") from err
-    if not timeline and selection.mode != "salient":
+    if not windows:
         return plan, None
-    scorer = scorer or MotionEnergyScorer()
     scores = scorer.score(video, windows)
     selected = np.zeros(len(windows), bool)
     ranking: tuple[int, ...] = ()
-    if selection.mode == "salient":
+    if is_salient:
         order = scores.order(selection.num_clips)
         plan = [windows[i] for i in np.sort(order)]
         selected[order] = True
@@ -131,6 +132,18 @@ def plan_video(
     return plan, SalienceTimeline(
         scorer.name, seconds, scores.video, selected, ranking, flat=scores.is_flat, notes=scores.notes
     )
+
+
+def candidates(selection: ClipSelection, scorer: ClipScorer) -> ClipSelection:
+    """The selection of all windows that `scorer` scores.
+
+    They are as far apart as the selection says, or else as the scorer was made for; those of mode windows are the clips
+    themselves.
+    """
+    step = selection.window_step
+    if step is None and selection.mode != "windows":
+        step = getattr(scorer, "window_step", None)
+    return replace(selection, mode="salient", window_step=step)
 
 
 def _decode(

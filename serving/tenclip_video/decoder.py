@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import av
 import numpy as np
+from av.codec.context import Flags2
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.frame import VideoFrame
@@ -44,7 +45,8 @@ class FrameDecoder:
             raise
         codec = self.stream.codec_context
         name, extradata = codec.codec.canonical_name, codec.extradata
-        self._is_droppable = droppable_packets(name, extradata)
+        # Whether no other frame refers to that of a packet.
+        self.is_droppable = droppable_packets(name, extradata)
         self._drains = name in _DRAINING_CODECS and may_drop_frames(name, extradata)
 
     @property
@@ -73,15 +75,15 @@ class FrameDecoder:
         codec = self.stream.codec_context
         codec.skip_frame = "DEFAULT"
         if needed is None:
-            for packet in self._packets():
+            for packet in self.packets():
                 yield from self.decode_packet(packet)
             return
         remaining = set(needed)
         dropping = False
-        for packet in self._packets():
+        for packet in self.packets():
             matters = packet.pts is None or packet.size == 0 or packet.pts in remaining
             # Only where it may drop a frame: FFmpeg hides damage in others, too, when it is told to drop some.
-            drops = not matters and self._is_droppable(packet)
+            drops = not matters and self.is_droppable(packet)
             if dropping != drops:
                 dropping = drops
                 codec.skip_frame = "NONREF" if dropping else "DEFAULT"
@@ -109,7 +111,7 @@ class FrameDecoder:
         self.damage += [frame.pts for frame in frames if frame.is_corrupt and frame.pts is not None]
         return frames
 
-    def _packets(self) -> Iterator[Packet[VideoStream]]:
+    def packets(self) -> Iterator[Packet[VideoStream]]:
         """Packets from where the container stands to the end, however it comes; the last one is empty and flushes."""
         if self._pending is not None:
             packet, self._pending = self._pending, None
@@ -148,14 +150,19 @@ class FrameDecoder:
             return None
         return None if self._pending is None else self._pending.pts
 
-    def reopen(self) -> None:
-        """Stand at the beginning, in a new container: not every format can seek back there."""
+    def reopen(self, *, motion_vectors: bool = False) -> None:
+        """Stand at the beginning, in a new container: not every format can seek back there.
+
+        motion_vectors: frames carry those of the stream as side data, until it is reopened without.
+        """
         self.close()
         self._pending = None
         self._container = open_container(self._source, self._limits)
         self.stream: VideoStream = video_stream(self._container, self._source, self._limits)
         self.stream.thread_count = self._threads
         self.stream.thread_type = "FRAME" if self._threads > 1 else "NONE"
+        if motion_vectors:
+            self.stream.codec_context.flags2 |= Flags2.export_mvs
 
     def close(self) -> None:
         """Close the container; closing twice does nothing."""

@@ -165,6 +165,19 @@ class Video:
         return self._decoder.name
 
     @property
+    def decoder(self) -> FrameDecoder:
+        """Its packets and its sound, for the readers of `tenclip_video.salience`.
+
+        One reader at a time; a reader that stops leaves it anywhere, and the next one seeks or reopens.
+        """
+        return self._decoder
+
+    @property
+    def first_frame(self) -> VideoFrame:
+        """The first frame as it was decoded: its size before turning, its display matrix."""
+        return self._first
+
+    @property
     def times(self) -> NDArray[np.float64]:
         """[N] presentation time of each frame, seconds from the first."""
         return self.index.times

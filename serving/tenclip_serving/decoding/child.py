@@ -34,10 +34,12 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
+from tenclip_serving.decoding.sampler_cache import SamplerCache
 from tenclip_serving.decoding.sandbox import SandboxLimits, enter_sandbox
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import Protocol
+from tenclip_video.salience import SamplerFiles
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
@@ -51,6 +53,8 @@ class DecodeRequest:
 
     source: the encoded file itself, or, in the server only, the descriptor of one; or a path, for those who trust the
     directory it is in.
+    sampler: the learned samplers that score its windows, motion energy without. A worker that has them already is sent
+    none of their bytes (`SamplerCache`).
     """
 
     source: str | bytes | int
@@ -59,6 +63,7 @@ class DecodeRequest:
     protocol: Protocol = field(default_factory=Protocol)
     timeline: bool = False
     limits: Limits = field(default_factory=Limits)
+    sampler: SamplerFiles | None = None
 
 
 class ChannelClosed(EOFError):
@@ -119,16 +124,27 @@ class Channel:
 
 
 def decode(
-    request: DecodeRequest, *, file: BinaryIO | None = None, allocate: ClipAllocator = allocate_clips
+    request: DecodeRequest,
+    *,
+    file: BinaryIO | None = None,
+    allocate: ClipAllocator = allocate_clips,
+    samplers: SamplerCache | None = None,
 ) -> VideoClips:
-    """`read_clips`, raising what it raises; VideoTooLarge when memory runs out. file: stands for `request.source`."""
+    """`read_clips`, raising what it raises; VideoTooLarge when memory runs out. file: stands for `request.source`.
+
+    samplers: those that this process has already.
+    """
     source = request.source if file is None else file
     assert not isinstance(source, int)
     try:
+        scorer = None
+        if request.sampler is not None:
+            scorer = (samplers or SamplerCache()).scorer(request.sampler)
         return read_clips(
             source,
             request.spec,
             request.protocol,
+            scorer=scorer,
             timeline=request.timeline,
             name=request.name,
             limits=request.limits,
@@ -140,6 +156,7 @@ def decode(
 
 def serve(channel: Channel) -> None:
     """Answer requests until the other end closes."""
+    samplers = SamplerCache()
     try:
         _send(channel, Ready())
         while True:
@@ -147,17 +164,17 @@ def serve(channel: Channel) -> None:
             request: DecodeRequest = pickle.loads(pickled)  # of our own server, which started this process
             if descriptor is not None:
                 with open(descriptor, "rb") as file:
-                    _answer(channel, request, file)
+                    _answer(channel, request, file, samplers)
             else:
-                _answer(channel, replace(request, source=bytes(data)) if data else request, None)
+                _answer(channel, replace(request, source=bytes(data)) if data else request, None, samplers)
     except ChannelClosed:
         return
 
 
-def _answer(channel: Channel, request: DecodeRequest, file: BinaryIO | None) -> None:
+def _answer(channel: Channel, request: DecodeRequest, file: BinaryIO | None, samplers: SamplerCache) -> None:
     allocator = _Allocator(channel)
     try:
-        result = decode(request, file=file, allocate=allocator)
+        result = decode(request, file=file, allocate=allocator, samplers=samplers)
     except TenclipError as err:
         _send(channel, Failure.of(err))
     except ChannelClosed:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import DecodeWorkerDied, TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
 from tenclip_serving.decoding.child import Channel, ChannelClosed, DecodeRequest
+from tenclip_serving.decoding.sampler_cache import KnownSamplers
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips
@@ -77,6 +78,7 @@ class DecodeWorker:
         self._sock = ours
         self._channel = Channel(ours)
         self._memory = shared_memory.Segments()
+        self._samplers = KnownSamplers()
         self._killed = False
         self.num_requests = 0
 
@@ -134,6 +136,8 @@ class DecodeWorker:
 
     def _send(self, request: DecodeRequest) -> None:
         data, descriptor = b"", None
+        if request.sampler is not None:
+            request = replace(request, sampler=self._samplers.to_send(request.sampler))
         if isinstance(request.source, int):
             descriptor, request = request.source, replace(request, source=b"")
         elif isinstance(request.source, bytes):
@@ -256,7 +260,9 @@ def _most_bytes(wanted: tuple[int, ...], request: DecodeRequest) -> int:
         return size
     frames = _MAX_FRAMES if request.spec.target_fps else (request.limits.max_frames or _MAX_FRAMES)
     step = request.protocol.selection.window_step or request.spec.span
-    return size + _WINDOW_BYTES * (frames // step + 2)
+    if request.sampler is not None:
+        step = min(step, request.sampler.window_step)
+    return size + _WINDOW_BYTES * (frames // step + 2) + _INDEX_BYTES * request.protocol.selection.num_clips
 
 
 def _decoded(answer: Answer, wanted: tuple[int, ...], request: DecodeRequest) -> Decoded:

@@ -20,6 +20,8 @@ from tenclip_video.video import DecodeReport, VideoInfo
 
 # The most characters of a traceback, so that no honest message is too long for the server.
 _MAX_TRACE_CHARACTERS = 100_000
+# More notes, or longer ones, than any scorer of ours has.
+_MAX_NOTES, _MAX_NOTE_CHARACTERS = 16, 1000
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):
@@ -62,12 +64,18 @@ class Fault(msgspec.Struct, frozen=True, tag=True):
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """A SalienceTimeline of M windows: float64 [M,2], float32 [M] and bool [M], each in the machine's own order."""
+    """A SalienceTimeline of M windows: float64 [M,2], float32 [M] and bool [M], each in the machine's own order.
+
+    ranking: int64 [K] of K windows that were chosen.
+    """
 
     scorer: str
     seconds: bytes
     scores: bytes
     selected: bytes
+    ranking: bytes = b""
+    flat: bool = False
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, timeline: SalienceTimeline) -> Timeline:
@@ -76,17 +84,33 @@ class Timeline(msgspec.Struct, frozen=True):
             np.array(timeline.seconds, np.float64).tobytes(),
             timeline.scores.astype(np.float32, copy=False).tobytes(),
             timeline.selected.astype(np.bool_, copy=False).tobytes(),
+            np.array(timeline.ranking, np.int64).tobytes(),
+            timeline.flat,
+            tuple(_encodable(note[:_MAX_NOTE_CHARACTERS]) for note in timeline.notes[:_MAX_NOTES]),
         )
 
     def timeline(self) -> SalienceTimeline:
-        """Raises ValueError where the parts are not of one length."""
+        """Raises ValueError where the parts are not of one length, or the ranking is not one of what is selected."""
         seconds = np.frombuffer(self.seconds, np.float64).reshape(-1, 2)
         scores = np.frombuffer(self.scores, np.float32)
         # Bytes other than 0 and 1 would be no truth values for NumPy.
         selected = np.frombuffer(self.selected, np.uint8) != 0
         if not len(seconds) == len(scores) == len(selected):
             raise ValueError(f"a timeline of {len(seconds)}, {len(scores)} and {len(selected)} windows")
-        return SalienceTimeline(self.scorer, tuple((a, b) for a, b in seconds.tolist()), scores, selected)
+        ranking = np.frombuffer(self.ranking, np.int64)
+        if len(ranking) and not np.array_equal(np.sort(ranking), np.flatnonzero(selected)):
+            raise ValueError(f"a ranking of {len(ranking)} windows that are not the {selected.sum()} selected ones")
+        if len(self.notes) > _MAX_NOTES or any(len(note) > 4 * _MAX_NOTE_CHARACTERS for note in self.notes):
+            raise ValueError(f"a timeline with {len(self.notes)} notes, or too long ones")
+        return SalienceTimeline(
+            self.scorer,
+            tuple((a, b) for a, b in seconds.tolist()),
+            scores,
+            selected,
+            ranking=tuple(ranking.tolist()),
+            flat=self.flat,
+            notes=self.notes,
+        )
 
 
 class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):

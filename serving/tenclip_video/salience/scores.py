@@ -40,6 +40,8 @@ class WindowScores:
         """
         if self.is_flat:
             return _spread(len(self.video), num_clips)
+        if self.audio is not None and np.ptp(self.video) == 0:  # only the sound says anything
+            return np.argsort(-self.audio, kind="stable")[:num_clips]
         by_sound = 0 if self.audio is None else min(self.audio_clips, num_clips)
         by_picture = np.argsort(-self.video, kind="stable")
         chosen = by_picture[: num_clips - by_sound].tolist()
@@ -57,7 +59,11 @@ def _spread(num_windows: int, num_clips: int) -> NDArray[np.int64]:
 
 
 class ClipScorer(Protocol):
-    """Scores candidate clips of an open video before the network sees any of them."""
+    """Scores candidate clips of an open video before the network sees any of them.
+
+    A scorer may have an attribute `window_step`: frames from one candidate clip to the next that it was made for. It is
+    used where a selection names none; without it clips do not overlap.
+    """
 
     @property
     def name(self) -> str: ...

@@ -1,16 +1,26 @@
 """Adaptive prediction: clips are run in order of salience until the running prediction is settled.
 
-The rule is a threshold on the margin of the running scores. It is calibrated on held-out videos (`calibrate`), so that
-with a stated confidence the class of a video differs from what all its salient clips together say in at most a stated
-share of videos that come from where those came from. For others nothing is promised.
+The rule is a threshold on the margin of the running scores. It is calibrated on held-out videos
+(`calibrate_stopping`), so that with a stated confidence the class of a video differs from what all its salient clips
+together say in at most a stated share of videos that come from where those came from. For others nothing is promised.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from tenclip_api.errors import InvalidRequest
+from tenclip_video.aggregate import RunningAverage
+from tenclip_video.protocols import Averaging
+
+# The thresholds that are tested, from the strictest to the loosest; fixed before any data are seen. Margins are at most
+# 1, so the first of them never stops.
+THRESHOLDS: tuple[float, ...] = (1.01, *(round(1 - i / 100, 2) for i in range(101)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,3 +51,131 @@ class StoppingRule:
             return True
         second, best = np.partition(probabilities, -2)[-2:]
         return bool(best - second >= self.threshold)
+
+
+def calibrate_stopping(
+    videos: Sequence[NDArray[np.float32]],
+    *,
+    error_bound: float = 0.05,
+    confidence: float = 0.95,
+    max_clips: int = 10,
+    min_clips: int = 1,
+    averaging: Averaging = "probabilities",
+) -> StoppingRule:
+    """The loosest threshold that keeps to the bound on held-out videos.
+
+    videos: float32 [N_i,K] each, the scores of a video's clips in order of salience, of which the first `max_clips`
+    count. averaging: of the protocol, as `RunningAverage` has it.
+
+    `THRESHOLDS` are tested from the strictest on: is the Clopper-Pearson upper bound, at `confidence`, of the share of
+    videos whose class differs from that of all their clips at most `error_bound`? The first that fails ends the
+    sequence, and the one before it is taken. So testing many thresholds costs no confidence (fixed-sequence testing;
+    Angelopoulos et al., "Learn then Test", 2021). Raises InvalidRequest for too few videos, saying how many are needed,
+    and ValueError for bounds out of range.
+    """
+    _check_bounds(error_bound, confidence, min_clips, max_clips)
+    if (needed := videos_needed(error_bound, confidence)) > len(videos):
+        raise InvalidRequest(
+            f"{len(videos)} held-out videos are too few to promise that at most {error_bound:.1%} of videos change "
+            f"their class, with confidence {confidence:.1%}: at least {needed} are needed, or a larger error bound"
+        )
+    margins, classes = _running(videos, max_clips, averaging)
+    margins[:, : min_clips - 1] = -np.inf
+    last = np.array([min(len(v), max_clips) for v in videos]) - 1
+    rows = np.arange(len(videos))
+    margins[rows, last] = np.inf  # all clips are done
+    best: tuple[float, int, float] | None = None
+    for threshold in THRESHOLDS:
+        stops = (margins >= np.float32(threshold)).argmax(axis=1)
+        different = int((classes[rows, stops] != classes[rows, last]).sum())
+        if clopper_pearson_upper(different, len(videos), confidence) > error_bound:
+            break
+        best = threshold, different, float(stops.mean() + 1)
+    assert best is not None, "nothing differs at the first threshold, and there are enough videos"
+    return StoppingRule(
+        threshold=best[0],
+        min_clips=min_clips,
+        max_clips=max_clips,
+        error_bound=error_bound,
+        confidence=confidence,
+        num_videos=len(videos),
+        num_different=best[1],
+        mean_clips=best[2],
+    )
+
+
+def videos_needed(error_bound: float, confidence: float) -> int:
+    """The fewest videos by which a bound can be shown at all: none of them differs.
+
+    >>> videos_needed(0.05, 0.95)
+    59
+    """
+    needed = math.ceil(math.log(1 - confidence) / math.log(1 - error_bound))
+    # Where that is whole but for rounding, one more.
+    return needed if clopper_pearson_upper(0, needed, confidence) <= error_bound else needed + 1
+
+
+def clopper_pearson_upper(num_different: int, num_videos: int, confidence: float) -> float:
+    """The one-sided upper bound of a share of which `num_different` of `num_videos` were seen (Clopper and Pearson,
+    1934): the share at which seeing so few has probability 1 - `confidence`.
+
+    >>> round(clopper_pearson_upper(0, 59, 0.95), 4)
+    0.0495
+    """
+    if num_different >= num_videos:
+        return 1.0
+    low, high = num_different / num_videos, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _at_most(num_different, num_videos, middle) > 1 - confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _at_most(k: int, n: int, share: float) -> float:
+    """P(X <= k) of a binomial X, 0 < share <= 1."""
+    if share >= 1:
+        return 0.0
+    terms = (
+        [
+            math.lgamma(n + 1)
+            - math.lgamma(i + 1)
+            - math.lgamma(n - i + 1)
+            + i * math.log(share)
+            + (n - i) * math.log1p(-share)
+            for i in range(k + 1)
+        ]
+        if share > 0
+        else [0.0]
+    )
+    return math.fsum(math.exp(t) for t in terms)
+
+
+def _running(
+    videos: Sequence[NDArray[np.float32]], max_clips: int, averaging: Averaging
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """(margins, best classes) [N, max_clips] of the running averages; beyond a video's clips 0."""
+    margins = np.zeros((len(videos), max_clips), np.float32)
+    classes = np.zeros((len(videos), max_clips), np.int64)
+    for i, clips in enumerate(videos):
+        if clips.ndim != 2 or 0 in clips.shape:
+            raise ValueError(f"scores of a video's clips are [N,K], got {clips.shape}")
+        average = RunningAverage(averaging)
+        for n, clip in enumerate(clips[:max_clips]):
+            running = average.add(clip)
+            classes[i, n] = running.argmax()
+            if len(running) > 1:
+                second, best = np.partition(running, -2)[-2:]
+                margins[i, n] = best - second
+            else:
+                margins[i, n] = np.inf
+    return margins, classes
+
+
+def _check_bounds(error_bound: float, confidence: float, min_clips: int, max_clips: int) -> None:
+    if not (0 < error_bound < 1 and 0 < confidence < 1):
+        raise ValueError(f"error bound and confidence lie between 0 and 1, got {error_bound} and {confidence}")
+    if not 1 <= min_clips <= max_clips:
+        raise ValueError(f"min_clips {min_clips} must lie within 1..{max_clips}, the number of clips")

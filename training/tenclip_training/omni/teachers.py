@@ -70,6 +70,14 @@ class Teacher:
         outputs = [self._run(part, of) for part in _parts(clips.clips)]
         return self.scoring.aggregate(outputs, self.protocol.averaging, views=clips.views).probabilities
 
+    def clip_scores(self, clips: NDArray[np.uint8], *, of: str) -> NDArray[np.float32]:
+        """The scores of single views of clips uint8 [M,T,S,S,3] by themselves, float32 [M,K].
+
+        Raises ModelError where they are no numbers.
+        """
+        outputs = [self._run(part, of) for part in _parts(clips)]
+        return self.scoring.aggregate(outputs, self.protocol.averaging, views=1).clip_probabilities
+
     def frame_scores(self, frames: NDArray[np.uint8], *, of: str) -> NDArray[np.float32]:
         """The scores of frames uint8 RGB [F,S,S,3] by themselves, float32 [F,K]; in a network of T frames, each is in
         all T places. Raises ModelError where they are no numbers.
