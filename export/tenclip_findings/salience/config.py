@@ -14,8 +14,9 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.synth import CLASSES, SynthConfig
 
 MODEL_NAME = "salience"
-# Clips of the uniform arms. Ten is the baseline of all comparisons.
+# Clips of the uniform arms: on the test videos, and on the other sets. Ten is the baseline of all comparisons.
 UNIFORM = (1, 2, 3, 5, 10, 20, 30)
+FEW_UNIFORM = (1, 3, 10)
 BASELINE = 10
 MOST_SALIENT = 10  # clips of the salient arms: 1 to so many
 
@@ -40,7 +41,7 @@ class SeedConfig:
         return self._synth(
             "trimmed",
             videos_per_class=6 if self.quick else 80,
-            splits=(("train", 0.8), ("val", 0.2)) if self.quick else (("train", 0.9), ("val", 0.1)),
+            splits=_splits(train=5, val=1) if self.quick else _splits(train=72, val=8),
             seconds=(0.8, 1.2) if self.quick else (1.5, 3.0),
         )
 
@@ -49,20 +50,24 @@ class SeedConfig:
         """Held-out trimmed videos, long enough to have more windows than clips are taken."""
         return self._synth(
             "trimmed_test",
-            videos_per_class=2 if self.quick else 30,
+            videos_per_class=2 if self.quick else 12,
             splits=(("test", 1.0),),
             seconds=(2.0, 3.0) if self.quick else (4.0, 6.0),
         )
 
     @property
     def untrimmed(self) -> SynthConfig:
-        """Videos of which the action fills a tenth to a fifth: "train" for the samplers, "val" to calibrate, "test"."""
+        """Videos of which the action fills a tenth to a fifth.
+
+        train, val: for the samplers, which learn from the one and choose their epoch by half of the other.
+        calibration: for stopping rules and temperatures, seen by nothing before. test: to judge by.
+        """
         return self._synth(
             "untrimmed",
-            videos_per_class=8 if self.quick else 80,
-            splits=(("train", 0.5), ("val", 0.25), ("test", 0.25))
+            videos_per_class=17 if self.quick else 70,
+            splits=_splits(train=4, val=4, calibration=7, test=2)
             if self.quick
-            else (("train", 0.35), ("val", 0.25), ("test", 0.4)),
+            else _splits(train=20, val=6, calibration=20, test=24),
             seconds=(4.0, 5.0) if self.quick else (10.0, 14.0),
             untrimmed=(0.1, 0.2),
             scenes=(4, 4),
@@ -74,7 +79,7 @@ class SeedConfig:
         """Untrimmed videos of another site, twice as long and of more scenes: nothing is fitted on their like."""
         return self._synth(
             "elsewhere",
-            videos_per_class=2 if self.quick else 20,
+            videos_per_class=2 if self.quick else 10,
             splits=(("test", 1.0),),
             seconds=(6.0, 7.0) if self.quick else (20.0, 28.0),
             untrimmed=(0.1, 0.2),
@@ -98,13 +103,20 @@ class SeedConfig:
         recipe = demo_recipe(manifest, out, val_split="val", seed=self.seed)
         if self.quick:
             return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=2, model={"width": 8})
-        return recipe.changed(epochs=EPOCHS, warmup_epochs=EPOCHS / 10, val_every=EPOCHS)
+        return recipe.changed(epochs=EPOCHS, warmup_epochs=EPOCHS / 10, val_every=EPOCHS, model={"width": WIDTH})
 
     def _synth(self, name: str, **values: object) -> SynthConfig:
         number = ("trimmed", "trimmed_test", "untrimmed", "elsewhere").index(name)
         return SynthConfig(classes=self.classes, seed=100 * self.seed + number, **values)  # type: ignore[arg-type]
 
 
+def _splits(**videos: int) -> tuple[tuple[str, float], ...]:
+    """Videos of a class in each split, as fractions."""
+    total = sum(videos.values())
+    return tuple((name, count / total) for name, count in videos.items())
+
+
 # Probability that a scene without the action shows the action of another class.
 OTHER_ACTIONS = 0.15
-EPOCHS = 28
+EPOCHS = 14
+WIDTH = 24

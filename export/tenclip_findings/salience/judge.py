@@ -6,19 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tenclip_findings.salience import arms
 from tenclip_findings.salience.arms import Ints, Outcome
-from tenclip_findings.salience.config import BASELINE, MOST_SALIENT, UNIFORM
+from tenclip_findings.salience.config import BASELINE, MOST_SALIENT
 from tenclip_findings.salience.results import ArmKind, ArmResult, SetResult, StoppingResult, TemperatureResult
 from tenclip_findings.salience.scoring import Salience, ScoredSet
-from tenclip_findings.salience.temperature import expected_error, fit_temperature, rescale
+from tenclip_training.evaluation.calibration import calibrate
+from tenclip_training.sampler.temperature import fit_temperature
+from tenclip_video.protocols import DEFAULT_PROTOCOL
 from tenclip_video.salience import StoppingRule, calibrate_stopping
 
 # Of the stopping rule: at most so many videos differ from all clips, with this confidence.
 ERROR_BOUND, CONFIDENCE = 0.05, 0.95
 QUICK_ERROR_BOUND = 0.5  # what a handful of videos can show
-CALIBRATION_SET = "val"
+CALIBRATION_SET = "calibration"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -53,7 +56,7 @@ class Judge:
         """Every arm on the set `name`."""
         scored = self.scored[name]
         found = [
-            *(self._result(name, "uniform", arms.uniform(scored, n), num_clips=n) for n in UNIFORM),
+            *(self._result(name, "uniform", arms.uniform(scored, n), num_clips=n) for n in scored.videos[0].uniform),
             self._result(name, "dense", arms.dense(scored)),
             *self._in_order(name, "oracle: overlap", arms.overlap_orders(scored)),
             *self._in_order(name, "oracle: true class", arms.true_score_orders(scored)),
@@ -130,13 +133,20 @@ class Judge:
         """Fitted on the validation videos, for the scores of the baseline; errors on the sets of its kind."""
         outcomes = {name: arms.uniform(scored, BASELINE) for name, scored in self.scored.items()}
         truths = {name: arms.truth_of(scored) for name, scored in self.scored.items()}
-        val = CALIBRATION_SET
-        temperature = fit_temperature(outcomes[val].probabilities, truths[val])
+        fitted = CALIBRATION_SET
+        scaling = fit_temperature(outcomes[fitted].probabilities, truths[fitted], protocol=DEFAULT_PROTOCOL)
         ece = {
             name: (
-                expected_error(outcome.probabilities, truths[name]),
-                expected_error(rescale(outcome.probabilities, temperature), truths[name]),
+                _expected_error(outcome.probabilities, truths[name]),
+                _expected_error(scaling.apply(outcome.probabilities), truths[name]),
             )
             for name, outcome in outcomes.items()
         }
-        return TemperatureResult(temperature=temperature, videos=len(truths[val]), ece=ece)
+        return TemperatureResult(temperature=scaling.temperature, videos=scaling.num_videos, ece=ece)
+
+
+def _expected_error(probabilities: NDArray[np.float32], truth: Ints) -> float:
+    """Expected calibration error of the best class."""
+    found = calibrate(probabilities, np.eye(probabilities.shape[1], dtype=bool)[truth], "softmax")
+    assert found is not None, "each video has one label, and its scores sum to one"
+    return found.ece

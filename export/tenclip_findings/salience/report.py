@@ -46,7 +46,7 @@ def page(results: Results) -> str:
         "decoding included. Scoring reads the video by itself.",
         _seconds_table(results),
         "## Calibration",
-        "Temperature scaling of the scores of ten uniform clips, fitted on the untrimmed validation videos.",
+        "Temperature scaling of the scores of ten uniform clips, fitted on the untrimmed calibration videos.",
         _calibration_table(results),
         "## Through a server",
         _served(results),

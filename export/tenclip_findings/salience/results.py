@@ -98,7 +98,7 @@ class StoppingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureResult:
-    """Fitted on the validation videos with the baseline's scores. ece: set -> (before, after)."""
+    """Fitted on the calibration videos with the baseline's scores. ece: set -> (before, after)."""
 
     temperature: float
     videos: int

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_data.atomic import replacing
-from tenclip_findings.salience.config import UNIFORM
 from tenclip_findings.salience.videos import TrueVideo
 from tenclip_serving.runtimes import Runtime
 from tenclip_video.protocols import softmax
@@ -97,19 +96,24 @@ def plan_windows(video: Video, spec: ClipSpec) -> list[Clip]:
     return _plan(video, spec, ClipSelection(mode="windows", window_step=window_step(spec)))
 
 
-def score_set(videos: Sequence[TrueVideo], runtime: Runtime, spec: ClipSpec, progress: Progress) -> ScoredSet:
-    """Score all windows and uniform clips of each video. Raises a VideoError for a video that cannot be used."""
+def score_set(
+    videos: Sequence[TrueVideo], runtime: Runtime, spec: ClipSpec, uniform: Sequence[int], progress: Progress
+) -> ScoredSet:
+    """Score all windows of each video and its uniform clips. uniform: how many of these; each is a plan of its own.
+
+    Raises a VideoError for a video that cannot be used.
+    """
     scored = []
     for done, video in enumerate(videos, start=1):
-        scored.append(_score_video(video, runtime, spec))
+        scored.append(_score_video(video, runtime, spec, uniform))
         progress(done, len(videos))
     return ScoredSet(videos=tuple(scored))
 
 
-def _score_video(true: TrueVideo, runtime: Runtime, spec: ClipSpec) -> ScoredVideo:
+def _score_video(true: TrueVideo, runtime: Runtime, spec: ClipSpec, uniform: Sequence[int]) -> ScoredVideo:
     with open_video(true.path) as video:
         windows = plan_windows(video, spec)
-        plans = {n: _plan(video, spec, ClipSelection(num_clips=n)) for n in UNIFORM}
+        plans = {n: _plan(video, spec, ClipSelection(num_clips=n)) for n in uniform}
         # Clips that several plans have in common run once.
         clips = list(dict.fromkeys([*windows, *(clip for plan in plans.values() for clip in plan)]))
         pixels = read_pixels(video, spec, clips)

@@ -20,9 +20,9 @@ from typing import Any, TypeVar
 from tenclip_demo.console import StageConsole
 from tenclip_demo.stages import Result, Stages
 from tenclip_findings.salience import arms
-from tenclip_findings.salience.config import BASELINE, MODEL_NAME, MOST_SALIENT, SeedConfig
+from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, MOST_SALIENT, UNIFORM, SeedConfig
 from tenclip_findings.salience.costs import Timer, graph_macs
-from tenclip_findings.salience.judge import ERROR_BOUND, QUICK_ERROR_BOUND, Judge
+from tenclip_findings.salience.judge import CALIBRATION_SET, ERROR_BOUND, QUICK_ERROR_BOUND, Judge
 from tenclip_findings.salience.network import export_network, is_bundle, network_macs, open_runtime, train_network
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
 from tenclip_findings.salience.samplers import MOTION_ENERGY, TrainedSampler
@@ -82,10 +82,11 @@ class SeedRun:
         return result
 
     def baseline(self) -> str:
-        """Top-1 of the heavy network and of the baseline alone, on validation videos: what difficulty is set by."""
+        """Top-1 of the heavy network and of the baseline alone, on calibration videos: what difficulty is set by."""
         sets = self._videos()
         checkpoint, top1 = self._network(sets)
-        scored = self._scores({"val": sets.judged["val"]}, self._bundle(checkpoint))["val"]
+        name = CALIBRATION_SET
+        scored = self._scores({name: sets.judged[name]}, self._bundle(checkpoint))[name]
         correct = arms.uniform(scored, BASELINE).correct(arms.truth_of(scored))
         return f"trimmed: {top1:.1%}; {BASELINE} uniform clips, untrimmed: {correct.mean():.1%} of {len(correct)}"
 
@@ -140,11 +141,12 @@ class SeedRun:
     def _scores(self, judged: Mapping[str, Sequence[TrueVideo]], bundle: Bundle) -> dict[str, ScoredSet]:
         """The heavy network's scores of each set."""
 
-        def score(videos: Sequence[TrueVideo]) -> ScoredSet:
-            return score_set(videos, open_runtime(bundle), bundle.info.clip_spec, self._update)
+        def score(name: str, videos: Sequence[TrueVideo]) -> ScoredSet:
+            uniform = UNIFORM if name == "test" else FEW_UNIFORM
+            return score_set(videos, open_runtime(bundle), bundle.info.clip_spec, uniform, self._update)
 
         return {
-            name: self._arrays(f"scores-{name}", f"all windows of {name}", ScoredSet, partial(score, videos))
+            name: self._arrays(f"scores-{name}", f"all windows of {name}", ScoredSet, partial(score, name, videos))
             for name, videos in judged.items()
         }
 

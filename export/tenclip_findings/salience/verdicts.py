@@ -177,7 +177,7 @@ def _temperature(results: Results) -> Line:
     before, after = (Spread.of([p[i] for p in pairs]) for i in (0, 1))
     temperature = Spread.of([s.temperature.temperature for s in results.seeds])
     return Line(
-        claim="one temperature, fitted on validation videos, lowers the expected calibration error of test videos",
+        claim="one temperature, fitted on calibration videos, lowers the expected calibration error of test videos",
         scorer="",
         verdict="shown" if all(b > a for b, a in pairs) else "not shown",
         figures=f"{before.mean:.3f} before, {after.mean:.3f} after, in each seed "

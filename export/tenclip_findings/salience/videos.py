@@ -49,7 +49,7 @@ def make_videos(config: SeedConfig, folder: Path, progress: Progress) -> Sets:
         untrimmed=manifests["untrimmed"],
         labels=config.classes,
         judged={
-            "val": _true_videos(read["untrimmed"].split("val")),
+            "calibration": _true_videos(read["untrimmed"].split("calibration")),
             "test": _true_videos(read["untrimmed"].split("test")),
             "trimmed": _true_videos(read["trimmed_test"]),
             "elsewhere": _true_videos(read["elsewhere"]),
