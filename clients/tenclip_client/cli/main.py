@@ -54,6 +54,8 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "recipes": "List the settings of published runs, or print one of them with its source.",
         "train": "Train a model.",
         "distill": "Train a network of clips from image networks, without labels (DistInit).",
+        "train-sampler": "Train a light network that finds the clips of a video worth classifying (SCSampler).",
+        "add-sampler": "Give a bundle a sampler, so that it predicts from salient clips.",
         "grid": "Choose settings of a run by a grid search, on a part of the training videos.",
         "inflate": "Inflate a network of frames to one of clips, as a checkpoint to fine-tune.",
         "inspect-model": "Show a network's first kernels over time, and its features by class.",

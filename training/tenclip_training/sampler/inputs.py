@@ -26,7 +26,7 @@ from tenclip_video.salience.sampler_spec import SamplerSpec
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video
 
-Inputs = NDArray[np.uint8] | NDArray[np.float16]
+Inputs = NDArray[Any]  # uint8 or float16
 # A file of the store holds about so much.
 _MAX_BYTES = 256 << 20
 
@@ -35,7 +35,7 @@ class InputStore(VideoStore):
     """Inputs [M,T,H,W,C] of the windows of videos for samplers of one kind and size."""
 
     def __init__(self, folder: Path, spec: SamplerSpec, model_spec: ClipSpec, grid: WindowGrid) -> None:
-        self._read = functools.partial(read_inputs, spec=spec, model_spec=model_spec, grid=grid)
+        self._read_video = functools.partial(read_inputs, spec=spec, model_spec=model_spec, grid=grid)
         self._shape = spec.input_shape
         self._dtype = np.uint8 if spec.kind in ("rgb", "keyframes") else np.float16
         values = {
@@ -57,7 +57,7 @@ class InputStore(VideoStore):
         """Read the videos that were not read or have changed; returns how many those were."""
         return self.fill(
             videos,
-            self._read,
+            self._read_video,
             self._columns_of,
             workers=decoding.workers,
             timeout_seconds=decoding.timeout_seconds,

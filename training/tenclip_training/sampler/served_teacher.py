@@ -14,6 +14,7 @@ from tenclip_client import Client, ModelInfo, Prediction
 from tenclip_data.labels import read_class_names
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.evaluation.scoring import Scoring
+from tenclip_training.sampler.identity import identity_of
 from tenclip_training.sampler.teacher import TeacherFailed, TeacherWindows, WindowTeacher
 from tenclip_training.sampler.windows import WindowGrid
 from tenclip_video.bundle import BundleInfo
@@ -43,12 +44,6 @@ def served_teacher(settings: Mapping[str, Any], model: str = "", *, labels: Path
         reader=functools.partial(_reader, dict(settings), info.ref, bundle.clip_spec, len(classes)),
         judge=lambda _, found: found,
     )
-
-
-def identity_of(bundle: BundleInfo) -> str:
-    """ "ARCHITECTURE HASH" of a bundle's float32 network: what a stopping rule was calibrated for."""
-    variant = next((v for v in bundle.variants if v.name == "fp32"), bundle.variants[0])
-    return f"{bundle.architecture} {variant.files[variant.path][:16]}"
 
 
 def _classes(info: ModelInfo, labels: Path | None) -> tuple[str, ...]:

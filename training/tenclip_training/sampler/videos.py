@@ -77,7 +77,8 @@ def labelled_videos(manifest: Manifest, classes: Sequence[str], *, val: str = "v
     found: dict[tuple[str, int, bool], list[Sample]] = {}
     for sample in samples:
         found.setdefault((sample.name, index[sample.labels[0]], sample.split == "train"), []).append(sample)
-    train, rest = [], []
+    train: list[SamplerVideo] = []
+    rest: list[SamplerVideo] = []
     for (name, label, is_train), rows in found.items():
         action = tuple(sorted({i for row in rows for i in action_of(row, manifest.source)}))
         video = SamplerVideo(video=SetVideo(name=name, path=rows[0].path), label=label, action=action)
@@ -116,9 +117,7 @@ def _interval(text: str, sample: Sample, source: Path) -> Interval:
     except ValueError:
         found = 0.0, 0.0
     if not 0 <= found[0] < found[1]:
-        raise DatasetError(
-            f"{place(source, sample)}: interval {text!r}; write seconds, like '0.5-1.2 3-4'"
-        )
+        raise DatasetError(f"{place(source, sample)}: interval {text!r}; write seconds, like '0.5-1.2 3-4'")
     return found
 
 
