@@ -50,6 +50,7 @@ from tenclip_client._client import Client
 from tenclip_client._security import token_from_file
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
+    AdaptiveReport,
     ClassScore,
     ClipFeatures,
     ClipInfo,
@@ -84,6 +85,7 @@ __all__ = [
     "USE_CLIENT_DEFAULT",
     # results
     "Prediction",
+    "AdaptiveReport",
     "ClassScore",
     "ClipPrediction",
     "ClipUpdate",

@@ -18,6 +18,7 @@ from tenclip_client._aio import AsyncClient
 from tenclip_client._concurrent import retry_with_backoff, run_bounded
 from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput
+from tenclip_client._samplers import pin_sampler
 from tenclip_client._types import ModelInfo, VideoFeatures
 from tenclip_features.journal import ExtractionJournal, check_same_settings
 from tenclip_features.rows import ClipRow, VideoFailure, VideoRows
@@ -55,7 +56,8 @@ async def extract_to_parquet(
         raise DatasetError(f"{out}: is a directory; --out is the Parquet file to write")
     model = await client.get_model(choice.model)
     _check_protocol(choice, model)
-    settings = _settings(choice, model)
+    choice, salience = await pin_sampler(client, choice, model)
+    settings = {**_settings(choice, model), **salience}
     folder = out.with_name(f"{out.name}.partial")
     read_finished = cache(partial(_read_finished, out, settings, videos, earlier))
     if overwrite:

@@ -22,6 +22,8 @@ class ClipChoice:
     start: float | None = None
     end: float | None = None
     fully_convolutional: bool | None = None
+    adaptive: bool = False
+    sampler: str | None = None
     protocol: str | None = None
 
 

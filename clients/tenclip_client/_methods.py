@@ -138,6 +138,8 @@ class ClientMethods(BaseClient):
         start: float | None = None,
         end: float | None = None,
         fully_convolutional: bool | None = None,
+        adaptive: bool = False,
+        sampler: str | None = None,
         protocol: str | None = None,
         top_k: int = 5,
         clip_scores: bool = False,
@@ -156,6 +158,10 @@ class ClientMethods(BaseClient):
             "windows": every window, `window_step` frames apart. "salient": the `num_clips` of highest salience.
             None: as the model's own protocol says, in most cases ten uniform clips.
         start, end: use only this part of the video, in seconds from its first frame; `end` is exclusive.
+        adaptive: run the salient clips one after the other, the most salient first, and stop when the classes of the
+            video are settled by the model's own stopping rule; `adaptive` of the result says how many were used.
+        sampler: what scores the windows: None for the model's own sampler (motion energy where it has none),
+            "motion-energy", or "name" or "name/version" of another model whose sampler is borrowed.
         fully_convolutional: True slides the classifier over the larger crop, False uses the centre crop.
         protocol: a named test protocol in place of all these; `get_model(...).protocols` lists them.
         top_k: how many classes to answer, best first.
@@ -182,6 +188,8 @@ class ClientMethods(BaseClient):
             start=start,
             end=end,
             fully_convolutional=fully_convolutional,
+            adaptive=adaptive,
+            sampler=sampler,
             protocol=protocol,
             top_k=top_k,
             clip_scores=clip_scores,
@@ -204,6 +212,8 @@ class ClientMethods(BaseClient):
         start: float | None = None,
         end: float | None = None,
         fully_convolutional: bool | None = None,
+        adaptive: bool = False,
+        sampler: str | None = None,
         protocol: str | None = None,
         top_k: int = 5,
         clip_scores: bool = False,
@@ -232,6 +242,8 @@ class ClientMethods(BaseClient):
             start=start,
             end=end,
             fully_convolutional=fully_convolutional,
+            adaptive=adaptive,
+            sampler=sampler,
             protocol=protocol,
             top_k=top_k,
             clip_scores=clip_scores,
@@ -254,6 +266,8 @@ class ClientMethods(BaseClient):
         start: float | None = None,
         end: float | None = None,
         fully_convolutional: bool | None = None,
+        adaptive: bool = False,
+        sampler: str | None = None,
         protocol: str | None = None,
         timeline: bool = False,
         name: str | None = None,
@@ -277,6 +291,8 @@ class ClientMethods(BaseClient):
             start=start,
             end=end,
             fully_convolutional=fully_convolutional,
+            adaptive=adaptive,
+            sampler=sampler,
             protocol=protocol,
             timeline=timeline,
         )

@@ -103,6 +103,8 @@ def predict_request(
     start: float | None,
     end: float | None,
     fully_convolutional: bool | None,
+    adaptive: bool,
+    sampler: str | None,
     protocol: str | None,
     top_k: int,
     clip_scores: bool,
@@ -112,7 +114,7 @@ def predict_request(
     """Raises InvalidRequest for what no server could accept; what depends on the model, the server judges."""
     return pb.PredictRequest(
         model=model_ref(model),
-        clips=clip_selection(clips, num_clips, window_step, start, end),
+        clips=clip_selection(clips, num_clips, window_step, start, end, adaptive=adaptive, sampler=sampler),
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
         top_k=_count("top_k", top_k),
@@ -131,13 +133,15 @@ def features_request(
     start: float | None,
     end: float | None,
     fully_convolutional: bool | None,
+    adaptive: bool,
+    sampler: str | None,
     protocol: str | None,
     timeline: bool,
 ) -> pb.ExtractFeaturesRequest:
     """Raises InvalidRequest, as `predict_request`."""
     return pb.ExtractFeaturesRequest(
         model=model_ref(model),
-        clips=clip_selection(clips, num_clips, window_step, start, end),
+        clips=clip_selection(clips, num_clips, window_step, start, end, adaptive=adaptive, sampler=sampler),
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
         include_timeline=timeline,
@@ -160,11 +164,23 @@ def required_model_ref(model: str) -> pb.ModelRef:
 
 
 def clip_selection(
-    clips: ClipMode | None, num_clips: int | None, window_step: int | None, start: float | None, end: float | None
+    clips: ClipMode | None,
+    num_clips: int | None,
+    window_step: int | None,
+    start: float | None,
+    end: float | None,
+    *,
+    adaptive: bool = False,
+    sampler: str | None = None,
 ) -> pb.ClipSelection:
     """Raises InvalidRequest. start, end: seconds from the video's first frame."""
     if clips not in _MODES:
         raise InvalidRequest(f"clips {clips!r} is not one of {', '.join(get_args(ClipMode))}")
+    if adaptive and clips not in (None, "salient"):
+        raise InvalidRequest(
+            f"adaptive prediction runs clips in the order of their salience, which clips={clips!r} do not have; leave "
+            "clips out, or name 'salient'"
+        )
     for what, seconds in (("start", start), ("end", end)):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
             raise InvalidRequest(f"{what} must be finite and not negative, in seconds; got {seconds}")
@@ -176,6 +192,8 @@ def clip_selection(
         window_step_frames=0 if window_step is None else _count("window_step", window_step),
         start_seconds=start or 0.0,
         end_seconds=end or 0.0,
+        adaptive=bool(adaptive),
+        sampler=sampler or "",
     )
 
 

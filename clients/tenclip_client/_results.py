@@ -10,6 +10,7 @@ from typing import Any
 from tenclip_api.errors import ServerError
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client._types import (
+    AdaptiveReport,
     ClassScore,
     ClipFeatures,
     ClipInfo,
@@ -23,6 +24,8 @@ from tenclip_client._types import (
     ModelList,
     Prediction,
     Provenance,
+    SamplerInfo,
+    StoppingRule,
     Timeline,
     TimelinePoint,
     VideoFeatures,
@@ -41,6 +44,7 @@ def prediction(message: pb.PredictResponse) -> Prediction:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
     )
 
 
@@ -63,6 +67,7 @@ def video_features(message: pb.ExtractFeaturesResponse) -> VideoFeatures:
         report=_report(message.report),
         provenance=_provenance(message.provenance),
         timeline=_timeline(message.timeline) if message.HasField("timeline") else None,
+        adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
     )
 
 
@@ -91,6 +96,7 @@ def model_info(message: pb.Model) -> ModelInfo:
         label_source=message.label_source,
         labels=tuple(message.labels),
         bundle=_json(message.bundle_json),
+        sampler=_sampler(message.sampler) if message.HasField("sampler") else None,
     )
 
 
@@ -108,7 +114,15 @@ def model_changes(message: pb.LoadModelResponse | pb.UnloadModelResponse | pb.Re
 
 
 def _scores(messages: Sequence[pb.ClassScore]) -> tuple[ClassScore, ...]:
-    return tuple(ClassScore(index=m.index, label=m.label, score=m.score) for m in messages)
+    return tuple(
+        ClassScore(
+            index=m.index,
+            label=m.label,
+            score=m.score,
+            calibrated=m.calibrated if m.HasField("calibrated") else None,
+        )
+        for m in messages
+    )
 
 
 def _clip(message: pb.ClipInfo) -> ClipInfo:
@@ -136,7 +150,43 @@ def _timeline(message: pb.Timeline) -> Timeline:
         TimelinePoint(start_seconds=p.start_seconds, end_seconds=p.end_seconds, score=p.score, selected=p.selected)
         for p in message.points
     )
-    return Timeline(scorer=message.scorer, points=points)
+    return Timeline(scorer=message.scorer, points=points, flat=message.flat, notes=tuple(message.notes))
+
+
+def _adaptive(message: pb.AdaptiveReport) -> AdaptiveReport:
+    return AdaptiveReport(
+        clips_planned=message.clips_planned,
+        clips_used=message.clips_used,
+        settled=message.settled,
+        error_bound=message.error_bound,
+        confidence=message.confidence,
+    )
+
+
+def _sampler(message: pb.Sampler) -> SamplerInfo:
+    return SamplerInfo(
+        name=message.name,
+        kind=message.kind,
+        loss=message.loss,
+        clip_span=message.clip_span,
+        window_step=message.window_step,
+        target_fps=message.target_fps or None,
+        teacher=message.teacher,
+        audio_clips=message.audio_clips,
+        stopping=_stopping(message.stopping) if message.HasField("stopping") else None,
+    )
+
+
+def _stopping(message: pb.StoppingRule) -> StoppingRule:
+    return StoppingRule(
+        threshold=message.threshold,
+        min_clips=message.min_clips,
+        max_clips=message.max_clips,
+        error_bound=message.error_bound,
+        confidence=message.confidence,
+        num_videos=message.num_videos,
+        mean_clips=message.mean_clips,
+    )
 
 
 def _video(message: pb.VideoInfo) -> VideoInfo:

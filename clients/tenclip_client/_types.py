@@ -62,16 +62,24 @@ class _Result:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassScore(_Result):
-    """A class and its probability. `label` is the class number where nobody published the names."""
+    """A class and its probability. `label` is the class number where nobody published the names.
+
+    `calibrated`: the probability after temperature scaling; None for scores of clips, and where the model holds no
+    calibration of what ran.
+    """
 
     index: int
     label: str
     score: float
+    calibrated: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipInfo(_Result):
-    """One clip: T frames that the network saw at once. `looped`: it reached beyond the end and began again."""
+    """One clip: T frames that the network saw at once. `looped`: it reached beyond the end and began again.
+
+    `index`: its place among the clips that were planned; an adaptive prediction that stopped early leaves some out.
+    """
 
     index: int
     start_seconds: float
@@ -138,10 +146,31 @@ class TimelinePoint(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline(_Result):
-    """The salience of every window of a video, in order of time."""
+    """The salience of every window of a video, in order of time.
+
+    `scorer`: "motion-energy", or the name of a learned sampler. `flat`: all scores are equal, and say nothing of where
+    the action is. `notes`: what the scorer could not use, or took instead.
+    """
 
     scorer: str
     points: tuple[TimelinePoint, ...]
+    flat: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveReport(_Result):
+    """How far an adaptive prediction went: clips that were planned, and those of them that the network saw.
+
+    `settled`: the stopping rule ended it before the last clip. Of videos like those that the rule was calibrated on,
+    at most the share `error_bound` has another class than all clips would give, with the probability `confidence`.
+    """
+
+    clips_planned: int
+    clips_used: int
+    settled: bool
+    error_bound: float
+    confidence: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +229,7 @@ class Prediction(_Result):
     """The answer to `predict`. `top`: the best classes of the whole video, best first.
 
     `clips` is empty, `features` and `timeline` are None, unless they were asked for (a salient selection always has a
-    timeline).
+    timeline). `adaptive` is set where the prediction was to be adaptive.
     """
 
     top: tuple[ClassScore, ...]
@@ -210,6 +239,7 @@ class Prediction(_Result):
     video: VideoInfo
     report: DecodeReport
     provenance: Provenance
+    adaptive: AdaptiveReport | None = None
 
     @property
     def label(self) -> str:
@@ -224,13 +254,55 @@ class Prediction(_Result):
 
 @dataclass(frozen=True, kw_only=True)
 class VideoFeatures(_Result):
-    """The answer to `extract_features`. `timeline` is None unless it was asked for, or the selection was salient."""
+    """The answer to `extract_features`. `timeline` is None unless it was asked for, or the selection was salient.
+
+    `adaptive` is set where the clips were to be chosen adaptively.
+    """
 
     features: Features
     video: VideoInfo
     report: DecodeReport
     provenance: Provenance
     timeline: Timeline | None = None
+    adaptive: AdaptiveReport | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingRule(_Result):
+    """When an adaptive prediction stops: the best class leads the second by `threshold`, after at least `min_clips`.
+
+    `error_bound` and `confidence` are as in `AdaptiveReport`; `mean_clips` is what the `num_videos` videos of the
+    calibration used of `max_clips`.
+    """
+
+    threshold: float
+    min_clips: int
+    max_clips: int
+    error_bound: float
+    confidence: float
+    num_videos: int
+    mean_clips: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerInfo(_Result):
+    """The learned sampler of a model, which scores windows for a salient selection.
+
+    `kind`: what it looks at ("compressed", "keyframes", "rgb", "audio"). `loss`: what it was trained with ("ac" or
+    "rank"). `clip_span`, `window_step`: frames of a window and from one to the next, at `target_fps` (None: the video's
+    own). `audio_clips`: how many clips a second network chooses by sound. `stopping`: None where the model cannot
+    predict adaptively.
+    """
+
+    name: str
+    kind: str
+    loss: str
+    clip_span: int
+    window_step: int
+    target_fps: float | None
+    teacher: str
+    audio_clips: int
+    stopping: StoppingRule | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,6 +311,7 @@ class ModelInfo(_Result):
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
     for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
+    `sampler` is None where salient clips are found by motion energy.
     """
 
     name: str
@@ -257,6 +330,7 @@ class ModelInfo(_Result):
     label_source: str
     labels: tuple[str, ...] = field(repr=False)
     bundle: Mapping[str, Any] = field(repr=False)
+    sampler: SamplerInfo | None = None
 
     @property
     def ref(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition
+from tenclip_serving.resolve_salience import Salience
 
 # Bytes of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
 _ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES = 6000, 600, 40, 128
@@ -21,7 +22,7 @@ _PIECE_BYTES = 1 << 20
 CacheKey = Hashable
 
 
-def cache_key(request: DecodeRequest, model: ServedModel) -> CacheKey:
+def cache_key(request: DecodeRequest, model: ServedModel, salience: Salience) -> CacheKey:
     """All that an answer depends on. Reads the whole video, so not on an event loop.
 
     A file that cannot be read gets a key of its own: decoding will say what is wrong with it.
@@ -31,7 +32,8 @@ def cache_key(request: DecodeRequest, model: ServedModel) -> CacheKey:
         content = _digest(request.source)
     except OSError:
         return object()
-    return content, identity, request.protocol, request.timeline
+    sampler = None if salience.sampler is None else salience.sampler.files.digest
+    return content, identity, request.protocol, request.timeline, sampler, salience.stopping
 
 
 def _digest(source: str | bytes | int) -> bytes:
@@ -87,6 +89,8 @@ def answer_bytes(answer: Recognition) -> int:
     """Bytes that an answer takes in memory, about. Labels are the model's own."""
     arrays: list[NDArray[Any]] = [answer.probabilities, answer.features]
     arrays += [answer.clip_probabilities, answer.clip_features]
+    if answer.calibrated is not None:
+        arrays.append(answer.calibrated)
     windows = 0
     if answer.timeline is not None:
         arrays += [answer.timeline.scores, answer.timeline.selected]

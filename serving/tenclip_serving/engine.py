@@ -25,6 +25,7 @@ from tenclip_serving.models.statistics import Statistics
 from tenclip_serving.pipeline import Job, Pipeline
 from tenclip_serving.requests import ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.resolve_protocol import resolve_protocol
+from tenclip_serving.resolve_salience import Salience, resolve_salience
 from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
@@ -94,7 +95,8 @@ class Engine:
             model = self.repository.get(request.model, request.version)
             with self.statistics.counted(model.key) as outcome:
                 # What is wrong with the request is said before gigabytes are taken for it.
-                protocol = self._protocol(request, model)
+                salience = resolve_salience(request.clips, model, self.repository)
+                protocol = self._protocol(request, model, salience)
                 async with self.intake.open(request, held) as video:
                     job = Job(
                         model=model,
@@ -105,11 +107,13 @@ class Engine:
                             spec=model.bundle.info.clip_spec,
                             protocol=protocol,
                             timeline=request.timeline,
+                            sampler=None if salience.sampler is None else salience.sampler.files,
                             limits=self.config.video_limits,
                         ),
                         ticket=held,
                         deadline=deadline,
                         on_clip=on_clip,
+                        salience=salience,
                     )
                     del request  # an inline video in it is given back when it is decoded
                     answer = await self._pipeline.recognize(job)
@@ -182,7 +186,7 @@ class Engine:
         async with self.admission.admit(size, name=name, seconds_left=deadline - time.monotonic()) as own_ticket:
             yield own_ticket
 
-    def _protocol(self, request: RecognitionRequest, model: ServedModel) -> Protocol:
+    def _protocol(self, request: RecognitionRequest, model: ServedModel, salience: Salience) -> Protocol:
         info, config = model.bundle.info, self.config
         return resolve_protocol(
             request,
@@ -190,6 +194,7 @@ class Engine:
             info.default_protocol,
             max_clips=config.max_clips,
             max_clip_bytes=config.max_clip_mb << 20,
+            stopping=salience.stopping,
         )
 
 

@@ -1,14 +1,15 @@
-"""From an open video to its `Recognition`: (cache) -> wait -> decode -> run -> average."""
+"""From an open video to its `Recognition`: (cache) -> wait -> decode, score -> run -> average."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from tenclip_api.errors import VideoTooLarge
+from tenclip_serving.adaptive import RanClips, by_view, only_ran, run_until_settled, salience_order, stage_clips
 from tenclip_serving.cache import AnswerCache, cache_key
 from tenclip_serving.clip_results import ClipEmitter, recognition, recognized_clips
 from tenclip_serving.decoding.child import DecodeRequest
@@ -19,11 +20,14 @@ from tenclip_serving.intake.open_video import OpenVideo
 from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import ClipResult, Recognition, RecognizedClip
 from tenclip_serving.resolve_protocol import most_clip_bytes
-from tenclip_serving.scheduling.scheduler import ClipScheduler, InferenceResult
+from tenclip_serving.resolve_salience import Salience
+from tenclip_serving.runtimes import Clips
+from tenclip_serving.scheduling.scheduler import ClipScheduler, InferenceResult, OnOutputs
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Threads
 from tenclip_video.aggregate import aggregate
+from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.clips import VideoClips
 
 
@@ -32,6 +36,7 @@ class Job:
     """One request that was understood and whose video is open.
 
     decode: with the protocol. deadline: on the monotonic clock. on_clip: called with each clip as soon as it has run.
+    salience: what scores the windows, and when to stop.
     """
 
     model: ServedModel
@@ -40,12 +45,23 @@ class Job:
     ticket: Ticket
     deadline: float
     on_clip: Callable[[ClipResult], None] | None = None
+    salience: Salience = field(default_factory=Salience)
 
-    def emitter(self, clips: tuple[RecognizedClip, ...]) -> ClipEmitter | None:
+    def emitter(self, clips: tuple[RecognizedClip, ...], *, num_planned: int) -> ClipEmitter | None:
         """For callers who want each clip as soon as it has run."""
         if self.on_clip is None:
             return None
-        return ClipEmitter(self.on_clip, clips, self.model.bundle.labels, self.decode.protocol.averaging)
+        averaging = self.decode.protocol.averaging
+        return ClipEmitter(self.on_clip, clips, self.model.bundle.labels, averaging, num_planned=num_planned)
+
+    @property
+    def calibration(self) -> ScoreCalibration | None:
+        """That of the bundle, where it was fitted on scores of what this request runs, all of its clips."""
+        calibration, protocol = self.model.bundle.info.calibration, self.decode.protocol
+        if calibration is None or calibration.protocol != protocol.name or self.salience.stopping is not None:
+            return None
+        own = protocol.selection.mode != "salient" or self.salience.sampler is self.model.sampler
+        return calibration if own else None
 
 
 class Pipeline:
@@ -79,7 +95,7 @@ class Pipeline:
     async def _look_up(self, job: Job) -> Recognition:
         """The answer that was given before to the same question, or a new one."""
         stamp = await job.video.stamp()
-        key = await job.video.readers.run(cache_key, job.decode, job.model)
+        key = await job.video.readers.run(cache_key, job.decode, job.model, job.salience)
         answer = self._cache.get(key)
         self._metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
         if answer is None:
@@ -87,7 +103,8 @@ class Pipeline:
             if stamp == await job.video.stamp():  # else what was decoded may not be what was hashed
                 self._cache.put(key, answer)
             return answer
-        if (emitter := job.emitter(answer.clips)) is not None:
+        num_planned = len(answer.clips) if answer.adaptive is None else answer.adaptive.clips_planned
+        if (emitter := job.emitter(answer.clips, num_planned=num_planned)) is not None:
             for index in range(len(answer.clips)):
                 emitter.emit(index, answer.clip_probabilities[index], answer.clip_features[index])
         return replace(answer, timings=dict.fromkeys(answer.timings, 0.0))
@@ -97,26 +114,42 @@ class Pipeline:
         video, started, decode_seconds = await self._decode(job)
         job.ticket.decoded(video.clips.nbytes)
         job.video.release()
-        inference = await self._infer(job, video)
+        clips = recognized_clips(video)
+        ran = await self._infer(job, video, clips)
         # The memory of the clips is given back before the budget says so.
         video = replace(video, clips=video.clips[:0].copy())
         job.ticket.ran()
         averaged = time.perf_counter()
         protocol = job.decode.protocol
         with stage("aggregate"):
-            average = partial(aggregate, inference.outputs, protocol.averaging, views=video.views)
+            average = partial(aggregate, ran.inference.outputs, protocol.averaging, views=video.views)
             scores = await self._threads.answers.run(average)
-        # The worker reports this time, and may report anything: it is never more than the decoding took.
+        # The worker reports these times, and may report anything: they are never more than the decoding took.
         preprocess = min(max(0.0, video.preprocess_seconds), decode_seconds)
+        score = min(max(0.0, video.score_seconds), decode_seconds - preprocess)
         timings = {
-            "decode": decode_seconds - preprocess,
+            "decode": decode_seconds - preprocess - score,
             "preprocess": preprocess,
-            "queue": started - arrived + inference.queue_seconds,
-            "infer": inference.infer_seconds,
+            **({} if video.timeline is None else {"score": score}),
+            "queue": started - arrived + ran.inference.queue_seconds,
+            "infer": ran.inference.infer_seconds,
             "aggregate": time.perf_counter() - averaged,
         }
         self._metrics.observe_stages(timings)
-        return recognition(job.model, protocol, video, scores, timings)
+        stopping, timeline = job.salience.stopping, video.timeline
+        if stopping is not None and timeline is not None:
+            timeline = only_ran(timeline, ran.places)
+            self._metrics.count_adaptive(job.model.name, planned=ran.num_planned, used=len(ran.places))
+        return recognition(
+            job.model,
+            protocol,
+            replace(video, timeline=timeline),
+            tuple(clips[place] for place in ran.places),
+            scores,
+            timings,
+            calibration=job.calibration,
+            adaptive=None if stopping is None else ran.report(stopping),
+        )
 
     async def _decode(self, job: Job) -> tuple[VideoClips, float, float]:
         """(clips, time when a worker began, seconds of decoding). Waits for room for the clips and for a worker."""
@@ -143,13 +176,34 @@ class Pipeline:
                 self._metrics.refusals.labels(Refusal.VIDEO_TOO_LARGE).inc()
                 raise
 
-    async def _infer(self, job: Job, video: VideoClips) -> InferenceResult:
-        emitter = job.emitter(recognized_clips(video))
+    async def _infer(self, job: Job, video: VideoClips, clips: tuple[RecognizedClip, ...]) -> RanClips:
+        """Run all clips, or as many as the stopping rule needs. The memory of clips is a view of `video.clips`."""
+        emitter = job.emitter(clips, num_planned=len(clips))
+        on_outputs = None if emitter is None else emitter.on_outputs(video.views)
+        rule, timeline = job.salience.stopping, video.timeline
         with stage("infer", clips=len(video.clips), model=job.model.name):
-            return await self._scheduler.run(
-                job.model.instances,
-                video.clips,
-                model=job.model.name,
-                seconds_left=job.deadline - time.monotonic(),
-                on_outputs=None if emitter is None else emitter.on_outputs(video.views),
+            if rule is None or timeline is None:
+                inference = await self._run_clips(job, video.clips, on_outputs)
+                return RanClips(places=tuple(range(len(clips))), inference=inference, num_planned=len(clips))
+
+            async def run_stage(places: Sequence[int]) -> InferenceResult:
+                told = None if on_outputs is None else by_view(on_outputs, places, video.views)
+                return await self._run_clips(job, stage_clips(video, places), told)
+
+            return await run_until_settled(
+                run_stage,
+                salience_order(timeline),
+                rule,
+                job.decode.protocol.averaging,
+                views=video.views,
+                on_saved=partial(self._metrics.count_saved, job.model.name),
             )
+
+    async def _run_clips(self, job: Job, clips: Clips, on_outputs: OnOutputs | None) -> InferenceResult:
+        return await self._scheduler.run(
+            job.model.instances,
+            clips,
+            model=job.model.name,
+            seconds_left=job.deadline - time.monotonic(),
+            on_outputs=on_outputs,
+        )

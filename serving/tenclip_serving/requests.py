@@ -24,7 +24,9 @@ SpatialMode = Literal["pooled", "fully_convolutional"]
 class ClipRequest:
     """The clips that a caller asks for, unchecked. None and 0 leave it to the model's protocol.
 
-    `resolve_protocol` checks them.
+    adaptive: stop when the classes are settled. sampler: what scores the windows: "" (the model's own, where it has
+    one), "motion-energy", or "NAME" or "NAME/VERSION" of another model.
+    `resolve_protocol` and `resolve_salience` check them.
     """
 
     mode: SelectionMode | None = None
@@ -32,6 +34,8 @@ class ClipRequest:
     window_step: int = 0
     start_seconds: float = 0.0
     end_seconds: float = 0.0
+    adaptive: bool = False
+    sampler: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,9 +79,11 @@ class RecognitionRequest:
 class RecognizedClip:
     """The part of the video that one clip shows: a half-open interval of seconds.
 
+    index: its place among all clips that were planned, in order of time.
     frames: indices of the video's frames, one for each input frame of the network.
     """
 
+    index: int
     start_seconds: float
     end_seconds: float
     frames: tuple[int, ...]
@@ -88,7 +94,8 @@ class RecognizedClip:
 class ClipResult:
     """Scores of one clip, averaged over its views, and of the video so far.
 
-    index: the clip's place among the `num_clips` clips. probabilities: float32 [K]; features: float32 [D].
+    index: the clip's place among the `num_clips` clips that are planned.
+    probabilities: float32 [K]; features: float32 [D].
     video_probabilities: float32 [K], from the `num_done` clips that are done.
     """
 
@@ -102,12 +109,28 @@ class ClipResult:
     num_clips: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdaptiveReport:
+    """How far an adaptive prediction went: clips that were planned, and those of them that ran.
+
+    settled: the stopping rule ended it before the last clip. error_bound, confidence: of the rule, see `StoppingRule`.
+    """
+
+    clips_planned: int
+    clips_used: int
+    settled: bool
+    error_bound: float
+    confidence: float
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Recognition:
     """Everything that one decode and one pass of the network give.
 
     probabilities: float32 [K] of the video; clip_probabilities: float32 [N,K]; clip_features: float32 [N,D];
     features: float32 [D], their mean. Views of a clip are averaged. timings: seconds by stage.
+    N counts the clips that ran. calibrated: float32 [K], `probabilities` after temperature scaling, where the bundle
+    holds a calibration of what ran. adaptive: set where that was asked for.
     """
 
     model: str
@@ -124,3 +147,5 @@ class Recognition:
     info: VideoInfo
     report: DecodeReport
     timings: dict[str, float]
+    calibrated: NDArray[np.float32] | None = None
+    adaptive: AdaptiveReport | None = None

@@ -8,6 +8,7 @@ from dataclasses import replace
 from tenclip_api.errors import InvalidRequest
 from tenclip_serving.requests import ClipRequest, RecognitionRequest
 from tenclip_video.protocols import PROTOCOLS, Averaging, Protocol
+from tenclip_video.salience import StoppingRule
 from tenclip_video.sampling import ClipSelection, SelectionMode
 from tenclip_video.spec import ClipSpec
 
@@ -16,6 +17,8 @@ CUSTOM = "custom"
 _COUNTED: tuple[SelectionMode, ...] = ("uniform", "salient", "random")
 # Modes that look at every window of the video.
 _WINDOWED: tuple[SelectionMode, ...] = ("windows", "salient")
+# Whose clips and scores a stopping rule is calibrated on, in any number of clips.
+_RULES_PROTOCOL = PROTOCOLS["salient-clips"]
 
 
 def supported_protocols(spec: ClipSpec) -> tuple[str, ...]:
@@ -28,12 +31,19 @@ def supported_protocols(spec: ClipSpec) -> tuple[str, ...]:
 
 
 def resolve_protocol(
-    request: RecognitionRequest, spec: ClipSpec, default: str, *, max_clips: int, max_clip_bytes: int
+    request: RecognitionRequest,
+    spec: ClipSpec,
+    default: str,
+    *,
+    max_clips: int,
+    max_clip_bytes: int,
+    stopping: StoppingRule | None = None,
 ) -> Protocol:
     """The protocol that a request runs on a model of `spec` whose own protocol is `default`.
 
     Fields that the request leaves unset come from its named protocol or from `default`. The result has the name of
-    that one where it is the same, else "custom: ..." in words, see `protocol_name`. Raises InvalidRequest.
+    that one where it is the same, else "custom: ..." in words, see `protocol_name`. stopping: of an adaptive request,
+    whose clips are those that the rule was calibrated on. Raises InvalidRequest.
     """
     base = PROTOCOLS[default]
     if request.protocol:
@@ -45,7 +55,11 @@ def resolve_protocol(
         raise InvalidRequest("this model has no fully-convolutional crop in its clip spec; ask for POOLED")
     protocol = replace(base, fully_convolutional=fully_convolutional)
     limit = _clip_limit(spec, protocol, max_clips=max_clips, max_clip_bytes=max_clip_bytes)
-    protocol = replace(protocol, selection=_selection(request.clips, base.selection, limit))
+    clips = request.clips if stopping is None else _all_clips(request.clips, base.selection, stopping)
+    protocol = replace(protocol, selection=_selection(clips, base.selection, limit))
+    _check_sampler(request, protocol.selection.mode)
+    if stopping is not None:
+        _check_rule_holds(protocol)
     return replace(protocol, name=protocol_name(protocol, request.protocol or default))
 
 
@@ -127,6 +141,43 @@ def _clip_limit(spec: ClipSpec, protocol: Protocol, *, max_clips: int, max_clip_
 def _view_bytes(spec: ClipSpec, protocol: Protocol) -> int:
     side = protocol.crop_side(spec)
     return spec.num_frames * side * side * 3
+
+
+def _all_clips(asked: ClipRequest, base: ClipSelection, stopping: StoppingRule) -> ClipRequest:
+    """With as many clips as the rule was calibrated for. Raises InvalidRequest for what it does not hold for."""
+    mode = asked.mode or base.mode
+    if mode != "salient":
+        raise InvalidRequest(
+            f"adaptive prediction runs clips in the order of their salience, which {mode.upper()} clips do not have; "
+            "ask for SALIENT, or leave out adaptive"
+        )
+    if asked.num_clips not in (0, stopping.max_clips):
+        raise InvalidRequest(
+            f"the stopping rule of this model was calibrated for {stopping.max_clips} clips, and does not hold for "
+            f"num_clips {asked.num_clips}; leave it out, or ask without adaptive"
+        )
+    return replace(asked, num_clips=stopping.max_clips)
+
+
+def _check_rule_holds(protocol: Protocol) -> None:
+    """Raises InvalidRequest for an adaptive request with other clips or scores than those of the calibration."""
+    selection = replace(_RULES_PROTOCOL.selection, window_step=protocol.selection.window_step)
+    same = replace(protocol, name=_RULES_PROTOCOL.name, description=_RULES_PROTOCOL.description, selection=selection)
+    if same != _RULES_PROTOCOL:
+        what = protocol_name(protocol, _RULES_PROTOCOL.name).removeprefix(f"{CUSTOM}: ")
+        raise InvalidRequest(
+            f"the stopping rule of this model was calibrated on {_RULES_PROTOCOL.name} (centre crop, pooled, "
+            f"probabilities averaged, windows at the sampler's own step), and does not hold for {what}; ask without "
+            "adaptive"
+        )
+
+
+def _check_sampler(request: RecognitionRequest, mode: SelectionMode) -> None:
+    if request.clips.sampler and mode != "salient" and not request.timeline:
+        raise InvalidRequest(
+            f"sampler {request.clips.sampler!r} has no meaning for {mode.upper()} clips without a timeline; ask for "
+            "SALIENT or include_timeline, or leave it out"
+        )
 
 
 def _selection(asked: ClipRequest, base: ClipSelection, limit: int) -> ClipSelection:

@@ -11,6 +11,7 @@ frame.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -47,7 +48,7 @@ class VideoClips:
     clips: uint8 [K*V,T,H,W,3] in `ClipSpec.color_order`; the V views of a clip follow each other.
     plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
     preprocess_seconds: what scaling (also of frames that are only scored), cropping and putting frames into clips took,
-    of all the time of decoding.
+    of all the time of decoding. score_seconds: what scoring windows took of it, without that scaling.
     """
 
     clips: NDArray[np.uint8]
@@ -58,6 +59,7 @@ class VideoClips:
     report: DecodeReport
     timeline: SalienceTimeline | None = None
     preprocess_seconds: float = 0.0
+    score_seconds: float = 0.0
 
 
 def read_clips(
@@ -88,11 +90,21 @@ def read_clips(
     spec = protocol.apply(spec)
     side = protocol.crop_side(spec)
     with open_video(source, name=name, limits=limits) as video:
+        started, scaled = time.perf_counter(), video.preprocess_seconds
         plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
+        scored = time.perf_counter() - started - (video.preprocess_seconds - scaled)
         clips = _decode(video, spec, plan, side, protocol.crop, allocate)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
         return VideoClips(
-            clips, tuple(plan), seconds, protocol.views, video.info, video.report, salience, video.preprocess_seconds
+            clips,
+            tuple(plan),
+            seconds,
+            protocol.views,
+            video.info,
+            video.report,
+            salience,
+            preprocess_seconds=video.preprocess_seconds,
+            score_seconds=0.0 if salience is None else scored,
         )
 
 

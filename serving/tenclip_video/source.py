@@ -230,9 +230,9 @@ def _no_stream_error(container: InputContainer, source: Source) -> NoVideoStream
     return NoVideoStream(f"{source.name}: no video stream; {found}", source=source.name)
 
 
-def out_of_memory(name: str) -> VideoTooLarge:
-    """The error for a video whose decoding ran out of memory."""
-    return VideoTooLarge(f"{name}: decoding it takes more memory than {_memory_there_is()}", source=name)
+def out_of_memory(name: str, what: str = "decoding it") -> VideoTooLarge:
+    """The error for a video for which memory ran out. what: was done for it."""
+    return VideoTooLarge(f"{name}: {what} takes more memory than {_memory_there_is()}", source=name)
 
 
 def _memory_there_is() -> str:

@@ -127,6 +127,10 @@ def test_options_reach_the_server(tenclip: Tenclip, servicer: FakeRecognition) -
             include_timeline=True,
         )
     ]
+    code, _, _ = tenclip("predict", "clips/0.mp4", "--adaptive", "--sampler", "moves/2")
+    assert code == 0
+    assert (servicer.requests[1].clips.adaptive, servicer.requests[1].clips.sampler) == (True, "moves/2")
+    del servicer.requests[1]
     tenclip("predict", "clips/0.mp4", "--pooled", "--protocol", "center-clip")
     assert servicer.requests[1].spatial_mode == pb.POOLED
     assert servicer.requests[1].protocol == "center-clip"

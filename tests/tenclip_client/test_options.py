@@ -32,6 +32,12 @@ def test_clip_options_are_the_arguments_of_a_call() -> None:
     )
 
 
+def test_a_sampler_and_adaptive_are_arguments_of_a_call() -> None:
+    choice = ClipOptions(selection="salient", adaptive=True, sampler="moves/2").choice()
+    assert (choice.clips, choice.adaptive, choice.sampler) == ("salient", True, "moves/2")
+    assert (ClipOptions().choice().adaptive, ClipOptions().choice().sampler) == (False, None)
+
+
 def test_no_timeout_and_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENCLIP_TOKEN", "")
     settings = ConnectionOptions().client_settings(0)

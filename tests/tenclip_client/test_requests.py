@@ -23,6 +23,8 @@ PREDICT: dict[str, Any] = {
     "start": None,
     "end": None,
     "fully_convolutional": None,
+    "adaptive": False,
+    "sampler": None,
     "protocol": None,
     "top_k": 5,
     "clip_scores": False,
@@ -45,6 +47,12 @@ def test_nothing_is_asked_for_by_default() -> None:
 )
 def test_clip_modes(clips: str, mode: pb.ClipMode.ValueType) -> None:
     assert predict_request(clips=clips).clips.mode == mode
+
+
+@pytest.mark.parametrize("clips", [None, "salient"])
+def test_adaptive_and_a_sampler(clips: str | None) -> None:
+    request = predict_request(clips=clips, adaptive=True, sampler="moves/2")
+    assert (request.clips.adaptive, request.clips.sampler) == (True, "moves/2")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +87,11 @@ def test_model(model: str, name: str, version: str) -> None:
         ({"start": math.nan}, "start must be finite"),
         ({"end": 0.0}, "end 0 s is not after start 0 s"),
         ({"start": 3.0, "end": 2.5}, "end 2.5 s is not after start 3 s"),
+        (
+            {"clips": "uniform", "adaptive": True},
+            "which clips='uniform' do not have; leave clips out, or name 'salient'",
+        ),
+        ({"clips": "windows", "adaptive": True}, "which clips='windows' do not have"),
     ],
 )
 def test_arguments_that_no_server_could_accept(changes: dict[str, Any], message: str) -> None:

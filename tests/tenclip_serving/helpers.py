@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_serving.runtimes import Outputs
-from tenclip_video.bundle import BundleInfo, Golden, Parity, Speed, Variant, read_bundle, sha256
+from tenclip_video.bundle import (
+    BundleInfo,
+    BundleSampler,
+    Golden,
+    Parity,
+    ScoreCalibration,
+    Speed,
+    Variant,
+    read_bundle,
+    sha256,
+)
+from tenclip_video.salience import SamplerSpec, StoppingRule
+from tenclip_video.salience.sampler_spec import METADATA_KEY
 from tenclip_video.spec import ClipSpec, Resize
 
 SPEC = ClipSpec(num_frames=4, resize=Resize(height=40, width=52), crop=32, fully_convolutional_crop=40)
@@ -35,6 +47,25 @@ SPEC = ClipSpec(num_frames=4, resize=Resize(height=40, width=52), crop=32, fully
 _PASS_PERMISSIONS, _CAPABILITY_VERSION_3 = 1 << 1 | 1 << 2 | 1 << 10, 0x20080522
 STRIDE = 8  # of the pool: 40 x 40 pixels give 2 x 2 positions
 LABELS = ("red", "green", "blue", "moving")
+SAMPLER_SPEC = SamplerSpec(
+    name="colours", kind="rgb", samples=2, height=8, width=8, channels=3, clip_span=4, window_step=2, loss="ac"
+)
+RULE = StoppingRule(
+    threshold=0.5, max_clips=6, error_bound=0.05, confidence=0.9, num_videos=60, num_different=0, mean_clips=2.5
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """The learned sampler of a bundle: the salience of a window is its mean colour, weighted. The blue end by default.
+
+    bias: added to all of it; NaN makes scores that are no numbers.
+    """
+
+    weights: tuple[float, float, float] = (-1.0, 0.0, 1.0)
+    bias: float = 0.0
+    spec: SamplerSpec = field(default=SAMPLER_SPEC)
+    stopping: StoppingRule | None = None
 
 
 def _weights(num_classes: int) -> NDArray[np.float32]:
@@ -98,6 +129,32 @@ def write_graph(path: Path, *, num_frames: int, crop: int, num_classes: int) -> 
     onnx.save(model, str(path))
 
 
+def write_sampler(path: Path, sampler: Sampler) -> None:
+    """A sampler as `tenclip train-sampler` writes it: mean over time and pixels, a weighted sum of the colours."""
+    constants: dict[str, NDArray[Any]] = {
+        "axes": np.array([1, 2, 3], np.int64),
+        "weights": np.array(sampler.weights, np.float32),
+        "bias": np.array(sampler.bias, np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["windows"], ["x"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["x", "axes"], ["colours"], keepdims=0),
+        helper.make_node("MatMul", ["colours", "weights"], ["weighted"]),
+        helper.make_node("Add", ["weighted", "bias"], ["salience"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "sampler",
+        [helper.make_tensor_value_info("windows", TensorProto.UINT8, ["M", *sampler.spec.input_shape])],
+        [helper.make_tensor_value_info("salience", TensorProto.FLOAT, ["M"])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {METADATA_KEY: sampler.spec.to_json()})
+    onnx.checker.check_model(model)
+    onnx.save(model, str(path))
+
+
 def make_bundle(
     root: Path,
     name: str = "tiny",
@@ -109,6 +166,9 @@ def make_bundle(
     speed: tuple[Speed, ...] = (),
     parity: tuple[Parity, ...] = (),
     default_protocol: str = "ten-clip",
+    sampler: Sampler | None = None,
+    calibration: ScoreCalibration | None = None,
+    provenance: dict[str, Any] | None = None,
 ) -> Path:
     """A bundle that `read_bundle` accepts. `golden_shift` is added to its golden logits: a drifted one."""
     path = root / name / version
@@ -119,7 +179,11 @@ def make_bundle(
     logits, features = reference(clips, len(labels), spec.crop)
     golden = Golden(clips, logits + np.float32(golden_shift), features)
     np.savez(path / "golden.npz", clips=golden.clips, logits=golden.logits, features=golden.features)
-    (path / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
+    (path / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
+    described = None
+    if sampler is not None:
+        write_sampler(path / "salience.onnx", sampler)
+        described = BundleSampler(files={"salience.onnx": sha256(path / "salience.onnx")}, stopping=sampler.stopping)
     info = BundleInfo(
         name=name,
         version=version,
@@ -127,6 +191,7 @@ def make_bundle(
         family="tests",
         clip_spec=spec,
         num_classes=len(labels),
+        label_source="file" if labels else "none",
         feature_dim=6,
         default_protocol=default_protocol,
         variants=(
@@ -134,6 +199,9 @@ def make_bundle(
         ),
         speed=speed,
         parity=parity,
+        sampler=described,
+        calibration=calibration,
+        provenance=provenance or {},
     )
     (path / "bundle.json").write_text(json.dumps(info.to_dict()), encoding="utf-8")
     read_bundle(path)

@@ -14,13 +14,15 @@ from tenclip_serving.cache import AnswerCache, answer_bytes, cache_key
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.intake.path_access import file_stamp
 from tenclip_serving.models.repository import ServedModel
+from tenclip_serving.models.samplers import load_served_sampler
 from tenclip_serving.requests import Recognition, RecognizedClip
+from tenclip_serving.resolve_salience import Salience
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import SalienceTimeline
 from tests.tenclip_serving.api.test_servicer import recognition
-from tests.tenclip_serving.helpers import SPEC, make_bundle
+from tests.tenclip_serving.helpers import RULE, SPEC, Sampler, make_bundle
 
 TEN = PROTOCOLS["ten-clip"]
 
@@ -73,6 +75,7 @@ def test_it_never_holds_more_than_it_may(keys: list[int], room: int) -> None:
 def test_its_size_is_about_what_it_takes() -> None:
     large = replace(answer(), clip_features=np.zeros((1000, 512), np.float32))
     assert answer_bytes(large) > 1000 * 512 * 4
+    assert answer_bytes(replace(large, calibrated=np.zeros(9, np.float32))) == answer_bytes(large) + 36
     assert answer_bytes(replace(large, clips=large.clips * 100)) > answer_bytes(large) + 100 * 600
 
 
@@ -83,7 +86,7 @@ def test_answers_take_no_more_than_is_counted(num_clips: int, num_windows: int) 
     timeline = SalienceTimeline(
         "s", tuple((a, b) for a, b in times), np.zeros(num_windows, np.float32), np.zeros(num_windows, np.bool_)
     )
-    clip = RecognizedClip(start_seconds=1.5, end_seconds=2.5, frames=tuple(range(1000, 1016)), looped=False)
+    clip = RecognizedClip(index=0, start_seconds=1.5, end_seconds=2.5, frames=tuple(range(1000, 1016)), looped=False)
     made = replace(
         answer(),
         clips=(clip,) * num_clips,
@@ -119,21 +122,31 @@ def request(source: str | bytes, *, name: str = "v", timeline: bool = False) -> 
 def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: Path) -> None:
     file = tmp_path / "video"
     file.write_bytes(b"content")
-    key = cache_key(request(b"content"), model)
-    assert cache_key(request(str(file), name="other"), model) == key
+    plain = Salience()
+    key = cache_key(request(b"content"), model, plain)
+    assert cache_key(request(str(file), name="other"), model, plain) == key
+    sampler = load_served_sampler(read_bundle(make_bundle(tmp_path, "sampled", sampler=Sampler())))
+    other = load_served_sampler(read_bundle(make_bundle(tmp_path, "other", sampler=Sampler(weights=(0, 1, 0)))))
+    again = load_served_sampler(read_bundle(make_bundle(tmp_path, "again", sampler=Sampler())))
+    scored = cache_key(request(b"content"), model, Salience(sampler=sampler))
+    assert cache_key(request(b"content"), model, Salience(sampler=again, borrowed=True)) == scored
     different = [
-        cache_key(request(b"contents"), model),
-        cache_key(request(b"content", timeline=True), model),
-        cache_key(replace(request(b"content"), protocol=PROTOCOLS["tsn-3"]), model),
-        cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),))),
-        cache_key(request(b"content"), replace(model, variant="int8")),
+        cache_key(request(b"contents"), model, plain),
+        cache_key(request(b"content", timeline=True), model, plain),
+        cache_key(replace(request(b"content"), protocol=PROTOCOLS["tsn-3"]), model, plain),
+        cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),)), plain),
+        cache_key(request(b"content"), replace(model, variant="int8"), plain),
+        scored,
+        cache_key(request(b"content"), model, Salience(sampler=other)),
+        cache_key(request(b"content"), model, Salience(sampler=sampler, stopping=RULE)),
+        cache_key(request(b"content"), model, Salience(sampler=sampler, stopping=replace(RULE, threshold=0.9))),
     ]
-    assert len({key, *different}) == 6
+    assert len({key, *different}) == 10
 
 
 def test_a_file_that_is_gone_matches_nothing(model: ServedModel, tmp_path: Path) -> None:
     gone = request(str(tmp_path / "gone"))
-    assert cache_key(gone, model) != cache_key(gone, model)
+    assert cache_key(gone, model, Salience()) != cache_key(gone, model, Salience())
 
 
 def test_a_stamp_differs_when_a_file_does(tmp_path: Path) -> None:

@@ -74,9 +74,12 @@ def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: py
     three = Protocol(selection=ClipSelection(num_clips=3))
     assert read_clips(long_mp4, SPEC, three).preprocess_seconds == 3 * 8
     # Every frame is scaled once more to be scored.
-    assert read_clips(long_mp4, SPEC, three, timeline=True).preprocess_seconds == 250 + 3 * 8
+    scored = read_clips(long_mp4, SPEC, three, timeline=True)
+    assert (scored.preprocess_seconds, scored.score_seconds) == (250 + 3 * 8, 0)
     monkeypatch.undo()
     assert read_clips(long_mp4, SPEC).preprocess_seconds > 0
+    assert read_clips(long_mp4, SPEC).score_seconds == 0
+    assert read_clips(long_mp4, SPEC, timeline=True).score_seconds > 0
     with open_video(long_mp4) as video:
         assert video.preprocess_seconds == 0
         video.read_frames([1], SPEC.resize)

@@ -39,7 +39,7 @@ class _ClipModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClipMode.Val
     WINDOWS: _ClipMode.ValueType  # 3
     """Every window of the clip's length, one after the other (or every window_step_frames)."""
     SALIENT: _ClipMode.ValueType  # 4
-    """The num_clips windows that a light scorer finds most worth classifying."""
+    """The num_clips windows, of all windows of the video, that a light sampler finds most worth classifying."""
 
 class ClipMode(_ClipMode, metaclass=_ClipModeEnumTypeWrapper): ...
 
@@ -52,7 +52,7 @@ CENTER: ClipMode.ValueType  # 2
 WINDOWS: ClipMode.ValueType  # 3
 """Every window of the clip's length, one after the other (or every window_step_frames)."""
 SALIENT: ClipMode.ValueType  # 4
-"""The num_clips windows that a light scorer finds most worth classifying."""
+"""The num_clips windows, of all windows of the video, that a light sampler finds most worth classifying."""
 Global___ClipMode: _TypeAlias = ClipMode  # noqa: Y015
 
 class _SpatialMode:
@@ -143,14 +143,26 @@ class ClipSelection(_message.Message):
     WINDOW_STEP_FRAMES_FIELD_NUMBER: _builtins.int
     START_SECONDS_FIELD_NUMBER: _builtins.int
     END_SECONDS_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
+    SAMPLER_FIELD_NUMBER: _builtins.int
     mode: Global___ClipMode.ValueType
     num_clips: _builtins.int
     """0: the protocol's own (ten)."""
     window_step_frames: _builtins.int
-    """Frames from one window to the next, in frames of the clip's own sampling. 0: no overlap."""
+    """Frames from one window to the next, in frames of the clip's own sampling. 0: the step of the sampler that scores
+    them; without a learned sampler, no overlap.
+    """
     start_seconds: _builtins.float
     """Only this part of the video; both 0: all of it."""
     end_seconds: _builtins.float
+    adaptive: _builtins.bool
+    """Run the salient clips one after the other, the most salient first, and stop when the classes of the video are
+    settled by the stopping rule of the model's own sampler (Model.sampler.stopping); num_clips is then the rule's own.
+    """
+    sampler: _builtins.str
+    """What scores the windows, for SALIENT and for the timeline. Empty: the model's own sampler, where it has one, else
+    "motion-energy"; "NAME" or "NAME/VERSION": the sampler of another model that this server holds.
+    """
     def __init__(
         self,
         *,
@@ -159,10 +171,12 @@ class ClipSelection(_message.Message):
         window_step_frames: _builtins.int = ...,
         start_seconds: _builtins.float = ...,
         end_seconds: _builtins.float = ...,
+        adaptive: _builtins.bool = ...,
+        sampler: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seconds", b"end_seconds", "mode", b"mode", "num_clips", b"num_clips", "start_seconds", b"start_seconds", "window_step_frames", b"window_step_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "end_seconds", b"end_seconds", "mode", b"mode", "num_clips", b"num_clips", "sampler", b"sampler", "start_seconds", b"start_seconds", "window_step_frames", b"window_step_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -226,22 +240,30 @@ class ClassScore(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     LABEL_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    CALIBRATED_FIELD_NUMBER: _builtins.int
     index: _builtins.int
     label: _builtins.str
     score: _builtins.float
     """A probability."""
+    calibrated: _builtins.float
+    """The same after temperature scaling, of a video's scores only. Set where the model's bundle holds a calibration that
+    was fitted under the protocol that ran.
+    """
     def __init__(
         self,
         *,
         index: _builtins.int = ...,
         label: _builtins.str = ...,
         score: _builtins.float = ...,
+        calibrated: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_calibrated", b"_calibrated", "calibrated", b"calibrated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["index", b"index", "label", b"label", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_calibrated", b"_calibrated", "calibrated", b"calibrated", "index", b"index", "label", b"label", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__calibrated: _TypeAlias = _typing.Literal["calibrated"]  # noqa: Y015
+    _WhichOneofArgType__calibrated: _TypeAlias = _typing.Literal["_calibrated", b"_calibrated"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__calibrated) -> _WhichOneofReturnType__calibrated | None: ...
 
 Global___ClassScore: _TypeAlias = ClassScore  # noqa: Y015
 
@@ -390,22 +412,71 @@ class Timeline(_message.Message):
 
     SCORER_FIELD_NUMBER: _builtins.int
     POINTS_FIELD_NUMBER: _builtins.int
+    FLAT_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
     scorer: _builtins.str
+    """"motion-energy", or the name of a learned sampler."""
+    flat: _builtins.bool
+    """All scores are equal, so that they say nothing of where the action is; salient clips are then spread over time."""
     @_builtins.property
     def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___TimelinePoint]: ...
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the scorer could not use or took instead."""
+
     def __init__(
         self,
         *,
         scorer: _builtins.str = ...,
         points: _abc.Iterable[Global___TimelinePoint] | None = ...,
+        flat: _builtins.bool = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["points", b"points", "scorer", b"scorer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["flat", b"flat", "notes", b"notes", "points", b"points", "scorer", b"scorer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Timeline: _TypeAlias = Timeline  # noqa: Y015
+
+@_typing.final
+class AdaptiveReport(_message.Message):
+    """How far an adaptive prediction went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CLIPS_PLANNED_FIELD_NUMBER: _builtins.int
+    CLIPS_USED_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    ERROR_BOUND_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    clips_planned: _builtins.int
+    """Clips that were chosen, and those of them that the network saw."""
+    clips_used: _builtins.int
+    settled: _builtins.bool
+    """The stopping rule ended it before the last clip. False: all clips were used."""
+    error_bound: _builtins.float
+    """On videos like those of the rule's calibration, the class differs from that of all clips for at most this share of
+    the videos, with this confidence. Nothing is promised for other videos.
+    """
+    confidence: _builtins.float
+    def __init__(
+        self,
+        *,
+        clips_planned: _builtins.int = ...,
+        clips_used: _builtins.int = ...,
+        settled: _builtins.bool = ...,
+        error_bound: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips_planned", b"clips_planned", "clips_used", b"clips_used", "confidence", b"confidence", "error_bound", b"error_bound", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveReport: _TypeAlias = AdaptiveReport  # noqa: Y015
 
 @_typing.final
 class VideoInfo(_message.Message):
@@ -571,6 +642,7 @@ class PredictResponse(_message.Message):
     VIDEO_FIELD_NUMBER: _builtins.int
     REPORT_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]: ...
     @_builtins.property
@@ -585,6 +657,10 @@ class PredictResponse(_message.Message):
     def report(self) -> Global___DecodeReport: ...
     @_builtins.property
     def provenance(self) -> Global___Provenance: ...
+    @_builtins.property
+    def adaptive(self) -> Global___AdaptiveReport:
+        """Set where ClipSelection.adaptive was."""
+
     def __init__(
         self,
         *,
@@ -595,10 +671,11 @@ class PredictResponse(_message.Message):
         video: Global___VideoInfo | None = ...,
         report: Global___DecodeReport | None = ...,
         provenance: Global___Provenance | None = ...,
+        adaptive: Global___AdaptiveReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "top", b"top", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "clips", b"clips", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "top", b"top", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -641,7 +718,7 @@ class ClipUpdate(_message.Message):
     NUM_DONE_FIELD_NUMBER: _builtins.int
     NUM_CLIPS_FIELD_NUMBER: _builtins.int
     num_done: _builtins.int
-    """Clips that are done, this one included, and clips in all."""
+    """Clips that are done, this one included, and clips in all; of an adaptive prediction that stops early, not all come."""
     num_clips: _builtins.int
     @_builtins.property
     def clip(self) -> Global___ClipPrediction: ...
@@ -772,6 +849,7 @@ class ExtractFeaturesResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> Global___Features: ...
     @_builtins.property
@@ -782,6 +860,10 @@ class ExtractFeaturesResponse(_message.Message):
     def provenance(self) -> Global___Provenance: ...
     @_builtins.property
     def timeline(self) -> Global___Timeline: ...
+    @_builtins.property
+    def adaptive(self) -> Global___AdaptiveReport:
+        """Set where ClipSelection.adaptive was."""
+
     def __init__(
         self,
         *,
@@ -790,14 +872,109 @@ class ExtractFeaturesResponse(_message.Message):
         report: Global___DecodeReport | None = ...,
         provenance: Global___Provenance | None = ...,
         timeline: Global___Timeline | None = ...,
+        adaptive: Global___AdaptiveReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ExtractFeaturesResponse: _TypeAlias = ExtractFeaturesResponse  # noqa: Y015
+
+@_typing.final
+class Sampler(_message.Message):
+    """The learned sampler of a model, which scores windows for SALIENT."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    LOSS_FIELD_NUMBER: _builtins.int
+    CLIP_SPAN_FIELD_NUMBER: _builtins.int
+    WINDOW_STEP_FIELD_NUMBER: _builtins.int
+    TARGET_FPS_FIELD_NUMBER: _builtins.int
+    TEACHER_FIELD_NUMBER: _builtins.int
+    AUDIO_CLIPS_FIELD_NUMBER: _builtins.int
+    STOPPING_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    kind: _builtins.str
+    """What it looks at: "compressed", "keyframes", "rgb" or "audio"."""
+    loss: _builtins.str
+    """What it was trained with: "ac" or "rank"."""
+    clip_span: _builtins.int
+    """Frames from a window's first to its last, and from one window to the next, at target_fps; 0: the video's own rate."""
+    window_step: _builtins.int
+    target_fps: _builtins.float
+    teacher: _builtins.str
+    """The bundle whose scores it learned from."""
+    audio_clips: _builtins.int
+    """How many of the chosen clips a second network chooses by sound; 0: there is none."""
+    @_builtins.property
+    def stopping(self) -> Global___StoppingRule:
+        """Not set: this model cannot predict adaptively."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        loss: _builtins.str = ...,
+        clip_span: _builtins.int = ...,
+        window_step: _builtins.int = ...,
+        target_fps: _builtins.float = ...,
+        teacher: _builtins.str = ...,
+        audio_clips: _builtins.int = ...,
+        stopping: Global___StoppingRule | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stopping", b"stopping"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_clips", b"audio_clips", "clip_span", b"clip_span", "kind", b"kind", "loss", b"loss", "name", b"name", "stopping", b"stopping", "target_fps", b"target_fps", "teacher", b"teacher", "window_step", b"window_step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Sampler: _TypeAlias = Sampler  # noqa: Y015
+
+@_typing.final
+class StoppingRule(_message.Message):
+    """When an adaptive prediction stops: when the best class leads the second by `threshold`, after at least min_clips."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    THRESHOLD_FIELD_NUMBER: _builtins.int
+    MIN_CLIPS_FIELD_NUMBER: _builtins.int
+    MAX_CLIPS_FIELD_NUMBER: _builtins.int
+    ERROR_BOUND_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    NUM_VIDEOS_FIELD_NUMBER: _builtins.int
+    MEAN_CLIPS_FIELD_NUMBER: _builtins.int
+    threshold: _builtins.float
+    min_clips: _builtins.int
+    max_clips: _builtins.int
+    error_bound: _builtins.float
+    """As in AdaptiveReport."""
+    confidence: _builtins.float
+    num_videos: _builtins.int
+    """Videos of its calibration, and the clips that they used on average."""
+    mean_clips: _builtins.float
+    def __init__(
+        self,
+        *,
+        threshold: _builtins.float = ...,
+        min_clips: _builtins.int = ...,
+        max_clips: _builtins.int = ...,
+        error_bound: _builtins.float = ...,
+        confidence: _builtins.float = ...,
+        num_videos: _builtins.int = ...,
+        mean_clips: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "error_bound", b"error_bound", "max_clips", b"max_clips", "mean_clips", b"mean_clips", "min_clips", b"min_clips", "num_videos", b"num_videos", "threshold", b"threshold"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StoppingRule: _TypeAlias = StoppingRule  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -819,6 +996,7 @@ class Model(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     BUNDLE_JSON_FIELD_NUMBER: _builtins.int
     LABEL_SOURCE_FIELD_NUMBER: _builtins.int
+    SAMPLER_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     is_default_version: _builtins.bool
@@ -846,6 +1024,10 @@ class Model(_message.Message):
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Filled by GetModel only."""
 
+    @_builtins.property
+    def sampler(self) -> Global___Sampler:
+        """Not set: the model has no learned sampler, and salient clips are found by motion energy."""
+
     def __init__(
         self,
         *,
@@ -865,10 +1047,11 @@ class Model(_message.Message):
         labels: _abc.Iterable[_builtins.str] | None = ...,
         bundle_json: _builtins.str = ...,
         label_source: _builtins.str = ...,
+        sampler: Global___Sampler | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["sampler", b"sampler"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "bundle_json", b"bundle_json", "clip_spec_json", b"clip_spec_json", "default_protocol", b"default_protocol", "family", b"family", "feature_dim", b"feature_dim", "is_default_version", b"is_default_version", "label_source", b"label_source", "labels", b"labels", "name", b"name", "num_classes", b"num_classes", "protocols", b"protocols", "runtime", b"runtime", "runtime_reason", b"runtime_reason", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "bundle_json", b"bundle_json", "clip_spec_json", b"clip_spec_json", "default_protocol", b"default_protocol", "family", b"family", "feature_dim", b"feature_dim", "is_default_version", b"is_default_version", "label_source", b"label_source", "labels", b"labels", "name", b"name", "num_classes", b"num_classes", "protocols", b"protocols", "runtime", b"runtime", "runtime_reason", b"runtime_reason", "sampler", b"sampler", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -143,6 +143,22 @@ class ClipOptions:
             rich_help_panel=CLIPS,
         ),
     ] = None
+    adaptive: Annotated[
+        bool,
+        typer.Option(
+            "--adaptive",
+            help="Stop when the salient clips that are done settle the classes, by the model's own stopping rule.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = False
+    sampler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[/VERSION]",
+            help="Score windows with the sampler of this model, or with `motion-energy`. Default: the model's own.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None
     protocol: Protocol = None
 
     def choice(self) -> ClipChoice:

@@ -30,6 +30,7 @@ from tenclip_client._types import (
     VideoInfo,
 )
 from tenclip_client.cli.messages import one_line
+from tenclip_client.cli.salience import adaptive_line, sampler_facts, sampler_word, timeline_notes
 from tenclip_features.rows import VideoFailure
 
 BAR_WIDTH = 24
@@ -48,6 +49,8 @@ def print_prediction(console: Console, name: str, prediction: Prediction) -> Non
         console.print(clips_table(prediction.clips, console))
     if prediction.timeline is not None:
         print_timeline(console, prediction.timeline)
+    if prediction.adaptive is not None:
+        console.print(adaptive_line(prediction.adaptive))
     if prediction.features is not None:
         console.print(features_line(prediction.features))
     for warning in _warnings(prediction):
@@ -86,6 +89,7 @@ def scores_table(top: Sequence[ClassScore], console: Console) -> Table:
             Text(score.label, style=style),
             Text(bar(score.score, BAR_WIDTH, ascii_only=_ascii(console)), style="green" if rank == 1 else "cyan"),
             Text(percent(score.score), style=style),
+            *([] if score.calibrated is None else [Text(f"calibrated {percent(score.calibrated)}", style="dim")]),
         )
     return table
 
@@ -125,6 +129,8 @@ def print_timeline(console: Console, timeline: Timeline) -> None:
     console.print(Text(f"  {levels}", style="magenta"))
     console.print(Text(f"  {marks}", style="green"))
     console.print(Text(f"  {ends[0]}{ends[1].rjust(width - len(ends[0]))}", style="dim"))
+    for note in timeline_notes(timeline):
+        console.print(Text(f"  note: {note}", style="yellow"))
 
 
 def sparkline(points: Sequence[TimelinePoint], width: int, *, ascii_only: bool = False) -> tuple[str, str]:
@@ -201,7 +207,8 @@ def print_models(console: Console, models: ModelList) -> None:
         table.add_column(column, no_wrap=True)
     for column in ("classes", "features"):
         table.add_column(column, justify="right", no_wrap=True)
-    for column in ("protocol", "runtime", "state"):
+    has_samplers = any(model.sampler is not None for model in models)
+    for column in ("protocol", *(["sampler"] if has_samplers else []), "runtime", "state"):
         table.add_column(column, overflow="fold")
     for model in models:
         # Where there is one version only, that it is the default says nothing.
@@ -212,6 +219,7 @@ def print_models(console: Console, models: ModelList) -> None:
             str(model.num_classes or "none"),
             str(model.feature_dim),
             Text(model.default_protocol),
+            *([Text(sampler_word(model.sampler))] if has_samplers else []),
             Text(model.runtime),
             Text(model.state, style="green" if model.state == "READY" else "yellow"),
         )
@@ -260,6 +268,7 @@ def _model_facts(model: ModelInfo) -> Iterable[tuple[str, str]]:
     yield "features", str(model.feature_dim)
     yield "runtime", f"{model.runtime}: {model.runtime_reason}" if model.runtime_reason else model.runtime
     yield "protocols", ", ".join(f"{p} (default)" if p == model.default_protocol else p for p in model.protocols)
+    yield from sampler_facts(model.sampler)
     for key, value in model.clip_spec.items():
         yield f"clip {key}", _flat(value)
     for parity in model.bundle.get("parity", []):

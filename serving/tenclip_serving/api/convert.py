@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import itertools
 import json
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_serving.models.repository import Repository, ServedModel
+from tenclip_serving.models.samplers import ServedSampler
 from tenclip_serving.requests import (
+    AdaptiveReport,
     ClipRequest,
     ClipResult,
     Recognition,
@@ -26,7 +27,7 @@ from tenclip_serving.requests import (
 from tenclip_serving.resolve_protocol import supported_protocols
 from tenclip_serving.telemetry.logs import REQUEST_ID
 from tenclip_video.aggregate import ClassScore, top_classes
-from tenclip_video.salience import SalienceTimeline
+from tenclip_video.salience import SalienceTimeline, StoppingRule
 from tenclip_video.sampling import SelectionMode
 
 SERVER_VERSION = importlib.metadata.version("tenclip")
@@ -71,6 +72,8 @@ def recognition_request(
             window_step=clips.window_step_frames,
             start_seconds=clips.start_seconds,
             end_seconds=clips.end_seconds,
+            adaptive=clips.adaptive,
+            sampler=clips.sampler,
         ),
         spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
         protocol=request.protocol,
@@ -88,7 +91,7 @@ def predict_response(request: pb.PredictRequest, result: Recognition) -> pb.Pred
     """The parts of the result that the request asked for."""
     k = min(request.top_k or DEFAULT_TOP_K, len(result.labels))
     response = pb.PredictResponse(
-        top=_scores(top_classes(result.probabilities, result.labels, k)),
+        top=_video_scores(result, k),
         video=_video(result),
         report=_report(result),
         provenance=_provenance(result),
@@ -101,6 +104,8 @@ def predict_response(request: pb.PredictRequest, result: Recognition) -> pb.Pred
         response.features.CopyFrom(_features(result))
     if result.timeline is not None:
         response.timeline.CopyFrom(_timeline(result.timeline))
+    if result.adaptive is not None:
+        response.adaptive.CopyFrom(_adaptive(result.adaptive))
     return response
 
 
@@ -109,7 +114,7 @@ def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate
     k = min(request.top_k or DEFAULT_TOP_K, len(result.labels))
     top = _scores(top_classes(result.probabilities, result.labels, k))
     return pb.ClipUpdate(
-        clip=pb.ClipPrediction(clip=_clip_info(result.index, result.clip), top=top),
+        clip=pb.ClipPrediction(clip=_clip_info(result.clip), top=top),
         top=_scores(top_classes(result.video_probabilities, result.labels, k)),
         num_done=result.num_done,
         num_clips=result.num_clips,
@@ -123,6 +128,8 @@ def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
     )
     if result.timeline is not None:
         response.timeline.CopyFrom(_timeline(result.timeline))
+    if result.adaptive is not None:
+        response.adaptive.CopyFrom(_adaptive(result.adaptive))
     return response
 
 
@@ -137,13 +144,21 @@ def _scores(top: Sequence[ClassScore]) -> list[pb.ClassScore]:
     return [pb.ClassScore(index=s.index, label=s.label, score=s.score) for s in top]
 
 
+def _video_scores(result: Recognition, k: int) -> list[pb.ClassScore]:
+    scores = _scores(top_classes(result.probabilities, result.labels, k))
+    if result.calibrated is not None:
+        for score in scores:
+            score.calibrated = float(result.calibrated[score.index])
+    return scores
+
+
 def _clip_infos(result: Recognition) -> Iterator[pb.ClipInfo]:
-    return itertools.starmap(_clip_info, enumerate(result.clips))
+    return map(_clip_info, result.clips)
 
 
-def _clip_info(index: int, clip: RecognizedClip) -> pb.ClipInfo:
+def _clip_info(clip: RecognizedClip) -> pb.ClipInfo:
     return pb.ClipInfo(
-        index=index,
+        index=clip.index,
         start_seconds=clip.start_seconds,
         end_seconds=clip.end_seconds,
         frame_indices=clip.frames,
@@ -169,7 +184,17 @@ def _timeline(timeline: SalienceTimeline) -> pb.Timeline:
         pb.TimelinePoint(start_seconds=start, end_seconds=end, score=float(score), selected=bool(selected))
         for (start, end), score, selected in zip(timeline.seconds, timeline.scores, timeline.selected, strict=True)
     ]
-    return pb.Timeline(scorer=timeline.scorer, points=points)
+    return pb.Timeline(scorer=timeline.scorer, points=points, flat=timeline.flat, notes=timeline.notes)
+
+
+def _adaptive(report: AdaptiveReport) -> pb.AdaptiveReport:
+    return pb.AdaptiveReport(
+        clips_planned=report.clips_planned,
+        clips_used=report.clips_used,
+        settled=report.settled,
+        error_bound=report.error_bound,
+        confidence=report.confidence,
+    )
 
 
 def _video(result: Recognition) -> pb.VideoInfo:
@@ -230,6 +255,34 @@ def model_message(served: ServedModel, repository: Repository) -> pb.Model:
         clip_spec_json=json.dumps(info.clip_spec.to_dict()),
         state=_state(served, repository),
         label_source=info.label_source,
+        sampler=None if served.sampler is None else _sampler(served.sampler),
+    )
+
+
+def _sampler(sampler: ServedSampler) -> pb.Sampler:
+    spec, rule = sampler.spec, sampler.stopping
+    return pb.Sampler(
+        name=spec.name,
+        kind=spec.kind,
+        loss=spec.loss,
+        clip_span=spec.clip_span,
+        window_step=spec.window_step,
+        target_fps=spec.target_fps or 0.0,
+        teacher=spec.teacher,
+        audio_clips=sampler.audio_clips,
+        stopping=None if rule is None else _stopping(rule),
+    )
+
+
+def _stopping(rule: StoppingRule) -> pb.StoppingRule:
+    return pb.StoppingRule(
+        threshold=rule.threshold,
+        min_clips=rule.min_clips,
+        max_clips=rule.max_clips,
+        error_bound=rule.error_bound,
+        confidence=rule.confidence,
+        num_videos=rule.num_videos,
+        mean_clips=rule.mean_clips,
     )
 
 

@@ -6,8 +6,9 @@ A model has two inputs, of which a request has one:
     VIDEO   BYTES [1]           an encoded file, decoded here        -> probabilities FP32 [K], labels BYTES [K],
                                                                         features FP32 [D]
 
-Parameters of a request with VIDEO: protocol, or num_clips, mode, start_seconds, end_seconds; top_k (only so many
-probabilities and labels, the best first; else all, in the order of the classes); name (for messages and the log).
+Parameters of a request with VIDEO: protocol, or num_clips, mode, start_seconds, end_seconds; adaptive, sampler (as in
+tenclip.v1); top_k (only so many probabilities and labels, the best first; else all, in the order of the classes); name
+(for messages and the log).
 Parameters of any request: timeout (microseconds), priority (ignored, as by Triton for a model without priorities).
 """
 
@@ -219,7 +220,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
             )
             del tensor, raw
             result = await recognizing
-            response.parameters["protocol"].string_param = result.protocol
+            _describe_clips(response, result)
             outputs = video_outputs(result, asked.top_k)
         for name in wanted:
             add_output(response, name, outputs[name])
@@ -256,7 +257,7 @@ class OpenInference(open_inference_pb2_grpc.GRPCInferenceServiceServicer):
                 success=_duration(counted.success),
                 fail=_duration(counted.failure),
                 queue=stage("queue"),
-                compute_input=stage("decode", "preprocess"),
+                compute_input=stage("decode", "preprocess", "score"),
                 compute_infer=stage("infer"),
                 compute_output=stage("aggregate"),
             ),
@@ -340,6 +341,17 @@ def video_outputs(result: Recognition, top_k: int) -> dict[str, Output]:
     return {"probabilities": probabilities, "labels": labels, "features": result.features}
 
 
+def _describe_clips(response: pb.ModelInferResponse, result: Recognition) -> None:
+    """What chose the clips and, where that was adaptive, how many of them ran: parameters of the response."""
+    response.parameters["protocol"].string_param = result.protocol
+    if result.timeline is not None:
+        response.parameters["scorer"].string_param = result.timeline.scorer
+    if (report := result.adaptive) is not None:
+        response.parameters["clips_planned"].int64_param = report.clips_planned
+        response.parameters["clips_used"].int64_param = report.clips_used
+        response.parameters["settled"].bool_param = report.settled
+
+
 def _asked(request: pb.ModelInferRequest, *, video: bool) -> _Asked:
     """Raises InvalidRequest for parameters of the wrong type, unknown ones, and those of VIDEO with clips."""
     parameters = Parameters(request.parameters)
@@ -364,6 +376,8 @@ def _asked(request: pb.ModelInferRequest, *, video: bool) -> _Asked:
                 num_clips=parameters.count("num_clips"),
                 start_seconds=parameters.seconds("start_seconds"),
                 end_seconds=parameters.seconds("end_seconds"),
+                adaptive=parameters.boolean("adaptive"),
+                sampler=parameters.text("sampler"),
             ),
             protocol=parameters.text("protocol"),
             name=parameters.text("name"),

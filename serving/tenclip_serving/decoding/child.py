@@ -39,7 +39,7 @@ from tenclip_serving.decoding.sandbox import SandboxLimits, enter_sandbox
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
 from tenclip_video.clips import ClipAllocator, VideoClips, allocate_clips, read_clips
 from tenclip_video.protocols import Protocol
-from tenclip_video.salience import SamplerFiles
+from tenclip_video.salience import LearnedScorer, SamplerFiles
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
 
@@ -137,9 +137,7 @@ def decode(
     source = request.source if file is None else file
     assert not isinstance(source, int)
     try:
-        scorer = None
-        if request.sampler is not None:
-            scorer = (samplers or SamplerCache()).scorer(request.sampler)
+        scorer = None if request.sampler is None else _scorer(request.sampler, request.name, samplers or SamplerCache())
         return read_clips(
             source,
             request.spec,
@@ -152,6 +150,14 @@ def decode(
         )
     except MemoryError as err:
         raise out_of_memory(request.name) from err
+
+
+def _scorer(files: SamplerFiles, name: str, samplers: SamplerCache) -> LearnedScorer:
+    """name: of the video that waits for it."""
+    try:
+        return samplers.scorer(files)
+    except MemoryError as err:
+        raise out_of_memory(name, "loading the sampler of its windows") from err
 
 
 def serve(channel: Channel) -> None:

@@ -174,6 +174,7 @@ class DecodeWorker:
             report=decoded.report,
             timeline=timeline,
             preprocess_seconds=decoded.preprocess_seconds,
+            score_seconds=decoded.score_seconds,
         )
 
     def _receive_no_error(
@@ -282,9 +283,13 @@ def _timeline(decoded: Decoded, request: DecodeRequest) -> SalienceTimeline | No
     if (decoded.timeline is not None) != _has_timeline(request):
         raise ProtocolViolation("a timeline that is not due, or none where one is")
     try:
-        return None if decoded.timeline is None else decoded.timeline.timeline()
+        timeline = None if decoded.timeline is None else decoded.timeline.timeline()
     except ValueError as err:
         raise ProtocolViolation(str(err)) from err
+    salient = request.protocol.selection.mode == "salient"
+    if timeline is not None and len(timeline.ranking) != (len(decoded.plan) if salient else 0):
+        raise ProtocolViolation(f"a ranking of {len(timeline.ranking)} windows for {len(decoded.plan)} clips")
+    return timeline
 
 
 def _has_timeline(request: DecodeRequest) -> bool:

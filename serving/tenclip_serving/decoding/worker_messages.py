@@ -124,6 +124,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     report: DecodeReport
     timeline: Timeline | None
     preprocess_seconds: float
+    score_seconds: float
 
     @classmethod
     def of(cls, video: VideoClips) -> Decoded:
@@ -137,6 +138,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
             report=video.report,
             timeline=None if video.timeline is None else Timeline.of(video.timeline),
             preprocess_seconds=video.preprocess_seconds,
+            score_seconds=video.score_seconds,
         )
 
 

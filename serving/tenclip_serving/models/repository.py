@@ -24,6 +24,7 @@ from tenclip_api.errors import (
 )
 from tenclip_serving.config import RuntimeChoice, VariantChoice
 from tenclip_serving.models.golden_replay import replay
+from tenclip_serving.models.samplers import ServedSampler, load_served_sampler
 from tenclip_serving.runtimes import (
     GPU_RUNTIMES,
     RUNTIMES,
@@ -50,6 +51,7 @@ class ServedModel:
     """A bundle that answers as it should on the runtime picked for it.
 
     more_instances: of the same graph, each for one batch at a time beside the others.
+    sampler: its learned salience, where its bundle has one.
     fingerprint: of its files when they were read. load_seconds: of reading and proving it.
     """
 
@@ -58,6 +60,7 @@ class ServedModel:
     runtime_reason: str
     variant: str = "fp32"
     more_instances: tuple[Runtime, ...] = ()
+    sampler: ServedSampler | None = None
     fingerprint: Fingerprint = field(default=(), repr=False)
     load_seconds: float = 0.0
 
@@ -320,7 +323,7 @@ def load_model(
     instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
 ) -> ServedModel:
-    """Read the bundle in `path`, prove a runtime on its golden clips and warm it up.
+    """Read the bundle in `path`, prove its sampler and a runtime on its golden clips, and warm that up.
 
     `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
     MissingDependency; with several candidates, the error of the first.
@@ -331,6 +334,7 @@ def load_model(
         raise BundleError(
             f"{path}: bundle.json says {bundle.info.name}/{bundle.info.version}; rename the directory to match"
         )
+    sampler = load_served_sampler(bundle)
     available = _available(runtime)
     ranked = rank_candidates(bundle, available, variant)
     if not ranked:
@@ -351,6 +355,7 @@ def load_model(
             more_instances=made[1:],
             runtime_reason=reason,
             variant=candidate.variant.name,
+            sampler=sampler,
         )
     raise errors[0]
 

@@ -14,9 +14,10 @@ from tenclip_serving.intake.admission import KINDS, Refusal
 from tenclip_serving.telemetry.logs import LineHandler
 
 # Stages of a request, in their order. "fetch" is an upload or a download; "preprocess" is scaling and cropping, between
-# the frames that are decoded and not counted in "decode"; "queue" is all of its waiting: for a decode worker and for
-# the runtime.
-STAGES = ("fetch", "decode", "preprocess", "queue", "infer", "aggregate")
+# the frames that are decoded and not counted in "decode"; "score" is what the salience of windows takes, the reading of
+# what only it needs included, where it is asked for; "queue" is all of its waiting: for a decode worker and for the
+# runtime.
+STAGES = ("fetch", "decode", "preprocess", "score", "queue", "infer", "aggregate")
 _CLIP_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
@@ -73,8 +74,15 @@ class Metrics:
         )
         self.clips_saved = Counter(
             "tenclip_clips_saved",
-            "Clips planned and never executed, because their request was cancelled or too late.",
+            "Clips planned and never executed, because their request was cancelled or too late, or because an adaptive "
+            "prediction was settled without them.",
             ["model"],
+            registry=self.registry,
+        )
+        self.adaptive_clips = Counter(
+            "tenclip_adaptive_clips",
+            "Clips of adaptive predictions that were answered: planned, and those of them that were used.",
+            ["model", "what"],
             registry=self.registry,
         )
         self.cache_answers = Counter(
@@ -164,6 +172,11 @@ class Metrics:
     def count_batch(self, model: str, num_clips: int) -> None:
         self.clips.labels(model).inc(num_clips)
         self.batch_clips.labels(model).observe(num_clips)
+
+    def count_adaptive(self, model: str, *, planned: int, used: int) -> None:
+        """One adaptive prediction that was answered."""
+        self.adaptive_clips.labels(model, "planned").inc(planned)
+        self.adaptive_clips.labels(model, "used").inc(used)
 
     def count_saved(self, model: str, num_clips: int) -> None:
         self.clips_saved.labels(model).inc(num_clips)

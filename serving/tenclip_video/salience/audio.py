@@ -62,7 +62,9 @@ def log_mel(samples: NDArray[np.float32], bands: int) -> NDArray[np.float32]:
     frames = np.lib.stride_tricks.sliding_window_view(samples, WINDOW)[::STEP]
     spectrum = np.fft.rfft(frames * _hann(), FFT)
     power = spectrum.real**2 + spectrum.imag**2
-    result: NDArray[np.float32] = np.log(power @ mel_filters(bands).T + FLOOR).astype(np.float32)
+    # Not `@`: OpenBLAS takes tens of MiB for its first product, and ends the process if it does not get them.
+    mel = np.einsum("mf,bf->mb", power, mel_filters(bands))
+    result: NDArray[np.float32] = np.log(mel + FLOOR).astype(np.float32)
     return result
 
 

@@ -43,13 +43,13 @@ class Sampler:
     session: Any
 
     def scores(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
-        """float32 [M] of [M,T,H,W,C]. Raises BundleError where the network fails."""
+        """float32 [M] of [M,T,H,W,C]. Raises BundleError where the network fails, MemoryError for lack of memory."""
         if not len(inputs):
             return np.empty(0, np.float32)
         try:
             (scores,) = self.session.run(["salience"], {"windows": inputs})
         except Exception as err:  # ONNX Runtime's own exceptions have no common class
-            raise BundleError(f"{self.file}: the sampler fails: {err}") from err
+            raise _failure(err, self.file, "the sampler fails") from err
         if scores.shape != (len(inputs),):
             raise BundleError(f"{self.file}: scores of the shape {scores.shape} for {len(inputs)} windows")
         return np.asarray(scores, np.float32)
@@ -59,7 +59,8 @@ def load_sampler(source: str | os.PathLike[str] | bytes, *, name: str | None = N
     """Read a sampler from its ONNX file, or from the bytes of one.
 
     name: what messages call it. It runs in one thread.
-    Raises MissingDependency without ONNX Runtime, BundleError for a file that is no sampler of this version.
+    Raises MissingDependency without ONNX Runtime, BundleError for a file that is no sampler of this version,
+    MemoryError where there is no memory to load it.
     """
     file = name or ("<sampler>" if isinstance(source, bytes) else os.fspath(source))
     data = source if isinstance(source, bytes) else _read(Path(source), file)
@@ -231,15 +232,17 @@ def _open_session(data: bytes, file: str) -> Any:
         import onnxruntime
     except ModuleNotFoundError as err:
         raise MissingDependency("samplers need ONNX Runtime: pip install 'tenclip[serve]'") from err
-    except ImportError as err:  # no memory to map it, or a broken installation
+    except ImportError as err:
+        if _tells_of_memory(err):
+            raise MemoryError(f"no memory to load ONNX Runtime: {err}") from err
         raise MissingDependency(f"ONNX Runtime, which samplers need, cannot be loaded: {err}") from err
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
     try:
         return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as err:  # ONNX Runtime's own exceptions have no common class
-        raise BundleError(f"{file}: is no ONNX file that ONNX Runtime reads: {_first_line(err)}") from err
+    except Exception as err:  # as above
+        raise _failure(err, file, "is no ONNX file that ONNX Runtime reads") from err
 
 
 def _read_spec(session: Any, file: str) -> SamplerSpec:
@@ -279,5 +282,16 @@ def _described(inputs: list[tuple[str, list[Any], str]]) -> str:
     return ", ".join(f"{name} [M,{','.join(map(str, shape))}] {kind}" for name, shape, kind in inputs)
 
 
-def _first_line(err: Exception) -> str:
-    return str(err).strip().splitlines()[0][:300] if str(err).strip() else type(err).__name__
+def _failure(err: Exception, file: str, what: str) -> BundleError | MemoryError:
+    """The error for what ONNX Runtime raises, which says in words alone that memory ran out."""
+    lines = str(err).strip().splitlines() or [type(err).__name__]
+    message = f"{file}: {what}: {lines[0]:.300}"
+    return MemoryError(message) if _tells_of_memory(err) else BundleError(message)
+
+
+def _tells_of_memory(err: Exception) -> bool:
+    """Also the loader's words for a library for which there is no address space."""
+    return isinstance(err, MemoryError) or any(
+        words in str(err)
+        for words in ("bad_alloc", "failed to map segment", "Cannot allocate memory", "Failed to allocate")
+    )

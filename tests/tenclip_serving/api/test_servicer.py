@@ -45,8 +45,8 @@ def recognition(*, num_classes: int = 7, timeline: bool = False) -> Recognition:
         protocol="ten-clip",
         labels=tuple(f"class {i}" for i in range(num_classes)),
         clips=(
-            RecognizedClip(start_seconds=0.0, end_seconds=0.5, frames=(0, 2, 4), looped=False),
-            RecognizedClip(start_seconds=0.5, end_seconds=1.5, frames=(38, 39, 0), looped=True),
+            RecognizedClip(index=0, start_seconds=0.0, end_seconds=0.5, frames=(0, 2, 4), looped=False),
+            RecognizedClip(index=1, start_seconds=0.5, end_seconds=1.5, frames=(38, 39, 0), looped=True),
         ),
         probabilities=probabilities,
         clip_probabilities=np.stack([probabilities, probabilities[::-1]]),

@@ -63,7 +63,7 @@ def test_everything_of_a_result_comes_through(videos: Path) -> None:
     answer = worker_messages.decode(worker_messages.encode(Decoded.of(video)))
     assert isinstance(answer, Decoded)
     assert answer.shape == video.clips.shape
-    for name in ("plan", "seconds", "views", "info", "report", "preprocess_seconds"):
+    for name in ("plan", "seconds", "views", "info", "report", "preprocess_seconds", "score_seconds"):
         assert getattr(answer, name) == getattr(video, name)
     assert video.timeline is not None
     assert answer.timeline is not None
