@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tenclip_training.recipes.demo import demo_recipe
 from tenclip_training.runs.config import TrainConfig
+from tenclip_training.sampler.fit import FitConfig
 from tenclip_training.synth import CLASSES, SynthConfig
 
 MODEL_NAME = "salience"
@@ -104,6 +105,11 @@ class SeedConfig:
         if self.quick:
             return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=2, model={"width": 8})
         return recipe.changed(epochs=EPOCHS, warmup_epochs=EPOCHS / 10, val_every=EPOCHS, model={"width": WIDTH})
+
+    @property
+    def sampler_epochs(self) -> int:
+        """Those of `tenclip train-sampler`."""
+        return 2 if self.quick else FitConfig().epochs
 
     def _synth(self, name: str, **values: object) -> SynthConfig:
         number = ("trimmed", "trimmed_test", "untrimmed", "elsewhere").index(name)

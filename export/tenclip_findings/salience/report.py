@@ -166,8 +166,8 @@ def _served(results: Results) -> str:
         s = seed.served
         lines.append(
             f"- Seed {seed.seed}: `predict` with salient clips ({s['scorer']}) gave the clips of the arithmetic in "
-            f"{s['same_clips']} of {s['videos']} videos; the largest difference of a probability is "
-            f"{s['largest_difference']:.1e}."
+            f"{s['same_clips']} of {s['videos']} videos, with probabilities that differ by at most "
+            f"{s['largest_difference']:.1e}; with `adaptive` it ran as many in {s['same_stops']} of {s['videos']}."
         )
     return "\n".join(lines)
 

@@ -3,6 +3,8 @@
 OUT/videos/       generated videos, a folder for each set
 OUT/training/     the run of the heavy network
 OUT/models/       its bundle
+OUT/samplers/     trained samplers
+OUT/served/       the bundle with the first of them
 OUT/scores/       its scores of all windows, and every scorer's
 OUT/state.json    what is done, for the next run
 OUT/seed.json     what was found
@@ -20,16 +22,24 @@ from typing import Any, TypeVar
 from tenclip_demo.console import StageConsole
 from tenclip_demo.stages import Result, Stages
 from tenclip_findings.salience import arms
-from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, MOST_SALIENT, UNIFORM, SeedConfig
+from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, UNIFORM, SeedConfig
 from tenclip_findings.salience.costs import Timer, graph_macs
 from tenclip_findings.salience.judge import CALIBRATION_SET, ERROR_BOUND, QUICK_ERROR_BOUND, Judge
 from tenclip_findings.salience.network import export_network, is_bundle, network_macs, open_runtime, train_network
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
-from tenclip_findings.salience.samplers import MOTION_ENERGY, TrainedSampler
-from tenclip_findings.salience.scoring import Salience, ScoredSet, score_salience, score_set, window_step
-from tenclip_findings.salience.served import check_server
+from tenclip_findings.salience.samplers import (
+    MOTION_ENERGY,
+    SAMPLERS,
+    SamplerPlan,
+    SamplerTraining,
+    TrainedScorer,
+    slug,
+)
+from tenclip_findings.salience.scoring import Salience, ScoredSet, score_salience, score_set
+from tenclip_findings.salience.served import bundle_with_sampler, check_server, expected
 from tenclip_findings.salience.videos import Sets, TrueVideo, make_videos
 from tenclip_video.bundle import Bundle, read_bundle
+from tenclip_video.salience import StoppingRule
 
 Arrays = TypeVar("Arrays", ScoredSet, Salience)
 TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 24, 2
@@ -50,7 +60,7 @@ class SeedRun:
         checkpoint, top1 = self._network(sets)
         bundle = self._bundle(checkpoint)
         scored = self._scores(sets.judged, bundle)
-        samplers = self._samplers()
+        samplers = self._samplers(sets, bundle)
         salience = {s.name: self._salience(s, sets, bundle) for s in samplers}
         seconds = self._seconds(sets, bundle, samplers)
         macs = {s.name: 0 if s.path is None else graph_macs(s.path) for s in samplers}
@@ -61,8 +71,8 @@ class SeedRun:
             macs=macs,
             error_bound=QUICK_ERROR_BOUND if self._config.quick else ERROR_BOUND,
         )
-        served = self._served(sets, bundle, judge)
         rules = judge.rules()
+        served = self._served(sets, bundle, samplers[0], judge, rules)
         result = SeedResult(
             seed=self._config.seed,
             quick=self._config.quick,
@@ -150,10 +160,35 @@ class SeedRun:
             for name, videos in judged.items()
         }
 
-    def _samplers(self) -> tuple[TrainedSampler, ...]:
-        return (TrainedSampler(name=MOTION_ENERGY, path=None),)
+    def _samplers(self, sets: Sets, bundle: Bundle) -> tuple[TrainedScorer, ...]:
+        """The trained ones, then motion energy."""
+        training = SamplerTraining(bundle, sets.untrimmed, self._out / "samplers", labels=sets.labels)
+        epochs = self._config.sampler_epochs
+        found = []
+        for plan in SAMPLERS:
 
-    def _salience(self, sampler: TrainedSampler, sets: Sets, bundle: Bundle) -> dict[str, Salience]:
+            def train(_: bool, plan: SamplerPlan = plan) -> Result:
+                report = training.train(plan, seed=self._config.seed, epochs=epochs, progress=self._say)
+                return {"metrics": dict(report.spec.metrics)}
+
+            def is_there(_: Result, plan: SamplerPlan = plan) -> bool:
+                return training.is_trained(plan)
+
+            settings = {"kind": plan.kind, "loss": plan.loss, "epochs": epochs}
+            result = self._stage(f"sampler-{slug(plan.name)}", f"training {plan.name}", settings, train, is_there)
+            seconds = self._stages.times[-1].seconds
+            found.append(
+                TrainedScorer(
+                    name=plan.name, path=training.path(plan), training_seconds=seconds, metrics=result["metrics"]
+                )
+            )
+        training.remove_cache()
+        return (*found, TrainedScorer(name=MOTION_ENERGY))
+
+    def _say(self, what: str, done: int, total: int) -> None:
+        self._update(done, total, what)
+
+    def _salience(self, sampler: TrainedScorer, sets: Sets, bundle: Bundle) -> dict[str, Salience]:
         """What one scorer says of each set."""
 
         def score(videos: Sequence[TrueVideo]) -> Salience:
@@ -181,10 +216,16 @@ class SeedRun:
         self._stage(name, title, {}, work, lambda _: _loads(kind.load, path))
         return kind.load(path)
 
-    def _scorer(self, sampler: TrainedSampler, macs: int, salience: dict[str, Salience]) -> ScorerResult:
-        return ScorerResult(name=sampler.name, macs_per_window=macs, seconds_per_video=salience["test"].seconds)
+    def _scorer(self, sampler: TrainedScorer, macs: int, salience: dict[str, Salience]) -> ScorerResult:
+        return ScorerResult(
+            name=sampler.name,
+            macs_per_window=macs,
+            seconds_per_video=salience["test"].seconds,
+            training_seconds=sampler.training_seconds,
+            metrics=sampler.metrics,
+        )
 
-    def _seconds(self, sets: Sets, bundle: Bundle, samplers: Sequence[TrainedSampler]) -> tuple[SecondsResult, ...]:
+    def _seconds(self, sets: Sets, bundle: Bundle, samplers: Sequence[TrainedScorer]) -> tuple[SecondsResult, ...]:
         videos = sets.judged["test"][: QUICK_TIMED_VIDEOS if self._config.quick else TIMED_VIDEOS]
 
         def measure(_: bool) -> Result:
@@ -195,20 +236,20 @@ class SeedRun:
         found = self._stage("seconds", "seconds of predictions", {"videos": len(videos)}, measure, lambda _: True)
         return tuple(SecondsResult(**s) for s in found["seconds"])
 
-    def _served(self, sets: Sets, bundle: Bundle, judge: Judge) -> dict[str, Any]:
+    def _served(
+        self, sets: Sets, bundle: Bundle, sampler: TrainedScorer, judge: Judge, rules: Mapping[str, StoppingRule]
+    ) -> dict[str, Any]:
+        """The first sampler and its rule in the bundle of a real server."""
         count = QUICK_SERVED_VIDEOS if self._config.quick else SERVED_VIDEOS
-        scorer = MOTION_ENERGY
+        assert sampler.path is not None, "the first scorer is a trained one"
+        path, rule, models = sampler.path, rules[sampler.name], self._out / "served"
 
         def check(_: bool) -> Result:
-            found = check_server(
-                bundle.path.parent.parent,
-                self._out / "server.log",
-                sets.judged["test"][:count],
-                judge.scored["test"].videos[:count],
-                judge.orders(scorer, "test")[:count],
-                num_clips=MOST_SALIENT,
-                window_step=window_step(bundle.info.clip_spec),
-            )
+            bundle_with_sampler(bundle, path, rule, models)
+            scored, orders = judge.scored["test"], judge.orders(sampler.name, "test")
+            adaptive = arms.adaptive(scored, orders, rule)
+            wanted = expected(sets.judged["test"], scored.videos, orders, adaptive, count)
+            found = check_server(models, self._out / "server.log", wanted)
             return {**dataclasses.asdict(found), "agrees": found.agrees}
 
         return self._stage("served", "the same through a server", {"videos": count}, check, lambda _: True)

@@ -133,6 +133,13 @@ def _seed(
             SecondsResult(arm="uniform, 10", scoring=0.0, decoding=0.02, network=0.08, num_videos=20),
             SecondsResult(arm="salient, 3", scoring=0.02, decoding=0.006, network=0.024, num_videos=20),
         ),
-        served={"videos": 3, "same_clips": 3, "largest_difference": 1e-6, "scorer": "compressed-rank", "agrees": True},
+        served={
+            "videos": 3,
+            "same_clips": 3,
+            "same_stops": 3,
+            "largest_difference": 1e-6,
+            "scorer": "compressed-rank",
+            "agrees": True,
+        },
         stage_seconds={"videos": 1.0},
     )
