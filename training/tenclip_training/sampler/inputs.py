@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from tenclip_video.salience.inputs import read_windows
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore
 from tenclip_training.omni.score_store import Decoding
 from tenclip_training.sampler.windows import WindowGrid
+from tenclip_video.salience.inputs import read_windows
 from tenclip_video.salience.sampler_spec import SamplerSpec
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video

@@ -21,7 +21,8 @@ def fit_temperature(scores: NDArray[np.float32], labels: NDArray[np.int64], *, p
     """The temperature that gives scores float32 [N,K] of videos the least negative log likelihood of labels [N].
 
     Every second video is fitted on; `ece_before` and `ece_after` are of the others. protocol: that of the scores.
-    Raises InvalidRequest for fewer than 20 videos, and for scores that do not sum to 1.
+    Raises InvalidRequest for fewer than 20 videos, for scores that do not sum to 1, and where the calibration error of
+    the others does not become smaller.
     """
     if len(scores) < MIN_VIDEOS:
         raise InvalidRequest(
@@ -37,6 +38,11 @@ def fit_temperature(scores: NDArray[np.float32], labels: NDArray[np.int64], *, p
     made = ScoreCalibration(temperature=temperature, protocol=protocol, num_videos=0, ece_before=0, ece_after=0)
     after = calibrate(made.apply(scores[judged]), truth[judged], "softmax")
     assert after is not None, "scaled scores sum to 1"
+    if after.ece >= before.ece:
+        raise InvalidRequest(
+            f"temperature {temperature:.2f}, fitted on {len(scores[fitted])} videos, does not lower the calibration "
+            f"error of {len(scores[judged])} others: {before.ece:.3f} before, {after.ece:.3f} after"
+        )
     return ScoreCalibration(
         temperature=temperature,
         protocol=protocol,

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from tenclip_training.sampler.ranks import mean_rank_correlation, rank_correlation
+
+Values = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=2, max_size=20)
+
+
+@given(Values)
+def test_spearmans_correlation(pairs: list[tuple[int, int]]) -> None:
+    scores, teacher = np.array(pairs, np.float32).T
+    found = rank_correlation(scores, teacher)
+    if np.ptp(teacher) == 0:
+        assert found is None
+    elif np.ptp(scores) == 0:
+        assert found == 0
+    else:
+        assert found == pytest.approx(spearmanr(scores, teacher).statistic)
+
+
+@given(st.lists(st.integers(-50, 50), min_size=2, max_size=20, unique=True))
+def test_only_the_order_counts(values: list[int]) -> None:
+    scores = np.array(values, np.float32)
+    assert rank_correlation(scores, np.exp(scores / 10)) == 1
+    assert rank_correlation(scores, -(scores**3)) == -1
+
+
+def test_the_mean_is_over_videos_that_have_an_order() -> None:
+    up, down = np.float32([1, 2, 3]), np.float32([3, 2, 1])
+    one, flat = np.float32([1]), np.float32([1, 1, 1])
+    assert mean_rank_correlation([up, up, one, up], [up, down, one, flat]) == 0
+    assert mean_rank_correlation([one], [one]) is None
+    assert mean_rank_correlation([], []) is None
