@@ -12,6 +12,7 @@ B clips, P positions, D features, K classes.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ from tenclip_export.runtime_checks import Progress, RuntimeChecks, runtimes_to_c
 from tenclip_features.linear import Probe
 from tenclip_features.weights import weights_hash
 from tenclip_serving.runtimes import create_runtime
-from tenclip_video.bundle import Bundle, Tolerance, Variant, read_bundle, sha256
+from tenclip_video.bundle import Bundle, BundleSampler, Tolerance, Variant, read_bundle, sha256
 from tenclip_video.parity import relative_l2
 
 # The runtime that computes features at every position for the reference; `features` of its run must be torch's.
@@ -58,7 +59,8 @@ def export_probe(
     """Write `bundle` with `probe` as its classifier to `out_dir/name/version`, checked on every installed runtime.
 
     bundle: the one whose features the probe was fitted on; with or without a classifier of its own. The new bundle has
-    its float32 ONNX graph only. version: None takes the next free integer. provenance: kept under "probe".
+    its float32 ONNX graph only, and its sampler, if it has one; the stopping rule and the calibrated scores of the old
+    classes are left out. version: None takes the next free integer. provenance: kept under "probe".
     Raises BundleError where the probe was fitted on features of another model or has several labels a video (a server
     answers one softmax over all classes), and where `bundle` has no such graph; ParityError when a runtime drifts.
     Nothing is left behind then.
@@ -101,10 +103,23 @@ def export_probe(
             tolerance=tolerance,
             parity=summarise(checks.rows),
             speed=(),
+            sampler=_copy_sampler(bundle, stage),
+            calibration=None,
             provenance=_provenance(probe, bundle, provenance or {}, pooled_only=pooled_only),
         )
         path = publish(stage, home, info, automatic=version is None, overwrite=overwrite)
     return read_bundle(path)
+
+
+def _copy_sampler(bundle: Bundle, stage: Path) -> BundleSampler | None:
+    """The sampler of the bundle, which says where something happens, without the stopping rule of the old classes."""
+    sampler = bundle.info.sampler
+    if sampler is None:
+        return None
+    for relative in sampler.files:
+        (stage / relative).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.path / relative, stage / relative)
+    return replace(sampler, stopping=None)
 
 
 def _check(probe: Probe, bundle: Bundle) -> None:

@@ -34,13 +34,14 @@ from tenclip_features.probe_files import save_probe
 from tenclip_features.table import read_feature_table
 from tenclip_features.weights import weights_hash
 from tenclip_serving.models.golden_replay import replay
+from tenclip_serving.models.repository import load_model
 from tenclip_serving.runtimes import available_runtimes, create_runtime
 from tenclip_training.models import VideoModel, create_model
-from tenclip_video.bundle import Bundle, read_bundle, sha256
+from tenclip_video.bundle import Bundle, ScoreCalibration, read_bundle, sha256
 from tenclip_video.parity import relative_l2
 from tenclip_video.spec import ClipSpec
 
-from ..tenclip_serving.helpers import make_bundle, make_video, running_server
+from ..tenclip_serving.helpers import RULE, Sampler, make_bundle, make_video, running_server
 
 LABELS = ("slow", "fast", "läuft", "steht", "hüpft")
 
@@ -163,6 +164,18 @@ def test_a_graph_of_another_layout(tmp_path: Path) -> None:
         outputs = create_runtime("onnxruntime", made.path / "model.onnx").run(clips_of(made, side))
         assert outputs.logits.shape == (3, 5, positions)
         np.testing.assert_allclose(outputs.logits.mean(axis=2), probe.logits(outputs.features), rtol=1e-3, atol=1e-3)
+
+
+def test_the_sampler_of_a_bundle_stays_without_the_rule_of_the_old_classes(tmp_path: Path) -> None:
+    calibration = ScoreCalibration(temperature=2.0, protocol="ten-clip", num_videos=9, ece_before=0.2, ece_after=0.1)
+    bundle = read_bundle(make_bundle(tmp_path, sampler=Sampler(stopping=RULE), calibration=calibration))
+    made = export_probe(make_probe(bundle), bundle, tmp_path, name="headed")
+    assert bundle.info.sampler is not None
+    assert made.info.sampler == replace(bundle.info.sampler, stopping=None)
+    assert made.info.calibration is None
+    served = load_model(made.path, runtime="onnxruntime")
+    assert served.sampler is not None
+    assert served.sampler.stopping is None
 
 
 def test_a_graph_that_gives_mean_features_only(tmp_path: Path) -> None:

@@ -38,9 +38,10 @@ from tenclip_export.torchserve.handler import (
     predict_request,
     server_config,
 )
+from tenclip_serving.models.repository import load_model
 from tenclip_video.bundle import Bundle, read_bundle
 
-from ..tenclip_serving.helpers import make_video, running_server
+from ..tenclip_serving.helpers import Sampler, make_bundle, make_video, running_server
 from .torchserve import TorchServe, absent, http_post, members, running_torchserve
 
 BOUNDARY = "a-boundary"
@@ -83,6 +84,15 @@ def test_archive_holds_the_bundle_and_a_handler(bundle: Bundle, model_store: Pat
     assert config["responseTimeout"] > config[SETTINGS]["max_request_seconds"]
     assert server_config(tmp_path, config[SETTINGS]).threads == 1
     compile((tmp_path / HANDLER).read_text(), HANDLER, "exec")
+
+
+def test_a_sampler_is_in_the_archive(tmp_path: Path) -> None:
+    bundle = read_bundle(make_bundle(tmp_path, sampler=Sampler()))
+    with zipfile.ZipFile(export_torchserve(bundle, tmp_path / "store")) as archive:
+        archive.extractall(tmp_path / "unpacked")
+    unpacked = tmp_path / "unpacked" / BUNDLES / "tiny" / "1"
+    assert (unpacked / "salience.onnx").read_bytes() == (bundle.path / "salience.onnx").read_bytes()
+    assert load_model(unpacked, runtime="onnxruntime").sampler is not None
 
 
 def test_manifest_is_what_the_archiver_writes(bundle: Bundle) -> None:

@@ -137,7 +137,8 @@ def manifest(bundle: Bundle) -> dict[str, object]:
 def bundle_files(bundle: Bundle) -> list[str]:
     """Every file of a bundle, relative to it: what `read_bundle` reads, and no more."""
     variants = {name for variant in bundle.info.variants for name in variant.files}
-    return ["bundle.json", "labels.txt", "golden.npz", *sorted(variants)]
+    sampler = () if bundle.info.sampler is None else bundle.info.sampler.files
+    return ["bundle.json", "labels.txt", "golden.npz", *sorted({*variants, *sampler})]
 
 
 def _write(file: IO[bytes], bundle: Bundle, settings: TorchServeSettings) -> None:

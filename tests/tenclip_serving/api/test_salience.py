@@ -115,7 +115,7 @@ def test_metrics(server: ServerProcess, client: Client, videos: Path) -> None:
 def test_calibrated_scores(client: Client, videos: Path) -> None:
     result = client.predict(videos / "colors.mp4", model="salient", top_k=4, clip_scores=True)
     scores = np.array([t.score for t in result.top], np.float32)
-    calibrated = [t.calibrated for t in result.top]
+    calibrated = np.array([t.calibrated for t in result.top], np.float32)
     np.testing.assert_allclose(calibrated, TEMPERATURE.apply(scores), rtol=1e-5)
     assert all(t.calibrated is None for c in result.clips for t in c.top)
     other = client.predict(videos / "colors.mp4", model="salient", adaptive=True)
