@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_findings.salience import arms
 from tenclip_findings.salience.arms import Ints, Outcome
 from tenclip_findings.salience.config import BASELINE, MOST_SALIENT
@@ -15,6 +16,7 @@ from tenclip_findings.salience.results import ArmKind, ArmResult, SetResult, Sto
 from tenclip_findings.salience.scoring import Salience, ScoredSet
 from tenclip_training.evaluation.calibration import calibrate
 from tenclip_training.sampler.temperature import fit_temperature
+from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.protocols import DEFAULT_PROTOCOL
 from tenclip_video.salience import StoppingRule, calibrate_stopping
 
@@ -134,7 +136,14 @@ class Judge:
         outcomes = {name: arms.uniform(scored, BASELINE) for name, scored in self.scored.items()}
         truths = {name: arms.truth_of(scored) for name, scored in self.scored.items()}
         fitted = CALIBRATION_SET
-        scaling = fit_temperature(outcomes[fitted].probabilities, truths[fitted], protocol=DEFAULT_PROTOCOL)
+        refused = ""
+        try:
+            scaling = fit_temperature(outcomes[fitted].probabilities, truths[fitted], protocol=DEFAULT_PROTOCOL)
+        except InvalidRequest as err:
+            refused = err.message
+            scaling = ScoreCalibration(
+                temperature=1.0, protocol=DEFAULT_PROTOCOL, num_videos=0, ece_before=0.0, ece_after=0.0
+            )
         ece = {
             name: (
                 _expected_error(outcome.probabilities, truths[name]),
@@ -142,7 +151,7 @@ class Judge:
             )
             for name, outcome in outcomes.items()
         }
-        return TemperatureResult(temperature=scaling.temperature, videos=scaling.num_videos, ece=ece)
+        return TemperatureResult(temperature=scaling.temperature, videos=scaling.num_videos, ece=ece, refused=refused)
 
 
 def _expected_error(probabilities: NDArray[np.float32], truth: Ints) -> float:

@@ -15,6 +15,7 @@ from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_video.bundle import Bundle, read_bundle
+from tenclip_video.cpus import usable_cpus
 
 # (done, of how many, what)
 Progress = Callable[[int, int, str], None]
@@ -65,11 +66,16 @@ def network_macs(checkpoint: Path) -> int:
     return count_macs(loaded.model, num_frames=loaded.clip_spec.num_frames, crop=loaded.clip_spec.crop)
 
 
-def open_runtime(bundle: Bundle) -> Runtime:
-    """The fastest kind of runtime that is installed here, on the bundle's float32 graph."""
+def open_runtimes(bundle: Bundle) -> list[Runtime]:
+    """One of a single thread for each core: small networks gain little from several threads."""
+    return [open_runtime(bundle, threads=1) for _ in range(usable_cpus())]
+
+
+def open_runtime(bundle: Bundle, *, threads: int = 0) -> Runtime:
+    """The fastest kind of runtime that is installed here, on the bundle's float32 graph. threads: 0, its own choice."""
     variant = bundle.variant("fp32")
     name = next(n for n in available_runtimes() if reads(n, variant.format, variant.path))
-    return create_runtime(name, bundle.path / variant.path)
+    return create_runtime(name, bundle.path / variant.path, threads=threads)
 
 
 def is_bundle(path: Path) -> bool:

@@ -71,14 +71,13 @@ class SetResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerResult:
-    """macs_per_window: multiply-adds of its network. seconds_per_video: of scoring a test video, decoding included.
+    """macs_per_window: multiply-adds of its network. training_seconds: 0 for one that learns nothing.
 
-    training_seconds: 0 for one that learns nothing.
+    metrics: on videos that it did not learn from, see `tenclip_training.sampler.held_out`.
     """
 
     name: str
     macs_per_window: int
-    seconds_per_video: float
     training_seconds: float = 0.0
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
 
@@ -98,11 +97,15 @@ class StoppingResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TemperatureResult:
-    """Fitted on the calibration videos with the baseline's scores. ece: set -> (before, after)."""
+    """Fitted on the calibration videos with the baseline's scores. ece: set -> (before, after).
+
+    refused: why there is none; the temperature is 1 then.
+    """
 
     temperature: float
     videos: int
     ece: dict[str, tuple[float, float]]
+    refused: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

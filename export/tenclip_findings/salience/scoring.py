@@ -5,10 +5,12 @@ M windows and n uniform clips of a video, K classes.
 
 from __future__ import annotations
 
-import time
+import queue
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +18,7 @@ from numpy.typing import NDArray
 from tenclip_data.atomic import replacing
 from tenclip_findings.salience.videos import TrueVideo
 from tenclip_serving.runtimes import Runtime
+from tenclip_video.cpus import usable_cpus
 from tenclip_video.protocols import softmax
 from tenclip_video.salience import ClipScorer
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
@@ -24,6 +27,7 @@ from tenclip_video.transforms import crop_offsets
 from tenclip_video.video import Video, open_video
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,17 +101,43 @@ def plan_windows(video: Video, spec: ClipSpec) -> list[Clip]:
 
 
 def score_set(
-    videos: Sequence[TrueVideo], runtime: Runtime, spec: ClipSpec, uniform: Sequence[int], progress: Progress
+    videos: Sequence[TrueVideo],
+    runtimes: Sequence[Runtime],
+    spec: ClipSpec,
+    uniform: Sequence[int],
+    progress: Progress,
 ) -> ScoredSet:
     """Score all windows of each video and its uniform clips. uniform: how many of these; each is a plan of its own.
 
+    runtimes: of the same network; each does one video at a time, beside the others.
     Raises a VideoError for a video that cannot be used.
     """
-    scored = []
-    for done, video in enumerate(videos, start=1):
-        scored.append(_score_video(video, runtime, spec, uniform))
-        progress(done, len(videos))
-    return ScoredSet(videos=tuple(scored))
+    idle: queue.SimpleQueue[Runtime] = queue.SimpleQueue()
+    for runtime in runtimes:
+        idle.put(runtime)
+
+    def score(video: TrueVideo) -> ScoredVideo:
+        runtime = idle.get()
+        try:
+            return _score_video(video, runtime, spec, uniform)
+        finally:
+            idle.put(runtime)
+
+    return ScoredSet(videos=tuple(_beside(score, videos, len(runtimes), progress)))
+
+
+def _beside(work: Callable[[TrueVideo], T], videos: Sequence[TrueVideo], threads: int, progress: Progress) -> list[T]:
+    """`work` on each video in a few threads; the results in the order of the videos."""
+    found = []
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for result in pool.map(work, videos):
+                found.append(result)
+                progress(len(found), len(videos))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+    return found
 
 
 def _score_video(true: TrueVideo, runtime: Runtime, spec: ClipSpec, uniform: Sequence[int]) -> ScoredVideo:
@@ -152,10 +182,9 @@ def classify(runtime: Runtime, clips: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Salience:
-    """What one scorer says of a set: float32 [M] of each video. seconds: of scoring, its decoding included, a video."""
+    """What one scorer says of a set: float32 [M] of each video."""
 
     scores: tuple[NDArray[np.float32], ...]
-    seconds: float
 
     def save(self, path: Path) -> None:
         with replacing(path) as file:
@@ -163,24 +192,20 @@ class Salience:
                 file,
                 scores=np.concatenate(self.scores),
                 num_windows=np.array([len(s) for s in self.scores]),
-                seconds=np.array(self.seconds),
             )
 
     @classmethod
     def load(cls, path: Path) -> Salience:
         """Raises OSError, ValueError or KeyError for what is no such file."""
         with np.load(path, allow_pickle=False) as arrays:
-            scores = np.split(arrays["scores"], np.cumsum(arrays["num_windows"])[:-1])
-            return cls(scores=tuple(scores), seconds=float(arrays["seconds"]))
+            return cls(scores=tuple(np.split(arrays["scores"], np.cumsum(arrays["num_windows"])[:-1])))
 
 
 def score_salience(videos: Sequence[TrueVideo], scorer: ClipScorer, spec: ClipSpec, progress: Progress) -> Salience:
     """What `scorer` says of every window of each video."""
-    scores, seconds = [], 0.0
-    for done, true in enumerate(videos, start=1):
-        start = time.perf_counter()
+
+    def score(true: TrueVideo) -> NDArray[np.float32]:
         with open_video(true.path) as video:
-            scores.append(scorer.score(video, plan_windows(video, spec)).video)
-        seconds += time.perf_counter() - start
-        progress(done, len(videos))
-    return Salience(scores=tuple(scores), seconds=seconds / max(1, len(videos)))
+            return scorer.score(video, plan_windows(video, spec)).video
+
+    return Salience(scores=tuple(_beside(score, videos, usable_cpus(), progress)))

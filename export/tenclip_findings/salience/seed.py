@@ -25,7 +25,14 @@ from tenclip_findings.salience import arms
 from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, UNIFORM, SeedConfig
 from tenclip_findings.salience.costs import Timer, graph_macs
 from tenclip_findings.salience.judge import CALIBRATION_SET, ERROR_BOUND, QUICK_ERROR_BOUND, Judge
-from tenclip_findings.salience.network import export_network, is_bundle, network_macs, open_runtime, train_network
+from tenclip_findings.salience.network import (
+    export_network,
+    is_bundle,
+    network_macs,
+    open_runtime,
+    open_runtimes,
+    train_network,
+)
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
 from tenclip_findings.salience.samplers import (
     MOTION_ENERGY,
@@ -42,7 +49,7 @@ from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.salience import StoppingRule
 
 Arrays = TypeVar("Arrays", ScoredSet, Salience)
-TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 24, 2
+TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 16, 2
 SERVED_VIDEOS, QUICK_SERVED_VIDEOS = 6, 2
 
 
@@ -81,7 +88,7 @@ class SeedRun:
             clip_macs=judge.clip_macs,
             trimmed_val_top1=top1,
             sets=tuple(judge.judge(name, rules) for name in scored),
-            scorers=tuple(self._scorer(s, macs[s.name], salience[s.name]) for s in samplers),
+            scorers=tuple(self._scorer(s, macs[s.name]) for s in samplers),
             stopping=tuple(judge.stopping(name, rule) for name, rule in rules.items()),
             temperature=judge.temperature(),
             seconds=seconds,
@@ -146,14 +153,16 @@ class SeedRun:
 
         path = models / MODEL_NAME / "1"
         self._stage("export", "exporting it", {}, write, lambda _: is_bundle(path))
-        return read_bundle(path)
+        bundle = read_bundle(path)
+        assert bundle.labels == self._config.classes, f"classes in another order: {bundle.labels}"
+        return bundle
 
     def _scores(self, judged: Mapping[str, Sequence[TrueVideo]], bundle: Bundle) -> dict[str, ScoredSet]:
         """The heavy network's scores of each set."""
 
         def score(name: str, videos: Sequence[TrueVideo]) -> ScoredSet:
             uniform = UNIFORM if name == "test" else FEW_UNIFORM
-            return score_set(videos, open_runtime(bundle), bundle.info.clip_spec, uniform, self._update)
+            return score_set(videos, open_runtimes(bundle), bundle.info.clip_spec, uniform, self._update)
 
         return {
             name: self._arrays(f"scores-{name}", f"all windows of {name}", ScoredSet, partial(score, name, videos))
@@ -216,11 +225,10 @@ class SeedRun:
         self._stage(name, title, {}, work, lambda _: _loads(kind.load, path))
         return kind.load(path)
 
-    def _scorer(self, sampler: TrainedScorer, macs: int, salience: dict[str, Salience]) -> ScorerResult:
+    def _scorer(self, sampler: TrainedScorer, macs: int) -> ScorerResult:
         return ScorerResult(
             name=sampler.name,
             macs_per_window=macs,
-            seconds_per_video=salience["test"].seconds,
             training_seconds=sampler.training_seconds,
             metrics=sampler.metrics,
         )

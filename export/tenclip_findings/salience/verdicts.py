@@ -176,13 +176,15 @@ def _temperature(results: Results) -> Line:
     pairs = [s.temperature.ece["test"] for s in results.seeds]
     before, after = (Spread.of([p[i] for p in pairs]) for i in (0, 1))
     temperature = Spread.of([s.temperature.temperature for s in results.seeds])
+    refused = sum(bool(s.temperature.refused) for s in results.seeds)
     return Line(
         claim="one temperature, fitted on calibration videos, lowers the expected calibration error of test videos",
         scorer="",
         verdict="shown" if all(b > a for b, a in pairs) else "not shown",
         figures=f"{before.mean:.3f} before, {after.mean:.3f} after, in each seed "
         + ", ".join(f"{b:.3f} to {a:.3f}" for b, a in pairs)
-        + f"; temperature {temperature.mean:.2f}",
+        + f"; temperature {temperature.mean:.2f}"
+        + (f"; refused for {refused} of {len(pairs)} seeds" if refused else ""),
     )
 
 

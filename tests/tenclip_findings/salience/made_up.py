@@ -115,7 +115,7 @@ def _seed(
         clip_macs=1_000_000_000,
         trimmed_val_top1=0.9,
         sets=sets,
-        scorers=tuple(ScorerResult(name=s, macs_per_window=0, seconds_per_video=0.01) for s in SCORERS),
+        scorers=tuple(ScorerResult(name=s, macs_per_window=0) for s in SCORERS),
         stopping=tuple(
             StoppingResult(
                 scorer=s,
