@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tenclip_findings.salience import network, samplers
+from tenclip_findings.salience import samplers
 from tenclip_findings.salience.__main__ import salience
 from tenclip_findings.salience.results import Results
 from tenclip_findings.salience.samplers import MOTION_ENERGY, SAMPLERS
@@ -19,6 +19,7 @@ from tenclip_findings.salience.scoring import ScoredSet
 from tenclip_findings.salience.verdicts import verdicts
 from tenclip_serving.runtimes import create_runtime
 from tenclip_training.models.cost import count_macs
+from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import read_clips
@@ -116,7 +117,7 @@ def test_a_second_run_takes_over_what_is_done(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("done again")
 
-    monkeypatch.setattr(network.training, "train", never)
+    monkeypatch.setattr(training, "train", never)
     monkeypatch.setattr(samplers, "train_sampler", never)
     result = run("--quick", "--out", out)
     assert result.exit_code == 0, (result.output, result.exception)
