@@ -51,6 +51,7 @@ from tenclip_video.salience import StoppingRule
 Arrays = TypeVar("Arrays", ScoredSet, Salience)
 TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 16, 2
 SERVED_VIDEOS, QUICK_SERVED_VIDEOS = 6, 2
+QUICK_SAMPLERS = 2
 
 
 class SeedRun:
@@ -174,7 +175,7 @@ class SeedRun:
         training = SamplerTraining(bundle, sets.untrimmed, self._out / "samplers", labels=sets.labels)
         epochs = self._config.sampler_epochs
         found = []
-        for plan in SAMPLERS:
+        for plan in SAMPLERS[:QUICK_SAMPLERS] if self._config.quick else SAMPLERS:
 
             def train(_: bool, plan: SamplerPlan = plan) -> Result:
                 report = training.train(plan, seed=self._config.seed, epochs=epochs, progress=self._say)

@@ -26,6 +26,7 @@ from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS, Protocol, softmax
 from tenclip_video.sampling import ClipSelection
 
+pytestmark = pytest.mark.timeout(900)  # on a busy machine
 app = typer.Typer()
 app.command()(salience)
 
@@ -56,7 +57,7 @@ def results(values: dict[str, Any]) -> Results:
 def test_every_arm_is_judged_on_every_set(results: Results) -> None:
     (seed,) = results.seeds
     assert [s.name for s in seed.sets] == ["calibration", "test", "trimmed", "elsewhere"]
-    assert results.scorers == (*(p.name for p in SAMPLERS), MOTION_ENERGY)
+    assert results.scorers == (*(p.name for p in SAMPLERS[:2]), MOTION_ENERGY)
     for name in ("test", "trimmed", "elsewhere"):
         for scorer in results.scorers:
             (arm,) = results.arms(name, "salient", scorer, 3)
