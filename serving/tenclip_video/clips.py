@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
-from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
+from tenclip_video.salience import ClipScorer, LearnedScorer, MotionEnergyScorer, SalienceTimeline
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
 from tenclip_video.spec import ClipSpec
@@ -116,10 +116,15 @@ def plan_video(
     scorer: ClipScorer | None = None,
     timeline: bool = False,
 ) -> tuple[list[Clip], SalienceTimeline | None]:
-    """The clips of an open video; with the salience of its windows where it is asked for or needed."""
+    """The clips of an open video; with the salience of its windows where it is asked for or needed.
+
+    Raises InvalidRequest for a selection that does not fit the video, BundleError for a sampler of other clips.
+    """
     duration = video.info.duration_seconds
     is_salient = selection.mode == "salient"
     scorer = scorer or MotionEnergyScorer()
+    if isinstance(scorer, LearnedScorer):
+        scorer.check_clips(spec)
     windows: list[Clip] = []
     try:
         if is_salient or timeline:

@@ -66,6 +66,11 @@ class FrameDecoder:
             raise ValueError(f"{self.name}: this video is closed")
         return self._container
 
+    @property
+    def closed(self) -> bool:
+        """Whether there is no container any more."""
+        return self._container is None
+
     def decode(self, needed: frozenset[int] | None) -> Iterator[VideoFrame]:
         """Decode from where the container stands. A damaged packet costs its own frames only.
 

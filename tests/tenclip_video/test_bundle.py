@@ -6,6 +6,7 @@ import copy
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tenclip_api.errors import BundleError
-from tenclip_video.bundle import Bundle, BundleInfo, Parity, Speed, Variant, read_bundle, sha256
+from tenclip_video.bundle import (
+    Bundle,
+    BundleInfo,
+    BundleSampler,
+    Parity,
+    ScoreCalibration,
+    Speed,
+    Variant,
+    read_bundle,
+    sha256,
+)
+from tenclip_video.salience import StoppingRule
 from tenclip_video.spec import ClipSpec
 
 CLASSES, FEATURES, SPEC = 3, 5, ClipSpec(num_frames=2, crop=4, fully_convolutional_crop=None)
@@ -300,3 +312,71 @@ def test_any_value_in_any_place_is_read_or_refused(bundle: Path, data: st.DataOb
         assert str(bundle) in err.message  # noqa: PT017 - either outcome is right
     finally:
         file.write_text(original)
+
+
+@pytest.fixture
+def with_samplers(bundle: Path) -> Path:
+    """The bundle with a sampler that looks and one that listens."""
+    for name in ("salience.onnx", "sound.onnx"):
+        (bundle / name).write_bytes(name.encode())
+    sampler = BundleSampler(
+        audio_path="sound.onnx",
+        audio_clips=3,
+        files={name: sha256(bundle / name) for name in ("salience.onnx", "sound.onnx")},
+        stopping=StoppingRule(
+            threshold=0.4, error_bound=0.05, confidence=0.95, num_videos=80, num_different=1, mean_clips=2.5
+        ),
+    )
+    calibration = ScoreCalibration(temperature=2.0, protocol="ten-clip", num_videos=9, ece_before=0.2, ece_after=0.1)
+    edit(bundle, lambda v: v.update(sampler=asdict(sampler), calibration=asdict(calibration)))
+    return bundle
+
+
+def test_samplers_of_a_bundle(with_samplers: Path, tmp_path: Path) -> None:
+    read = read_bundle(with_samplers)
+    assert read.sampler_files == (with_samplers / "salience.onnx", with_samplers / "sound.onnx")
+    assert BundleInfo.from_dict(json.loads(json.dumps(read.info.to_dict()))) == read.info
+    edit(with_samplers, lambda v: v.update(sampler=None))
+    assert read_bundle(with_samplers).sampler_files == ()
+
+
+@pytest.mark.parametrize("name", ["salience.onnx", "sound.onnx"])
+def test_a_sampler_that_is_not_what_bundle_json_says(with_samplers: Path, name: str) -> None:
+    (with_samplers / name).write_bytes(b"another one")
+    with pytest.raises(BundleError, match=rf"{name}: SHA-256 is \w+\.\.\., bundle\.json says"):
+        read_bundle(with_samplers)
+    read_bundle(with_samplers, verify_hashes=False)
+    (with_samplers / name).unlink()
+    with pytest.raises(BundleError, match=f"{name}: listed in bundle.json and not there"):
+        read_bundle(with_samplers, verify_hashes=False)
+
+
+@pytest.mark.parametrize("name", ["salience.onnx", "sound.onnx"])
+def test_a_sampler_that_is_not_listed(with_samplers: Path, name: str) -> None:
+    edit(with_samplers, lambda v: v["sampler"]["files"].pop(name))
+    with pytest.raises(BundleError, match=f"bundle.json: sampler does not list its own file {name}"):
+        read_bundle(with_samplers)
+
+
+def test_a_sampler_outside_the_bundle(with_samplers: Path) -> None:
+    outside = with_samplers.parent / "salience.onnx"
+    outside.write_bytes(b"of another bundle")
+    change = {"path": "../salience.onnx", "files": {"../salience.onnx": sha256(outside)}, "audio_path": None}
+    edit(with_samplers, lambda v: v["sampler"].update(change))
+    with pytest.raises(BundleError, match=r"\.\./salience\.onnx lies outside the bundle"):
+        read_bundle(with_samplers)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"path": 3}, "path"),
+        ({"audio_clips": "three"}, "audio_clips"),
+        ({"stopping": {"threshold": "high"}}, "missing 5 required"),
+        ({"unheard_of": 1}, "unheard_of"),
+    ],
+)
+def test_a_description_of_samplers_that_is_none(with_samplers: Path, change: dict[str, Any], message: str) -> None:
+    edit(with_samplers, lambda v: v["sampler"].update(change))
+    with pytest.raises(BundleError, match=message):
+        read_bundle(with_samplers)

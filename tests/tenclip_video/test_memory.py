@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tenclip_video.salience import SamplerKind, default_spec
+from tenclip_video.spec import ClipSpec
+from tests.samplers import make_sampler
 from tests.videos import Recipe, make_video, repeat_packets
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -27,20 +30,26 @@ def peak():
     (line,) = (l for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
     return int(line.split()[1]) / 1024
 
-read_clips(sys.argv[1], ClipSpec())
+scorer = None
+if len(sys.argv) > 4:
+    from tenclip_video.salience import LearnedScorer, load_sampler
+    samplers = [load_sampler(path) for path in sys.argv[4:]]
+    scorer = LearnedScorer(picture=samplers[0], sound=samplers[1] if len(samplers) > 1 else None, audio_clips=3)
+read_clips(sys.argv[1], ClipSpec(), PROTOCOLS["salient-clips" if scorer else "ten-clip"], scorer=scorer)
 before = peak()
 resize = Resize(mode="short_edge", short_edge=384)
 large = ClipSpec(num_frames=24, resize=resize, crop=256, fully_convolutional_crop=None)
 spec = large if sys.argv[3] == "large" else ClipSpec()
-result = read_clips(sys.argv[2], spec, PROTOCOLS["salient-clips" if sys.argv[3] == "salient" else "ten-clip"])
+protocol = PROTOCOLS["salient-clips" if sys.argv[3] == "salient" else "ten-clip"]
+result = read_clips(sys.argv[2], spec, protocol, scorer=scorer)
 print(result.info.num_frames, round(result.info.duration_seconds), peak() - before)
 """
 
 
-def measure(warm_up: Path, video: Path, mode: str = "uniform") -> tuple[int, int, float]:
+def measure(warm_up: Path, video: Path, mode: str = "uniform", *samplers: Path) -> tuple[int, int, float]:
     """(frames, seconds, MiB) of reading the ten clips of `video`."""
     run = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(warm_up), str(video), mode],
+        [sys.executable, "-c", MEASURE, str(warm_up), str(video), mode, *map(str, samplers)],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -86,6 +95,38 @@ def test_looking_for_salient_clips_is_bounded_too(folder: Path, ten_seconds: Pat
     frames, seconds, long = measure(ten_seconds, hour, "salient")
     assert (frames, seconds) == (7200, 3600)
     assert long - short < MAX_GROWTH_MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["compressed", "rgb", "keyframes"])
+def test_samplers_look_at_ten_minutes_a_part_at_a_time(folder: Path, ten_seconds: Path, kind: SamplerKind) -> None:
+    sampler = folder / f"{kind}.onnx"
+    sampler.write_bytes(make_sampler(default_spec(kind, ClipSpec())))
+    minute, ten_minutes = folder / "minute.mp4", folder / "ten.mp4"
+    for path, times in ((minute, 6), (ten_minutes, 60)):
+        path.write_bytes(repeat_packets(ten_seconds.read_bytes(), times))
+    _, _, short = measure(ten_seconds, minute, "salient", sampler)
+    frames, seconds, long = measure(ten_seconds, ten_minutes, "salient", sampler)
+    assert (frames, seconds) == (15_000, 600)
+    assert long - short < MAX_GROWTH_MIB
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")
+@pytest.mark.slow
+def test_samplers_listen_to_five_minutes_a_part_at_a_time(folder: Path, ten_seconds: Path) -> None:
+    pictures, sound = folder / "pictures.onnx", folder / "sound.onnx"
+    pictures.write_bytes(make_sampler(default_spec("keyframes", ClipSpec())))
+    sound.write_bytes(make_sampler(default_spec("audio", ClipSpec())))
+    found = []
+    for duration in (30, 300):
+        path = folder / f"sound{duration}.mp4"
+        slow = Recipe(num_frames=2 * duration, gop=20, width=64, height=48, fps=Fraction(2), audio=True)
+        path.write_bytes(make_video(slow))
+        _, seconds, growth = measure(ten_seconds, path, "salient", pictures, sound)
+        assert seconds == duration
+        found.append(growth)
+    assert found[1] - found[0] < MAX_GROWTH_MIB
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads peaks from /proc")

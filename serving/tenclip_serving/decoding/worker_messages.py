@@ -86,7 +86,7 @@ class Timeline(msgspec.Struct, frozen=True):
             timeline.selected.astype(np.bool_, copy=False).tobytes(),
             np.array(timeline.ranking, np.int64).tobytes(),
             timeline.flat,
-            tuple(_encodable(note[:_MAX_NOTE_CHARACTERS]) for note in timeline.notes[:_MAX_NOTES]),
+            tuple(_encodable(note)[:_MAX_NOTE_CHARACTERS] for note in timeline.notes[:_MAX_NOTES]),
         )
 
     def timeline(self) -> SalienceTimeline:
@@ -100,7 +100,7 @@ class Timeline(msgspec.Struct, frozen=True):
         ranking = np.frombuffer(self.ranking, np.int64)
         if len(ranking) and not np.array_equal(np.sort(ranking), np.flatnonzero(selected)):
             raise ValueError(f"a ranking of {len(ranking)} windows that are not the {selected.sum()} selected ones")
-        if len(self.notes) > _MAX_NOTES or any(len(note) > 4 * _MAX_NOTE_CHARACTERS for note in self.notes):
+        if len(self.notes) > _MAX_NOTES or any(len(note) > _MAX_NOTE_CHARACTERS for note in self.notes):
             raise ValueError(f"a timeline with {len(self.notes)} notes, or too long ones")
         return SalienceTimeline(
             self.scorer,

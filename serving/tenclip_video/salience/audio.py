@@ -124,7 +124,8 @@ def read_sound(video: Video, until: float) -> Iterator[NDArray[np.float32]]:
             if written >= most:
                 return
     finally:
-        decoder.reopen()
+        if not decoder.closed:
+            decoder.reopen()
 
 
 def _silence(count: int) -> Iterator[NDArray[np.float32]]:

@@ -24,6 +24,9 @@ from tenclip_video.video import Video
 
 # Samplers are small; anything larger is some other network.
 MAX_SAMPLER_BYTES = 4 << 20
+_MAX_NAME = 128
+# Windows that a network looks at together: its activations are many times its input.
+_BATCH = 16
 # Scores that differ by less than this share of their size are the same but for rounding.
 _SAME = 1e-6
 FLAT = "all windows score the same: clips are spread evenly instead"
@@ -44,8 +47,10 @@ class Sampler:
 
     def scores(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         """float32 [M] of [M,T,H,W,C]. Raises BundleError where the network fails, MemoryError for lack of memory."""
-        if not len(inputs):
-            return np.empty(0, np.float32)
+        parts = [self._scores(inputs[at : at + _BATCH]) for at in range(0, len(inputs), _BATCH)]
+        return np.concatenate([np.empty(0, np.float32), *parts])
+
+    def _scores(self, inputs: NDArray[Any]) -> NDArray[np.float32]:
         try:
             (scores,) = self.session.run(["salience"], {"windows": inputs})
         except Exception as err:  # ONNX Runtime's own exceptions have no common class
@@ -112,6 +117,12 @@ class LearnedScorer:
         """Frames from one window to the next that the sampler was trained for."""
         return self.picture.spec.window_step
 
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        """Raises BundleError where a sampler was trained for other clips than those of a model."""
+        for sampler in (self.picture, self.sound):
+            if sampler is not None:
+                check_clips(sampler, model_spec)
+
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         """Scores of M clips, which are in the order of their first frames.
 
@@ -125,7 +136,7 @@ class LearnedScorer:
             if heard is not None and np.isnan(heard).any():
                 heard, notes = None, (*notes, NOT_A_NUMBER_SOUND)
             if heard is not None and _is_constant(heard):
-                heard, notes = None, (*notes, FLAT_SOUND)
+                heard, notes = None, (*notes, FLAT_SOUND) if len(clips) > 1 else notes
             result = replace(result, audio=heard, audio_clips=self.audio_clips)
         if np.isnan(result.video).any():
             result, notes = replace(result, video=np.zeros_like(result.video)), (*notes, NOT_A_NUMBER)
@@ -192,9 +203,7 @@ def read_sampler_files(
     )
     scorer = files.scorer()
     if model_spec is not None:
-        for sampler in (scorer.picture, scorer.sound):
-            if sampler is not None:
-                check_clips(sampler, model_spec)
+        scorer.check_clips(model_spec)
     return replace(files, window_step=scorer.window_step)
 
 
@@ -256,6 +265,8 @@ def _read_spec(session: Any, file: str) -> SamplerSpec:
         require_types(spec)
     except (ValueError, TypeError, AttributeError) as err:
         raise BundleError(f"{file}: {METADATA_KEY} of its metadata: {err}") from err
+    if len(spec.name) > _MAX_NAME:
+        raise BundleError(f"{file}: its metadata have a name of {len(spec.name)} characters; {_MAX_NAME} are the most")
     return spec
 
 

@@ -46,19 +46,24 @@ def rasterize(
     rows, columns = grid
     if not len(vectors):
         return np.zeros((rows, columns, 2), np.float32)
-    row = np.clip(vectors["dst_y"].astype(np.int32) * rows // max(height, 1), 0, rows - 1)
-    column = np.clip(vectors["dst_x"].astype(np.int32) * columns // max(width, 1), 0, columns - 1)
-    cell = row * columns + column
+    cell = _places(vectors["dst_y"], rows, height) * columns + _places(vectors["dst_x"], columns, width)
     area = vectors["w"].astype(np.float64) * vectors["h"]
-    # The vector leads from the block to its source: against time from a source in the past, with it from the future.
-    per_frame = np.where(vectors["source"] < 0, -1.0 / past, 1.0 / future) / np.maximum(vectors["motion_scale"], 1)
     total = np.bincount(cell, area, rows * columns)
+    # The vector leads from the block to its source: against time from a source in the past, with it from the future.
+    per_frame = area * np.where(vectors["source"] < 0, -1.0 / past, 1.0 / future)
+    per_frame /= np.maximum(vectors["motion_scale"], 1)
     moved = [
-        np.bincount(cell, area * np.clip(vectors[field] * per_frame / size, -1, 1), rows * columns)
+        np.bincount(cell, vectors[field] * per_frame, rows * columns) / size
         for field, size in (("motion_x", width), ("motion_y", height))
     ]
-    mean = np.stack(moved, axis=-1) / np.maximum(total, 1)[:, None]
-    return mean.reshape(rows, columns, 2).astype(np.float32)
+    mean = np.array(moved, np.float32) / np.maximum(total, 1).astype(np.float32)
+    return np.maximum(-1, np.minimum(1, mean)).T.reshape(rows, columns, 2)
+
+
+def _places(pixels: NDArray[np.int16], count: int, size: int) -> NDArray[np.int64]:
+    """The cells of centres of blocks along one axis; what lies outside of the picture is in the outermost."""
+    # Not `np.clip`, which takes longer than all of this for so few numbers.
+    return np.maximum(0, np.minimum(count - 1, pixels.astype(np.int64) * count // max(size, 1)))
 
 
 def turned(motion: NDArray[np.float32], orientation: Orientation) -> NDArray[np.float32]:
@@ -67,6 +72,8 @@ def turned(motion: NDArray[np.float32], orientation: Orientation) -> NDArray[np.
     >>> turned(np.array([[[0.5, 0.25]]], np.float32), Orientation(rotation=90)).tolist()
     [[[-0.25, 0.5]]]
     """
+    if not orientation.rotation and not orientation.mirrored:
+        return motion
     x, y = motion[..., 0], motion[..., 1]
     x, y = {0: (x, y), 90: (-y, x), 180: (-x, -y), 270: (y, -x)}[orientation.rotation]
     return orientation.apply(np.stack([-x if orientation.mirrored else x, y], axis=-1))

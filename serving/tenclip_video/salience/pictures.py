@@ -20,7 +20,7 @@ from tenclip_video.sampling import Clip
 from tenclip_video.spec import Resize
 from tenclip_video.video import Video
 
-NO_KEYFRAME = "no key frame can be decoded: the sampler sees the middle of each window"
+NO_KEYFRAME = "most key frames cannot be decoded by themselves: the sampler sees the middle of each window"
 
 
 def iter_rgb(video: Video, clips: Sequence[Clip], spec: SamplerSpec) -> Iterator[WindowInputs]:
@@ -44,12 +44,11 @@ def iter_keyframes(video: Video, clips: Sequence[Clip], spec: SamplerSpec) -> It
 
     Where there are fewer, the last is repeated. One that cannot be decoded is replaced by the nearest that can.
     """
-    chosen = nearest_keyframes(video, middle_frames(clips), spec.samples)
-    if chosen is None:
+    if not len(video.index.keyframe_pts):
         yield from _middles(video, clips, spec)
         return
-    needed = np.unique(chosen)
-    pictures = _Keyframes(video, needed, spec)
+    chosen = choose_nearest(video.index.keyframe_pts, video.index.pts[middle_frames(clips)], spec.samples)
+    pictures = _Keyframes(video, np.unique(chosen), spec)
     step = windows_at_once(spec)
     for at in range(0, len(clips), step):
         group = pictures.get(chosen[at : at + step])
@@ -59,26 +58,24 @@ def iter_keyframes(video: Video, clips: Sequence[Clip], spec: SamplerSpec) -> It
         yield WindowInputs(group)
 
 
-def nearest_keyframes(video: Video, frames: NDArray[np.int64], count: int) -> NDArray[np.int64] | None:
-    """[M, count]: which key frames, by their places in `FrameIndex.keyframe_pts`, are nearest to each frame in time.
+def choose_nearest(keyframes: NDArray[np.int64], times: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """[M, count]: places of the `count` key frames nearest to each time, ascending; fewer, and the last one repeats.
 
-    None where there are no key frames.
+    keyframes: [N] times, ascending, at least one. times: [M], in the same unit.
+
+    >>> choose_nearest(np.array([0, 10, 20]), np.array([11]), 2).tolist()
+    [[1, 2]]
     """
-    keyframes = np.asarray(video.index.keyframe_pts)
-    if not len(keyframes):
-        return None
-    times = video.index.pts[frames]
-    # A run of `count` key frames around each: begin with the nearest one and grow towards the nearer side.
-    right = np.clip(np.searchsorted(keyframes, times), 0, len(keyframes) - 1)
+    last_place = len(keyframes) - 1
+    right = np.minimum(np.searchsorted(keyframes, times), last_place)
     left = np.maximum(right - 1, 0)
-    first = np.where(times - keyframes[left] <= np.abs(keyframes[right] - times), left, right)
+    first = np.where(np.abs(times - keyframes[left]) <= np.abs(keyframes[right] - times), left, right)
     last = first.copy()
-    end = len(keyframes) - 1
     for _ in range(count - 1):
-        before, after = np.maximum(first - 1, 0), np.minimum(last + 1, end)
-        go_back = (first > 0) & ((last == end) | (times - keyframes[before] <= keyframes[after] - times))
-        first = np.where(go_back, before, first)
-        last = np.where(go_back | (last == end), last, after)
+        # One more, on the nearer side of those that are chosen.
+        before, after = np.maximum(first - 1, 0), np.minimum(last + 1, last_place)
+        goes_back = (first > 0) & ((last == last_place) | (times - keyframes[before] <= keyframes[after] - times))
+        first, last = np.where(goes_back, before, first), np.where(goes_back, last, after)
     return np.minimum(first[:, None] + np.arange(count), last[:, None])
 
 
@@ -87,23 +84,29 @@ class _Keyframes:
 
     def __init__(self, video: Video, needed: NDArray[np.int64], spec: SamplerSpec) -> None:
         self._frames = _decode_keyframes(video, video.index.keyframe_pts[needed], spec)
-        self._needed = needed
+        self._num_needed, self._num_decoded = len(needed), 0
+        self._has_ended = False
         # Places in keyframe_pts of what is decoded and may still be asked for, ascending, and their pictures.
         self._places: list[int] = []
         self._pictures: list[NDArray[np.uint8]] = []
         self._keyframes = video.index.keyframe_pts
 
     def get(self, chosen: NDArray[np.int64]) -> NDArray[np.uint8] | None:
-        """[M,T,H,W,3] of places [M,T]; None where no key frame at all can be decoded."""
+        """[M,T,H,W,3] of places [M,T]; None where most key frames cannot be decoded by themselves.
+
+        Streams that are refreshed bit by bit (x264's intra-refresh) call frames key frames that are none.
+        """
         last = int(chosen.max())
         while not self._places or self._places[-1] < last:
             found = next(self._frames, None)
             if found is None:
+                self._has_ended = True
                 break
+            self._num_decoded += 1
             pts, picture = found
             self._places.append(max(int(np.searchsorted(self._keyframes, pts, side="right")) - 1, 0))
             self._pictures.append(picture)
-        if not self._places:
+        if not self._places or (self._has_ended and 2 * self._num_decoded < self._num_needed):
             return None
         places = np.array(self._places)
         at = np.abs(places[None, None, :] - chosen[:, :, None]).argmin(-1)

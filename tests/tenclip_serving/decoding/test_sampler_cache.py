@@ -7,18 +7,29 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import psutil
 import pytest
 
 from tenclip_api.errors import BundleError, DecodeWorkerDied, UndecodableVideo, VideoTooLarge
+from tenclip_serving.decoding import worker as decode_worker
 from tenclip_serving.decoding.sampler_cache import KEPT_SAMPLERS, KnownSamplers, SamplerCache
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker import DecodeWorker
+from tenclip_serving.decoding.worker_messages import Timeline
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
-from tenclip_video.salience import LearnedScorer, SamplerFiles, default_spec, load_sampler, read_sampler_files
+from tenclip_video.salience import (
+    LearnedScorer,
+    SalienceTimeline,
+    SamplerFiles,
+    default_spec,
+    load_sampler,
+    read_sampler_files,
+)
 from tenclip_video.sampling import ClipSelection
+from tenclip_video.source import Limits
 from tests.samplers import make_sampler
 from tests.tenclip_serving.decoding.helpers import decode, open_pool, request, run, until
 from tests.tenclip_serving.helpers import SPEC
@@ -167,6 +178,18 @@ def test_a_worker_runs_samplers_in_one_thread(folder: Path, files: SamplerFiles)
     finally:
         worker.kill()
         worker.close()
+
+
+def test_the_longest_timeline_of_a_sampler_is_taken() -> None:
+    """Its windows lie closer together than clips do."""
+    asked = request(Path("long.mp4"), protocol=SALIENT, sampler=files_of(b""), limits=Limits(max_frames=150_000))
+    windows = 150_000 // PICTURES.window_step
+    timeline = SalienceTimeline(
+        "compressed", ((0.1, 0.2),) * windows, np.ones(windows, np.float32), np.arange(windows) < 3, (0, 1, 2)
+    )
+    size = len(msgspec.msgpack.encode(Timeline.of(timeline)))
+    assert size < decode_worker._most_bytes((3, 4, 112, 112, 3), asked)
+    assert size > 4 * decode_worker._most_bytes((3, 4, 112, 112, 3), replace(asked, protocol=Protocol()))
 
 
 def test_files_are_sent_once(files: SamplerFiles) -> None:

@@ -81,6 +81,44 @@ def test_a_timeline_of_parts_that_do_not_fit() -> None:
             msgspec.structs.replace(whole, **changes).timeline()
 
 
+def ranked(**changes: Any) -> Timeline:
+    """Of five windows, three of which were chosen: 4, 0 and 3, in this order."""
+    selected = np.array([True, False, False, True, True])
+    seconds = tuple((float(i), i + 1.0) for i in range(5))
+    timeline = SalienceTimeline("s", seconds, np.ones(5, np.float32), selected, (4, 0, 3), flat=True, notes=("a note",))
+    return msgspec.structs.replace(Timeline.of(timeline), **changes)
+
+
+def test_rankings_and_notes_come_through() -> None:
+    again = ranked().timeline()
+    assert again.ranking == (4, 0, 3)
+    assert (again.flat, again.notes) == (True, ("a note",))
+
+
+@pytest.mark.parametrize(
+    "ranking", [[4, 0], [4, 0, 3, 3], [4, 0, 1], [4, 0, 5], [4, 0, -1], [4, 0, 2**62], [0, 0, 0], [4, 0, 3, 1]]
+)
+def test_a_ranking_of_other_windows_than_those_selected(ranking: list[int]) -> None:
+    with pytest.raises(ValueError, match="a ranking of"):
+        ranked(ranking=np.array(ranking, np.int64).tobytes()).timeline()
+
+
+def test_a_ranking_that_is_no_array() -> None:
+    with pytest.raises(ValueError, match="buffer size"):
+        ranked(ranking=b"123").timeline()
+
+
+@pytest.mark.parametrize("notes", [("x",) * 17, ("x" * 10_000,)])
+def test_more_notes_than_there_can_be(notes: tuple[str, ...]) -> None:
+    with pytest.raises(ValueError, match="notes"):
+        ranked(notes=notes).timeline()
+
+
+def test_long_notes_of_our_own_are_cut() -> None:
+    timeline = SalienceTimeline("s", (), np.ones(0, np.float32), np.ones(0, bool), notes=("\udce9" * 5000,) * 40)
+    assert len(Timeline.of(timeline).timeline().notes) == 16
+
+
 def test_truth_values_are_zero_and_one_whatever_the_bytes() -> None:
     timeline = Timeline(scorer="s", seconds=bytes(32), scores=bytes(8), selected=b"\x00\xff").timeline()
     assert timeline.selected.view(np.uint8).tolist() == [0, 1]

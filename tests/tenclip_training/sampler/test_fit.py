@@ -78,7 +78,7 @@ def test_without_videos_to_choose_by_the_last_epoch_is_kept() -> None:
 
 def test_videos_without_pairs_are_left_out_and_counted() -> None:
     one_window = bright_video(SPEC, 300, windows=1)
-    alike = FitVideo("alike", one_window.inputs.repeat(4, axis=0), np.float32([0.5, 0.505, 0.5, 0.509]), 0)
+    alike = FitVideo("alike", one_window.inputs.repeat(4, axis=0), np.array([0.5, 0.505, 0.5, 0.509], np.float32), 0)
     with_them = fit(SPEC, [*TRAIN, one_window, alike], SELECT, QUICK, num_classes=2)
     without = fit(SPEC, TRAIN, SELECT, QUICK, num_classes=2)
     assert (with_them.unpaired, without.unpaired) == (2, 0)

@@ -31,8 +31,8 @@ def test_only_the_order_counts(values: list[int]) -> None:
 
 
 def test_the_mean_is_over_videos_that_have_an_order() -> None:
-    up, down = np.float32([1, 2, 3]), np.float32([3, 2, 1])
-    one, flat = np.float32([1]), np.float32([1, 1, 1])
+    up, down = np.array([1, 2, 3], np.float32), np.array([3, 2, 1], np.float32)
+    one, flat = np.array([1], np.float32), np.array([1, 1, 1], np.float32)
     assert mean_rank_correlation([up, up, one, up], [up, down, one, flat]) == 0
     assert mean_rank_correlation([one], [one]) is None
     assert mean_rank_correlation([], []) is None

@@ -34,7 +34,7 @@ def test_what_cannot_be_calibrated() -> None:
         fit_temperature(scores, labels, protocol="p")
     scores, labels = drawn(40, sharpened=1.0)
     with pytest.raises(InvalidRequest, match="do not sum to 1"):
-        fit_temperature(scores / 2, labels, protocol="p")
+        fit_temperature((scores / 2).astype(np.float32), labels, protocol="p")
     right_half = np.eye(4, dtype=np.float32)[labels]
     right_half[1::2] = 0.25
     with pytest.raises(InvalidRequest, match="does not lower the calibration error of 20 others"):
@@ -43,7 +43,7 @@ def test_what_cannot_be_calibrated() -> None:
 
 def test_scores_of_zero_are_no_infinity() -> None:
     """A network that is always certain, and wrong in every third video."""
-    scores = np.tile(np.float32([1, 0]), (60, 1))
+    scores = np.tile(np.array([1, 0], np.float32), (60, 1))
     labels = (np.arange(60) % 3 == 0).astype(np.int64)
     found = fit_temperature(scores, labels, protocol="p")
     assert np.isfinite(found.temperature)

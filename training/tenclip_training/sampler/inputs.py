@@ -16,15 +16,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tenclip_api.errors import InvalidRequest
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore
 from tenclip_training.omni.score_store import Decoding
-from tenclip_training.sampler.windows import WindowGrid
-from tenclip_video.salience.inputs import read_windows
+from tenclip_training.sampler.windows import WindowGrid, read_inputs
 from tenclip_video.salience.sampler_spec import SamplerSpec
 from tenclip_video.spec import ClipSpec
-from tenclip_video.video import open_video
 
 Inputs = NDArray[Any]  # uint8 or float16
 # A file of the store holds about so much.
@@ -76,14 +73,3 @@ class InputStore(VideoStore):
     def _columns_of(self, video: SetVideo, found: tuple[NDArray[Any], tuple[str, ...]]) -> dict[str, Any]:
         inputs, notes = found
         return {"inputs": np.ascontiguousarray(inputs, self._dtype).tobytes(), "notes": list(notes)}
-
-
-def read_inputs(
-    video: SetVideo, *, spec: SamplerSpec, model_spec: ClipSpec, grid: WindowGrid
-) -> tuple[NDArray[Any], tuple[str, ...]]:
-    """(inputs [M,T,H,W,C], notes) of a video. Raises VideoError, and InvalidRequest where there is nothing to hear."""
-    with open_video(video.path, name=video.name) as opened:
-        found = read_windows(opened, grid.clips(opened, model_spec), spec)
-    if found.inputs is None:
-        raise InvalidRequest(f"{video.name}: {'; '.join(found.notes) or f'nothing for a sampler of kind {spec.kind}'}")
-    return found.inputs, found.notes

@@ -3,27 +3,13 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
-from numpy.typing import NDArray
 
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.omni.teachers import Teacher, open_teacher
-from tenclip_training.sampler.teacher import PROTOCOL, TeacherWindows, WindowTeacher
-from tenclip_training.sampler.windows import WindowGrid
-from tenclip_video.clips import read_clips
+from tenclip_training.sampler.teacher import TeacherWindows, WindowTeacher
+from tenclip_training.sampler.windows import PROTOCOL, WindowClips, WindowGrid, read_window_clips
 from tenclip_video.spec import ClipSpec
-from tenclip_video.video import open_video
-
-
-@dataclass(frozen=True, eq=False)
-class WindowClips:
-    """clips: uint8 [M,T,S,S,3]; seconds: float64 [M,2], their (start, end)."""
-
-    clips: NDArray[np.uint8]
-    seconds: NDArray[np.float64]
 
 
 def local_teacher(name: str, *, labels: Path | None = None, threads: int = 0) -> WindowTeacher:
@@ -41,14 +27,6 @@ def local_teacher(name: str, *, labels: Path | None = None, threads: int = 0) ->
         reader=functools.partial(_reader, teacher.spec),
         judge=functools.partial(_judge, teacher),
     )
-
-
-def read_window_clips(video: SetVideo, *, spec: ClipSpec, grid: WindowGrid) -> WindowClips:
-    """The candidate windows of a video as the network sees them. Raises VideoError, InvalidRequest."""
-    with open_video(video.path, name=video.name) as opened:
-        selection = grid.selection(opened, spec)
-    read = read_clips(video.path, spec, replace(PROTOCOL, selection=selection), name=video.name)
-    return WindowClips(read.clips, np.array(read.seconds, np.float64))
 
 
 def _reader(spec: ClipSpec, grid: WindowGrid) -> functools.partial[WindowClips]:

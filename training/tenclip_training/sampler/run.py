@@ -19,10 +19,10 @@ from tenclip_training.sampler.fit import Epoch, FitConfig, FitVideo, fit, salien
 from tenclip_training.sampler.held_out import HeldOutVideo, clips_by_salience, held_out_metrics
 from tenclip_training.sampler.inputs import Inputs, InputStore
 from tenclip_training.sampler.results import SamplerResult, sampler_file
-from tenclip_training.sampler.teacher import PROTOCOL, TeacherStore, TeacherWindows, WindowTeacher
+from tenclip_training.sampler.teacher import TeacherStore, TeacherWindows, WindowTeacher
 from tenclip_training.sampler.temperature import fit_temperature
 from tenclip_training.sampler.videos import SamplerVideo, SamplerVideos
-from tenclip_training.sampler.windows import WindowGrid
+from tenclip_training.sampler.windows import PROTOCOL, WindowGrid
 from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.salience import SamplerKind, SamplerSpec, StoppingRule, calibrate_stopping, default_spec
 

@@ -21,11 +21,8 @@ from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore
 from tenclip_training.omni.score_store import Decoding
 from tenclip_training.sampler.windows import WindowGrid
-from tenclip_video.protocols import PROTOCOLS, Activation
+from tenclip_video.protocols import Activation
 from tenclip_video.spec import ClipSpec
-
-# How a window is cropped and its scores are averaged: as a server does it with salient clips.
-PROTOCOL = PROTOCOLS["salient-clips"]
 
 
 @dataclass(frozen=True, eq=False)
