@@ -92,10 +92,11 @@ class Engine:
         """
         name, size = request.source, len(request.data or b"")
         async with self._within(seconds_left, name) as deadline, self._admitted(size, name, ticket, deadline) as held:
-            model = self.repository.get(request.model, request.version)
+            repository = self.repository
+            model = repository.get(request.model, request.version)
             with self.statistics.counted(model.key) as outcome:
                 # What is wrong with the request is said before gigabytes are taken for it.
-                salience = resolve_salience(request.clips, model, self.repository)
+                salience = resolve_salience(request.clips, model, repository)
                 protocol = self._protocol(request, model, salience)
                 async with self.intake.open(request, held) as video:
                     job = Job(

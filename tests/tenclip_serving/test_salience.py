@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -25,10 +26,11 @@ from tenclip_serving.requests import ClipRequest, ClipResult, Recognition, Recog
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_video.bundle import ScoreCalibration
-from tenclip_video.clips import read_clips
+from tenclip_video.clips import VideoClips, read_clips
 from tenclip_video.protocols import Protocol
 from tenclip_video.sampling import ClipSelection
 from tests.tenclip_serving.helpers import RULE, SAMPLER_SPEC, SPEC, Sampler, make_bundle
+from tests.tenclip_serving.models.test_samplers import with_a_listener
 
 TEMPERATURE = ScoreCalibration(temperature=3.0, protocol="salient-clips", num_videos=50, ece_before=0.2, ece_after=0.1)
 # Of 40 frames, in windows of 4, 2 apart.
@@ -45,6 +47,7 @@ def bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_bundle(root, "reddish", sampler=Sampler(weights=(1.0, 0.0, -1.0), spec=replace(SAMPLER_SPEC, name="red")))
     make_bundle(root, "plain")
     make_bundle(root, "salient", sampler=Sampler(), default_protocol="salient-clips", calibration=TEMPERATURE)
+    with_a_listener(make_bundle(root, "listens", sampler=Sampler()))
     make_bundle(root, "blind", sampler=Sampler(weights=(0.0, 0.0, 0.0), stopping=RULE))
     return root
 
@@ -238,6 +241,18 @@ def test_a_flat_timeline_is_said_and_clips_are_spread(repository: Repository, bu
             adaptive = await engine.recognize(asked("blind", **ADAPTIVE))
             assert adaptive.adaptive is not None
             assert adaptive.adaptive.clips_planned == 6
+
+    run(test)
+
+
+def test_a_sampler_that_listens_to_a_silent_video(repository: Repository, bundles: Path, videos: Path) -> None:
+    async def test() -> None:
+        async with opened(repository, bundles, videos) as engine:
+            result = await engine.recognize(asked("listens", mode="salient", num_clips=3))
+            timeline = result.timeline
+            assert timeline is not None
+            assert (timeline.scorer, timeline.ranking) == ("colours + audio", (18, 17, 16))
+            assert any("sound" in note for note in timeline.notes)
 
     run(test)
 
@@ -447,6 +462,25 @@ def test_a_worker_that_dies_while_it_scores(repository: Repository, bundles: Pat
             # The next worker is sent the sampler, too.
             assert_same_scores(await task, expected)
             assert value(engine.metrics, "tenclip_decode_retries_total") == 1
+
+    run(test)
+
+
+@pytest.mark.parametrize("told", [math.nan, math.inf, -1.0, 1e9])
+def test_a_worker_cannot_say_that_scoring_took_longer_than_all_of_it(
+    repository: Repository, bundles: Path, videos: Path, monkeypatch: pytest.MonkeyPatch, told: float
+) -> None:
+    async def test() -> None:
+        async with opened(repository, bundles, videos) as engine:
+            decode = engine.pool.decode
+
+            async def lie(*args: Any, **kwargs: Any) -> VideoClips:
+                return replace(await decode(*args, **kwargs), score_seconds=told)
+
+            monkeypatch.setattr(engine.pool, "decode", lie)
+            timings = (await engine.recognize(asked(mode="salient"))).timings
+            assert all(0 <= seconds < 60 for seconds in timings.values())
+            assert (timings["score"] == 0) == (not told > 60)
 
     run(test)
 

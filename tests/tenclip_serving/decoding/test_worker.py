@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -22,9 +23,10 @@ from tenclip_serving.decoding import shared_memory
 from tenclip_serving.decoding import worker as decode_worker
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import SandboxLimits
+from tenclip_serving.decoding.worker_messages import Decoded
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
-from tenclip_video.sampling import ClipSelection
+from tenclip_video.sampling import ClipSelection, SelectionMode
 from tests.hostile import hostile_files, witness
 from tests.tenclip_serving.decoding.helpers import decode, hostile_worker, open_pool, request, run, until
 from tests.tenclip_serving.helpers import SPEC
@@ -53,6 +55,21 @@ def test_a_worker_ends_when_its_server_is_killed(videos: Path) -> None:
 
 def clip_mappings() -> int:
     return Path("/proc/self/maps").read_text().count("/memfd:tenclip")
+
+
+@pytest.mark.parametrize(("mode", "ranking"), [("salient", ()), ("uniform", (3, 7, 8))])
+def test_a_ranking_that_is_not_of_the_clips(videos: Path, mode: SelectionMode, ranking: tuple[int, ...]) -> None:
+    protocol = Protocol(selection=ClipSelection(mode=mode, num_clips=3))
+    honest = read_clips(videos / "colors.mp4", SPEC, protocol, timeline=True)
+    asked = replace(request(videos / "colors.mp4", protocol=protocol), timeline=True)
+    kept = decode_worker._timeline(Decoded.of(honest), asked)
+    assert kept is not None
+    assert len(kept.ranking) == (3 if mode == "salient" else 0)
+    selected = np.zeros_like(kept.selected)
+    selected[list(ranking)] = True
+    lie = replace(honest, timeline=replace(kept, ranking=ranking, selected=selected))
+    with pytest.raises(decode_worker.ProtocolViolation, match=f"a ranking of {len(ranking)} windows for 3 clips"):
+        decode_worker._timeline(Decoded.of(lie), asked)
 
 
 @pytest.mark.skipif(not shared_memory.AVAILABLE, reason="Linux only")

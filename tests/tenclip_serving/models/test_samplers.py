@@ -16,6 +16,8 @@ from tenclip_serving.models.repository import FailedBundle, fingerprint, load_bu
 from tenclip_serving.models.samplers import load_served_sampler
 from tenclip_serving.runtimes import create_runtime
 from tenclip_video.bundle import read_bundle, sha256
+from tenclip_video.salience import default_spec
+from tests.samplers import make_sampler
 from tests.tenclip_serving.helpers import RULE, SAMPLER_SPEC, SPEC, Sampler, make_bundle, write_sampler
 
 
@@ -29,6 +31,23 @@ def test_a_bundle_is_served_with_its_sampler(tmp_path: Path) -> None:
     assert sampler.scorer.picture.scores(windows).tolist() == [0.0, 200.0, 0.0]
 
 
+def with_a_listener(path: Path) -> None:
+    """Add a sampler of sound to the bundle, for two of the clips."""
+    (path / "salience-audio.onnx").write_bytes(make_sampler(default_spec("audio", SPEC)))
+    described(path, audio_path="salience-audio.onnx", audio_clips=2)
+
+
+def test_a_bundle_with_two_samplers(tmp_path: Path) -> None:
+    path = make_bundle(tmp_path, sampler=Sampler())
+    with_a_listener(path)
+    sampler = load_model(path, runtime="onnxruntime").sampler
+    assert sampler is not None
+    assert (sampler.audio_clips, sampler.spec, sampler.scorer.name) == (2, SAMPLER_SPEC, "colours + audio")
+    (path / "salience-audio.onnx").write_bytes(b"no network")
+    with pytest.raises(BundleError, match=r"salience-audio\.onnx"):
+        load_model(path, runtime="onnxruntime")
+
+
 def test_a_bundle_without_one(tmp_path: Path) -> None:
     assert load_model(make_bundle(tmp_path), runtime="onnxruntime").sampler is None
 
@@ -36,7 +55,7 @@ def test_a_bundle_without_one(tmp_path: Path) -> None:
 def described(path: Path, **changes: Any) -> None:
     """Change what bundle.json says of the sampler; its hash is brought up to date."""
     text = json.loads((path / "bundle.json").read_text())
-    files = {"salience.onnx": sha256(path / "salience.onnx")} if (path / "salience.onnx").is_file() else {}
+    files = {file.name: sha256(file) for file in path.glob("salience*.onnx")}
     text["sampler"] = {**text["sampler"], "files": files, **changes}
     (path / "bundle.json").write_text(json.dumps(text))
 
