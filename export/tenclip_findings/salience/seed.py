@@ -49,7 +49,7 @@ from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.salience import StoppingRule
 
 Arrays = TypeVar("Arrays", ScoredSet, Salience)
-TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 16, 2
+TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 12, 2
 SERVED_VIDEOS, QUICK_SERVED_VIDEOS = 6, 2
 QUICK_SAMPLERS = 2
 

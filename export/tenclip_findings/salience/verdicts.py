@@ -27,6 +27,31 @@ class Line:
     figures: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class Counted:
+    """Which operations count: those of both networks, or those of the heavy one alone."""
+
+    scoring: bool
+
+    @property
+    def words(self) -> str:
+        return ", scoring included," if self.scoring else ", without scoring,"
+
+    def part(self, results: Results, arms: Sequence[ArmResult]) -> Spread:
+        """An arm's operations as a part of the baseline's."""
+        baseline = results.arms("test", "uniform", num_clips=BASELINE)
+        return Spread.of(
+            [
+                (a.gflops - (0.0 if self.scoring else a.scoring_gflops)) / b.gflops
+                for a, b in zip(arms, baseline, strict=True)
+            ]
+        )
+
+
+# A toy's sampler is a large part of a toy: before a network of the papers' size the second count is the one that holds.
+COUNTED = (Counted(scoring=True), Counted(scoring=False))
+
+
 def verdicts(results: Results) -> tuple[Line, ...]:
     """All claims, for every scorer."""
     found: list[Line] = []
@@ -34,8 +59,8 @@ def verdicts(results: Results) -> tuple[Line, ...]:
         found += [
             _better(results, scorer, "uniform", BASELINE, f"{BASELINE} uniform clips"),
             _better(results, scorer, "dense", 0, "all windows"),
-            _cheaper(results, scorer),
-            _adaptive(results, scorer),
+            *(_cheaper(results, scorer, counted) for counted in COUNTED),
+            *(_adaptive(results, scorer, counted) for counted in COUNTED),
             _trimmed(results, scorer),
             *_bounds(results, scorer),
         ]
@@ -68,63 +93,53 @@ def _better(results: Results, scorer: str, kind: str, num_clips: int, other: str
     )
 
 
-def _cheaper(results: Results, scorer: str) -> Line:
+def _cheaper(results: Results, scorer: str, counted: Counted) -> Line:
     """The largest number of clips that the budget allows is compared: it is chosen by cost, not by its accuracy."""
-    claim = f"at most a third of the operations of {BASELINE} uniform clips are enough to be right as often"
+    claim = (
+        f"at most a third of the operations of {BASELINE} uniform clips{counted.words} is enough to be right as often"
+    )
     baseline = results.arms("test", "uniform", num_clips=BASELINE)
-    within = [k for k in range(1, MOST_SALIENT + 1) if _part(results, scorer, k).high <= SALIENT_PART]
-    smallest = _smallest(results, scorer)
+
+    def part(num_clips: int) -> Spread:
+        return counted.part(results, results.arms("test", "salient", scorer, num_clips))
+
+    within = [k for k in range(1, MOST_SALIENT + 1) if part(k).high <= SALIENT_PART]
+    reached = _fewest(results, scorer, counted)
     if not within:
-        one = _part(results, scorer, 1)
-        return Line(
-            claim=claim,
-            scorer=scorer,
-            verdict="not shown",
-            figures=f"one clip with its scoring takes {one.mean:.0%}. {smallest}",
-        )
+        figures = f"one clip takes {part(1).mean:.0%}. {reached}"
+        return Line(claim=claim, scorer=scorer, verdict="not shown", figures=figures)
     clips = max(within)
     found = compared(results.arms("test", "salient", scorer, clips), baseline)
     return Line(
         claim=claim,
         scorer=scorer,
         verdict="shown" if found.excludes_a_loss else "not shown",
-        figures=f"{clips} clips, {_part(results, scorer, clips).mean:.0%} of the operations: {_signs(found)}. "
-        f"{smallest}",
+        figures=f"{clips} clips, {part(clips).mean:.0%} of the operations: {_signs(found)}. {reached}",
     )
 
 
-def _part(results: Results, scorer: str, num_clips: int) -> Spread:
-    """Operations of so many salient clips, scoring included, as a part of the baseline's."""
-    return _parts(results, results.arms("test", "salient", scorer, num_clips))
-
-
-def _parts(results: Results, arms: Sequence[ArmResult]) -> Spread:
-    baseline = results.arms("test", "uniform", num_clips=BASELINE)
-    return Spread.of([a.gflops / b.gflops for a, b in zip(arms, baseline, strict=True)])
-
-
-def _smallest(results: Results, scorer: str) -> str:
+def _fewest(results: Results, scorer: str, counted: Counted) -> str:
     """The fewest clips whose mean top-1 reaches the baseline's, in words."""
     baseline = results.arms("test", "uniform", num_clips=BASELINE)
     wanted = Spread.of([a.top1 for a in baseline]).mean
     for clips in range(1, MOST_SALIENT + 1):
         arms = results.arms("test", "salient", scorer, clips)
         if Spread.of([a.top1 for a in arms]).mean >= wanted:
-            part = _part(results, scorer, clips).mean
             return (
-                f"The fewest clips that reach the baseline's mean are {clips}, with {part:.0%} of its operations: "
-                f"{points(compared(arms, baseline).mean)}"
+                f"The fewest clips that reach the baseline's mean are {clips}, with "
+                f"{counted.part(results, arms).mean:.0%} of its operations: {points(compared(arms, baseline).mean)}"
             )
     return f"No number of clips up to {MOST_SALIENT} reaches the baseline's mean"
 
 
-def _adaptive(results: Results, scorer: str) -> Line:
+def _adaptive(results: Results, scorer: str, counted: Counted) -> Line:
     arms = results.arms("test", "adaptive", scorer)
     found = compared(arms, results.arms("test", "uniform", num_clips=BASELINE))
-    part = _parts(results, arms)
+    part = counted.part(results, arms)
     clips = Spread.of([a.mean_clips for a in arms])
     return Line(
-        claim=f"adaptive prediction at a fifth of the operations at most is right as often as {BASELINE} uniform clips",
+        claim=f"adaptive prediction at a fifth of the operations{counted.words} is right as often as {BASELINE} uniform "
+        "clips",
         scorer=scorer,
         verdict="shown" if found.excludes_a_loss and part.high <= ADAPTIVE_PART else "not shown",
         figures=f"{clips.mean:.1f} clips on average, {part.mean:.0%} of the operations: {_signs(found)}",
