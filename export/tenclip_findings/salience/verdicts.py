@@ -95,9 +95,7 @@ def _better(results: Results, scorer: str, kind: str, num_clips: int, other: str
 
 def _cheaper(results: Results, scorer: str, counted: Counted) -> Line:
     """The largest number of clips that the budget allows is compared: it is chosen by cost, not by its accuracy."""
-    claim = (
-        f"at most a third of the operations of {BASELINE} uniform clips{counted.words} is enough to be right as often"
-    )
+    claim = f"a third of the operations of {BASELINE} uniform clips{counted.words} is enough to be right as often"
     baseline = results.arms("test", "uniform", num_clips=BASELINE)
 
     def part(num_clips: int) -> Spread:
@@ -138,8 +136,8 @@ def _adaptive(results: Results, scorer: str, counted: Counted) -> Line:
     part = counted.part(results, arms)
     clips = Spread.of([a.mean_clips for a in arms])
     return Line(
-        claim=f"adaptive prediction at a fifth of the operations{counted.words} is right as often as {BASELINE} uniform "
-        "clips",
+        claim=f"adaptive prediction at a fifth of the operations{counted.words} is right as often as {BASELINE} "
+        "uniform clips",
         scorer=scorer,
         verdict="shown" if found.excludes_a_loss and part.high <= ADAPTIVE_PART else "not shown",
         figures=f"{clips.mean:.1f} clips on average, {part.mean:.0%} of the operations: {_signs(found)}",
