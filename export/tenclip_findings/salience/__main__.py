@@ -50,6 +50,8 @@ def salience(
         raise typer.Exit(1) from None
     if page is not None:
         write_page(results, page)
+    if quick:
+        print("quick: the figures mean nothing")
     for line in verdicts(results):
         scorer = f" ({line.scorer})" if line.scorer else ""
         print(f"{line.verdict}: {line.claim}{scorer}: {line.figures}")

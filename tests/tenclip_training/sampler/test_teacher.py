@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pickle
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tenclip_api.errors import DatasetError, InvalidRequest, ModelNotFound, ServerUnavailable
+from tenclip_client.cli.options import ConnectionOptions
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.omni.score_store import Decoding
 from tenclip_training.sampler.identity import identity_of
 from tenclip_training.sampler.local_teacher import local_teacher
-from tenclip_training.sampler.served_teacher import served_teacher
+from tenclip_training.sampler.served_teacher import Settings, served_teacher
 from tenclip_training.sampler.teacher import TeacherStore, WindowTeacher
 from tenclip_training.sampler.windows import WindowGrid, read_window_clips
 from tenclip_video.bundle import read_bundle
@@ -96,10 +100,14 @@ def server(world: ColorWorld, tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield running
 
 
+def settings_of(server: ServerProcess, **values: Any) -> Settings:
+    return functools.partial(dict, target=server.address, **values)
+
+
 def test_a_served_model_says_what_it_says_here(
     server: ServerProcess, teacher: WindowTeacher, world: ColorWorld, videos: list[SetVideo], tmp_path: Path
 ) -> None:
-    served = served_teacher({"target": server.address}, "colors")
+    served = served_teacher(settings_of(server), "colors")
     assert served.identity == teacher.identity == identity_of(read_bundle(world.bundle).info)
     assert (served.spec, served.labels, served.activation) == (teacher.spec, teacher.labels, "softmax")
     few = replace(GRID, max_windows=9)
@@ -114,8 +122,18 @@ def test_a_served_model_says_what_it_says_here(
         np.testing.assert_allclose(found[name].seconds, expected[name].seconds, atol=1e-6)
 
 
+def test_options_of_a_connection_travel_to_the_processes_that_ask(server: ServerProcess, tmp_path: Path) -> None:
+    """A token file is read there again: what reads it cannot be pickled."""
+    (tmp_path / "token").write_text("secret-secret-secret-secret\n")
+    connection = ConnectionOptions(server=server.address, token_file=tmp_path / "token")
+    served = served_teacher(functools.partial(connection.client_settings, 30.0), "colors")
+    read = pickle.loads(pickle.dumps(served.reader(GRID)))
+    assert read.keywords["settings"]()["token"]() == "secret-secret-secret-secret"
+    assert served.name == f"colors:1 on {server.address}"
+
+
 def test_a_served_model_that_cannot_teach(server: ServerProcess, tmp_path: Path) -> None:
-    settings = {"target": server.address}
+    settings = settings_of(server)
     with pytest.raises(ModelNotFound):
         served_teacher(settings, "nobody")
     with pytest.raises(InvalidRequest, match=r"does not name its classes: .* --labels"):
@@ -131,14 +149,14 @@ def test_a_server_that_goes_away_ends_the_run_and_blames_no_video(
     teacher: WindowTeacher, world: ColorWorld, videos: list[SetVideo], tmp_path: Path
 ) -> None:
     with running_server(world.bundle.parent.parent) as running:
-        served = served_teacher({"target": running.address, "timeout": 30.0, "retries": 0}, "colors")
+        served = served_teacher(settings_of(running, timeout=30.0, retries=0), "colors")
         store = TeacherStore(tmp_path / "cache", served, GRID)
         store.update(videos[:1], Decoding())
     with pytest.raises(ServerUnavailable):
         store.update(videos, Decoding())
     assert store.read(videos[:1])[0].keys() == {"000.mp4"}
     with running_server(world.bundle.parent.parent) as running:
-        again = served_teacher({"target": running.address}, "colors")
+        again = served_teacher(settings_of(running), "colors")
         store = TeacherStore(tmp_path / "cache", again, GRID)
         # The one that cannot be opened here was never sent.
         assert store.update(videos, Decoding()) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args
@@ -65,7 +66,8 @@ class HeavyOptions:
             return local_teacher(self.teacher, labels=labels, threads=self.threads)
         from tenclip_training.sampler.served_teacher import served_teacher
 
-        return served_teacher(connection.client_settings(self.ask_timeout), self.model or "", labels=labels)
+        settings = functools.partial(connection.client_settings, self.ask_timeout)
+        return served_teacher(settings, self.model or "", labels=labels)
 
 
 @dataclass(frozen=True, kw_only=True)

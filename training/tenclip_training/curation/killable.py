@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 DEFAULT_TIMEOUT_SECONDS = 600.0
 # Videos that are handed out ahead of each worker.
-_AHEAD = 4
+AHEAD = 4
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,18 @@ def for_each(
     *,
     workers: int,
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+    ahead: int = AHEAD,
 ) -> Iterator[Outcome[Item, Value]]:
     """Call `function` on every item in `workers` processes; outcomes come as they are finished.
 
     function: importable by its name. A worker that dies, or works on one item for longer than `timeout_seconds`, is
     replaced, and the item ends in DecodeWorkerDied, as one does for which memory is short. TenclipError and OSError of
-    the function are outcomes; any other error is a bug and is raised.
+    the function are outcomes; any other error is a bug and is raised. ahead: items that are handed out ahead of each
+    worker; so many values for each may be in memory.
     """
     waiting: dict[Future[Any], Item] = {}
     remaining = iter(items)
-    first = list(islice(remaining, _AHEAD * workers))
+    first = list(islice(remaining, ahead * workers))
     if not first:
         return
     pool = ProcessPool(max_workers=min(workers, len(first)), context=multiprocessing.get_context("spawn"))

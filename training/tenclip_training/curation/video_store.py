@@ -27,7 +27,7 @@ import pyarrow.parquet as pq
 from tenclip_api.errors import DatasetError, DecodeWorkerDied, TenclipError
 from tenclip_data.atomic import replacing
 from tenclip_features.stamps import VideoStamp, stamp_file
-from tenclip_training.curation.killable import DEFAULT_TIMEOUT_SECONDS, for_each
+from tenclip_training.curation.killable import AHEAD, DEFAULT_TIMEOUT_SECONDS, for_each
 from tenclip_training.curation.video_sets import SetVideo
 
 # A file is written after so many videos, or so many seconds.
@@ -51,7 +51,7 @@ class VideoStore:
 
     noun: what is stored ("codes"). columns: beside those of every store. recipe: how it is computed; files of another
     recipe are refused with DatasetError, as damaged ones are. max_bytes: of files that are put together; a larger one
-    stays as it is.
+    stays as it is. batch: videos that are kept in memory before they are written.
     """
 
     def __init__(
@@ -62,7 +62,9 @@ class VideoStore:
         columns: Sequence[tuple[str, pa.DataType]],
         recipe: str,
         max_bytes: float = math.inf,
+        batch: int = _BATCH,
     ) -> None:
+        self._batch = batch
         self.folder, self.noun, self.recipe, self.max_bytes = folder, noun, recipe, max_bytes
         self._recipe_key = f"tenclip.{noun}".encode()
         self.schema = pa.schema(
@@ -86,12 +88,13 @@ class VideoStore:
         *,
         workers: int,
         timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS,
+        ahead: int = AHEAD,
         progress: Progress | None = None,
     ) -> int:
         """Compute what is missing; returns of how many videos that was. A video is missing whose file has changed.
 
         function: called in processes of their own. to_columns: called here, with what it gave. A video that cannot be
-        read is entered with the reason, and tried again only when its file has changed.
+        read is entered with the reason, and tried again only when its file has changed. ahead: see `for_each`.
         """
         videos = list({v.key: v for v in videos}.values())  # a video may be in source and target
         with self._locked():
@@ -102,7 +105,7 @@ class VideoStore:
             written = time.monotonic()
             try:
                 done = len(videos) - len(todo)
-                for outcome in for_each(function, todo, workers=workers, timeout_seconds=timeout_seconds):
+                for outcome in for_each(function, todo, workers=workers, timeout_seconds=timeout_seconds, ahead=ahead):
                     row = _row(outcome.item, stamps[outcome.item.key], outcome.error)
                     if outcome.value is not None:
                         row |= to_columns(outcome.item, outcome.value)
@@ -110,7 +113,7 @@ class VideoStore:
                     done += 1
                     if progress:
                         progress(done, len(videos))
-                    if len(batch) >= _BATCH or time.monotonic() - written > _BATCH_SECONDS:
+                    if len(batch) >= self._batch or time.monotonic() - written > _BATCH_SECONDS:
                         self._write(batch)
                         batch, written = [], time.monotonic()
             finally:

@@ -26,6 +26,8 @@ from tenclip_video.spec import ClipSpec
 Inputs = NDArray[Any]  # uint8 or float16
 # A file of the store holds about so much.
 _MAX_BYTES = 256 << 20
+# Videos that are kept before they are written, and that wait for each decoder: a video's inputs are some megabytes.
+_BATCH, _AHEAD = 32, 2
 
 
 class InputStore(VideoStore):
@@ -48,6 +50,7 @@ class InputStore(VideoStore):
             columns=[("inputs", pa.large_binary()), ("notes", pa.list_(pa.string()))],
             recipe=recipe,
             max_bytes=_MAX_BYTES,
+            batch=_BATCH,
         )
 
     def update(self, videos: Sequence[SetVideo], decoding: Decoding, progress: Progress | None = None) -> int:
@@ -58,6 +61,7 @@ class InputStore(VideoStore):
             self._columns_of,
             workers=decoding.workers,
             timeout_seconds=decoding.timeout_seconds,
+            ahead=_AHEAD,
             progress=progress,
         )
 

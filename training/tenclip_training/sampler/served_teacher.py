@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +21,30 @@ from tenclip_video.bundle import BundleInfo
 from tenclip_video.spec import ClipSpec
 from tenclip_video.video import open_video
 
+# Gives the arguments of `Client`, in the processes that ask, too: a function that can be pickled.
+Settings = Callable[[], Mapping[str, Any]]
 
-def served_teacher(settings: Mapping[str, Any], model: str = "", *, labels: Path | None = None) -> WindowTeacher:
-    """A model of a server. settings: the arguments of `Client`. model: "name", "name:version", or "" for the only one.
+
+def served_teacher(settings: Settings, model: str = "", *, labels: Path | None = None) -> WindowTeacher:
+    """A model of a server. model: "name", "name:version", or "" for the only one.
 
     labels: a file with its classes, where it does not name them. Raises ModelNotFound, ServerUnavailable, and
     InvalidRequest for a model without a classifier or without names of its classes.
     """
-    with Client(**settings) as client:
-        info = client.get_model(model)
+    with Client(**settings()) as client:
+        info, target = client.get_model(model), client.target
     bundle = BundleInfo.from_dict(dict(info.bundle))
     classes = _classes(info, labels)
     scoring = Scoring.of_checkpoint(classes, bundle.provenance, source=info.ref)
     if scoring.heads is not None:
         raise InvalidRequest(f"model {info.ref} has the heads {' and '.join(scoring.heads.names)}; a teacher has one")
     return WindowTeacher(
-        name=f"{info.ref} on {settings['target']}",
+        name=f"{info.ref} on {target}",
         identity=identity_of(bundle),
         spec=bundle.clip_spec,
         labels=classes,
         activation=scoring.activation,
-        reader=functools.partial(_reader, dict(settings), info.ref, bundle.clip_spec, len(classes)),
+        reader=functools.partial(_reader, settings, info.ref, bundle.clip_spec, len(classes)),
         judge=lambda _, found: found,
     )
 
@@ -62,13 +65,13 @@ def _classes(info: ModelInfo, labels: Path | None) -> tuple[str, ...]:
 
 
 def _reader(
-    settings: dict[str, Any], model: str, spec: ClipSpec, num_classes: int, grid: WindowGrid
+    settings: Settings, model: str, spec: ClipSpec, num_classes: int, grid: WindowGrid
 ) -> functools.partial[TeacherWindows]:
     return functools.partial(ask_server, settings=settings, model=model, spec=spec, num_classes=num_classes, grid=grid)
 
 
 def ask_server(
-    video: SetVideo, *, settings: dict[str, Any], model: str, spec: ClipSpec, num_classes: int, grid: WindowGrid
+    video: SetVideo, *, settings: Settings, model: str, spec: ClipSpec, num_classes: int, grid: WindowGrid
 ) -> TeacherWindows:
     """The scores of a video's windows by a server's model.
 
@@ -77,7 +80,7 @@ def ask_server(
     with open_video(video.path, name=video.name) as opened:
         step = grid.selection(opened, spec).window_step
     try:
-        with Client(**settings) as client:
+        with Client(**settings()) as client:
             answer = client.predict(
                 video.path,
                 model=model,

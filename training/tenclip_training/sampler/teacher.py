@@ -24,6 +24,9 @@ from tenclip_training.sampler.windows import WindowGrid
 from tenclip_video.protocols import Activation
 from tenclip_video.spec import ClipSpec
 
+# Videos whose clips wait for the network, for each decoder: all windows of a video are up to hundreds of megabytes.
+_AHEAD = 2
+
 
 @dataclass(frozen=True, eq=False)
 class TeacherWindows:
@@ -83,6 +86,7 @@ class TeacherStore(VideoStore):
                 self._columns_of,
                 workers=decoding.workers,
                 timeout_seconds=decoding.timeout_seconds,
+                ahead=_AHEAD,
                 progress=progress,
             )
         except TeacherFailed as err:
