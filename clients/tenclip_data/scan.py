@@ -30,7 +30,7 @@ VIDEO_SUFFIXES = frozenset(
 )
 
 # Images are data only where a caller asks for them.
-IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 # Compared in lower case. Hidden names (.DS_Store, .ipynb_checkpoints, .Trashes) need no entry.
 SYSTEM_NAMES = frozenset(

@@ -64,7 +64,7 @@ def read_image(
     UndecodableImage for one that is damaged or cut off. Each names the file.
     """
     pixels = read_pixels(source, draft=resize, name=name, limits=limits)
-    return pixels if resize is None else scale_image(pixels, resize)
+    return pixels if resize is None else scale_image(pixels, resize, name=name or _name(source))
 
 
 def read_pixels(
@@ -80,7 +80,7 @@ def read_pixels(
     wanted on each side.
     """
     limits = limits or Limits()
-    name = name or (os.fspath(source) if isinstance(source, str | os.PathLike) else "<bytes>")
+    name = name or _name(source)
     data = _read(source, name, limits)
     with _typed_errors(name), Image.open(io.BytesIO(data), formats=_formats()) as image:
         width, height = image.size
@@ -90,12 +90,27 @@ def read_pixels(
         return _to_rgb(ImageOps.exif_transpose(image))
 
 
-def scale_image(pixels: NDArray[np.uint8], resize: Resize) -> NDArray[np.uint8]:
-    """uint8 RGB [H,W,3] -> the same scaled by `resize`, with its kernel."""
-    if pixels.shape[:2] == resize.target(*pixels.shape[:2]):
+def scale_image(pixels: NDArray[np.uint8], resize: Resize, *, name: str = "<bytes>") -> NDArray[np.uint8]:
+    """uint8 RGB [H,W,3] -> the same scaled by `resize`, with its kernel.
+
+    Raises VideoTooLarge for a picture so long and thin that it would be scaled to more than the default pixels.
+    """
+    height, width = resize.target(*pixels.shape[:2])
+    if pixels.shape[:2] == (height, width):
         return pixels
+    allowed = Limits().max_pixels
+    if allowed is not None and height * width > allowed:
+        raise VideoTooLarge(
+            f"{name}: {pixels.shape[1]}x{pixels.shape[0]} pixels would be scaled to {width}x{height}, and at most "
+            f"{allowed} pixels are allowed",
+            source=name,
+        )
     frame = VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
     return np.ascontiguousarray(FrameScaler(resize, frame).scaled(frame))
+
+
+def _name(source: ImageSource) -> str:
+    return os.fspath(source) if isinstance(source, str | os.PathLike) else "<bytes>"
 
 
 @functools.cache

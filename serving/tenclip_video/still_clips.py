@@ -25,10 +25,13 @@ def read_image_clips(
 ) -> VideoClips:
     """One clip, whose frames are all the image, in the views of `protocol`, however many clips that takes of videos.
 
-    Raises a VideoError for an image that cannot be used, and InvalidRequest for a crop that does not fit.
+    Raises a VideoError for an image that cannot be used, and InvalidRequest for a crop that does not fit and for
+    clips of optical flow.
     """
     protocol = protocol or Protocol()
     spec = protocol.apply(spec)
+    if spec.modality != "rgb":
+        raise InvalidRequest(f"{name or '<bytes>'}: an image does not move, and the network is one of optical flow")
     side = protocol.crop_side(spec)
     pixels = read_image(source, spec.resize, name=name, limits=limits)
     height, width = pixels.shape[:2]

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tenclip_api.errors import (
     EmptyVideo,
+    InvalidRequest,
     NotAFile,
     NotAnImage,
     TenclipError,
@@ -194,3 +195,15 @@ def test_an_image_as_clips(tmp_path: Path) -> None:
     assert tuple(clips.clips[0, 0, 2, 2]) == (10, 10, 250)  # red in BGR
     three = next(p for p in PROTOCOLS.values() if p.views == 3)
     assert len(read_image_clips(path, spec, three).clips) == 3
+
+
+def test_a_long_and_thin_picture_is_not_scaled_to_gigabytes(tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((1, 30000, 3), np.uint8)).save(tmp_path / "strip.png")
+    with pytest.raises(VideoTooLarge, match=r"strip\.png: 30000x1 pixels would be scaled to 1920000x64"):
+        read_image(tmp_path / "strip.png", Resize(mode="short_edge", short_edge=64))
+
+
+def test_an_image_is_no_clip_of_flow() -> None:
+    spec = ClipSpec(num_frames=2, modality="flow", resize=Resize(height=32, width=32), crop=32)
+    with pytest.raises(InvalidRequest, match="an image does not move"):
+        read_image_clips(encoded(blocks()), spec)

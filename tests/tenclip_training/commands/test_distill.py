@@ -114,5 +114,6 @@ def test_mistakes(arguments: list[str], message: str, action_videos: Path, teach
 def test_help_has_no_options_of_labels() -> None:
     text = run("distill", "--help").output
     assert "--teacher-sees" in text
-    for option in ("--labels", "--val-split", "--class-power", "--label-smoothing", "--mixup"):
+    of_labels = ("--labels", "--val-split", "--class-power", "--label-smoothing", "--mixup")
+    for option in (*of_labels, "--aux", "--ratio", "--cross-mixup"):
         assert option not in text

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_training.data.augment import Augmentation, augment, flip_is_safe, jitter_colors, random_crop
+from tenclip_training.data.augment import Augmentation, augment, flip_is_safe, jitter_colors
 
 
 def frames(num: int = 3, height: int = 20, width: int = 30) -> np.ndarray:
@@ -19,7 +19,7 @@ def frames(num: int = 3, height: int = 20, width: int = 30) -> np.ndarray:
 def test_random_crop_is_a_part_of_the_frame_and_the_same_in_all(rng: np.random.Generator) -> None:
     corners = set()
     for _ in range(300):
-        clip = random_crop(frames(), 18, Augmentation(), rng)
+        clip = augment(frames(), 18, Augmentation(), rng)
         assert clip.shape == (3, 18, 18, 3)
         _, top, left = clip[0, 0, 0]
         np.testing.assert_array_equal(clip, frames()[:, top : top + 18, left : left + 18])
@@ -29,7 +29,7 @@ def test_random_crop_is_a_part_of_the_frame_and_the_same_in_all(rng: np.random.G
 
 
 def test_frames_smaller_than_the_crop_are_enlarged(rng: np.random.Generator) -> None:
-    clip = random_crop(frames(height=10, width=12), 16, Augmentation(), rng)
+    clip = augment(frames(height=10, width=12), 16, Augmentation(), rng)
     assert clip.shape == (3, 16, 16, 3)
     assert clip.dtype == np.uint8
 
@@ -51,7 +51,7 @@ def test_any_size_gives_the_crop(height: int, width: int, crop: int, low: float,
 
 def test_scaled_crop_keeps_what_it_shows(rng: np.random.Generator) -> None:
     wide = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None, None, :, None], 64, axis=1).repeat(3, axis=3)
-    clip = random_crop(wide, 16, Augmentation(scale=(1.0, 1.0)), rng)
+    clip = augment(wide, 16, Augmentation(scale=(1.0, 1.0)), rng)
     # A ramp over 64 columns, averaged in fours.
     np.testing.assert_allclose(clip[0, :, :, 0].astype(float), np.tile(np.linspace(6, 249, 16), (16, 1)), atol=1.5)
 
@@ -136,7 +136,7 @@ def test_corner_crops_of_the_mega_scale_paper() -> None:
     seen: Counter[int] = Counter()
     rng = np.random.default_rng(0)
     for _ in range(1000):
-        clip = random_crop(np.stack([frame, frame]), 64, config, rng)
+        clip = augment(np.stack([frame, frame]), 64, config, rng)
         assert (clip[0] == clip[1]).all(), "all frames get the same crop"
         # Edges of the source square, to about a pixel: resizing averages over neighbours.
         side = int(clip[0, -1, 0, 0]) - int(clip[0, 0, 0, 0])

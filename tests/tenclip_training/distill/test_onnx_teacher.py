@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto
 
@@ -152,3 +153,18 @@ def test_clips_and_text_are_no_frames(tmp_path: Path) -> None:
     numbers = write_color_classifier(tmp_path / "int.onnx", (1, 3, 16, 16), dtype=TensorProto.INT64)
     with pytest.raises(CheckpointError, match="takes int64; frames are float32"):
         load_teacher(str(numbers), runtime="onnxruntime")
+
+
+def test_maps_are_no_logits(tmp_path: Path) -> None:
+    path = write_color_classifier(tmp_path / "map.onnx")
+    model = onnx.load(path)
+    node = next(node for node in model.graph.node if node.op_type == "ReduceMean")
+    node.op_type, node.input[:] = "Identity", node.input[:1]
+    del node.attribute[:]
+    gemm = next(node for node in model.graph.node if node.op_type == "Gemm")
+    gemm.op_type, gemm.input[:] = "Identity", gemm.input[:1]
+    del gemm.attribute[:]
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3, 16, 16]))
+    onnx.save(model, path)
+    with pytest.raises(CheckpointError, match=r"its output is \[1, 3, 16, 16\], and logits of a frame are"):
+        load_teacher(str(path))

@@ -185,3 +185,15 @@ def test_real_imagenet_weights_by_name() -> None:
     assert (teacher.num_classes, teacher.spec.crop) == (1000, 224)
     gray = np.full((1, 224, 224, 3), 127, np.uint8)
     assert np.isfinite(teacher(gray)).all()
+
+
+def test_a_network_of_flow_is_refused(tmp_path: Path) -> None:
+    model = frame_model(in_channels=3)
+    flow = create_model("r2d_18", num_classes=3, width=4, num_frames=1, crop=32, in_channels=2)
+    spec = dataclasses.replace(
+        FRAME_SPEC, modality="flow", num_frames=2, mean=(128.0, 128.0, 128.0), std=(128.0, 128.0, 128.0)
+    )
+    path = save_frame_model(tmp_path / "flow.pt", flow, dataclasses.replace(spec, value_range="0-255"))
+    with pytest.raises(CheckpointError, match=r"flow\.pt: a network of optical flow; a teacher looks at pictures"):
+        load_teacher(str(path))
+    assert load_teacher(str(save_frame_model(tmp_path / "rgb.pt", model)), runtime="torch").num_classes == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tenclip_training.omni.teacher_filter import (
     share_threshold,
     total_truth,
 )
+from tenclip_training.omni.web_files import read_web
 
 CLASSES = ("run", "jump", "swim")
 SCORES = np.array([[0.9, 0.1, 0.0], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5], [0.4, 0.3, 0.3]], np.float32)
@@ -146,3 +148,14 @@ def test_truth_of_nothing_and_over_sources() -> None:
     assert none_kept is not None
     assert (none_kept.precision, none_kept.precision_before, none_kept.recall) == (None, None, 0.0)
     assert total_truth([]) is None
+
+
+def test_a_column_of_sources_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"")
+    (tmp_path / "b.jpg").write_bytes(b"")
+    table = tmp_path / "web.csv"
+    table.write_text("path,label,engine\na.jpg,run,flickr\nb.jpg,jump,google\n")
+    assert read_web(table, source_column="engine").source_names == ("flickr", "google")
+    assert read_web(table).source_names == ("web",)
+    with pytest.raises(DatasetError, match=r"web\.csv: no row names its source in a column portal"):
+        read_web(table, source_column="portal")

@@ -129,12 +129,6 @@ def augment_placed(frames: Clip, crop: int, config: Augmentation, rng: np.random
     return np.ascontiguousarray(clip), placement
 
 
-def random_crop(frames: Clip, crop: int, config: Augmentation, rng: np.random.Generator) -> Clip:
-    """A square of the frames, [T,crop,crop,3]; frames smaller than the crop are enlarged."""
-    height, width = frames.shape[1:3]
-    return cut_square(frames, draw_square(height, width, crop, config, rng), crop)
-
-
 def draw_square(height: int, width: int, crop: int, config: Augmentation, rng: np.random.Generator) -> Placement:
     """The square of frames of height x width that becomes the clip."""
     short = min(height, width)

@@ -11,7 +11,7 @@ from tenclip_settings import Setting, check_all
 from tenclip_training.distill.choices import DistillLoss, FrameChoice, Normaliser, TeacherRuntime, TeacherView
 from tenclip_training.omni.stills_config import StillsConfig
 from tenclip_training.runs.config import VIDEOS, TrainConfig
-from tenclip_training.runs.sections import SAMPLING, ObjectiveConfig, SamplingConfig
+from tenclip_training.runs.sections import SAMPLING, JointConfig, ObjectiveConfig, SamplingConfig
 from tenclip_video.protocols import DEFAULT_PROTOCOL
 
 TEACHERS = "Teachers"
@@ -175,6 +175,7 @@ class DistillConfig(TrainConfig):
     heads: Annotated[tuple[str, ...], _HIDDEN] = ()
     stills: Annotated[StillsConfig, _HIDDEN] = field(default_factory=StillsConfig)
     objective: Annotated[ObjectiveConfig, _HIDDEN] = field(default_factory=ObjectiveConfig)
+    joint: Annotated[JointConfig, _HIDDEN] = field(default_factory=JointConfig)
     sampling: UnlabelledSampling = field(default_factory=UnlabelledSampling)
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
 

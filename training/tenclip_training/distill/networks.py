@@ -254,7 +254,10 @@ def has_openvino() -> bool:
 
 
 def _rows(outputs: list[NDArray[Any]]) -> Logits:
-    """Outputs of single frames, [1,K] or [1,K,1...] each, as [N,K]."""
+    """Outputs of single frames, [1,K] or [1,K,1...] each, as [N,K]. Raises ValueError for maps of several places."""
+    shape = np.shape(outputs[0])
+    if len(shape) > 2 and max(shape[2:]) > 1:
+        raise ValueError(f"its output is {list(shape)}, and logits of a frame are [1,K]")
     return np.stack([np.asarray(output, np.float32).reshape(-1) for output in outputs])
 
 

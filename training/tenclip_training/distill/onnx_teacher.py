@@ -46,7 +46,10 @@ def onnx_teacher(name: str, path: Path, runtime: TeacherRuntime, *, threads: int
     if labels is not None and not (isinstance(labels, list) and all(isinstance(label, str) for label in labels)):
         raise CheckpointError(f"{about_file}: labels must be a list of names, got {labels!r}")
     if labels is None:
-        probe = network(np.zeros((1, side, side, 3), np.uint8))
+        try:
+            probe = network(np.zeros((1, side, side, 3), np.uint8))
+        except ValueError as err:
+            raise CheckpointError(f"{path}: {err}") from err
         labels = [str(i) for i in range(probe.shape[1])]
     return FrameTeacher(
         name=name,

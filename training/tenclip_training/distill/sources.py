@@ -83,6 +83,8 @@ def split_name(source: str) -> tuple[str, str]:
 def _load_frames(path: Path) -> Loaded:
     """A checkpoint of a network of frames, made for one frame at a time. Raises CheckpointError for another one."""
     loaded = load_any(path)
+    if loaded.clip_spec.modality != "rgb":
+        raise CheckpointError(f"{path}: a network of optical flow; a teacher looks at pictures")
     if not is_frame_model(loaded.model):
         raise CheckpointError(
             f"{path}: a {loaded.model.architecture}, which looks over time; a teacher is a network of frames, such as "

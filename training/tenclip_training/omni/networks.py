@@ -106,7 +106,12 @@ def network_of_bundle(name: str, bundle: Bundle, *, threads: int = 0) -> FrameNe
 
 
 def network_of_checkpoint(name: str, path: Path, loaded: Loaded, *, threads: int = 0) -> FrameNetwork:
-    """The network of a checkpoint that was read, compiled for OpenVINO. Raises MissingDependency without it."""
+    """The network of a checkpoint that was read, compiled for OpenVINO.
+
+    Raises InvalidRequest for a network of optical flow, MissingDependency without OpenVINO.
+    """
+    if loaded.clip_spec.modality != "rgb":
+        raise InvalidRequest(f"{path}: a network of optical flow; name one that looks at pictures")
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     return FrameNetwork(

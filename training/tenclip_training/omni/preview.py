@@ -20,6 +20,7 @@ from tenclip_training.omni.stills_config import ImageTransform
 from tenclip_video.spec import ClipSpec
 
 _FORMATS = {".png": "PNG", ".webp": "WEBP", ".jpg": "JPEG", ".jpeg": "JPEG"}
+_MAX_SIDE = {"WEBP": 16383, "JPEG": 65500}
 _GAP, _LABEL_HEIGHT = 4, 14
 
 
@@ -52,11 +53,19 @@ def _row(title: str, clip: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def write_picture(path: Path, picture: NDArray[np.uint8]) -> None:
-    """Write a picture as its suffix says. Raises InvalidRequest for a suffix that is none, and OSError."""
+    """Write a picture as its suffix says. Raises OSError, and InvalidRequest for a suffix that is none and a picture
+    that is larger than the format allows.
+    """
     format = _FORMATS.get(path.suffix.lower())
     if format is None:
         raise InvalidRequest(f"{path}: a picture is written as {', '.join(_FORMATS)}")
     encoded = io.BytesIO()
+    height, width = picture.shape[:2]
+    if max(height, width) > _MAX_SIDE.get(format, max(height, width)):
+        raise InvalidRequest(
+            f"{path}: {width}x{height} pixels, and {format} holds {_MAX_SIDE[format]} a side; take fewer frames, "
+            "a smaller size, or .png"
+        )
     Image.fromarray(picture).save(encoded, format, quality=80)
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:

@@ -50,7 +50,10 @@ class StillClips:
         size = resize.target(*pixels.shape[:2])
         height, width = canvas_size(self.transform, *size)
         return StillImage(
-            scale_image(pixels, dataclasses.replace(resize, mode="squash", height=height, width=width)), size
+            scale_image(
+                pixels, dataclasses.replace(resize, mode="squash", height=height, width=width), name=sample.name
+            ),
+            size,
         )
 
     def clip(self, image: StillImage, sample: Sample, rng: np.random.Generator) -> NDArray[np.uint8]:

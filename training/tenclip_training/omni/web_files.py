@@ -57,6 +57,9 @@ def read_web(
     else:
         found, said = read_set(source, videos=videos, images=True)
         samples, notes = tuple(_unlabelled(v) for v in found), tuple(said)
+    if source_column != SOURCE_COLUMN and not any(_cell(s, source_column) for s in samples):
+        why = "" if labelled else "; without labels the columns of a table are not read"
+        raise DatasetError(f"{source}: no row names its source in a column {source_column}{why}")
     once = tuple({s.key: s for s in samples}.values())
     if len(once) < len(samples):
         notes = (

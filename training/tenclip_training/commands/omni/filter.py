@@ -76,6 +76,8 @@ class ThresholdOptions:
             raise InvalidRequest("--precision and --keep-share each decide about the threshold: leave one out")
         if "" in fixed and (self.precision is not None or self.keep_share is not None):
             raise InvalidRequest("--threshold decides about all sources: leave out --keep-share and --precision")
+        if self.keep_share == 0:
+            raise InvalidRequest("--keep-share 0 keeps nothing; give a share above 0")
         share = KEEP_SHARE if self.keep_share is None else self.keep_share
         return ThresholdRule(keep_share=share, fixed=fixed or None, precision=self.precision)
 

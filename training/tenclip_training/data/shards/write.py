@@ -72,8 +72,8 @@ def write_shards(
     if finished is not None:
         return WriteResult(folder=folder, index=finished, failures=_read_failures(folder), kept=len(shards))
     _begin(folder, plans)
-    with _Work(folder, manifest, labels, sum(len(s.videos) for s in shards), progress) as work:
-        parts = work.run(shards, plans, threads)
+    work = _Work(folder, labels, sum(len(s.videos) for s in shards), progress)
+    parts = work.run(shards, plans, threads)
     index = ShardIndex(
         labels=labels,
         shards=tuple(part.shard for part in parts),
@@ -119,19 +119,11 @@ class _Part:
 class _Work:
     """Shards are written side by side, by threads that all stop when one fails."""
 
-    def __init__(
-        self, folder: Path, manifest: Manifest, labels: Sequence[str], total: int, progress: WriteProgress | None
-    ) -> None:
-        self.folder, self.manifest, self.total, self.progress = folder, manifest, total, progress
+    def __init__(self, folder: Path, labels: Sequence[str], total: int, progress: WriteProgress | None) -> None:
+        self.folder, self.total, self.progress = folder, total, progress
         self.numbers = {label: i for i, label in enumerate(labels)}
         self.done = self.kept = 0
         self.lock, self.stop = threading.Lock(), threading.Event()
-
-    def __enter__(self) -> _Work:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop.set()
 
     def run(self, shards: Sequence[PlannedShard], plans: Mapping[str, str], threads: int) -> list[_Part]:
         with ThreadPoolExecutor(threads) as pool:
