@@ -38,6 +38,10 @@ def page(results: Results) -> str:
         "## Untrimmed videos",
         f"![Top-1 against operations]({CHART})",
         _arm_table(results, "test", UNIFORM, SHOWN_CLIPS),
+        "## Scorers",
+        "Spearman's rank correlation with the heavy network's score of the true class, over the windows of a video, mean "
+        "over half of the validation videos; no sampler was chosen by these.",
+        _scorer_table(results),
         "## Untrimmed videos of another site, twice as long",
         _arm_table(results, "elsewhere", (BASELINE,), (1, 3, MOST_SALIENT)),
         "## Trimmed videos",
@@ -86,6 +90,23 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 def _verdict_table(results: Results) -> str:
     header = "| claim | scorer | verdict | figures |\n|---|---|---|---|\n"
     return header + "\n".join(f"| {v.claim} | {v.scorer} | **{v.verdict}** | {v.figures} |" for v in verdicts(results))
+
+
+def _scorer_table(results: Results) -> str:
+    rows = []
+    for name in results.scorers:
+        scorers = [s.scorer(name) for s in results.seeds]
+        correlations = [s.metrics["rank_correlation"] for s in scorers if "rank_correlation" in s.metrics]
+        seconds = Spread.of([s.training_seconds for s in scorers]).mean
+        rows.append(
+            [
+                name,
+                f"{scorers[0].macs_per_window / 1e6:.1f}",
+                f"{seconds:.0f}" if seconds else "",
+                _number(correlations) if correlations else "",
+            ]
+        )
+    return table(["scorer", "multiply-adds a window, in millions", "training, s", "rank correlation"], rows)
 
 
 def _arm_table(results: Results, set_name: str, uniform: Sequence[int], salient: Sequence[int]) -> str:

@@ -3,9 +3,9 @@
 OUT/videos/       generated videos, a folder for each set
 OUT/training/     the run of the heavy network
 OUT/models/       its bundle
+OUT/scores/       its scores of all windows, and every scorer's
 OUT/samplers/     trained samplers
 OUT/served/       the bundle with the first of them
-OUT/scores/       its scores of all windows, and every scorer's
 OUT/state.json    what is done, for the next run
 OUT/seed.json     what was found
 """
