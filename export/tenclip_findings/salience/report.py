@@ -39,8 +39,8 @@ def page(results: Results) -> str:
         f"![Top-1 against operations]({CHART})",
         _arm_table(results, "test", UNIFORM, SHOWN_CLIPS),
         "## Scorers",
-        "Spearman's rank correlation with the heavy network's score of the true class, over the windows of a video, mean "
-        "over half of the validation videos; no sampler was chosen by these.",
+        "Spearman's rank correlation with the heavy network's score of the true class, over the windows of a video: "
+        "mean over half of the validation videos, by which no sampler was chosen.",
         _scorer_table(results),
         "## Untrimmed videos of another site, twice as long",
         _arm_table(results, "elsewhere", (BASELINE,), (1, 3, MOST_SALIENT)),
