@@ -41,6 +41,7 @@ async def extract_to_parquet(
     retry_failed: bool = False,
     overwrite: bool = False,
     earlier: EarlierRows = EarlierRows(),
+    pictures: int = 0,
     progress: Progress = Progress(),
 ) -> ExtractionReport:
     """Extract features of `videos` into `out`; see `tenclip features`.
@@ -50,6 +51,7 @@ async def extract_to_parquet(
     A file that an earlier run finished is brought up to date: videos that are new or have changed are extracted, rows
     of videos that are gone or not asked for any more are kept and reported, see `EarlierRows`.
     Videos that fail are kept in the journal with their reason; a later call leaves them alone unless `retry_failed`.
+    pictures: how many thumbnails to ask for with each video, and then its timeline, for `progress.on_result`.
     Raises DatasetError where `out` holds something else, and what `get_model` raises.
     """
     if out.is_dir():
@@ -71,7 +73,9 @@ async def extract_to_parquet(
     with ExtractionJournal(folder, settings, begin_with=begin_with) as journal:
         plan = _plan(videos, journal.done(), journal.failed(), earlier, retry_failed=retry_failed)
         progress.on_start(len(videos), len(videos) - len(plan.todo))
-        damaged = await _run(client, plan.todo, journal, choice, settings, concurrency, earlier, progress)
+        shown = {"timeline": True, "thumbnails": pictures} if pictures else {}
+        arguments = {**vars(choice), "model": f"{settings['model']}:{settings['version']}", **shown}
+        damaged = await _run(client, plan.todo, journal, arguments, concurrency, earlier, progress)
         report = _merge(out, journal, videos, settings, plan, damaged)
         if not report.failures:
             journal.remove()
@@ -235,15 +239,12 @@ async def _run(
     client: AsyncClient,
     todo: Sequence[VideoInput],
     journal: ExtractionJournal,
-    choice: ClipChoice,
-    settings: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     concurrency: int,
     earlier: EarlierRows,
     progress: Progress,
 ) -> set[str]:
     """Extract and journal every video. Returns the names of those with damaged or substituted frames."""
-    arguments = {**vars(choice), "model": f"{settings['model']}:{settings['version']}"}
-
     stamps: dict[str, VideoStamp | None] = {}
     damaged: set[str] = set()
 
@@ -275,6 +276,7 @@ async def _run(
                 if outcome.report.frames_substituted or outcome.report.frames_corrupt:
                     damaged.add(video.name)
                 progress.on_video(video.name, len(clips), None)
+            progress.on_result(video.name, outcome)
     return damaged
 
 

@@ -145,6 +145,7 @@ class ClientMethods(BaseClient):
         clip_scores: bool = False,
         features: bool = False,
         timeline: bool = False,
+        thumbnails: int = 0,
         name: str | None = None,
         timeout: Timeout = USE_CLIENT_DEFAULT,
     ) -> Call[Prediction]:
@@ -167,6 +168,7 @@ class ClientMethods(BaseClient):
         top_k: how many classes to answer, best first.
         clip_scores, features, timeline: what else to answer: the classes of every clip, its feature vectors
             (float32 [K,D]: K clips, D features), the salience of every window.
+        thumbnails: how many pictures to answer, at evenly spaced times; 64 at most.
         name: what to call bytes and file objects in messages and in the server's log.
         timeout: deadline of this call in seconds, None for none.
 
@@ -195,6 +197,7 @@ class ClientMethods(BaseClient):
             clip_scores=clip_scores,
             features=features,
             timeline=timeline,
+            thumbnails=thumbnails,
         )
         return Call(
             method="Predict", request=request, parse=_results.prediction, video=video, name=name, timeout=timeout
@@ -219,6 +222,7 @@ class ClientMethods(BaseClient):
         clip_scores: bool = False,
         features: bool = False,
         timeline: bool = False,
+        thumbnails: int = 0,
         name: str | None = None,
         timeout: Timeout = USE_CLIENT_DEFAULT,
     ) -> Call[ClipUpdate | Prediction]:
@@ -249,6 +253,7 @@ class ClientMethods(BaseClient):
             clip_scores=clip_scores,
             features=features,
             timeline=timeline,
+            thumbnails=thumbnails,
         )
         return Call(
             method="PredictStream", request=request, parse=_results.update, video=video, name=name, timeout=timeout
@@ -270,6 +275,7 @@ class ClientMethods(BaseClient):
         sampler: str | None = None,
         protocol: str | None = None,
         timeline: bool = False,
+        thumbnails: int = 0,
         name: str | None = None,
         timeout: Timeout = USE_CLIENT_DEFAULT,
     ) -> Call[VideoFeatures]:
@@ -295,6 +301,7 @@ class ClientMethods(BaseClient):
             sampler=sampler,
             protocol=protocol,
             timeline=timeline,
+            thumbnails=thumbnails,
         )
         parse = _results.video_features
         return Call(method="ExtractFeatures", request=request, parse=parse, video=video, name=name, timeout=timeout)

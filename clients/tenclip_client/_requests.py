@@ -110,6 +110,7 @@ def predict_request(
     clip_scores: bool,
     features: bool,
     timeline: bool,
+    thumbnails: int = 0,
 ) -> pb.PredictRequest:
     """Raises InvalidRequest for what no server could accept; what depends on the model, the server judges."""
     return pb.PredictRequest(
@@ -121,6 +122,7 @@ def predict_request(
         include_clip_scores=clip_scores,
         include_features=features,
         include_timeline=timeline,
+        thumbnails=_thumbnails(thumbnails),
     )
 
 
@@ -137,6 +139,7 @@ def features_request(
     sampler: str | None,
     protocol: str | None,
     timeline: bool,
+    thumbnails: int = 0,
 ) -> pb.ExtractFeaturesRequest:
     """Raises InvalidRequest, as `predict_request`."""
     return pb.ExtractFeaturesRequest(
@@ -145,6 +148,7 @@ def features_request(
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
         include_timeline=timeline,
+        thumbnails=_thumbnails(thumbnails),
     )
 
 
@@ -205,3 +209,9 @@ def _count(what: str, value: int) -> int:
     if not 1 <= value <= _UINT32_MAX:
         raise InvalidRequest(f"{what} must be at least 1, got {value}")
     return value
+
+
+def _thumbnails(count: int) -> int:
+    if not 0 <= count <= _UINT32_MAX:
+        raise InvalidRequest(f"thumbnails must be at least 0, got {count}")
+    return count

@@ -26,6 +26,7 @@ from tenclip_client._types import (
     Provenance,
     SamplerInfo,
     StoppingRule,
+    Thumbnail,
     Timeline,
     TimelinePoint,
     VideoFeatures,
@@ -44,6 +45,7 @@ def prediction(message: pb.PredictResponse) -> Prediction:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        thumbnails=_thumbnails(message.thumbnails),
         adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
     )
 
@@ -66,6 +68,7 @@ def video_features(message: pb.ExtractFeaturesResponse) -> VideoFeatures:
         video=_video(message.video),
         report=_report(message.report),
         provenance=_provenance(message.provenance),
+        thumbnails=_thumbnails(message.thumbnails),
         timeline=_timeline(message.timeline) if message.HasField("timeline") else None,
         adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
     )
@@ -187,6 +190,10 @@ def _stopping(message: pb.StoppingRule) -> StoppingRule:
         num_videos=message.num_videos,
         mean_clips=message.mean_clips,
     )
+
+
+def _thumbnails(messages: Sequence[pb.Thumbnail]) -> tuple[Thumbnail, ...]:
+    return tuple(Thumbnail(seconds=m.seconds, jpeg=m.jpeg, width=m.width, height=m.height) for m in messages)
 
 
 def _video(message: pb.VideoInfo) -> VideoInfo:

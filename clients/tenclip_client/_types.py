@@ -6,6 +6,7 @@ Vectors are `array.array("f")` (float32): `numpy.asarray(vector)` or `torch.from
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from array import array
 from collections.abc import Iterator, Mapping
@@ -55,7 +56,7 @@ class _Result:
     """Base of all results."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON: dicts, lists, numbers and strings."""
+        """Plain values for JSON: dicts, lists, numbers and strings (of bytes, their base64)."""
         plain: dict[str, Any] = _plain(self)
         return plain
 
@@ -174,6 +175,16 @@ class AdaptiveReport(_Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Thumbnail(_Result):
+    """A small picture of a video, upright: a JPEG file of `width` x `height` pixels."""
+
+    seconds: float
+    jpeg: bytes = field(repr=False)
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class VideoInfo(_Result):
     """The properties of a video file, as the server found them.
 
@@ -228,8 +239,9 @@ class Provenance(_Result):
 class Prediction(_Result):
     """The answer to `predict`. `top`: the best classes of the whole video, best first.
 
-    `clips` is empty, `features` and `timeline` are None, unless they were asked for (a salient selection always has a
-    timeline). `adaptive` is set where the prediction was to be adaptive.
+    `clips` and `thumbnails` are empty, `features` and `timeline` are None, unless they were asked for (a salient
+    selection always has a timeline; a server older than thumbnails sends none). `adaptive` is set where the prediction
+    was to be adaptive.
     """
 
     top: tuple[ClassScore, ...]
@@ -239,6 +251,7 @@ class Prediction(_Result):
     video: VideoInfo
     report: DecodeReport
     provenance: Provenance
+    thumbnails: tuple[Thumbnail, ...] = ()
     adaptive: AdaptiveReport | None = None
 
     @property
@@ -264,6 +277,7 @@ class VideoFeatures(_Result):
     report: DecodeReport
     provenance: Provenance
     timeline: Timeline | None = None
+    thumbnails: tuple[Thumbnail, ...] = ()
     adaptive: AdaptiveReport | None = None
 
 
@@ -389,4 +403,6 @@ def _plain(value: Any) -> Any:
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, tuple | list | array):
         return [_plain(v) for v in value]
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
     return value

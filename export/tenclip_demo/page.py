@@ -6,14 +6,15 @@ charts that they need.
 
 from __future__ import annotations
 
-import base64
 import functools
 from dataclasses import dataclass
 
 import jinja2
 
+from tenclip_client.report.html import Markup
+from tenclip_client.report.page import style
+from tenclip_client.report.words import data_url, seconds
 from tenclip_demo import svg
-from tenclip_demo.html import Markup
 from tenclip_demo.report import Count, Epoch, Evaluation, Report, ServerFacts, VideoCard
 from tenclip_demo.served import SALIENT_CLIPS
 
@@ -27,6 +28,7 @@ def render_page(report: Report) -> str:
         _environment()
         .get_template("report.html")
         .render(
+            base_style=style(),
             report=report,
             groups=groups,
             salient_clips=SALIENT_CLIPS,
@@ -46,21 +48,6 @@ def percent(count: Count) -> str:
 
 def of(count: Count) -> str:
     return f"{count.correct} of {count.total}"
-
-
-def seconds(value: float) -> str:
-    """0.4 ms, 12 ms, 3.4 s, 5 min 12 s."""
-    if value < 0.01:
-        return f"{value * 1000:.1f} ms"
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 100:
-        return f"{value:.1f} s"
-    return f"{int(value // 60)} min {int(value % 60)} s"
-
-
-def _data_url(jpeg: bytes) -> str:
-    return f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode('ascii')}"
 
 
 # -- charts --
@@ -140,7 +127,7 @@ def _environment() -> jinja2.Environment:
         "seconds": seconds,
         "whole_percent": "{:.0%}".format,
         "tenth_percent": "{:.1%}".format,
-        "data_url": _data_url,
+        "data_url": data_url,
         "timeline": svg.timeline,
     }
     return environment

@@ -15,8 +15,9 @@ from tenclip_serving.models.repository import ServedModel
 from tenclip_serving.requests import Recognition
 from tenclip_serving.resolve_salience import Salience
 
-# Bytes of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window.
-_ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES = 6000, 600, 40, 128
+# Bytes of Python's objects, about: an answer besides its lists, one clip, one index of a frame, two times of a window,
+# one picture besides its file.
+_ANSWER_BYTES, _CLIP_BYTES, _FRAME_BYTES, _WINDOW_BYTES, _PICTURE_BYTES = 6000, 600, 40, 128, 256
 _PIECE_BYTES = 1 << 20
 
 CacheKey = Hashable
@@ -33,7 +34,8 @@ def cache_key(request: DecodeRequest, model: ServedModel, salience: Salience) ->
     except OSError:
         return object()
     sampler = None if salience.sampler is None else salience.sampler.files.digest
-    return content, identity, request.protocol, request.timeline, sampler, salience.stopping
+    asked = request.protocol, request.timeline, request.thumbnails
+    return content, identity, asked, sampler, salience.stopping
 
 
 def _digest(source: str | bytes | int) -> bytes:
@@ -97,4 +99,5 @@ def answer_bytes(answer: Recognition) -> int:
         windows = len(answer.timeline.seconds)
     frames = sum(len(clip.frames) for clip in answer.clips)
     objects = _ANSWER_BYTES + _CLIP_BYTES * len(answer.clips) + _FRAME_BYTES * frames + _WINDOW_BYTES * windows
-    return sum(a.nbytes for a in arrays) + objects
+    pictures = sum(_PICTURE_BYTES + len(picture.jpeg) for picture in answer.thumbnails)
+    return sum(a.nbytes for a in arrays) + objects + pictures

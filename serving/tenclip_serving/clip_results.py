@@ -96,6 +96,7 @@ def recognition(
         info=video.info,
         report=video.report,
         timings=timings,
+        thumbnails=video.thumbnails,
         calibrated=None if calibration is None else calibration.apply(scores.probabilities),
         adaptive=adaptive,
     )

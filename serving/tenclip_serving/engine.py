@@ -31,6 +31,7 @@ from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Threads
+from tenclip_video.filmstrip import MAX_PICTURES
 from tenclip_video.protocols import Protocol
 
 
@@ -108,6 +109,7 @@ class Engine:
                             spec=model.bundle.info.clip_spec,
                             protocol=protocol,
                             timeline=request.timeline,
+                            thumbnails=min(request.thumbnails, MAX_PICTURES),
                             sampler=None if salience.sampler is None else salience.sampler.files,
                             limits=self.config.video_limits,
                         ),

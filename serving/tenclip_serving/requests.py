@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.uris import without_secrets
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -64,6 +65,7 @@ class RecognitionRequest:
     spatial_mode: SpatialMode | None = None
     protocol: str = ""
     timeline: bool = False
+    thumbnails: int = 0
 
     @property
     def source(self) -> str:
@@ -147,5 +149,6 @@ class Recognition:
     info: VideoInfo
     report: DecodeReport
     timings: dict[str, float]
+    thumbnails: tuple[Thumbnail, ...] = ()
     calibrated: NDArray[np.float32] | None = None
     adaptive: AdaptiveReport | None = None

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest, VideoTooLarge
+from tenclip_video.filmstrip import Filmstrip, Thumbnail
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
 from tenclip_video.salience import ClipScorer, LearnedScorer, MotionEnergyScorer, SalienceTimeline
@@ -49,6 +50,7 @@ class VideoClips:
     plan, seconds: one entry for each of the K clips; seconds are half-open intervals of presentation time.
     preprocess_seconds: what scaling (also of frames that are only scored), cropping and putting frames into clips took,
     of all the time of decoding. score_seconds: what scoring windows took of it, without that scaling.
+    thumbnails: pictures for people, where they were asked for; `report` and these times leave them out.
     """
 
     clips: NDArray[np.uint8]
@@ -60,6 +62,7 @@ class VideoClips:
     timeline: SalienceTimeline | None = None
     preprocess_seconds: float = 0.0
     score_seconds: float = 0.0
+    thumbnails: tuple[Thumbnail, ...] = ()
 
 
 def read_clips(
@@ -69,6 +72,7 @@ def read_clips(
     *,
     scorer: ClipScorer | None = None,
     timeline: bool = False,
+    thumbnails: int = 0,
     name: str | None = None,
     limits: Limits | None = None,
     allocate: ClipAllocator = allocate_clips,
@@ -79,6 +83,7 @@ def read_clips(
     protocol: ten uniform clips, centre crop, by default.
     scorer: for salient clips and the timeline (motion energy by default).
     timeline: score every window even where the protocol does not need it.
+    thumbnails: how many pictures of the part that clips are taken from (`Filmstrip`).
     allocate: gives the memory that the clips are written into, before the first of their frames is decoded.
     Raises a VideoError for a bad video, InvalidRequest for a selection or crop that does not fit it. Random selections
     are refused too: a prediction is to be repeatable (training plans its random clips with `plan_clips`).
@@ -93,9 +98,10 @@ def read_clips(
         started, scaled = time.perf_counter(), video.preprocess_seconds
         plan, salience = plan_video(video, spec, protocol.selection, scorer=scorer, timeline=timeline)
         scored = time.perf_counter() - started - (video.preprocess_seconds - scaled)
-        clips = _decode(video, spec, plan, side, protocol.crop, allocate)
+        strip = _filmstrip(video, spec, protocol.selection, plan, thumbnails)
+        clips = _decode(video, spec, plan, side, protocol.crop, allocate, strip)
         seconds = tuple(clip_seconds(c, video.times, video.info.duration_seconds) for c in plan)
-        return VideoClips(
+        read = VideoClips(
             clips,
             tuple(plan),
             seconds,
@@ -106,6 +112,7 @@ def read_clips(
             preprocess_seconds=video.preprocess_seconds,
             score_seconds=0.0 if salience is None else scored,
         )
+        return read if strip is None else replace(read, thumbnails=strip.read())
 
 
 def plan_video(
@@ -164,7 +171,13 @@ def candidates(selection: ClipSelection, scorer: ClipScorer) -> ClipSelection:
 
 
 def _decode(
-    video: Video, spec: ClipSpec, plan: Sequence[Clip], side: int, crop: CropMode, allocate: ClipAllocator
+    video: Video,
+    spec: ClipSpec,
+    plan: Sequence[Clip],
+    side: int,
+    crop: CropMode,
+    allocate: ClipAllocator,
+    strip: Filmstrip | None,
 ) -> NDArray[np.uint8]:
     """[K*V,T,side,side,3]. Every frame is decoded once, however many clips it is in."""
     try:
@@ -181,8 +194,24 @@ def _decode(
         for slot, frame in enumerate(read_flow(video, needed, spec.resize)):
             writer.put(slot, frame)
     else:
-        video.read_into(writer, needed, spec.resize)
+        video.read_into(writer if strip is None else strip.beside(writer, needed), needed, spec.resize)
     return clips
+
+
+def _filmstrip(
+    video: Video, spec: ClipSpec, selection: ClipSelection, plan: Sequence[Clip], count: int
+) -> Filmstrip | None:
+    """Pictures of the part that clips are taken from, of their own frames where these will do."""
+    if count < 1:
+        return None
+    return Filmstrip(
+        video,
+        count,
+        start_seconds=selection.start_seconds,
+        end_seconds=selection.end_seconds,
+        passing=frames_needed(plan),
+        passing_resize=None if spec.modality == "flow" else spec.resize,
+    )
 
 
 class _ClipWriter:

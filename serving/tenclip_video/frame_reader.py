@@ -47,13 +47,26 @@ class FrameSink(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Outlet:
+    """Where the frames of a read go, and how they are scaled. slots: those that it takes; None: all. Of others it is
+    told nothing, but one of them may stand in for one that it takes.
+    """
+
+    sink: FrameSink
+    scaler: FrameScaler
+    slots: frozenset[int] | None = None
+
+    def takes(self, slot: int) -> bool:
+        return self.slots is None or slot in self.slots
+
+
 @dataclass
 class ReadRequest:
-    """One read: `sink` has frame `wanted[i]` as its i-th once `found[i]`."""
+    """One read: each of `outlets` has frame `wanted[i]` as its i-th once `found[i]`."""
 
     wanted: NDArray[np.int64]
-    scaler: FrameScaler
-    sink: FrameSink
+    outlets: tuple[Outlet, ...]
     found: NDArray[np.bool_] = field(init=False)
     corrupt: NDArray[np.bool_] = field(init=False)
     out_of_memory: bool = False
@@ -66,7 +79,9 @@ class ReadRequest:
     def put(self, slot: int, frame: VideoFrame) -> None:
         started = time.perf_counter()
         try:
-            self.sink.put(int(slot), self.scaler.scaled(frame))
+            for outlet in self.outlets:
+                if outlet.takes(int(slot)):
+                    outlet.sink.put(int(slot), outlet.scaler.scaled(frame))
         except av.FFmpegError as err:
             self.out_of_memory |= isinstance(err, MemoryError)
             return  # damage beyond what can be scaled: as good as not there
@@ -74,6 +89,11 @@ class ReadRequest:
             self.preprocess_seconds += time.perf_counter() - started
         self.found[slot] = True
         self.corrupt[slot] = frame.is_corrupt
+
+    def repeat(self, slot: int, of: int) -> None:
+        for outlet in self.outlets:
+            if outlet.takes(slot):
+                outlet.sink.repeat(slot, of)
 
     def forget(self, slots: NDArray[np.int64]) -> None:
         """Look for these again: they may be wrong."""
@@ -225,7 +245,7 @@ class FrameReader:
             )
         for slot in missing:
             nearest = have[np.argmin(np.abs(request.wanted[have] - request.wanted[slot]))]
-            request.sink.repeat(int(slot), int(nearest))
+            request.repeat(int(slot), int(nearest))
         return len(missing)
 
 

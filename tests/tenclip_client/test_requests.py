@@ -160,3 +160,9 @@ def test_the_upload_form_of_a_call_leaves_the_first_form_whole() -> None:
     first, piece = upload.messages()
     assert (first.num_bytes, piece.chunk, upload.source) == (3, b"abc", loaded.source)
     assert loaded.request.video.data == b"abc"
+
+
+def test_pictures() -> None:
+    assert predict_request(thumbnails=12).thumbnails == 12
+    with pytest.raises(InvalidRequest, match="thumbnails must be at least 0, got -1"):
+        predict_request(thumbnails=-1)

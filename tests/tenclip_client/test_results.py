@@ -49,3 +49,15 @@ def test_feature_vectors_of_different_length() -> None:
     message = pb.Features(clips=[pb.ClipFeatures(values=[1, 2]), pb.ClipFeatures(values=[1, 2, 3])], mean=[1, 2])
     with pytest.raises(ServerError, match=r"\[2, 3\]"):
         results.video_features(pb.ExtractFeaturesResponse(features=message))
+
+
+def test_pictures_are_bytes_here_and_base64_in_json() -> None:
+    message = prediction(pb.PredictRequest(), b"x", "2")
+    message.thumbnails.add(seconds=1.5, jpeg=b"\xff\xd8\xff\xd9", width=96, height=72)
+    made = results.prediction(message)
+    (picture,) = made.thumbnails
+    assert (picture.seconds, picture.jpeg, picture.width, picture.height) == (1.5, b"\xff\xd8\xff\xd9", 96, 72)
+    assert json.loads(json.dumps(made.to_dict()))["thumbnails"] == [
+        {"seconds": 1.5, "jpeg": "/9j/2Q==", "width": 96, "height": 72}
+    ]
+    assert "jpeg" not in repr(made)

@@ -7,7 +7,8 @@ from html.parser import HTMLParser
 
 import pytest
 
-from tenclip_demo.page import render_page, seconds
+from tenclip_client.report.words import seconds
+from tenclip_demo.page import render_page
 from tenclip_demo.report import Count, DataFacts, FailedVideo, Report
 
 from .made_up import LABELS, card, report

@@ -19,6 +19,7 @@ from tenclip_serving.requests import Recognition, RecognizedClip
 from tenclip_serving.resolve_salience import Salience
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import SalienceTimeline
 from tests.tenclip_serving.api.test_servicer import recognition
@@ -77,6 +78,8 @@ def test_its_size_is_about_what_it_takes() -> None:
     assert answer_bytes(large) > 1000 * 512 * 4
     assert answer_bytes(replace(large, calibrated=np.zeros(9, np.float32))) == answer_bytes(large) + 36
     assert answer_bytes(replace(large, clips=large.clips * 100)) > answer_bytes(large) + 100 * 600
+    pictures = tuple(Thumbnail(seconds=float(i), jpeg=bytes(4000), width=96, height=72) for i in range(12))
+    assert answer_bytes(replace(large, thumbnails=pictures)) > answer_bytes(large) + 12 * 4000
 
 
 @pytest.mark.parametrize(("num_clips", "num_windows"), [(1, 0), (10, 0), (10, 10_000), (300, 0), (300, 3_000)])
@@ -133,6 +136,7 @@ def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: 
     different = [
         cache_key(request(b"contents"), model, plain),
         cache_key(request(b"content", timeline=True), model, plain),
+        cache_key(replace(request(b"content"), thumbnails=4), model, plain),
         cache_key(replace(request(b"content"), protocol=PROTOCOLS["tsn-3"]), model, plain),
         cache_key(request(b"content"), replace(model, fingerprint=(("a", 1, 2, 4),)), plain),
         cache_key(request(b"content"), replace(model, variant="int8"), plain),
@@ -141,7 +145,7 @@ def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: 
         cache_key(request(b"content"), model, Salience(sampler=sampler, stopping=RULE)),
         cache_key(request(b"content"), model, Salience(sampler=sampler, stopping=replace(RULE, threshold=0.9))),
     ]
-    assert len({key, *different}) == 10
+    assert len({key, *different}) == 11
 
 
 def test_a_file_that_is_gone_matches_nothing(model: ServedModel, tmp_path: Path) -> None:

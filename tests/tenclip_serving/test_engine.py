@@ -40,6 +40,7 @@ from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.telemetry.metrics import STAGES, Metrics
 from tenclip_video.bundle import read_bundle
 from tenclip_video.clips import VideoClips, read_clips
+from tenclip_video.filmstrip import MAX_PICTURES
 from tenclip_video.protocols import PROTOCOLS, Protocol
 from tenclip_video.sampling import ClipSelection
 from tenclip_video.spec import ClipSpec
@@ -111,6 +112,19 @@ def test_one_decode_and_one_pass_give_everything(open_engine: OpenEngine, runtim
             assert value(metrics, "tenclip_frames_decoded_total") == result.report.frames_decoded > 0
             for stage in set(STAGES) - {"fetch"}:
                 assert value(metrics, "tenclip_stage_seconds_count", stage=stage) == 1
+
+    run(test)
+
+
+def test_pictures_are_capped_and_change_nothing_else(open_engine: OpenEngine, videos: Path) -> None:
+    async def test() -> None:
+        async with open_engine() as engine:
+            plain = await engine.recognize(path("bar.mp4"))
+            pictured = await engine.recognize(path("bar.mp4", thumbnails=2**32 - 1))
+            assert plain.thumbnails == ()
+            assert len(pictured.thumbnails) == MAX_PICTURES
+            assert pictured.report == plain.report
+            np.testing.assert_array_equal(pictured.probabilities, plain.probabilities)
 
     run(test)
 

@@ -195,6 +195,7 @@ class PredictRequest(_message.Message):
     INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
     INCLUDE_TIMELINE_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     spatial_mode: Global___SpatialMode.ValueType
     top_k: _builtins.int
     """0: five."""
@@ -206,6 +207,10 @@ class PredictRequest(_message.Message):
     """Also the salience of every window of the video (implied by SALIENT)."""
     protocol: _builtins.str
     """A named test protocol instead of clips and spatial_mode; see Model.protocols."""
+    thumbnails: _builtins.int
+    """How many pictures of the video to answer, at evenly spaced times of the part that clips are taken from. 0: none;
+    above 64: 64. They cost decoding time: little where the video has keyframes near them.
+    """
     @_builtins.property
     def model(self) -> Global___ModelRef: ...
     @_builtins.property
@@ -224,14 +229,46 @@ class PredictRequest(_message.Message):
         include_features: _builtins.bool = ...,
         include_timeline: _builtins.bool = ...,
         protocol: _builtins.str = ...,
+        thumbnails: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "include_clip_scores", b"include_clip_scores", "include_features", b"include_features", "include_timeline", b"include_timeline", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "top_k", b"top_k", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "include_clip_scores", b"include_clip_scores", "include_features", b"include_features", "include_timeline", b"include_timeline", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "thumbnails", b"thumbnails", "top_k", b"top_k", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PredictRequest: _TypeAlias = PredictRequest  # noqa: Y015
+
+@_typing.final
+class Thumbnail(_message.Message):
+    """A small picture of the video, for people: upright, at most 72 pixels high and 256 wide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SECONDS_FIELD_NUMBER: _builtins.int
+    JPEG_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    seconds: _builtins.float
+    jpeg: _builtins.bytes
+    """A JPEG file of this size."""
+    width: _builtins.int
+    height: _builtins.int
+    def __init__(
+        self,
+        *,
+        seconds: _builtins.float = ...,
+        jpeg: _builtins.bytes = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "jpeg", b"jpeg", "seconds", b"seconds", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Thumbnail: _TypeAlias = Thumbnail  # noqa: Y015
 
 @_typing.final
 class ClassScore(_message.Message):
@@ -643,6 +680,7 @@ class PredictResponse(_message.Message):
     REPORT_FIELD_NUMBER: _builtins.int
     PROVENANCE_FIELD_NUMBER: _builtins.int
     ADAPTIVE_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]: ...
     @_builtins.property
@@ -661,6 +699,10 @@ class PredictResponse(_message.Message):
     def adaptive(self) -> Global___AdaptiveReport:
         """Set where ClipSelection.adaptive was."""
 
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
+        """In order of time; fewer than were asked for of a video with fewer frames, none of one that cannot be decoded there."""
+
     def __init__(
         self,
         *,
@@ -672,10 +714,11 @@ class PredictResponse(_message.Message):
         report: Global___DecodeReport | None = ...,
         provenance: Global___Provenance | None = ...,
         adaptive: Global___AdaptiveReport | None = ...,
+        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "clips", b"clips", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "top", b"top", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "clips", b"clips", "features", b"features", "provenance", b"provenance", "report", b"report", "thumbnails", b"thumbnails", "timeline", b"timeline", "top", b"top", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -812,10 +855,13 @@ class ExtractFeaturesRequest(_message.Message):
     SPATIAL_MODE_FIELD_NUMBER: _builtins.int
     PROTOCOL_FIELD_NUMBER: _builtins.int
     INCLUDE_TIMELINE_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     spatial_mode: Global___SpatialMode.ValueType
     protocol: _builtins.str
     include_timeline: _builtins.bool
     """Also the salience of every window of the video (implied by SALIENT)."""
+    thumbnails: _builtins.int
+    """As in PredictRequest."""
     @_builtins.property
     def model(self) -> Global___ModelRef: ...
     @_builtins.property
@@ -831,10 +877,11 @@ class ExtractFeaturesRequest(_message.Message):
         spatial_mode: Global___SpatialMode.ValueType = ...,
         protocol: _builtins.str = ...,
         include_timeline: _builtins.bool = ...,
+        thumbnails: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "include_timeline", b"include_timeline", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "include_timeline", b"include_timeline", "model", b"model", "protocol", b"protocol", "spatial_mode", b"spatial_mode", "thumbnails", b"thumbnails", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,6 +897,7 @@ class ExtractFeaturesResponse(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     TIMELINE_FIELD_NUMBER: _builtins.int
     ADAPTIVE_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def features(self) -> Global___Features: ...
     @_builtins.property
@@ -864,6 +912,10 @@ class ExtractFeaturesResponse(_message.Message):
     def adaptive(self) -> Global___AdaptiveReport:
         """Set where ClipSelection.adaptive was."""
 
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
+        """In order of time; fewer than were asked for of a video with fewer frames, none of one that cannot be decoded there."""
+
     def __init__(
         self,
         *,
@@ -873,10 +925,11 @@ class ExtractFeaturesResponse(_message.Message):
         provenance: Global___Provenance | None = ...,
         timeline: Global___Timeline | None = ...,
         adaptive: Global___AdaptiveReport | None = ...,
+        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "features", b"features", "provenance", b"provenance", "report", b"report", "thumbnails", b"thumbnails", "timeline", b"timeline", "video", b"video"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -37,6 +37,17 @@ ServerPaths = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON on standard output, nothing else.", rich_help_panel=OUTPUT)]
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--report",
+        metavar="PAGE.html|FOLDER",
+        help="Also write what was found as HTML: one page with a section for each video, or a folder with a page for "
+        "each and index.html.",
+        rich_help_panel=OUTPUT,
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str, typer.Option(metavar="NAME[:VERSION]", help="Which model; not needed where the server holds one.")
 ]

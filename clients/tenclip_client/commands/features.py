@@ -18,14 +18,17 @@ from tenclip_client.cli.options import (
     ConnectionOptions,
     Json,
     ListRoot,
+    ReportPath,
     ServerPaths,
     TimeoutSeconds,
 )
 from tenclip_client.cli.output import output_console, print_json
+from tenclip_client.cli.reports import NUM_PICTURES, reported
 from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from tenclip_client._extraction import EarlierRows, ExtractionReport
+    from tenclip_client.report.writer import Report
 
 _EARLIER = "Rows of an earlier run"
 
@@ -91,6 +94,7 @@ def features(
     concurrency: Concurrency = 4,
     earlier: EarlierRowsOptions,
     as_json: Json = False,
+    report: ReportPath = None,
 ) -> None:
     """Extract features of many videos into one Parquet file.
 
@@ -101,6 +105,9 @@ def features(
     A finished file is brought up to date: videos that are new or have changed are extracted; rows of videos that are
     gone or not named any more are kept and said. Paths on the server and URIs are not looked at again.
 
+    --report shows the videos that are extracted now, with pictures and the similarity of their clips; of earlier runs,
+    a folder keeps the pages.
+
     Examples:
 
     \b
@@ -108,6 +115,7 @@ def features(
       tenclip features --manifest train.csv --out train.parquet --concurrency 16
       tenclip features --manifest trainlist01.txt --videos UCF-101/ --out ucf.parquet
       tenclip features clips/ --out clips.parquet --retry-failed
+      tenclip features archery.avi --out archery.parquet --report archery.html
     """
     from tenclip_client._inputs import expand_inputs, read_manifest
 
@@ -119,24 +127,27 @@ def features(
         inputs = expand_inputs(videos or (), server_paths=server_path, videos=list_root)
     else:
         inputs = read_manifest(manifest, server_paths=server_path, videos=list_root)
-    report = asyncio.run(
-        _extract_all(
-            connection.client_settings(timeout),
-            videos=inputs,
-            out=out,
-            choice=clip_options.choice(),
-            concurrency=concurrency,
-            retry_failed=earlier.retry_failed,
-            overwrite=earlier.overwrite,
-            earlier=earlier.earlier_rows(),
+    settings, choice = connection.client_settings(timeout), clip_options.choice()
+    with reported(report, [v.name for v in inputs], "Features of", settings, choice.model) as pages:
+        extracted = asyncio.run(
+            _extract_all(
+                settings,
+                pages,
+                videos=inputs,
+                out=out,
+                choice=choice,
+                concurrency=concurrency,
+                retry_failed=earlier.retry_failed,
+                overwrite=earlier.overwrite,
+                earlier=earlier.earlier_rows(),
+            )
         )
-    )
-    _print_report(report, as_json)
-    if report.failures:
+    _print_report(extracted, as_json)
+    if extracted.failures:
         raise typer.Exit(1)
 
 
-async def _extract_all(settings: dict[str, Any], **arguments: Any) -> ExtractionReport:
+async def _extract_all(settings: dict[str, Any], pages: Report | None, **arguments: Any) -> ExtractionReport:
     from tenclip_client import AsyncClient
     from tenclip_client._extract import extract_to_parquet
     from tenclip_client.cli.progress import bar_progress, line_progress
@@ -144,6 +155,9 @@ async def _extract_all(settings: dict[str, Any], **arguments: Any) -> Extraction
     shown = bar_progress if sys.stderr.isatty() else line_progress
     async with AsyncClient(**settings) as client:
         with shown() as progress:
+            if pages is not None:
+                progress = dataclasses.replace(progress, on_result=pages.add)
+                arguments["pictures"] = NUM_PICTURES
             return await extract_to_parquet(client, **arguments, progress=progress)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,16 +20,19 @@ from tenclip_client.cli.options import (
     ConnectionOptions,
     Json,
     ListRoot,
+    ReportPath,
     ServerPaths,
     TimeoutSeconds,
 )
 from tenclip_client.cli.output import output_console, print_json
+from tenclip_client.cli.reports import pictured, reported
 from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from tenclip_api.errors import TenclipError
     from tenclip_client._inputs import VideoInput
     from tenclip_client._types import Prediction
+    from tenclip_client.report.writer import Report
 
     Outcome = Prediction | TenclipError
     Write = Callable[[str, Outcome], None]
@@ -58,11 +62,13 @@ def predict(
             "--stream", help="Print every clip as soon as it is done, one video at a time.", rich_help_panel=OUTPUT
         ),
     ] = False,
+    report: ReportPath = None,
 ) -> None:
     """Recognise the actions in videos.
 
     A video that cannot be used gets its error printed in its place, and the others go on; the exit code is then 1.
     With --stream and --jsonl the clips are lines of their own, {"input": ..., "clip": {...}}.
+    --report implies --clips and --timeline. Its pages hold pictures of the videos and need no network.
 
     Examples:
 
@@ -72,6 +78,7 @@ def predict(
       tenclip predict match.mp4 --selection salient --num-clips 10 --timeline --clips
       tenclip predict --server gpu-box:7411 --server-path /videos/match.mp4
       tenclip predict match.mp4 --selection windows --stream
+      tenclip predict match.mp4 --selection salient --report match.html
     """
     if stream and as_json and not jsonl:
         raise typer.BadParameter("--json prints everything at the end; with --stream, use --jsonl")
@@ -82,11 +89,13 @@ def predict(
     inputs = expand_inputs(videos, server_paths=server_path, videos=list_root)
     settings = connection.client_settings(timeout)
     asked = {"top_k": top_k, "clip_scores": clips, "features": features, "timeline": timeline}
-    arguments = {**vars(clip_options.choice()), **asked}
-    if stream:
-        failed = _stream_all(inputs, settings, arguments, jsonl)
-    else:
-        failed = asyncio.run(_predict_all(inputs, settings, arguments, concurrency, as_json, jsonl))
+    choice = clip_options.choice()
+    arguments = {**vars(choice), **asked, **pictured(report)}
+    with reported(report, [v.name for v in inputs], "Predictions of", settings, choice.model) as pages:
+        if stream:
+            failed = _stream_all(inputs, settings, arguments, jsonl, pages)
+        else:
+            failed = asyncio.run(_predict_all(inputs, settings, arguments, concurrency, as_json, jsonl, pages))
     if failed:
         typer.secho(f"{failed} of {len(inputs)} videos failed", fg="red", err=True)
         raise typer.Exit(1)
@@ -99,13 +108,14 @@ async def _predict_all(
     concurrency: int,
     as_json: bool,
     jsonl: bool,
+    pages: Report | None,
 ) -> int:
     """Predict and print every video in order. Returns how many failed."""
     from tenclip_api.errors import TenclipError
     from tenclip_client.cli.progress import spinner
 
     failed = 0
-    with _writer(as_json, jsonl) as write, spinner(len(inputs)) as step:
+    with _writer(as_json, jsonl, pages) as write, spinner(len(inputs)) as step:
         async with aclosing(_predictions(inputs, settings, arguments, concurrency)) as outcomes:
             async for video, outcome in outcomes:
                 failed += isinstance(outcome, TenclipError)
@@ -113,7 +123,13 @@ async def _predict_all(
     return failed
 
 
-def _stream_all(inputs: Sequence[VideoInput], settings: dict[str, Any], arguments: dict[str, Any], jsonl: bool) -> int:
+def _stream_all(
+    inputs: Sequence[VideoInput],
+    settings: dict[str, Any],
+    arguments: dict[str, Any],
+    jsonl: bool,
+    pages: Report | None,
+) -> int:
     """Predict one video after the other, and print every clip when it is done. Returns how many videos failed."""
     from tenclip_client import Client, ClipUpdate, TenclipError
     from tenclip_client._concurrent import SYSTEMIC
@@ -121,7 +137,7 @@ def _stream_all(inputs: Sequence[VideoInput], settings: dict[str, Any], argument
 
     failed = 0
     console = output_console()
-    with Client(**settings) as client, _writer(False, jsonl) as write:
+    with Client(**settings) as client, _writer(False, jsonl, pages) as write:
         for video in inputs:
             try:
                 if video.error is not None:
@@ -163,8 +179,25 @@ async def _predictions(
 
 
 @contextmanager
-def _writer(as_json: bool, jsonl: bool) -> Iterator[Write]:
-    """A function that prints one (name, outcome). What it has printed is whole even if the next one never comes."""
+def _writer(as_json: bool, jsonl: bool, pages: Report | None) -> Iterator[Write]:
+    """A function that prints one (name, outcome). What it has printed is whole even if the next one never comes.
+
+    pages: where each goes first; the pictures go nowhere else.
+    """
+    from tenclip_api.errors import TenclipError
+
+    with _printer(as_json, jsonl) as write:
+
+        def write_both(name: str, outcome: Outcome) -> None:
+            if pages is not None:
+                pages.add(name, outcome)
+            write(name, outcome if isinstance(outcome, TenclipError) else replace(outcome, thumbnails=()))
+
+        yield write_both
+
+
+@contextmanager
+def _printer(as_json: bool, jsonl: bool) -> Iterator[Write]:
     from tenclip_api.errors import TenclipError
     from tenclip_client.cli.render import print_error, print_prediction
 

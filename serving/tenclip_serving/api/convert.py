@@ -78,6 +78,7 @@ def recognition_request(
         spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
         protocol=request.protocol,
         timeline=request.include_timeline,
+        thumbnails=request.thumbnails,
     )
 
 
@@ -95,6 +96,7 @@ def predict_response(request: pb.PredictRequest, result: Recognition) -> pb.Pred
         video=_video(result),
         report=_report(result),
         provenance=_provenance(result),
+        thumbnails=_thumbnails(result),
     )
     if request.include_clip_scores:
         for info, probabilities in zip(_clip_infos(result), result.clip_probabilities, strict=True):
@@ -124,7 +126,11 @@ def clip_update(request: pb.PredictRequest, result: ClipResult) -> pb.ClipUpdate
 def features_response(result: Recognition) -> pb.ExtractFeaturesResponse:
     """Features of the clips and of the video, and the salience timeline where there is one."""
     response = pb.ExtractFeaturesResponse(
-        features=_features(result), video=_video(result), report=_report(result), provenance=_provenance(result)
+        features=_features(result),
+        video=_video(result),
+        report=_report(result),
+        provenance=_provenance(result),
+        thumbnails=_thumbnails(result),
     )
     if result.timeline is not None:
         response.timeline.CopyFrom(_timeline(result.timeline))
@@ -195,6 +201,10 @@ def _adaptive(report: AdaptiveReport) -> pb.AdaptiveReport:
         error_bound=report.error_bound,
         confidence=report.confidence,
     )
+
+
+def _thumbnails(result: Recognition) -> list[pb.Thumbnail]:
+    return [pb.Thumbnail(seconds=t.seconds, jpeg=t.jpeg, width=t.width, height=t.height) for t in result.thumbnails]
 
 
 def _video(result: Recognition) -> pb.VideoInfo:

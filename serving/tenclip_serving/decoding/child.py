@@ -31,6 +31,7 @@ import av.subtitles.stream
 import av.video.stream  # noqa: F401
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from tenclip_api.errors import TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
@@ -42,6 +43,9 @@ from tenclip_video.protocols import Protocol
 from tenclip_video.salience import LearnedScorer, SamplerFiles
 from tenclip_video.source import Limits, out_of_memory
 from tenclip_video.spec import ClipSpec
+
+# Pillow imports its formats with the first file that it writes: for the same reason, now.
+Image.preinit()
 
 # Bytes of the message, bytes of the payload.
 _HEADER = struct.Struct("!QQ")
@@ -62,6 +66,7 @@ class DecodeRequest:
     spec: ClipSpec
     protocol: Protocol = field(default_factory=Protocol)
     timeline: bool = False
+    thumbnails: int = 0
     limits: Limits = field(default_factory=Limits)
     sampler: SamplerFiles | None = None
 
@@ -144,6 +149,7 @@ def decode(
             request.protocol,
             scorer=scorer,
             timeline=request.timeline,
+            thumbnails=request.thumbnails,
             name=request.name,
             limits=request.limits,
             allocate=allocate,

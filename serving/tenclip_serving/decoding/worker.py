@@ -24,7 +24,9 @@ from tenclip_serving.decoding.child import Channel, ChannelClosed, DecodeRequest
 from tenclip_serving.decoding.sampler_cache import KnownSamplers
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
+from tenclip_serving.decoding.worker_pictures import check_thumbnails, most_picture_bytes
 from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 
 # How long a process may take to start.
@@ -160,7 +162,7 @@ class DecodeWorker:
         decoded = _decoded(answer, wanted, request)
         if segment is None and len(payload) != size:
             raise ProtocolViolation(f"{len(payload)} bytes of clips instead of {size}")
-        timeline = _timeline(decoded, request)
+        timeline, thumbnails = _timeline(decoded, request), _thumbnails(decoded, request)
         if segment is None:
             clips: NDArray[np.uint8] = np.frombuffer(payload, np.uint8).reshape(wanted)
         else:
@@ -174,6 +176,7 @@ class DecodeWorker:
             report=decoded.report,
             timeline=timeline,
             preprocess_seconds=decoded.preprocess_seconds,
+            thumbnails=thumbnails,
             score_seconds=decoded.score_seconds,
         )
 
@@ -255,8 +258,8 @@ def _clips_wanted(answer: Answer, request: DecodeRequest) -> tuple[int, int, int
 
 
 def _most_bytes(wanted: tuple[int, ...], request: DecodeRequest) -> int:
-    """Size of the longest message that can come with clips: their plan, and the timeline where one is due."""
-    size = wanted[0] * (_CLIP_BYTES + _INDEX_BYTES * request.spec.num_frames)
+    """Size of the longest message that can come with clips: their plan, pictures, and the timeline where one is due."""
+    size = wanted[0] * (_CLIP_BYTES + _INDEX_BYTES * request.spec.num_frames) + most_picture_bytes(request.thumbnails)
     if not _has_timeline(request):
         return size
     frames = _MAX_FRAMES if request.spec.target_fps else (request.limits.max_frames or _MAX_FRAMES)
@@ -290,6 +293,14 @@ def _timeline(decoded: Decoded, request: DecodeRequest) -> SalienceTimeline | No
     if timeline is not None and len(timeline.ranking) != (len(decoded.plan) if salient else 0):
         raise ProtocolViolation(f"a ranking of {len(timeline.ranking)} windows for {len(decoded.plan)} clips")
     return timeline
+
+
+def _thumbnails(decoded: Decoded, request: DecodeRequest) -> tuple[Thumbnail, ...]:
+    """Raises ProtocolViolation for pictures that are none, or that nobody asked for."""
+    try:
+        return check_thumbnails(decoded.thumbnails, request.thumbnails)
+    except ValueError as err:
+        raise ProtocolViolation(str(err)) from err
 
 
 def _has_timeline(request: DecodeRequest) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 
 from tenclip_api.errors import TenclipError, VideoError, error_classes
 from tenclip_video.clips import VideoClips
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import Clip
 from tenclip_video.video import DecodeReport, VideoInfo
@@ -124,6 +125,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
     report: DecodeReport
     timeline: Timeline | None
     preprocess_seconds: float
+    thumbnails: tuple[Thumbnail, ...] = ()
     score_seconds: float
 
     @classmethod
@@ -138,6 +140,7 @@ class Decoded(msgspec.Struct, frozen=True, tag=True, kw_only=True):
             report=video.report,
             timeline=None if video.timeline is None else Timeline.of(video.timeline),
             preprocess_seconds=video.preprocess_seconds,
+            thumbnails=video.thumbnails,
             score_seconds=video.score_seconds,
         )
 

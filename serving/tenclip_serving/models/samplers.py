@@ -6,7 +6,6 @@ import hashlib
 from dataclasses import dataclass
 
 import numpy as np
-from tenclip_video.salience.windows import input_dtype
 
 from tenclip_api.errors import BundleError
 from tenclip_video.bundle import Bundle, BundleSampler
@@ -19,6 +18,7 @@ from tenclip_video.salience import (
     check_clips,
     read_sampler_files,
 )
+from tenclip_video.salience.windows import input_dtype
 from tenclip_video.spec import ClipSpec
 
 # Windows of the run that proves a sampler.

@@ -14,8 +14,8 @@ from tenclip_video.salience.sampler_spec import SamplerSpec
 from tenclip_video.sampling import Clip
 
 # The inputs of one group of windows take about this much.
-_GROUP_BYTES = 8 << 20
-_MIN_GROUP, _MAX_GROUP = 8, 256
+_GROUP_BYTES = 4 << 20
+_MIN_GROUP, _MAX_GROUP = 8, 128
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.api.convert import DEFAULT_TOP_K, predict_response, recognition_request
+from tenclip_serving.api.convert import DEFAULT_TOP_K, features_response, predict_response, recognition_request
 from tenclip_serving.requests import ClipRequest, Recognition, RecognitionRequest, RecognizedClip
+from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.video import DecodeReport, VideoInfo
 
@@ -71,6 +74,7 @@ def test_a_full_request_becomes_a_dataclass() -> None:
         spatial_mode=pb.FULLY_CONVOLUTIONAL,
         protocol="p",
         include_timeline=True,
+        thumbnails=7,
     )
     assert recognition_request(request) == RecognitionRequest(
         path="a.mp4",
@@ -81,6 +85,7 @@ def test_a_full_request_becomes_a_dataclass() -> None:
         spatial_mode="fully_convolutional",
         protocol="p",
         timeline=True,
+        thumbnails=7,
     )
 
 
@@ -144,6 +149,7 @@ def test_everything() -> None:
     assert [list(c.values) for c in response.features.clips] == [[1, 2], [3, 4]]
     assert list(response.features.mean) == [2, 3]
     assert response.timeline.points[0] == pb.TimelinePoint(start_seconds=0, end_seconds=0.5, score=0.25, selected=True)
+    assert not response.thumbnails
     assert response.video == pb.VideoInfo(
         container="mp4",
         codec="h264",
@@ -161,3 +167,12 @@ def test_everything() -> None:
     assert response.report == pb.DecodeReport(
         frames_requested=6, frames_decoded=9, frames_substituted=1, frames_corrupt=3, warnings=["cut off"]
     )
+
+
+def test_pictures_are_in_both_answers() -> None:
+    picture = Thumbnail(seconds=0.5, jpeg=b"\xff\xd8\xff\xd9", width=96, height=72)
+    result = replace(recognition(), thumbnails=(picture,))
+    expected = [pb.Thumbnail(seconds=0.5, jpeg=b"\xff\xd8\xff\xd9", width=96, height=72)]
+    assert list(predict_response(pb.PredictRequest(thumbnails=1), result).thumbnails) == expected
+    assert list(features_response(result).thumbnails) == expected
+    assert recognition_request(pb.ExtractFeaturesRequest(thumbnails=3)).thumbnails == 3

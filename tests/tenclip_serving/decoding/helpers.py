@@ -77,6 +77,7 @@ request = pickle.loads(channel.receive_with_descriptor()[0])
 honest = decode(request)
 wanted = honest.clips.shape
 EMPTY = Timeline('', b'', b'', b'')
+PICTURE = Thumbnail(seconds=0.0, jpeg=b'', width=1, height=1)
 {action}
 time.sleep(60)
 """

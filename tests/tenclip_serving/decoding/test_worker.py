@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from PIL import Image
 
 from tenclip_api.errors import (
     DecodeWorkerDied,
@@ -175,6 +177,23 @@ def test_a_video_beyond_the_memory_of_a_worker_is_refused_and_the_worker_lives(v
     run(test)
 
 
+def test_pictures_come_from_the_sandbox_and_only_where_they_are_asked_for(videos: Path) -> None:
+    async def test() -> None:
+        async with open_pool(sandbox=SandboxLimits(memory_bytes=512 << 20)) as (pool, reasons):
+            result = await decode(pool, request(videos / "colors.mp4", thumbnails=3))
+            for picture in result.thumbnails:
+                with Image.open(io.BytesIO(picture.jpeg)) as opened:
+                    red, _, blue = np.asarray(opened.convert("RGB"), np.int64).mean((0, 1))
+                    assert opened.size == (picture.width, picture.height) == (64, 48)
+                # The video goes from red to blue in two seconds.
+                assert (red > blue) == (picture.seconds < 1)
+            assert len(result.thumbnails) == 3
+            assert (await decode(pool, request(videos / "colors.mp4"))).thumbnails == ()
+            assert reasons == []
+
+    run(test)
+
+
 # -- workers that a file has taken over -------------------------------------------------------------------------------
 
 # What a worker does instead of decoding. `wanted`: an honest shape; `honest`: an honest decode; `ask()`: for memory.
@@ -199,6 +218,7 @@ HOSTILE = {
     "no seconds": "ask(); channel.send(encode(replace(Decoded.of(honest), seconds=())))",
     "views that are none": "ask(); channel.send(encode(replace(Decoded.of(honest), views=-1)))",
     "a timeline unasked": "ask(); channel.send(encode(replace(Decoded.of(honest), timeline=EMPTY)))",
+    "pictures unasked": "ask(); channel.send(encode(replace(Decoded.of(honest), thumbnails=(PICTURE,))))",
     "a long story": "ask(); channel.send(encode(replace(Decoded.of(honest), plan=honest.plan * 100_000)))",
 }
 

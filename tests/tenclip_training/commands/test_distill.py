@@ -21,6 +21,12 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A second teacher, of 5 classes."""
+    return save_frame_model(tmp_path_factory.mktemp("teacher") / "scenes.pt", frame_model(1, num_classes=5))
+
+
+@pytest.fixture(scope="module")
 def distilled(action_videos: Path, teacher: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two epochs on a folder of videos."""
     out = tmp_path_factory.mktemp("distilled") / "run"
@@ -78,6 +84,66 @@ def test_a_run_goes_on(action_videos: Path, teacher: Path, distilled: Path, tmp_
     wrong = run("train", "--resume", distilled)
     assert isinstance(error_of(wrong), CheckpointError)
     assert "has no field teaching" in str(error_of(wrong))
+
+
+def test_a_dry_run_shows_teachers_and_what_they_cost_and_writes_nothing(
+    action_videos: Path, teacher: Path, scenes: Path, tmp_path: Path
+) -> None:
+    command = [
+        "distill",
+        str(action_videos.parent),
+        "--out",
+        str(tmp_path / "run"),
+        *FAST,
+        "--epochs",
+        "3",
+        "--dry-run",
+    ]
+    command += [
+        "--teacher",
+        str(teacher),
+        "--teacher",
+        f"places={scenes}",
+        "--teacher-weight",
+        "1",
+        "--teacher-weight",
+        "2",
+    ]
+    text = run(*command, "--teacher-frame-count", "2", "--keep-percent", "50", "--calibration-videos", "10").stdout
+    assert "2 heads of 8 classes" in text
+    assert "16 training videos" in text
+    assert "3 epochs of 3 steps, 9 in all, each of 6 clips in 1 process" in text
+    assert "16 clips an epoch, every video in turn; of each the teachers see 2 of 4 frames" in text
+    assert (
+        "teacher places: a head of 5 classes, weight 2, for the 50% that it is surest of; looks at 20 frames before "
+        "the first step and 32 an epoch, 116 in all: "
+    ) in text
+    assert "teacher objects: " in text
+    assert text.count("*") == 9  # a rate for each step
+    plan = output_of(run(*command, "--teacher-sees", "frame", "--max-entropy", "2", "--processes", "2", "--json"))
+    assert (plan["processes"], plan["clips_per_step"], plan["sampling"]) == (2, 12, None)
+    assert [(t["name"], t["frames_per_epoch"], t["max_entropy"]) for t in plan["teachers"]] == [
+        ("objects", 0, 2.0),
+        ("places", 0, 2.0),
+    ]
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_counts_whole_frames_that_are_not_kept_yet(
+    distilled: Path, action_videos: Path, teacher: Path, tmp_path: Path
+) -> None:
+    """What it says is what a run then does: all videos are alike, so the estimate is exact."""
+    import pyarrow.parquet as pq
+
+    command = ["distill", str(action_videos.parent), "--teacher", str(teacher), *FAST, "--dry-run"]
+    command += ["--teacher-sees", "frame"]
+    (first,) = output_of(run(*command, "--out", tmp_path / "new", "--json"))["teachers"]
+    parts = (distilled / "teacher-outputs" / "objects").glob("part-*.parquet")
+    assert first["frames"] == sum(pq.ParquetFile(part).metadata.num_rows for part in parts) > 0
+    assert first["seconds"] == pytest.approx(first["frames"] / first["speed"])
+    shared = distilled / "teacher-outputs"
+    again = run(*command, "--out", tmp_path / "new", "--teacher-cache", shared)
+    assert "looks at 0 frames before the first step (outputs of 16 videos are there) and 0 an epoch" in again.stdout
 
 
 def test_recipes_of_the_paper(action_videos: Path, teacher: Path, tmp_path: Path) -> None:

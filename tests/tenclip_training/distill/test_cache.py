@@ -15,7 +15,8 @@ import pytest
 from tenclip_api.errors import CheckpointError
 from tenclip_data.samples import Sample
 from tenclip_training.distill import FrameTeacher, cache, load_teacher
-from tenclip_training.distill.cache import OutputCache, grid
+from tenclip_training.distill.cache import OutputCache
+from tenclip_training.distill.frame_stream import grid
 from tenclip_training.distill.videos import read_unlabelled
 from tenclip_video.video import open_video
 from tests.tenclip_training.conftest import write_bytes_as_video
@@ -113,6 +114,17 @@ def test_parts_are_parquet_of_a_row_a_frame(teacher: FrameTeacher, samples: tupl
     assert table.column_names == ["video", "stamp", "frame", "time", "logits"]
     assert len(table["logits"][0]) == 3
     assert pq.ParquetFile(tmp_path / "part-00000.parquet").num_row_groups == len(samples)
+
+
+def test_a_part_ends_at_so_many_bytes(
+    teacher: FrameTeacher, samples: tuple[Sample, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Outputs of long videos do not pile up in memory until there are enough videos."""
+    monkeypatch.setattr(cache, "BYTES_PER_PART", 1)
+    outputs = OutputCache(tmp_path, teacher, 4.0)
+    outputs.fill(samples, teacher, threads=1)
+    assert len(list(tmp_path.glob("part-*.parquet"))) == len(samples)
+    assert all(sample in outputs for sample in samples)
 
 
 def test_another_teacher_or_grid_is_refused(

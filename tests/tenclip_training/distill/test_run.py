@@ -13,8 +13,11 @@ import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, TenclipError
 from tenclip_training.data.dataset import ClipDataset
+from tenclip_training.data.samplers import Draw
 from tenclip_training.distill import DistillConfig, TeachingConfig, distill, load_teacher
-from tenclip_training.distill.dataset import DistillDataset, TeachersView
+from tenclip_training.distill import dataset as dataset_module
+from tenclip_training.distill.choices import FrameChoice
+from tenclip_training.distill.dataset import DistillDataset, TeachersView, TeachingClip
 from tenclip_training.distill.method import DistillMethod
 from tenclip_training.distill.targets import average_logits
 from tenclip_training.distill.videos import read_unlabelled
@@ -23,8 +26,9 @@ from tenclip_training.runs.config import TrainConfig, read_config, read_config_o
 from tenclip_training.runs.sections import TransferConfig
 from tenclip_training.runs.setup import build_dataset
 from tenclip_training.runs.train import train
-from tenclip_video.video import open_video
+from tenclip_video.video import Video, open_video
 from tests.tenclip_training.conftest import SPEC, write_bytes_as_video
+from tests.videos import Recipe, make_video, remux
 
 from .conftest import frame_model, save_frame_model
 
@@ -182,6 +186,41 @@ def test_a_teacher_of_the_students_size_sees_a_frame_of_its_clip(dataset: tuple[
         assert mirrored == 0
 
 
+@pytest.mark.parametrize("choice", ["random", "all"])
+def test_frames_for_the_student_and_for_teachers_are_decoded_once(
+    dataset: tuple[DistillDataset, ClipDataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choice: FrameChoice
+) -> None:
+    """They are those of a decode of their own, which is needed where the student's are in memory, or damaged."""
+    taught, _ = dataset
+    taught.view = TeachersView(choice=choice, count=2, sides=(16, 24))
+    sample = taught.manifest.samples[1]
+    packets = make_video(Recipe(num_frames=24, gop=24, width=48, height=36))
+    (tmp_path / "damaged.mp4").write_bytes(
+        remux(packets, "mp4", payload=lambda n, p: p[:8] + bytes(len(p) - 8) if n > 4 and n % 2 else p)
+    )
+    damaged = dataclasses.replace(sample, path=tmp_path / "damaged.mp4", name="damaged.mp4")
+    taught.manifest = dataclasses.replace(taught.manifest, samples=(*taught.manifest.samples[:4], damaged))
+    opened: list[str] = []
+
+    def counting(source: object, *, name: str) -> Video:
+        opened.append(name)
+        return open_video(source, name=name)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(dataset_module, "open_video", counting)
+    draws = [(visit, index) for visit in range(3) for index in range(5)]
+    once = [taught[draw] for draw in draws]
+    assert set(opened) == {"damaged.mp4"}
+    taught.fill_cache(1 << 30, threads=1)
+    opened.clear()
+    twice = [taught[draw] for draw in draws]
+    assert len(opened) == len(draws)
+    for one, two in zip(once, twice, strict=True):
+        assert isinstance(one, TeachingClip)
+        assert isinstance(two, TeachingClip)
+        assert one.video == "damaged.mp4" or np.array_equal(one.frames, two.frames)
+        assert all(np.array_equal(a, b) for a, b in zip(one.seen, two.seen, strict=True))
+
+
 def test_outputs_of_whole_frames_are_those_next_to_the_clip(distill_config: MakeConfig, teacher_file: Path) -> None:
     config = distill_config(teacher_sees="frame", teacher_frames="all", teacher_fps=0.0)
     teacher = load_teacher(str(teacher_file), runtime="torch")
@@ -193,7 +232,7 @@ def test_outputs_of_whole_frames_are_those_next_to_the_clip(distill_config: Make
     item = made[2, 3]
     with open_video(sample.path) as video:
         rng = np.random.default_rng((config.seed, 2, 3))
-        plan = made._read(sample, rng).plan
+        plan = made._read(Draw(2, 3), sample, rng).plan
         frames = teacher.center_crop(video.read_frames(sorted(set(plan.frames)), teacher.spec.resize))
     expected = average_logits(teacher(frames))
     assert item.target == pytest.approx(expected, rel=1e-5, abs=1e-5)  # type: ignore[union-attr]

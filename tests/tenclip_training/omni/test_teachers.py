@@ -43,7 +43,7 @@ def open_teacher(name: str, **options: Any) -> Teacher:
 
 def best(teacher_file: Path, video: SetVideo, **options: object) -> str:
     teacher = open_teacher(str(teacher_file), threads=1, **options)
-    clips = teacher_clips(video, spec=teacher.spec, protocol=teacher.protocol)
+    clips = teacher_clips(video, spec=teacher.spec, protocol=teacher.protocol, scratch=Path("/nowhere"))
     return teacher.labels[int(teacher.scores(clips, of=video.name).argmax())]
 
 
@@ -56,7 +56,8 @@ def test_a_teacher_of_frames_knows_images_and_videos(
     assert best(color_teacher, video) == "green", "the part that the row names"
     teacher = open_teacher(str(color_teacher), threads=1)
     assert teacher.of_frames
-    frames = teacher_frames(SetVideo(name="v", path=tmp_path / "v.mp4"), spec=teacher.spec, rate=2.0)
+    whole = SetVideo(name="v", path=tmp_path / "v.mp4")
+    frames = teacher_frames(whole, spec=teacher.spec, rate=2.0, scratch=tmp_path / "scratch")
     assert frames.seconds == pytest.approx([0.0, 0.5, 1.0, 1.5])
     assert frames.duration == pytest.approx(2.0)
     scores = teacher.frame_scores(frames.frames, of="v")

@@ -56,10 +56,12 @@ for job in json.loads(sys.argv[1]):
 """
 
 
-def torchrun(folder: Path, jobs: Sequence[dict[str, Any]], *options: str) -> tuple[int, list[dict[str, Any]], str]:
-    """(exit code, what the processes said, standard error) of two processes that do `jobs`."""
+def torchrun(
+    folder: Path, jobs: Sequence[dict[str, Any]], *options: str, text: str = TRAIN
+) -> tuple[int, list[dict[str, Any]], str]:
+    """(exit code, what the processes said, standard error) of two processes that do `jobs`. text: of their script."""
     script = folder / "script.py"
-    script.write_text(TRAIN)
+    script.write_text(text)
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *options]
     done = subprocess.run(
         [*command, str(script), json.dumps(jobs)],

@@ -13,6 +13,7 @@ def test_a_plan_counts_what_a_run_would_do(train_config: TrainConfig) -> None:
     assert plan.trained_parameters == plan.parameters > 1000
     epochs = [epoch for epoch, _ in plan.curve()]
     assert epochs == [0, 1, 2]
+    assert plan.sampling is not None
     assert (plan.sampling.scheme, plan.sampling.largest_repeats) == ("every video in turn", 1)
     balanced = plan_run(train_config.changed(class_power=0.0, draws=1200))
     assert balanced.steps_per_epoch == 300

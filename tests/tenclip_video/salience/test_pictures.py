@@ -43,8 +43,8 @@ def test_frames_of_a_window_are_spread_over_it() -> None:
         assert numbers(video, clips, RGB)[1] == [8, 10, 12, 14, 17, 19, 21, 23]
 
 
-def test_overlapping_windows_are_decoded_once() -> None:
-    """In groups, too: each seeks back to a key frame at most."""
+def test_overlapping_windows_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(windows, "_GROUP_BYTES", 100 << 20)
     with open_video(make_video(VIDEO)) as video:
         clips = windows_of(video, replace(RGB, window_step=1))
         read_windows(video, clips, RGB)

@@ -10,7 +10,16 @@ import typer
 
 from tenclip_settings import with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
-from tenclip_training.commands.run_options import INTERRUPTED, Assignments, ColorJitter, RecipeName, Resume, Width
+from tenclip_training.commands.run_options import (
+    INTERRUPTED,
+    Assignments,
+    ColorJitter,
+    DryRun,
+    Processes,
+    RecipeName,
+    Resume,
+    Width,
+)
 from tenclip_training.commands.train import given_settings, result_as_json, resumed_config
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.recipes.resolve import resolve_config_of
@@ -25,6 +34,8 @@ def distill(
     resume: Resume = None,
     recipe: RecipeName = None,
     assignments: Assignments = None,
+    dry_run: DryRun = False,
+    processes: Processes = 1,
     keep_missing: KeepMissing = False,
     color_jitter: ColorJitter = None,
     width: Width = None,
@@ -46,6 +57,7 @@ def distill(
       tenclip distill videos/ --out run --teacher objects=r2d.pt --teacher scenes=places.onnx
       tenclip distill videos/ --out run --teacher r2d.pt --teacher-sees frame --keep-percent 50
       tenclip distill list.txt --out run --recipe distinit/pretrain/r2plus1d-18 --teacher r2d.pt
+      tenclip distill videos/ --out run --teacher efficientnet-lite0 --dry-run
       tenclip distill --resume run
     """
     from tenclip_api.errors import InvalidRequest
@@ -60,7 +72,23 @@ def distill(
             raise InvalidRequest("tenclip distill needs videos and --out, or --resume RUN")
         else:
             config = resolve_config_of(DistillConfig, given, recipe=recipe, assignments=assignments or [])
+        if dry_run:
+            _show_plan(config, processes=processes, json=json)
+            return
     _run(config, resume=resume is not None, json=json)
+
+
+def _show_plan(config: DistillConfig, *, processes: int, json: bool) -> None:
+    from tenclip_training.commands.plan_screen import print_plan
+    from tenclip_training.distill.dry_run import plan_distill
+
+    plan = plan_distill(config, world_size=processes)
+    if json:
+        print_json(plan.to_dict())
+        return
+    heads = len(plan.teachers)
+    learns = f"{heads} head{'s' if heads > 1 else ''} of {plan.run.num_classes} classes"
+    print_plan(plan.run, learns=learns, sampling=plan.lines())
 
 
 def _run(config: DistillConfig, *, resume: bool, json: bool) -> None:

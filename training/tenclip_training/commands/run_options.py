@@ -34,3 +34,9 @@ Width = Annotated[
     int | None,
     typer.Option(help="Planes of its first layer.", show_default="the architecture's", rich_help_panel=MODEL),
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Show what the run would do, and its learning rates; train nothing.")
+]
+Processes = Annotated[
+    int, typer.Option(min=1, help="Of --dry-run: as so many processes would train.", show_default=True)
+]

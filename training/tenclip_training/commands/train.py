@@ -11,7 +11,16 @@ import typer
 
 from tenclip_settings import fields_of, flag_values, parse_assignments, with_options_of
 from tenclip_training.commands.options import Json, KeepMissing, print_json, usage_errors
-from tenclip_training.commands.run_options import INTERRUPTED, Assignments, ColorJitter, RecipeName, Resume, Width
+from tenclip_training.commands.run_options import (
+    INTERRUPTED,
+    Assignments,
+    ColorJitter,
+    DryRun,
+    Processes,
+    RecipeName,
+    Resume,
+    Width,
+)
 from tenclip_training.recipes.resolve import resolve_config
 from tenclip_training.runs.config import RESCUE_FIELDS, RESUMABLE_FIELDS, Config, TrainConfig, read_config_of
 
@@ -27,12 +36,8 @@ def train(
     ] = False,
     recipe: RecipeName = None,
     assignments: Assignments = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what the run would do, and its learning rates; train nothing.")
-    ] = False,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Of --dry-run: as so many processes would train.", show_default=True)
-    ] = 1,
+    dry_run: DryRun = False,
+    processes: Processes = 1,
     keep_missing: KeepMissing = False,
     color_jitter: ColorJitter = None,
     width: Width = None,
@@ -82,26 +87,16 @@ def train(
 
 
 def _show_plan(config: TrainConfig, *, processes: int, json: bool) -> None:
-    from tenclip_training.runs.dry_run import plan_run, plot_text
+    from tenclip_training.commands.plan_screen import print_plan
+    from tenclip_training.runs.dry_run import plan_run
 
     plan = plan_run(config, world_size=processes)
     if json:
         print_json(plan.to_dict())
-        return
-    trained = "" if plan.trained_parameters == plan.parameters else f", {plan.trained_parameters:,} of them trained"
-    typer.echo(
-        f"{plan.architecture}: {plan.parameters:,} parameters{trained}; {plan.num_classes} classes\n"
-        f"{plan.train_videos:,} training videos, {plan.val_videos:,} to validate on\n"
-        f"{config.epochs} epochs of {plan.steps_per_epoch:,} steps, {plan.total_steps:,} in all, "
-        f"each of {plan.clips_per_step:,} clips in {processes} process{'es' if processes > 1 else ''}\n"
-        + "".join(f"{line}\n" for line in plan.sampling.lines())
-        + f"learning rate: {config.schedule.kind}, peak {plan.schedule.peak:g}, by epochs"
-    )
-    for note in plan.notes:
-        typer.echo(note)
-    typer.echo(plot_text(plan.curve()))
-    if config.schedule.kind == "plateau":
-        typer.echo("the rate falls when the validation loss stays: how often is not known before")
+    else:
+        print_plan(
+            plan, learns=f"{plan.num_classes} classes", sampling=[] if plan.sampling is None else plan.sampling.lines()
+        )
 
 
 def given_settings(

@@ -14,6 +14,7 @@ import fcntl
 import math
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class VideoStore:
     ) -> None:
         self._batch = batch
         self.folder, self.noun, self.recipe, self.max_bytes = folder, noun, recipe, max_bytes
+        # For what `fill`'s function hands over in files; it is empty before, and gone afterwards.
+        self.scratch = folder / "scratch"
         self._recipe_key = f"tenclip.{noun}".encode()
         self.schema = pa.schema(
             [
@@ -98,6 +101,7 @@ class VideoStore:
         """
         videos = list({v.key: v for v in videos}.values())  # a video may be in source and target
         with self._locked():
+            shutil.rmtree(self.scratch, ignore_errors=True)
             known = self._stamps()
             stamps = {v.key: stamp_file(v.path) for v in videos}
             todo = [v for v in videos if v.key not in known or known[v.key] != _file_of(stamps[v.key])]
@@ -119,6 +123,7 @@ class VideoStore:
             finally:
                 if batch:  # what is done stays done, however this ends
                     self._write(batch)
+                shutil.rmtree(self.scratch, ignore_errors=True)
             self._compact()
         return len(todo)
 

@@ -72,12 +72,16 @@ class TrainingClip(NamedTuple):
 
 
 class ReadClip(NamedTuple):
-    """frames: uint8 RGB [T,H,W,3], resized; plan: their places in the video, whose frames are shown at `times`."""
+    """frames: uint8 RGB [T,H,W,3], resized; plan: their places in the video, whose frames are shown at `times`.
+
+    beside: what a method has decoded with them, [M,H',W',3].
+    """
 
     frames: NDArray[np.uint8]
     plan: Clip
     times: NDArray[np.float64]
     damage: Damage | None = None
+    beside: NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,7 +134,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if isinstance(cached, Failure):
             return cached
         try:
-            read = self._read(sample, rng) if cached is None else self._from_cache(sample, cached, rng)
+            read = self._read(draw, sample, rng) if cached is None else self._from_cache(sample, cached, rng)
             clip, placement = augment_placed(read.frames, self.spec.crop, self.augmentation, rng)
             if self.spec.modality == "flow":
                 scale = self.spec.crop / placement.side
@@ -193,14 +197,18 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         except VideoError as err:
             return Failure.of(sample, err)
 
-    def _read(self, sample: Sample, rng: np.random.Generator) -> ReadClip:
+    def _read(self, draw: Draw, sample: Sample, rng: np.random.Generator) -> ReadClip:
         if self.stills is not None and sample.is_image:
             return self._of_still(self.stills.clip(self.stills.read(sample), sample, rng))
         with open_video(sample.source(), name=sample.name) as video:
             clip = self._choose(video.times, video.info.duration_seconds, sample, rng)
-            needed = frames_needed([clip])
-            frames = self._frames_of(video, needed)[np.searchsorted(needed, clip.frames)]
-            return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
+            return self._decode(draw, sample, video, clip)
+
+    def _decode(self, draw: Draw, sample: Sample, video: Video, clip: Clip) -> ReadClip:
+        """The frames of a clip; a method that needs more of them has its own."""
+        needed = frames_needed([clip])
+        frames = self._frames_of(video, needed)[np.searchsorted(needed, clip.frames)]
+        return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
 
     def _from_cache(self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator) -> ReadClip:
         if isinstance(video, StillImage):

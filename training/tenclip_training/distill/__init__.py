@@ -8,10 +8,12 @@ teacher         a teacher with its own input
 sources         teachers by package, checkpoint, ONNX file (`onnx_teacher`) and bundle
 targets         mean logits, softmax, entropy, threshold
 objective       the student's loss, a linear head for each teacher
+frame_stream    what teachers say of whole videos, a part at a time
 cache           teachers' outputs in Parquet, resumable
 videos          folders and lists without labels
 dataset         clips with what their teachers see
 config, method, run    settings, the training method, and `distill` itself
+dry_run         what it would do
 """
 
 from __future__ import annotations

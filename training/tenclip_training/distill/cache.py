@@ -7,55 +7,32 @@
 Parts are written whole or not at all, so a run that was stopped goes on with the videos that no part has. A video that
 has changed since (its size or its time) is looked at again.
 
-Frames lie on a grid: the first of each `1 / rate` seconds, or every frame. M frames of a video, K classes.
+Frames lie on a grid (see `frame_stream`): the first of each `1 / rate` seconds, or every frame. M frames of a video, K
+classes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from tenclip_api.errors import CheckpointError, NoFrames, VideoError
+from tenclip_api.errors import CheckpointError
 from tenclip_data.atomic import replacing, write_text
 from tenclip_data.samples import Sample
 from tenclip_training.data.failures import Failure
+from tenclip_training.distill.frame_stream import VideoOutputs, teacher_outputs
 from tenclip_training.distill.teacher import FrameTeacher
-from tenclip_video.video import open_video
 
+# A part is written when it has so many videos, or so many bytes of outputs.
 VIDEOS_PER_PART = 64
-
-
-@dataclass(frozen=True, eq=False)
-class VideoOutputs:
-    """Outputs for a video's grid. frames: int64 [M], ascending; times: in seconds [M]; logits: float32 [M,K]."""
-
-    frames: NDArray[np.int64]
-    times: NDArray[np.float64]
-    logits: NDArray[np.float32]
-
-
-def grid(times: NDArray[np.float64], rate: float | None) -> NDArray[np.int64]:
-    """Indices of the frames to look at: the first one on or after each multiple of 1 / rate seconds; None: all.
-
-    >>> grid(np.arange(10) / 10, 4.0).tolist()
-    [0, 3, 5, 8]
-    """
-    if rate is None:
-        return np.arange(len(times))
-    # Times are rounded decimals of the container: a frame meant for the tick may lie a hair before it.
-    ticks = np.arange(0.0, times[-1] + 1e-6, 1 / rate) - 1e-6
-    found = np.searchsorted(times, ticks)
-    return np.unique(found[found < len(times)])
+BYTES_PER_PART = 256 << 20
 
 
 class OutputCache:
@@ -102,7 +79,7 @@ class OutputCache:
     ) -> list[Failure]:
         """Look at the videos that are not there yet, and write a part every so many; returns what cannot be read.
 
-        Videos are decoded by `threads` while the teacher looks at those before. Raises CheckpointError where the
+        Videos are decoded by `threads` while the teacher looks at other frames. Raises CheckpointError where the
         teacher's outputs are not finite, which names the video; OSError where the disk is full.
         """
         self._begin()
@@ -110,15 +87,14 @@ class OutputCache:
         done, failures = len({str(s.path) for s in samples}) - len(missing), []
         total = done + len(missing)
         pending: list[_Row] = []
-        for sample, decoded in _decoded(missing, teacher, self.rate, threads):
-            if isinstance(decoded, Failure):
-                failures.append(decoded)
+        for sample, outputs in teacher_outputs(missing, teacher, self.rate, threads=threads):
+            if isinstance(outputs, Failure):
+                failures.append(outputs)
             else:
-                frames, times, pixels = decoded
-                logits = teacher(pixels, of=[sample.name] * len(pixels))
-                pending.append(_Row(str(sample.path), stamp(sample), VideoOutputs(frames, times, logits)))
+                pending.append(_Row(str(sample.path), stamp(sample), outputs))
             done += 1
-            if len(pending) >= VIDEOS_PER_PART:
+            size = sum(row.outputs.logits.nbytes for row in pending)
+            if len(pending) >= VIDEOS_PER_PART or size >= BYTES_PER_PART:
                 self._write(pending)
                 pending = []
             if progress is not None:
@@ -213,35 +189,6 @@ def stamp(sample: Sample) -> str:
     except OSError:
         return ""
     return f"{found.st_size}-{found.st_mtime_ns}"
-
-
-_Decoded = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.uint8]]
-
-
-def _decoded(
-    samples: Sequence[Sample], teacher: FrameTeacher, rate: float | None, threads: int
-) -> Iterator[tuple[Sample, _Decoded | Failure]]:
-    """In their order, a few ahead."""
-    with ThreadPoolExecutor(threads) as pool:
-        waiting = iter(samples)
-        jobs = [(s, pool.submit(_decode, s, teacher, rate)) for s in islice(waiting, 2 * threads)]
-        while jobs:
-            sample, job = jobs.pop(0)
-            if (following := next(waiting, None)) is not None:
-                jobs.append((following, pool.submit(_decode, following, teacher, rate)))
-            yield sample, job.result()
-
-
-def _decode(sample: Sample, teacher: FrameTeacher, rate: float | None) -> _Decoded | Failure:
-    try:
-        with open_video(sample.source(), name=sample.name) as video:
-            indices = grid(video.times, rate)
-            if not len(indices):
-                raise NoFrames(f"{sample.name}: holds no frames", source=sample.name)
-            frames = teacher.center_crop(video.read_frames(indices, teacher.spec.resize))
-            return indices, video.times[indices], frames
-    except VideoError as err:
-        return Failure.of(sample, err)
 
 
 def _short(value: Any) -> str:

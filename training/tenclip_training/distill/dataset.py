@@ -23,13 +23,15 @@ from tenclip_training.data.dataset import Batch, ClipDataset, Collate, ReadClip,
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.random_streams import Stream, stream
 from tenclip_training.data.samplers import Draw
-from tenclip_training.distill.cache import OutputCache, VideoOutputs
+from tenclip_training.distill.cache import OutputCache
 from tenclip_training.distill.choices import FrameChoice
 from tenclip_training.distill.frame_choice import choose_frames
+from tenclip_training.distill.frame_stream import VideoOutputs
 from tenclip_training.distill.targets import Floats, average_logits
 from tenclip_training.distill.views import same_square
+from tenclip_video.sampling import Clip, frames_needed
 from tenclip_video.spec import ClipSpec, Resize
-from tenclip_video.video import open_video
+from tenclip_video.video import Video, open_video
 
 AS_STORED = Resize(mode="none")
 
@@ -80,7 +82,7 @@ class DistillDataset(ClipDataset):
             # All teachers of one grid see the same frames of it.
             rows = [self._known(cache, sample, read, self._rng(draw)) for cache in self.view.caches]
             return TrainingClip(clip, np.concatenate(rows), sample.key, read.damage)
-        frames = self._frames(sample, read, self._rng(draw))
+        frames = self._frames(draw, sample, read)
         seen = tuple(same_square(frames, placement, side) for side in self.view.sides)
         target = np.zeros(len(self.manifest.labels), np.float32)
         return TeachingClip(clip, target, sample.key, read.damage, seen)  # type: ignore[return-value]
@@ -88,13 +90,29 @@ class DistillDataset(ClipDataset):
     def _rng(self, draw: Draw) -> np.random.Generator:
         return stream(Stream.TEACHER_FRAMES, self.seed, draw.visit, draw.sample)
 
-    def _frames(self, sample: Sample, read: ReadClip, rng: np.random.Generator) -> NDArray[np.uint8]:
+    def _decode(self, draw: Draw, sample: Sample, video: Video, clip: Clip) -> ReadClip:
+        """The student's frames, and beside them those for the teachers, from one decode."""
+        if self.view.caches or self.spec.modality == "flow":
+            return super()._decode(draw, sample, video, clip)
+        needed, some = frames_needed([clip]), np.unique(self._wanted(draw, clip))
+        frames, beside = video.read_two_sizes(needed, self.spec.resize, some, AS_STORED)
+        at = np.searchsorted(needed, clip.frames)
+        return ReadClip(frames[at], clip, video.times, Damage.of(sample, video.report), beside)
+
+    def _wanted(self, draw: Draw, clip: Clip) -> list[int]:
+        """Places in the video of the frames for the teachers."""
+        places = choose_frames(self.view.choice, self.view.count, len(clip.frames), self._rng(draw))
+        return [clip.frames[place] for place in places]
+
+    def _frames(self, draw: Draw, sample: Sample, read: ReadClip) -> NDArray[np.uint8]:
         """[M,H,W,3], at their full size."""
-        places = choose_frames(self.view.choice, self.view.count, len(read.plan.frames), rng)
-        wanted = [read.plan.frames[place] for place in places]
+        wanted = self._wanted(draw, read.plan)
         needed = np.unique(wanted)
-        with open_video(sample.source(), name=sample.name) as video:
-            return video.read_frames(needed, AS_STORED)[np.searchsorted(needed, wanted)]
+        frames = read.beside
+        if frames is None:  # the student's are cached, flow, or damaged
+            with open_video(sample.source(), name=sample.name) as video:
+                frames = video.read_frames(needed, AS_STORED)
+        return frames[np.searchsorted(needed, wanted)]
 
     def _known(self, cache: OutputCache, sample: Sample, read: ReadClip, rng: np.random.Generator) -> Floats:
         """[K_i]: the mean of what a teacher said of frames of the grid, those that are next to the clip's own."""

@@ -74,7 +74,7 @@ class DistillMethod(Method):
         """See `Method`."""
         plain = build_dataset(config, manifest, spec)
         if self.teaching.teacher_sees == "frame":
-            self.caches = tuple(self._cache(teacher) for teacher in self.teachers)
+            self.caches = tuple(self.cache_of(teacher) for teacher in self.teachers)
         view = TeachersView(
             choice=self.teaching.teacher_frames,
             count=self.teaching.teacher_frame_count,
@@ -92,14 +92,19 @@ class DistillMethod(Method):
         return self._objective
 
     def begin(self, beginning: Beginning) -> None:
-        """Fill the caches, and measure the thresholds of a run that begins. Raises CheckpointError, DatasetError."""
+        """Fill the caches, and measure the thresholds of a run that begins: the first process does, for all of them.
+
+        Raises CheckpointError, DatasetError.
+        """
         folder = beginning.folder
         self._fill_caches(beginning)
         if beginning.resumed:
             self._recall(folder.path / TEACHERS_FILE)
             return
         if self.teaching.keep_percent is not None and self.teaching.keep_percent < 100:
-            self._calibrate(beginning)
+            if folder.world.is_first:
+                self._calibrate(beginning)
+            self.thresholds = folder.world.gather(self.thresholds if folder.world.is_first else [])
         if folder.world.is_first:
             about = [{**t.to_dict(), "max_entropy": limit} for t, limit in self._limits()]
             folder.write(folder.path / TEACHERS_FILE, json.dumps(about, indent=2) + "\n")
@@ -181,7 +186,8 @@ class DistillMethod(Method):
 
     # -- before the first step --
 
-    def _cache(self, teacher: FrameTeacher) -> OutputCache:
+    def cache_of(self, teacher: FrameTeacher) -> OutputCache:
+        """Where its outputs are kept. Raises CheckpointError for a folder of another teacher's."""
         folder = Path(self.teaching.teacher_cache or Path(self.config.out) / "teacher-outputs")
         return OutputCache(folder / teacher.name, teacher, self.teaching.frames_per_second)
 
@@ -199,7 +205,7 @@ class DistillMethod(Method):
                 beginning.record(failures)
             world.wait()
             if not world.is_first:
-                self.caches = (*self.caches[:number], self._cache(teacher), *self.caches[number + 1 :])
+                self.caches = (*self.caches[:number], self.cache_of(teacher), *self.caches[number + 1 :])
         if self.caches:
             assert isinstance(beginning.dataset, DistillDataset)
             beginning.dataset.view = dataclasses.replace(beginning.dataset.view, caches=self.caches)

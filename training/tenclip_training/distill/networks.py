@@ -31,7 +31,7 @@ Logits = NDArray[np.float32]  # [N,K]
 TORCH_BATCH = 32
 
 
-class FrameNetwork(Protocol):
+class TeacherNetwork(Protocol):
     """Executes one network of frames."""
 
     @property
@@ -112,7 +112,7 @@ class OpenVinoGraph:
     def outputs(self) -> list[GraphInput]:
         return [_openvino_port(port) for port in self._model.outputs]
 
-    def network(self, feed: Feed, shape: tuple[int, ...], output: int) -> FrameNetwork:
+    def network(self, feed: Feed, shape: tuple[int, ...], output: int) -> TeacherNetwork:
         """What runs the graph on single frames. shape: of what `feed` gives; output: the number of the logits."""
         model = self._model.clone()
         # Two streams of one thread each do more frames than one of two; see `make bench ARGS=teacher`.
@@ -181,7 +181,7 @@ class OnnxGraph:
     def outputs(self) -> list[GraphInput]:
         return [_onnx_port(port) for port in self._session.get_outputs()]
 
-    def network(self, feed: Feed, shape: tuple[int, ...], output: int) -> FrameNetwork:
+    def network(self, feed: Feed, shape: tuple[int, ...], output: int) -> TeacherNetwork:
         """What runs the graph on single frames, as that of `OpenVinoGraph`."""
         return _OnnxNetwork(self._session, feed, self.inputs[0].name, self.outputs[output].name)
 
@@ -213,7 +213,7 @@ def open_graph(path: Path, runtime: TeacherRuntime, *, threads: int) -> Graph:
 
 def run_model(
     model: VideoModel, spec: ClipSpec, runtime: TeacherRuntime, *, device: torch.device, threads: int
-) -> FrameNetwork:
+) -> TeacherNetwork:
     """A torch network in the runtime that is asked for. auto: OpenVINO on a CPU where it is installed, else torch.
 
     Raises CheckpointError for onnxruntime, for which the network has to be exported first, and for what OpenVINO does

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenclip_training.devices import find_device
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.distill.method import DistillMethod
 from tenclip_training.distill.sources import load_teachers
 from tenclip_training.distill.teacher import FrameTeacher
 from tenclip_training.loaders import load_any
 from tenclip_training.runs.checkpoint import save_checkpoint
+from tenclip_training.runs.distributed import join_world
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.train import train
 
@@ -62,7 +62,7 @@ def distill(
         train(TrainConfig(manifest="labelled.csv", out="tuned", transfer=TransferConfig(init_from=str(result.student))))
     """
     if teachers is None:
-        device = find_device(config.device)
+        device = join_world(config.device).device(config.device)
         teachers = load_teachers(config.teaching.teachers, runtime=config.teaching.teacher_runtime, device=device)
     result = train(
         config,

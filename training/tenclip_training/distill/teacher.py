@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import CheckpointError
-from tenclip_training.distill.networks import FrameNetwork, Logits
+from tenclip_training.distill.networks import Logits, TeacherNetwork
 from tenclip_video.spec import ClipSpec
 from tenclip_video.transforms import center_offset
 
@@ -35,7 +35,7 @@ class FrameTeacher:
     spec: ClipSpec
     labels: tuple[str, ...]
     sha256: str
-    network: FrameNetwork
+    network: TeacherNetwork
     from_probabilities: bool = False
     notes: tuple[str, ...] = ()
 

@@ -18,10 +18,12 @@ Reading order::
     web_files         rows of a manifest with the labels and sources that they came with
     teachers          networks that judge web data, on the server's runtimes; several answer as one
     teacher_clips     what a teacher sees of a file
+    rows_file         that, where it is more than memory should hold
     score_store       its scores of files and of frames, in Parquet
     teacher_filter    pseudo-labels, confidences and the threshold of each source, as arithmetic
     filter_files      all of it: web data -> what is kept
     filter_report     an HTML page with classes before and after, and pictures of what is kept and rejected
+    mixes             sets of equal size, of one source and of several
     untrimmed         positive and negative frames, pieces of 10 seconds, as arithmetic
     untrimmed_files   untrimmed videos -> rows of a manifest
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tenclip_training.curation.killable import DEFAULT_TIMEOUT_SECONDS
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.curation.video_store import Progress, StoreFailure, VideoStore, only_chunk
+from tenclip_training.omni.rows_file import discard
 from tenclip_training.omni.teacher_clips import TeacherClips, TeacherFrames, teacher_clips, teacher_frames
 from tenclip_training.omni.teachers import Ensemble, Teacher
 
@@ -39,7 +40,9 @@ class ScoreStore(VideoStore):
         """Score the files that have no scores or have changed; returns how many those were. Raises ModelError."""
         return self.fill(
             videos,
-            functools.partial(teacher_clips, spec=self._teacher.spec, protocol=self._teacher.protocol),
+            functools.partial(
+                teacher_clips, spec=self._teacher.spec, protocol=self._teacher.protocol, scratch=self.scratch
+            ),
             self._columns_of,
             workers=decoding.workers,
             timeout_seconds=decoding.timeout_seconds,
@@ -53,7 +56,10 @@ class ScoreStore(VideoStore):
         return dict(zip(names, np.split(flat, max(len(names), 1)), strict=False)), failures
 
     def _columns_of(self, video: SetVideo, clips: TeacherClips) -> dict[str, Any]:
-        return {"scores": self._teacher.scores(clips, of=video.name)}
+        try:
+            return {"scores": self._teacher.scores(clips, of=video.name)}
+        finally:
+            discard(clips.clips)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +88,7 @@ class FrameScoreStore(VideoStore):
         """Score the videos that have no scores or have changed; returns how many those were. Raises ModelError."""
         return self.fill(
             videos,
-            functools.partial(teacher_frames, spec=self._teacher.spec, rate=self._rate),
+            functools.partial(teacher_frames, spec=self._teacher.spec, rate=self._rate, scratch=self.scratch),
             self._columns_of,
             workers=decoding.workers,
             timeout_seconds=decoding.timeout_seconds,
@@ -103,7 +109,10 @@ class FrameScoreStore(VideoStore):
         return found, failures
 
     def _columns_of(self, video: SetVideo, sampled: TeacherFrames) -> dict[str, Any]:
-        scores = self._teacher.frame_scores(sampled.frames, of=video.name)
+        try:
+            scores = self._teacher.frame_scores(sampled.frames, of=video.name)
+        finally:
+            discard(sampled.frames)
         return {"duration": sampled.duration, "seconds": sampled.seconds, "scores": scores.ravel()}
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest, ModelError
 from tenclip_data.labels import read_class_names
 from tenclip_training.omni.networks import FrameNetwork, network_of_bundle, network_of_checkpoint
+from tenclip_training.omni.rows_file import Rows
 from tenclip_training.omni.teacher_clips import TeacherClips
 from tenclip_video.protocols import PROTOCOLS, Protocol
 from tenclip_video.spec import ClipSpec
@@ -78,13 +79,14 @@ class Teacher:
         outputs = [self._run(part, of) for part in _parts(clips)]
         return self.scoring.aggregate(outputs, self.protocol.averaging, views=1).clip_probabilities
 
-    def frame_scores(self, frames: NDArray[np.uint8], *, of: str) -> NDArray[np.float32]:
+    def frame_scores(self, frames: Rows, *, of: str) -> NDArray[np.float32]:
         """The scores of frames uint8 RGB [F,S,S,3] by themselves, float32 [F,K]; in a network of T frames, each is in
         all T places. Raises ModelError where they are no numbers.
         """
         rows = []
-        for part in _parts(frames if self.spec.color_order == "rgb" else frames[..., ::-1]):
-            outputs = self._run(np.ascontiguousarray(np.repeat(part[:, None], self.spec.num_frames, axis=1)), of)
+        for part in _parts(frames):
+            ordered = part if self.spec.color_order == "rgb" else part[..., ::-1]
+            outputs = self._run(np.ascontiguousarray(np.repeat(ordered[:, None], self.spec.num_frames, axis=1)), of)
             found = self.scoring.aggregate([outputs], self.protocol.averaging, views=1)
             rows.append(found.clip_probabilities)
         return np.concatenate(rows)
@@ -99,8 +101,9 @@ class Teacher:
         return outputs
 
 
-def _parts(array: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    return [np.ascontiguousarray(array[i : i + _BATCH]) for i in range(0, len(array), _BATCH)]
+def _parts(rows: Rows) -> Iterator[NDArray[np.uint8]]:
+    """One at a time: they may be more than memory holds."""
+    return (np.ascontiguousarray(rows[i : i + _BATCH]) for i in range(0, len(rows), _BATCH))
 
 
 def open_teacher(name: str, *, labels: Path | None = None, protocol: str | None = None, threads: int = 0) -> Teacher:

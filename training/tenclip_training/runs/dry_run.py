@@ -12,22 +12,26 @@ from tenclip_training.data.sampling import SamplingSummary
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.joint import method_of
+from tenclip_training.runs.method import Method
 from tenclip_training.runs.optimization import build_optimizer
 from tenclip_training.runs.schedules import Schedule, build_schedule
 from tenclip_training.runs.setup import build_model, describe_sampling, run_notes
 from tenclip_training.runs.transfer import freeze
+from tenclip_video.spec import ClipSpec
 
 POINTS = 400  # of the curve in JSON
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RunPlan:
-    """clips_per_step: of all processes; parameters: of the network, and of these those that are trained.
+    """spec: the network's input. clips_per_step: of all processes; parameters: of the network, and of these those that
+    are trained.
 
-    notes: what is said when the run begins.
+    sampling: None where videos have no labels. notes: what is said when the run begins.
     """
 
     config: TrainConfig
+    spec: ClipSpec
     architecture: str
     world_size: int
     train_videos: int
@@ -35,7 +39,7 @@ class RunPlan:
     num_classes: int
     steps_per_epoch: int
     schedule: Schedule
-    sampling: SamplingSummary
+    sampling: SamplingSummary | None
     parameters: int
     trained_parameters: int
     clips_per_step: int
@@ -63,7 +67,7 @@ class RunPlan:
             "steps_per_epoch": self.steps_per_epoch,
             "total_steps": self.total_steps,
             "peak_learning_rate": self.schedule.peak,
-            "sampling": self.sampling.to_dict(),
+            "sampling": None if self.sampling is None else self.sampling.to_dict(),
             "parameters": self.parameters,
             "trained_parameters": self.trained_parameters,
             "notes": list(self.notes),
@@ -72,12 +76,12 @@ class RunPlan:
         }
 
 
-def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
+def plan_run(config: TrainConfig, *, world_size: int = 1, method: Method | None = None) -> RunPlan:
     """Read the splits and make the network of a run, as `world_size` processes would train it. Writes nothing.
 
-    Raises what `train` raises for a manifest, a checkpoint or an architecture that will not do.
+    method: as of `train`. Raises what `train` raises for a manifest, a checkpoint or an architecture that will not do.
     """
-    method = method_of(config)
+    method = method or method_of(config)
     splits = method.read_splits(config)
     start = build_model(config, splits.train.labels)
     model = start.model
@@ -88,6 +92,7 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
     clips = sum(sampler.batch_sizes) if isinstance(sampler, JointSampler) and sampler.turns is None else None
     return RunPlan(
         config=config,
+        spec=start.clip_spec,
         architecture=model.architecture,
         world_size=world_size,
         train_videos=len(splits.train.samples),
@@ -101,7 +106,7 @@ def plan_run(config: TrainConfig, *, world_size: int = 1) -> RunPlan:
             steps_per_epoch=steps_per_epoch,
             world_size=world_size,
         ),
-        sampling=describe_sampling(config, splits.train),
+        sampling=describe_sampling(config, splits.train) if any(s.labels for s in splits.train.samples) else None,
         parameters=sum(p.numel() for p in model.parameters()),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
         clips_per_step=(clips or config.batch_size * config.optimizer.accumulate) * world_size,

@@ -7,6 +7,7 @@ import typer
 from tenclip_training.commands.omni.duplicates import duplicates
 from tenclip_training.commands.omni.filter import filter_web
 from tenclip_training.commands.omni.fit_motion import fit_motion
+from tenclip_training.commands.omni.mix import mix
 from tenclip_training.commands.omni.preview import preview
 from tenclip_training.commands.omni.scan import scan
 from tenclip_training.commands.omni.untrimmed import untrimmed
@@ -24,6 +25,7 @@ omni = typer.Typer(
       tenclip omni duplicates readable.csv --against test.csv --out report --kept clean.csv
       tenclip omni filter clean.csv --teacher run/best.pt --out kept.parquet
       tenclip omni fit-motion train.csv --out motion.json
+      tenclip omni mix kept.parquet others.parquet --out mixes
       tenclip omni preview web-images/run/1.jpg --motion motion.json --out clips.webp
     """,
     no_args_is_help=True,
@@ -35,3 +37,4 @@ omni.command("filter")(filter_web)
 omni.command("fit-motion")(fit_motion)
 omni.command()(preview)
 omni.command()(untrimmed)
+omni.command()(mix)
