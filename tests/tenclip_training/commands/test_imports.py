@@ -7,7 +7,10 @@ import sys
 
 import pytest
 
-COMMANDS = ("train", "grid", "distill", "evaluate", "recipes", "omni", "shards", "curate", "labels", "synth")
+COMMANDS = (
+    *("train", "grid", "distill", "train-sampler", "add-sampler", "evaluate", "recipes"),
+    *("omni", "shards", "curate", "labels", "synth"),
+)
 CODE = """
 import sys
 from importlib.metadata import entry_points

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tenclip_video.bundle import read_bundle
-from tests.tenclip_serving.helpers import make_bundle
+from tests.tenclip_serving.helpers import make_bundle, running_server
 from tests.tenclip_training.omni.colors import write_table, write_video
 
 from .helpers import error_of, output_of, run
@@ -61,6 +61,18 @@ def test_a_sampler_is_trained_and_given_to_its_bundle(bundle: Path, videos: Path
     assert told.exit_code == 0
     assert "sampler salience.onnx; protocol salient-clips" in told.stdout
     assert "adaptive: stops at a margin" in told.stdout, "it is the same network"
+
+
+def test_the_heavy_network_may_be_on_a_server(bundle: Path, videos: Path, tmp_path: Path) -> None:
+    """Its scores are those of the bundle here, so that the sampler is given to that with its stopping rule."""
+    out = tmp_path / "sampler"
+    with running_server(bundle.parent.parent) as server:
+        served = ("--server", server.address, "--model", "colors", "--out", out)
+        loose = ("--error-bound", "0.9", "--confidence", "0.6")
+        values = output_of(run("train-sampler", videos, *served, *QUICK, *loose, "--json"))
+    assert values["teacher"] == f"colors:1 on {server.address}"
+    copied = output_of(run("add-sampler", bundle, out, "--out", tmp_path / "models" / "salient" / "1", "--json"))
+    assert copied["sampler"]["stopping"] == values["stopping"] is not None
 
 
 def test_the_table(bundle: Path, videos: Path, cache: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from tenclip_api.errors import DatasetError
@@ -19,7 +21,7 @@ from tenclip_training.sampler.videos import SamplerVideos, labelled_videos, unla
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import PROTOCOLS
 from tenclip_video.salience import LearnedScorer, load_sampler
-from tests.tenclip_training.omni.colors import write_video
+from tests.tenclip_training.omni.colors import COLORS, GREY, painted, write_video
 
 from .conftest import ColorWorld
 
@@ -144,10 +146,40 @@ def test_without_labels_the_heavy_network_says_the_class(
     assert "annotated_videos" not in report.spec.metrics
 
 
-def test_sound_that_is_not_there(videos: SamplerVideos, teacher: WindowTeacher, cache: Path, tmp_path: Path) -> None:
-    some = dataclasses.replace(videos, train=videos.train[:2], select=(), held_out=())
-    with pytest.raises(DatasetError, match=r"none of 2 training videos can be used; the first: 000\.mp4: .*sound"):
-        train_sampler(some, teacher, tmp_path, dataclasses.replace(CONFIG, kind="audio"), cache=cache)
+def test_what_the_reader_could_not_do_is_told(
+    videos: SamplerVideos, teacher: WindowTeacher, cache: Path, tmp_path: Path
+) -> None:
+    """Motion JPEG has no motion vectors."""
+    frames = np.stack([painted(COLORS["red"] if i < 8 else GREY, i) for i in range(24)])
+    file = tmp_path / "mjpeg.avi"
+    with av.open(str(file), "w") as container:
+        stream = container.add_stream("mjpeg", rate=8)
+        stream.width, stream.height, stream.pix_fmt = 48, 36, "yuvj420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    made = dataclasses.replace(videos.train[0], video=SetVideo(name="mjpeg.avi", path=file))
+    some = SamplerVideos(train=(made, videos.train[1]), select=(), held_out=())
+    config = dataclasses.replace(CONFIG, kind="compressed", fit=FitConfig(epochs=1))
+    report = train_sampler(some, teacher, tmp_path / "out", config, cache=cache)
+    ((note, count),) = report.notes.items()
+    assert "mjpeg" in note
+    assert count == 1
+
+
+def test_sound(videos: SamplerVideos, teacher: WindowTeacher, cache: Path, data_dir: Path, tmp_path: Path) -> None:
+    """Two real videos have sound, the coloured ones have none."""
+    real = [SetVideo(name=n, path=data_dir / "clips" / n) for n in ("archery.avi", "apply_eye_makeup.avi")]
+    silent, *_ = videos.train
+    config = dataclasses.replace(CONFIG, kind="audio", fit=FitConfig(epochs=1, tolerance=0), max_windows=12)
+    heard = tuple(dataclasses.replace(silent, video=v, label=None) for v in real)
+    some = SamplerVideos(train=(*heard, silent), select=(), held_out=())
+    report = train_sampler(some, teacher, tmp_path, config, cache=cache)
+    assert report.videos["train"] == 2
+    assert [f["video"] for f in report.failures] == ["000.mp4"]
+    assert load_sampler(tmp_path / "salience-audio.onnx").spec.kind == "audio"
+    with pytest.raises(DatasetError, match=r"none of 1 training videos can be used; the first: 000\.mp4: .*no sound"):
+        train_sampler(dataclasses.replace(some, train=(silent,)), teacher, tmp_path / "none", config, cache=cache)
 
 
 def test_a_stopped_run_goes_on(videos: SamplerVideos, teacher: WindowTeacher, tmp_path: Path) -> None:

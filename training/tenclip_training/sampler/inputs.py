@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,13 @@ class InputStore(VideoStore):
                 flat = np.frombuffer(rows["inputs"][i].as_buffer(), self._dtype)
                 found[videos[place].name] = flat.reshape(-1, *self._shape)
         return found, self.failures_of(videos)
+
+    def notes(self, videos: Sequence[SetVideo]) -> Counter[str]:
+        """Fallbacks of the reader, in words, with the numbers of videos: codecs without motion vectors, for one."""
+        found: Counter[str] = Counter()
+        for rows, _ in self.batches_of(videos, ["notes"]):
+            found.update(note for notes in rows["notes"].to_pylist() for note in notes or ())
+        return found
 
     def _columns_of(self, video: SetVideo, found: tuple[NDArray[Any], tuple[str, ...]]) -> dict[str, Any]:
         inputs, notes = found

@@ -68,6 +68,7 @@ class SamplerConfig:
 class Report:
     """What became of a run. path: the sampler. videos: how many were used, by part. failures: of those that were not.
 
+    notes: fallbacks of the sampler's reader, with the numbers of videos.
     labelled: whether the manifest says what videos show; else the heavy network did.
     """
 
@@ -76,6 +77,7 @@ class Report:
     result: SamplerResult
     videos: Mapping[str, int]
     failures: tuple[Mapping[str, str], ...]
+    notes: Mapping[str, int]
     unpaired: int
     best_epoch: int
     history: tuple[Epoch, ...]
@@ -90,6 +92,7 @@ class Report:
             "metrics": dict(self.spec.metrics),
             "videos": dict(self.videos),
             "failures": [dict(f) for f in self.failures],
+            "notes": dict(self.notes),
             "videos_without_pairs": self.unpaired,
             "best_epoch": self.best_epoch,
             "history": [asdict(e) for e in self.history],
@@ -118,7 +121,9 @@ def train_sampler(
     """
     spec = config.spec(teacher)
     out.mkdir(parents=True, exist_ok=True)
-    known, failures = _known_videos(videos, teacher, spec, config, cache or out, decoding or Decoding(), progress)
+    grid = WindowGrid(step=spec.window_step, max_windows=config.max_windows)
+    folder, how = cache or out, decoding or Decoding()
+    known, failures, notes = _known_videos(videos, teacher, spec, grid, folder, how, progress)
     write_text(out / "failures.jsonl", "".join(json.dumps(f, ensure_ascii=False) + "\n" for f in failures))
     parts = {
         name: [known[v] for v in part if v in known]
@@ -153,6 +158,7 @@ def train_sampler(
         result=result,
         videos={name: len(part) for name, part in parts.items()},
         failures=tuple(failures),
+        notes=notes,
         unpaired=fitted.unpaired,
         best_epoch=fitted.best_epoch,
         history=fitted.history,
@@ -192,13 +198,12 @@ def _known_videos(
     videos: SamplerVideos,
     teacher: WindowTeacher,
     spec: SamplerSpec,
-    config: SamplerConfig,
+    grid: WindowGrid,
     cache: Path,
     decoding: Decoding,
     progress: Progress,
-) -> tuple[dict[SamplerVideo, _Known], list[dict[str, str]]]:
-    """(what is known of each video, failures) after both have seen all of them."""
-    grid = WindowGrid(step=spec.window_step, max_windows=config.max_windows)
+) -> tuple[dict[SamplerVideo, _Known], list[dict[str, str]], Mapping[str, int]]:
+    """(what is known of each video, failures, notes) after both have seen all of them."""
     files = [v.video for v in videos.all]
     scores = TeacherStore(cache, teacher, grid)
     scores.update(files, decoding, lambda done, total: progress("teacher", done, total))
@@ -220,7 +225,7 @@ def _known_videos(
             found = windows[video.name]
             label = int(found.scores.mean(axis=0).argmax()) if video.label is None else video.label
             known[video] = _Known(video, label, seen[video.name], found)
-    return known, failures
+    return known, failures, inputs.notes(files)
 
 
 def _stopping(held_out: Sequence[HeldOutVideo], config: SamplerConfig) -> dict[str, Any]:
