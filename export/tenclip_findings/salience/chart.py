@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenclip_demo.html import Markup, join, tag
-from tenclip_demo.svg import nice_ticks
+from tenclip_client.report.html import Markup, join, tag
+from tenclip_client.report.svg import nice_ticks
 from tenclip_findings.salience.config import MOST_SALIENT, UNIFORM
 from tenclip_findings.salience.results import ArmResult, Results
 from tenclip_findings.statistics import Spread
