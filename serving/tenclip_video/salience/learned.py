@@ -204,7 +204,9 @@ def read_sampler_files(
     scorer = files.scorer()
     if model_spec is not None:
         scorer.check_clips(model_spec)
-    return replace(files, window_step=scorer.window_step)
+    # What is wrong with a file is said here, with its path; clients, who may hear of it later, learn no paths.
+    names = (picture.name, "" if sound is None else sound.name)
+    return replace(files, names=names, window_step=scorer.window_step)
 
 
 def _scores(

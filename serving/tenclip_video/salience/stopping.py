@@ -29,7 +29,7 @@ class StoppingRule:
 
     max_clips: K, all clips. error_bound: the share of videos whose class may differ from that of all K clips, held with
     probability `confidence` over the choice of `num_videos` calibration videos, of which `num_different` differed.
-    mean_clips: clips that those used on average. protocol: of the scores it was calibrated on.
+    mean_clips: clips that those used on average.
     """
 
     threshold: float

@@ -313,7 +313,7 @@ def test_files_for_decode_workers(tmp_path: Path) -> None:
     picture.write_bytes(make_sampler(SPEC))
     sound.write_bytes(make_sampler(SOUND))
     files = read_sampler_files(picture, sound, audio_clips=3, model_spec=MODEL)
-    assert (files.window_step, files.audio_clips, files.names) == (4, 3, (str(picture), str(sound)))
+    assert (files.window_step, files.audio_clips, files.names) == (4, 3, ("salience.onnx", "sound.onnx"))
     assert files.scorer().name == "compressed + audio"
     assert files.without_bytes == replace(files, picture=b"", sound=None)
     others = [
