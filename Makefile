@@ -58,6 +58,9 @@ soak: $(READY) ## Run the long proofs, or those named in ARGS; results/ gets the
 salience: $(READY) ## Show on generated videos what salient clips bring, in 3 seeds; results/salience/ gets the page.
 	$(BIN)/python -m tenclip_findings.salience --out results/salience $(ARGS)
 
+findings: $(READY) ## Repeat the papers' findings in small, or those named in ARGS; docs/findings.md gets the table.
+	$(BIN)/tenclip findings --out results/findings --page docs/findings.md $(ARGS)
+
 docs: $(READY) ## Build the documentation into site/, warnings as errors.
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "open site/index.html"
@@ -65,4 +68,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check stubs bench soak salience docs clean
+.PHONY: help setup demo test check stubs bench soak findings salience docs clean

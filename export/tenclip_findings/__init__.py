@@ -1,6 +1,5 @@
-"""Findings: experiments that show, on generated videos, whether a method does what its paper says it does.
+"""The papers' findings, as experiments that anyone can repeat on generated videos.
 
-Each experiment is a package of its own, runs from one command, and computes its verdicts from what it measured.
-
-Reading order: statistics (what counts as shown), salience (prediction from the clips that matter).
+Reading order: statistics (what counts as shown), finding, catalog and run (`tenclip findings`), and salience, a package
+with a command of its own (`make salience`: prediction from the clips that matter).
 """

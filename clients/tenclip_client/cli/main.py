@@ -36,6 +36,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "demo": (
             "Train a small video model, export it, serve it, and ask it about videos: all of tenclip in a few minutes."
         ),
+        "findings": "Repeat the findings of the papers in small, on generated videos.",
     },
     "Use a server": {
         "predict": "Recognise the actions in videos.",

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from tenclip_training.synth import CLASSES, NOUNS, Association, SynthConfig, VideoSpec, joint_table, plan_videos, render
-from tenclip_training.synth.nouns import NOUN_LOOKS, noun_of, zipf_weights
+from tenclip_training.synth.nouns import NOUN_LOOKS, noun_of, pair_name, zipf_weights
 from tenclip_training.synth.scene import SHAPES, TEXTURES
 
 Floats = NDArray[np.float64]
@@ -83,6 +83,33 @@ def test_quantiles_never_reach_a_pair_that_does_not_occur() -> None:
     table = joint_table(CLASSES[:2], NOUNS[:4], overlap=1)
     assert {table.noun_given(CLASSES[0], at) for at in np.linspace(0, 1, 101)} == {NOUNS[0], NOUNS[2]}
     assert {table.verb_given(NOUNS[3], at) for at in (0.0, 0.5, 1.0)} == {CLASSES[1]}
+
+
+@given(st.sets(st.integers(0, 31), min_size=1), st.floats(0, 0.9), st.floats(0, 2))
+def test_chosen_pairs_keep_their_frequencies_among_each_other(chosen: set[int], overlap: float, zipf: float) -> None:
+    whole = joint_table(CLASSES[:4], NOUNS[:8], overlap=overlap, zipf=zipf)
+    pairs = [pair for i, pair in enumerate(whole.pairs()) if i in chosen]
+    part = whole.of_pairs([pair_name(*pair) for pair in pairs])
+    total = sum(whole.pairs()[pair] for pair in pairs)
+    assert part.pairs() == pytest.approx({pair: whole.pairs()[pair] / total for pair in pairs})
+
+
+def test_a_set_of_chosen_pairs_shows_them_and_keeps_each_pairs_videos() -> None:
+    pairs = (f"{CLASSES[2]}-{NOUNS[5]}", f"{CLASSES[0]}-{NOUNS[1]}")
+    some = specs_of(0.0, label="pair", pairs=pairs, total=20, splits=(("train", 1.0),))
+    assert sorted({s.pair for s in some}) == sorted(pairs)
+    assert [s.pair for s in some].count(pairs[0]) == 10
+    everything = {s.path: s for s in specs_of(0.0, label="pair", total=128 * 10, splits=(("train", 1.0),))}
+    assert all(everything[s.path] == s for s in some)
+
+
+def test_pairs_that_cannot_be_are_named() -> None:
+    with pytest.raises(ValueError, match=r"no pair walk-dog; there are move_left-"):
+        SynthConfig(label="pair", pairs=("walk-dog",))
+    with pytest.raises(ValueError, match="label is 'verb'"):
+        SynthConfig(pairs=("move_left-striped_disc",))
+    with pytest.raises(ValueError, match="no pair"):  # a noun of the other set
+        SynthConfig(label="pair", pairs=(f"move_left-{NOUNS[-1]}",), held_out_nouns=4)
 
 
 def test_an_association_of_nothing_is_refused() -> None:

@@ -51,6 +51,12 @@ class NounOptions:
     nouns: Annotated[
         str | None, typer.Option(help="Names of nouns, with commas between; `list` prints them all. (default: all 16)")
     ] = None
+    pairs: Annotated[
+        str | None,
+        typer.Option(
+            help="With --label pair: only these, with commas between, e.g. shake-striped_disc. (default: all)"
+        ),
+    ] = None
     held_out_nouns: Annotated[int, typer.Option(help="Keep so many nouns apart, for another set.")] = 0
     noun_set: Annotated[str, typer.Option(help="With --held-out-nouns: kept or held-out.")] = "kept"
     overlap: Annotated[
@@ -62,6 +68,7 @@ class NounOptions:
         return {
             "label": self.label,
             "nouns": tuple(self.nouns.split(",")) if self.nouns else (),
+            "pairs": tuple(self.pairs.split(",")) if self.pairs else (),
             "held_out_nouns": self.held_out_nouns,
             "noun_set": self.noun_set,
             "overlap": self.overlap,

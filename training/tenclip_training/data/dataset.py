@@ -27,6 +27,7 @@ from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, Placement, augment_placed
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
+from tenclip_training.data.frame_store import CachedVideo, FrameStore, StoredVideo
 from tenclip_training.data.samplers import Draw
 from tenclip_training.data.segments import segment_frames, snippets_of
 from tenclip_training.data.tags import TargetKind, Targets
@@ -84,18 +85,7 @@ class ReadClip(NamedTuple):
     beside: NDArray[np.uint8] | None = None
 
 
-@dataclass(frozen=True, eq=False)
-class CachedVideo:
-    """frames: uint8 RGB [M,H,W,3], resized: those that any clip can need; indices: [M], their places in the video."""
-
-    frames: NDArray[np.uint8]
-    indices: NDArray[np.int64]
-    times: NDArray[np.float64]
-    duration: float
-    damage: Damage | None = None
-
-
-Cached = CachedVideo | StillImage | Failure
+Cached = CachedVideo | StoredVideo | StillImage | Failure
 
 
 class ClipDataset(Dataset["TrainingClip | Failure"]):
@@ -103,7 +93,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
 
     A video that cannot be used gives a Failure instead. targets: what several tags of a video become. stills: makes
     clips of the manifest's images. segments: a clip is a frame of each of so many parts of the video, see `segments`;
-    its T is then that number.
+    its T is then that number. store: keeps what `fill_cache` decodes for other runs, and takes no memory.
     """
 
     def __init__(
@@ -116,10 +106,11 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         targets: TargetKind = "soft",
         stills: StillClips | None = None,
         segments: int | None = None,
+        store: FrameStore | None = None,
     ) -> None:
         self.manifest, self.spec, self.augmentation, self.seed = manifest, spec, augmentation, seed
         self.targets = Targets(kind=targets, num_classes=len(manifest.labels), seed=seed)
-        self.stills, self.segments = stills, segments
+        self.stills, self.segments, self.store = stills, segments, store
         self._cache: dict[int, Cached] = {}
 
     def __len__(self) -> int:
@@ -165,7 +156,7 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
             pending = deque(pool.submit(self._decode_all, i) for i in islice(indices, 4 * threads))
             for done in range(len(self)):
                 video = pending.popleft().result()
-                size = 0 if isinstance(video, Failure) else video.frames.nbytes
+                size = _memory(video)
                 if used + size > max_bytes:
                     break
                 self._cache[done] = video
@@ -181,21 +172,31 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     @property
     def cached_bytes(self) -> int:
         """What the cache holds."""
-        return sum(0 if isinstance(video, Failure) else video.frames.nbytes for video in self._cache.values())
+        return sum(map(_memory, self._cache.values()))
 
     def _decode_all(self, index: int) -> Cached:
         sample = self.manifest.samples[index]
         try:
             if self.stills is not None and sample.is_image:
                 return self.stills.read(sample)
-            with open_video(sample.source(), name=sample.name) as video:
-                duration = video.info.duration_seconds
-                every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
-                indices = frames_needed(every)
-                frames = self._frames_of(video, indices)
-                return CachedVideo(frames, indices, video.times, duration, Damage.of(sample, video.report))
+            if self.store is None:
+                return self._decode_video(sample)
+            stored = self.store.find(sample, self.spec)
+            if stored is not None:
+                return stored
+            video = self._decode_video(sample)
+            return self.store.add(sample, self.spec, video) or video
         except VideoError as err:
             return Failure.of(sample, err)
+
+    def _decode_video(self, sample: Sample) -> CachedVideo:
+        """Every frame that a clip of the sample can have. Raises VideoError."""
+        with open_video(sample.source(), name=sample.name) as video:
+            duration = video.info.duration_seconds
+            every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
+            indices = frames_needed(every)
+            frames = self._frames_of(video, indices)
+            return CachedVideo(frames, indices, video.times, duration, Damage.of(sample, video.report))
 
     def _read(self, draw: Draw, sample: Sample, rng: np.random.Generator) -> ReadClip:
         if self.stills is not None and sample.is_image:
@@ -210,10 +211,14 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         frames = self._frames_of(video, needed)[np.searchsorted(needed, clip.frames)]
         return ReadClip(frames, clip, video.times, Damage.of(sample, video.report))
 
-    def _from_cache(self, sample: Sample, video: CachedVideo | StillImage, rng: np.random.Generator) -> ReadClip:
+    def _from_cache(
+        self, sample: Sample, video: CachedVideo | StoredVideo | StillImage, rng: np.random.Generator
+    ) -> ReadClip:
         if isinstance(video, StillImage):
             assert self.stills is not None
             return self._of_still(self.stills.clip(video, sample, rng))
+        if isinstance(video, StoredVideo):
+            video = video.load(sample)
         clip = self._choose(video.times, video.duration, sample, rng)
         frames = video.frames[np.searchsorted(video.indices, clip.frames)]
         return ReadClip(frames, clip, video.times, video.damage)
@@ -246,6 +251,11 @@ def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration
     if seconds[-1] > max(duration, times[-1]):
         raise ValueError(f"a frame at {seconds[-1]:g} s is asked for, and the video lasts {duration:g} s")
     return Clip(tuple(np.maximum(np.searchsorted(times, seconds + 1e-6, side="right") - 1, 0).tolist()))
+
+
+def _memory(video: Cached) -> int:
+    """Bytes that a video of the cache takes."""
+    return 0 if isinstance(video, Failure | StoredVideo) else video.frames.nbytes
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)

@@ -21,6 +21,7 @@ from tenclip_training.data.augment import Augmentation, Placement
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.dataset import Batch, ClipDataset, Collate, ReadClip, TrainingClip
 from tenclip_training.data.failures import Failure
+from tenclip_training.data.frame_store import FrameStore
 from tenclip_training.data.random_streams import Stream, stream
 from tenclip_training.data.samplers import Draw
 from tenclip_training.distill.cache import OutputCache
@@ -70,9 +71,16 @@ class DistillDataset(ClipDataset):
     """
 
     def __init__(
-        self, manifest: Manifest, spec: ClipSpec, augmentation: Augmentation, *, seed: int, view: TeachersView
+        self,
+        manifest: Manifest,
+        spec: ClipSpec,
+        augmentation: Augmentation,
+        *,
+        seed: int,
+        view: TeachersView,
+        store: FrameStore | None = None,
     ) -> None:
-        super().__init__(manifest, spec, augmentation, seed=seed)
+        super().__init__(manifest, spec, augmentation, seed=seed, store=store)
         self.view = view
 
     def _finish(

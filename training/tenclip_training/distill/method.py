@@ -81,7 +81,7 @@ class DistillMethod(Method):
             sides=tuple(teacher.spec.crop for teacher in self.teachers),
             caches=self.caches,
         )
-        return DistillDataset(manifest, plain.spec, plain.augmentation, seed=config.seed, view=view)
+        return DistillDataset(manifest, plain.spec, plain.augmentation, seed=config.seed, view=view, store=plain.store)
 
     def collate(self, manifest: Manifest, spec: ClipSpec) -> Callable[[Sequence[TrainingClip | Failure]], Batch]:
         """See `Method`."""

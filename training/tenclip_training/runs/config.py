@@ -38,7 +38,7 @@ DEFAULT_WARMUP_EPOCHS = 5.0
 # Where a run lies and how it is fed: a run may be resumed with other values of these, for they change no result.
 RESUMABLE_FIELDS = frozenset(
     {"manifest", "videos", "out", "leaks", "max_failures", "workers", "cache_gib", "save_every_minutes", "tensorboard"}
-    | {"shard_cache", "shard_cache_gib"}
+    | {"cache_dir", "shard_cache", "shard_cache_gib"}
 )
 # A run whose loss was not finite may be resumed with other values of these, too, and says so in its checkpoints.
 RESCUE_FIELDS = frozenset({"optimizer.lr", "optimizer.max_gradient_norm", "precision"})
@@ -163,6 +163,15 @@ class TrainConfig:
         float,
         Setting("GiB of memory for decoded videos; 0: decode anew.", lowest=0, option="--cache", group=MACHINE),
     ] = 2.0
+    cache_dir: Annotated[
+        str | None,
+        Setting(
+            "Folder that decoded videos are kept in, for this run and later ones; they then take no memory.",
+            is_path=True,
+            group=MACHINE,
+            default="none",
+        ),
+    ] = None
     shard_cache: Annotated[
         str | None,
         Setting(

@@ -18,6 +18,7 @@ from tenclip_data.samples import split_name
 from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
+from tenclip_training.data.frame_store import FrameStore
 from tenclip_training.data.samplers import EpochSampler
 from tenclip_training.data.sampling import SamplingSummary
 from tenclip_training.data.shards.order import by_shards
@@ -250,7 +251,13 @@ def build_dataset(config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> Cl
         targets=_target_kind(config),
         stills=stills,
         segments=segments,
+        store=frame_store(config),
     )
+
+
+def frame_store(config: TrainConfig) -> FrameStore | None:
+    """The folder of decoded videos that the run shares with others."""
+    return None if config.cache_dir is None else FrameStore(Path(config.cache_dir))
 
 
 def _target_kind(config: TrainConfig) -> TargetKind:

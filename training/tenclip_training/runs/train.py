@@ -143,7 +143,8 @@ class _Run:
         begun = self.checkpoint is not None
         self.checkpoint = None  # its weights take memory
         self.reports.open(steps_done=self.steps_done)
-        if self.config.cache_gib > 0 and self.state.epoch < self.config.epochs:
+        keeps_videos = self.config.cache_gib > 0 or self.config.cache_dir is not None
+        if keeps_videos and self.state.epoch < self.config.epochs:
             self._fill_cache()
         if self.state.epoch < self.config.epochs:
             progress, record = self.reports.progress, self.ledgers.record_failures

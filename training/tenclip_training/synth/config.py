@@ -23,6 +23,7 @@ class SynthConfig:
     held_out_nouns: so many of the nouns, from the end of their list, are kept apart: `noun_set` says whether this set
     has the others ("kept") or only those ("held-out").
     label: what the column `label` says: the verb, the noun, or both ("pair"); the manifest has all three.
+    pairs: of label "pair", the only ones that occur, as "move_left-striped_disc"; empty: all that the table has.
     overlap, zipf: how far a noun tells the verb, and the long tail of both; see nouns.
     kind: "images" makes one frame of each scene, as a file in `image_format` of `image_quality` (JPEG).
     videos_per_class: of the most frequent class, over all splits. total: how many in all instead.
@@ -50,6 +51,7 @@ class SynthConfig:
     held_out_nouns: int = 0
     noun_set: Literal["kept", "held-out"] = "kept"
     label: LabelKind = "verb"
+    pairs: tuple[str, ...] = ()
     overlap: float = 0.0
     zipf: float = 0.0
     kind: Literal["videos", "images"] = "videos"
@@ -113,6 +115,9 @@ class SynthConfig:
         require(0 <= self.overlap <= 1, f"overlap must lie in 0-1, got {self.overlap}")
         require(0 <= self.zipf <= 5, f"zipf must lie in 0-5, got {self.zipf}")
         require(self.zipf == 0 or self.long_tail == 1, "zipf and long_tail are both a long tail; give one of them")
+        if self.pairs:
+            require(self.label == "pair", f"pairs are classes of label 'pair', and label is {self.label!r}")
+            _names("pair", "pair", self.pairs, tuple(pair_name(*pair) for pair in self._whole_table().pairs()))
         require(
             self.label != "noun" or len(self.noun_names) >= 2,
             f"label is the noun, and there is one only, {self.noun_names[0]}; give two or more",
@@ -197,6 +202,9 @@ class SynthConfig:
         return self.verb_names if self.label == "verb" else self.noun_names
 
     def joint_table(self) -> JointTable:
+        return self._whole_table().of_pairs(self.pairs) if self.pairs else self._whole_table()
+
+    def _whole_table(self) -> JointTable:
         return joint_table(self.verb_names, self.noun_names, overlap=self.overlap, zipf=self.zipf)
 
     def to_dict(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ noun alone names the verb in a share `overlap + (1 - overlap) / V` of the videos
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import numpy as np
@@ -106,6 +106,12 @@ class JointTable:
         """(verb, noun) -> probability of every pair that occurs, by verb, then noun."""
         rows = zip(self.verbs, self.probability, strict=True)
         return {(verb, noun): float(p) for verb, row in rows for noun, p in zip(self.nouns, row, strict=True) if p > 0}
+
+    def of_pairs(self, names: Sequence[str]) -> JointTable:
+        """The table where only the pairs of these names occur, as frequent among each other as before."""
+        named = np.array([[pair_name(verb, noun) in names for noun in self.nouns] for verb in self.verbs])
+        kept = np.where(named, self.probability, 0.0)
+        return replace(self, probability=kept / kept.sum())
 
     def association(self) -> Association:
         return Association.of(self.probability)

@@ -1,0 +1,1 @@
+"""The findings of the four papers, one a module."""

@@ -1,0 +1,130 @@
+"""Doing jobs: one process of one thread for each core, since two small networks side by side train twice as fast as one
+on two threads.
+
+A job's folder has `result.json` when it is done, and only then. What a job has left unfinished is gone on with where
+its task can (training), and begun anew where it cannot.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tenclip_api.errors import TenclipError
+from tenclip_data.atomic import write_text
+from tenclip_findings.lab.jobs import Job, in_order
+from tenclip_video.cpus import usable_cpus
+
+RESULT = "result.json"
+Task = Callable[..., dict[str, Any]]  # (folder, **settings) -> what it has found, for JSON
+_JOBS_PER_PROCESS = 40  # then a fresh one: allocators keep what large jobs took
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """done, total: jobs; those that were done before are not counted. clips_left: training clips of the rest."""
+
+    done: int
+    total: int
+    clips_left: int
+    title: str
+    seconds: float
+
+
+def result_of(job: Job, root: Path) -> dict[str, Any] | None:
+    """What a job has found, None where it is not done."""
+    try:
+        values: dict[str, Any] = json.loads((job.folder(root) / RESULT).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as err:
+        raise TenclipError(
+            f"{job.folder(root) / RESULT}: cannot be read ({err}); remove it to do the job again"
+        ) from err
+    return values
+
+
+def run_jobs(
+    jobs: Iterable[Job],
+    root: Path,
+    *,
+    processes: int | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> None:
+    """Do the jobs and all that they need, those that are done left out.
+
+    processes: at once, None for one a core. Raises TenclipError at the first that fails, when those that run have
+    ended.
+    """
+    waiting = {job.key: job for job in in_order(jobs) if result_of(job, root) is None}
+    total, clips_left = len(waiting), sum(job.clips for job in waiting.values())
+    count = max(1, min(processes or usable_cpus(), total))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(
+        count, mp_context=context, max_tasks_per_child=_JOBS_PER_PROCESS, initializer=_one_thread
+    )
+    running: dict[Future[float], Job] = {}
+    try:
+        while waiting or running:
+            for job in _ready(waiting, running, root)[: 2 * count - len(running)]:
+                running[pool.submit(_do, job.kind, job.resolved(root), str(job.folder(root)))] = job
+                del waiting[job.key]
+            ended, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                job = running.pop(future)
+                seconds = _ended(future, job)
+                clips_left -= job.clips
+                if on_progress is not None:
+                    done = total - len(waiting) - len(running)
+                    on_progress(
+                        Progress(done=done, total=total, clips_left=clips_left, title=job.title, seconds=seconds)
+                    )
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ready(waiting: Mapping[str, Job], running: Mapping[Future[float], Job], root: Path) -> list[Job]:
+    """Jobs that nothing which is not done stands before, in their order."""
+    undone = {*waiting, *(job.key for job in running.values())}
+    return [job for job in waiting.values() if not any(need.key in undone for need in job.needs)]
+
+
+def _ended(future: Future[float], job: Job) -> float:
+    try:
+        return future.result()
+    except BrokenProcessPool as err:
+        raise TenclipError(f"{job.title or job.kind}: its process died, perhaps of too little memory") from err
+    except TenclipError as err:
+        raise TenclipError(f"{job.title or job.kind}: {err.message}") from err
+    except ValueError as err:  # settings that cannot work
+        raise TenclipError(f"{job.title or job.kind}: {err}") from err
+
+
+def _one_thread() -> None:
+    """Of a new process, before it imports anything large."""
+    os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def _do(kind: str, settings: dict[str, Any], folder: str) -> float:
+    """In a process of the pool. Returns seconds."""
+    module, _, name = kind.rpartition(".")
+    task: Task = getattr(importlib.import_module(f"tenclip_findings.{module}"), name)
+    place = Path(folder)
+    place.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    found = task(place, **settings)
+    seconds = time.perf_counter() - started
+    write_text(place / RESULT, json.dumps({**found, "seconds": round(seconds, 3)}) + "\n")
+    return seconds

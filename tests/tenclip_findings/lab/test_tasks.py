@@ -1,0 +1,50 @@
+"""Tasks on tiny data that need no network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_api.errors import DatasetError
+from tenclip_data.manifest import read_manifest
+from tenclip_findings.lab.tasks import rows, subset, synth
+
+
+@pytest.fixture(scope="module")
+def tail(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 videos of two classes, most of them of the first."""
+    folder = tmp_path_factory.mktemp("tail")
+    config = {"num_classes": 2, "zipf": 2.0, "total": 20, "seconds": [0.3, 0.4], "width": 32, "height": 32}
+    synth(folder, {**config, "splits": [["train", 1.0]]})
+    return folder / "manifest.csv"
+
+
+def labels(folder: Path) -> Counter[str]:
+    return Counter(s.labels[0] for s in read_manifest(folder / "manifest.csv", leaks="allow").samples)
+
+
+def made(folder: Path, task: Any, *arguments: Any, **settings: Any) -> Counter[str]:
+    folder.mkdir(exist_ok=True)
+    assert task(folder, *arguments, **settings)["videos"] == sum(labels(folder).values())
+    return labels(folder)
+
+
+def test_a_tail_preserving_subset_keeps_the_tail_and_a_random_one_does_not(tail: Path, tmp_path: Path) -> None:
+    assert labels(tail.parent) == {"move_left": 15, "move_right": 5}
+    assert made(tmp_path / "t", subset, str(tail), "tail-preserving", 12, 1) == {"move_left": 7, "move_right": 5}
+    few = [made(tmp_path / f"r{seed}", subset, str(tail), "random", 12, seed)["move_right"] for seed in range(6)]
+    assert sum(few) / len(few) == pytest.approx(3, abs=1)
+
+
+def test_a_subset_of_more_videos_than_there_are_is_refused(tail: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="a budget of 21 videos, where there are 20"):
+        subset(tmp_path, str(tail), "random", 21, 1)
+
+
+def test_rows_take_labels_of_a_column_and_keep_values(tail: Path, tmp_path: Path) -> None:
+    verbs = made(tmp_path / "v", rows, [str(tail)], label="family")
+    assert verbs == {"translation": 20}
+    assert made(tmp_path / "k", rows, [str(tail)], keep={"verb": ["move_right"]}) == {"move_right": 5}

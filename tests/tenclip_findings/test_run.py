@@ -1,0 +1,58 @@
+"""A small finding, done from beginning to end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tenclip_findings.finding import Contrast, Finding, difference
+from tenclip_findings.lab.arms import LAST, Lab
+from tenclip_findings.lab.jobs import Job
+from tenclip_findings.lab.pool import Progress
+from tenclip_findings.lab.tasks import FRAMES
+from tenclip_findings.run import RESULTS, Options, correct_of, run_findings
+
+SMALL: dict[str, Any] = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "height": 36, "objects": [1, 1]}
+
+
+def arms(lab: Lab) -> Mapping[str, Job]:
+    videos, test = lab.videos("train", total=32, **SMALL), lab.videos("test", total=40, seed=77, **SMALL)
+    network = lab.train("a network", videos, clips=320)
+    clips = lab.clips(test)
+    return {"network": lab.score(network / LAST, clips), "probe": lab.probe(network / LAST, lab.clips(videos), clips)}
+
+
+FINDING = Finding(
+    number=7,
+    name="small",
+    question="Does it run?",
+    paper="none",
+    data="32 videos",
+    arms=arms,
+    contrasts=(Contrast(name="probe - network", weights=difference("probe", "network"), paper="none"),),
+    baseline="network",
+    chance=50,
+    seeds=1,
+)
+
+
+def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
+    options, seen = Options(out=tmp_path, processes=1), list[Progress]()
+    (measured,) = run_findings([FINDING], options, on_progress=seen.append)
+    assert [p.title.split(":")[0] for p in seen[:2]] == ["train", "test"]
+    assert seen[-1].done == seen[-1].total == len(seen)
+    found = arms(Lab(seed=1))
+    for name, spread in measured.top1.items():
+        correct = correct_of(found[name], options.jobs)
+        assert correct.shape == (40,)
+        assert spread.mean == 100 * np.mean(correct)
+    results = json.loads((tmp_path / RESULTS).read_text())
+    assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
+    assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
+    (again,) = run_findings([FINDING], options, on_progress=lambda p: seen.append(p))
+    assert seen[-1].done == len(seen), "nothing was left to do"
+    assert again.top1 == measured.top1
