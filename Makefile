@@ -55,6 +55,9 @@ bench: $(READY) ## Measure speed, as ratios side by side; results/ gets the JSON
 soak: $(READY) ## Run the long proofs, or those named in ARGS; results/ gets the JSON.
 	$(BIN)/python -m tests.soak $(ARGS)
 
+salience: $(READY) ## Show on generated videos what salient clips bring, in 3 seeds; results/salience/ gets the page.
+	$(BIN)/python -m tenclip_findings.salience --out results/salience $(ARGS)
+
 findings: $(READY) ## Repeat the papers' findings in small, or those named in ARGS; docs/findings.md gets the table.
 	$(BIN)/tenclip findings --out results/findings --page docs/findings.md $(ARGS)
 
@@ -65,4 +68,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check stubs bench soak findings docs clean
+.PHONY: help setup demo test check stubs bench soak findings salience docs clean

@@ -22,6 +22,7 @@ PACKAGES = (
     "tenclip_demo",
     "tenclip_export",
     "tenclip_features",
+    "tenclip_findings",
     "tenclip_serving",
     "tenclip_training",
     "tenclip_video",

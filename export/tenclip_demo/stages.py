@@ -23,13 +23,16 @@ Result = dict[str, Any]
 
 
 class Stages:
-    """The stages of one demo in the folder `out`, done in the order in which they are called."""
+    """The stages of one run in the folder `out`, done in the order in which they are called.
 
-    def __init__(self, out: Path, console: StageConsole) -> None:
+    what: kind of run, for errors.
+    """
+
+    def __init__(self, out: Path, console: StageConsole, *, what: str = "demo") -> None:
         self.out, self.console = out, console
         self.times: list[StageTime] = []
         self._key = ""
-        self._state = _read_state(out)
+        self._state = _read_state(out, what)
 
     def run(
         self,
@@ -84,15 +87,15 @@ class Stages:
         write_text(self.out / STATE, json.dumps(self._state, indent=1))
 
 
-def _read_state(out: Path) -> dict[str, Any]:
-    """Raises InvalidRequest for a folder that holds something else than a demo: its files would be overwritten."""
+def _read_state(out: Path, what: str) -> dict[str, Any]:
+    """Raises InvalidRequest for a folder that holds something else than this kind of run: that would be overwritten."""
     path = out / STATE
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise InvalidRequest(
-                f"{out}: holds something that is not a demo; give --out a new or empty folder"
+                f"{out}: holds something that is not a {what}; give --out a new or empty folder"
             ) from None
         out.mkdir(parents=True, exist_ok=True)
         write_text(path, "{}")
@@ -100,5 +103,5 @@ def _read_state(out: Path) -> dict[str, Any]:
     except (OSError, ValueError) as err:
         raise InvalidRequest(f"{path}: cannot be read ({err}); remove {out}, or give another --out") from err
     if not isinstance(state, dict):
-        raise InvalidRequest(f"{path}: is not a demo's; remove {out}, or give another --out")
+        raise InvalidRequest(f"{path}: is not a {what}'s; remove {out}, or give another --out")
     return state

@@ -30,4 +30,7 @@ def _load_core() -> Any:
         raise MissingDependency("OpenVINO is not installed: pip install 'tenclip[serve]'") from err
     core = ov.Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")
+    # The first reading of any tensor's data makes a table under a lock of C++ and gives away that of Python meanwhile.
+    # Two threads that did so at once, with a request each, waited for each other for ever (seen once, with 2026.4).
+    _ = ov.Tensor(ov.Type.u8, ov.Shape([1])).data
     return core
