@@ -1,7 +1,8 @@
 """What counts as shown: paired bootstraps over videos, and verdicts over several seeds.
 
 The two arms of a comparison see the same videos, so their differences are taken video by video. An effect is shown
-where every seed gives a difference of the same sign and the interval of their mean excludes zero. N videos.
+where every seed gives a difference of the same sign and the interval of their mean excludes zero: it covers the luck of
+the seeds as well as that of the videos. N videos.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ class Difference:
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """Arm `after` less arm `before`: each seed by itself, and the mean over seeds, whose interval draws the videos of
-    each seed anew. With one seed both are the same.
+    """Arm `after` less arm `before`: each seed by itself, and the mean over seeds, whose interval draws seeds anew and
+    the videos of each of them. With one seed both are the same.
     """
 
     seeds: tuple[Difference, ...]
@@ -108,7 +109,9 @@ def compare(
     seeds = tuple(_interval(d.mean(), m, len(d), confidence) for d, m in zip(differences, means, strict=True))
     overall = float(np.mean([d.mean() for d in differences]))
     total = sum(len(d) for d in differences)
-    return Comparison(seeds=seeds, mean=_interval(overall, means.mean(axis=0), total, confidence))
+    drawn = rng.integers(len(means), size=(len(means), draws))
+    together = means[drawn, np.arange(draws)].mean(axis=0)
+    return Comparison(seeds=seeds, mean=_interval(overall, together, total, confidence))
 
 
 def _paired(after: ArrayLike, before: ArrayLike) -> NDArray[np.float64]:
