@@ -9,7 +9,7 @@ from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, STUDENT, Lab
 from tenclip_findings.lab.jobs import Job
 
-DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 12_000, 6_000, 24_000
+DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 8_000, 6_000, 24_000
 UNLABELLED = 2000
 TEACHER: dict[str, Any] = {
     "architecture": "r2d_18",

@@ -10,7 +10,7 @@ from tenclip_findings.finding import Contrast, Finding, difference, slope
 from tenclip_findings.lab.arms import LAST, MANIFEST, R2PLUS1D_10, Lab
 from tenclip_findings.lab.jobs import Job
 
-PRETRAIN_CLIPS, TARGET_CLIPS = 12_000, 6_000
+PRETRAIN_CLIPS, TARGET_CLIPS = 8_000, 6_000
 FRACTIONS = (0.25, 0.5, 1.0)
 # Three datasets of other verbs each: A and B of one style, C of another.
 _SET: dict[str, Any] = {"label": "pair", "overlap": 0.5, "held_out_nouns": 4}

@@ -10,7 +10,7 @@ from tenclip_findings.lab.arms import BATCH, EPOCHS, LAST, MANIFEST, SPEC, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.tasks_omni import MOTION
 
-CLIPS, TEACHER_CLIPS = 12_000, 12_000
+CLIPS, TEACHER_CLIPS = 8_000, 8_000
 KEPT = 0.4  # as many files of a search show what was asked for; the paper, of real searches, keeps 20% to 30%
 _NOUNS = ("striped_disc", "checkered_square", "dotted_triangle", "marbled_star")
 _WORLD: dict[str, Any] = {"num_classes": 4, "nouns": _NOUNS, "label": "pair", "overlap": 0.5}
