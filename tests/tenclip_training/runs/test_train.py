@@ -3,12 +3,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from torch import nn
@@ -522,7 +522,7 @@ def test_a_batch_norm_without_statistics_is_said(train_config: TrainConfig) -> N
 def test_a_reading_process_that_dies_ends_the_run_with_what_to_do(train_config: TrainConfig) -> None:
     def kill_reader(p: Progress) -> None:
         if p.stage == "train":
-            for child in psutil.Process().children():
+            for child in multiprocessing.active_children():  # and not the tracker of resources, which others need
                 child.kill()
 
     config = train_config.changed(workers=1, epochs=200, warmup_epochs=0, val_split=None)
