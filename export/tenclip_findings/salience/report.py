@@ -31,7 +31,7 @@ def page(results: Results) -> str:
         f"windows of a clip's length, half a length apart: {test.windows:.0f} a video.",
         "Top-1 is the mean over seeds, with the lowest and the highest in brackets. Operations are multiply-adds of "
         "convolutions and matrix products of one video, scoring included, as a part of those of ten uniform clips. "
-        "Intervals are 95%, from a bootstrap over videos within each seed.",
+        "Intervals are 95%, from a bootstrap over seeds and the videos of each.",
         _scoring(results),
         "## Verdicts",
         _verdict_table(results),
