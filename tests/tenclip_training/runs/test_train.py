@@ -520,9 +520,12 @@ def test_a_batch_norm_without_statistics_is_said(train_config: TrainConfig) -> N
 
 
 def test_a_reading_process_that_dies_ends_the_run_with_what_to_do(train_config: TrainConfig) -> None:
+    killed: list[int | None] = []
+
     def kill_reader(p: Progress) -> None:
-        if p.stage == "train":
+        if p.stage == "train" and not killed:
             for child in multiprocessing.active_children():  # and not the tracker of resources, which others need
+                killed.append(child.pid)
                 child.kill()
 
     config = train_config.changed(workers=1, epochs=200, warmup_epochs=0, val_split=None)
