@@ -15,7 +15,10 @@ def findings(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of jobs and results.")] = Path("findings"),
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each finding.", show_default="its own, 5")] = None,
     scale: Annotated[float, typer.Option(min=0.001, help="Factor of videos and of training clips.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One seed of a third of the clips, of five findings.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="One seed of a third of the clips, of some findings.")] = False,
+    tuning: Annotated[
+        bool, typer.Option("--tuning", help="Only the baseline arms, on the seed that difficulty is set by.")
+    ] = False,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Jobs at once, of one thread each.", show_default="one a core")
     ] = None,
@@ -34,11 +37,12 @@ def findings(
       tenclip findings --quick --out quick
       tenclip findings log-linear distinit --out findings
       tenclip findings --out findings --page docs/findings.md
+      tenclip findings durations --tuning
     """
     from tenclip_findings.catalog import chosen
     from tenclip_findings.console import FindingsConsole, print_list
     from tenclip_findings.report import read_results, write_page, write_report
-    from tenclip_findings.run import QUICK_SCALE, Options, run_findings
+    from tenclip_findings.run import QUICK_SCALE, Options, baselines, run_findings
 
     selected = chosen(names or [])
     if show:
@@ -48,6 +52,10 @@ def findings(
         selected = [f for f in selected if f.quick] if not names else selected
         scale, seeds = scale * QUICK_SCALE, seeds or 1
     options = Options(out=out, seeds=seeds, scale=scale, processes=processes)
+    if tuning:
+        with FindingsConsole(quiet=as_json) as console:
+            console.baselines(baselines(selected, options, on_progress=console.progress))
+        return
     with FindingsConsole(quiet=as_json) as console:
         measured = run_findings(selected, options, on_progress=console.progress)
     report = write_report(options)

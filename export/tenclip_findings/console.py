@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +42,14 @@ class FindingsConsole:
         assert self._reporter is not None
         left = f"{p.clips_left:,} training clips left" if p.clips_left else ""
         self._reporter.update("jobs", p.done, p.total, p.title, left)
+
+    def baselines(self, top1: Mapping[str, float]) -> None:
+        """top1: of each finding's baseline arm, in per cent."""
+        if self._quiet:
+            print(json.dumps(top1, indent=2))
+            return
+        for name, percent in top1.items():
+            print(f"{name}: {percent:.1f}%")
 
     def results(self, measured: Sequence[Measured], options: Options, report: Path) -> None:
         """What was found."""

@@ -29,23 +29,21 @@ from tenclip_findings.statistics import Spread
 from tenclip_video.cpus import usable_cpus
 
 QUICK_SCALE = 1 / 3
+TUNING_SEED = 99  # difficulty is set on it; no finding is reported on it
 RESULTS = "results.json"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """seeds: how many of each finding, None for its own number. scale: of videos and clips. first_seed: 1; seed 99 is
-    for setting difficulty and is never reported.
-    """
+    """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips."""
 
     out: Path
     seeds: int | None = None
     scale: float = 1.0
     processes: int | None = None
-    first_seed: int = 1
 
     def seeds_of(self, finding: Finding) -> range:
-        return range(self.first_seed, self.first_seed + (self.seeds or finding.seeds))
+        return range(1, 1 + (self.seeds or finding.seeds))
 
     @property
     def jobs(self) -> Path:
@@ -116,6 +114,19 @@ def run_findings(
             on_finding(measured[-1])
     write_results(measured, options)
     return measured
+
+
+def baselines(
+    findings: Sequence[Finding], options: Options, *, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, float]:
+    """Top-1 of each finding's baseline arm alone, in per cent, on `TUNING_SEED`: what difficulty is set by. No other
+    arm is trained. Raises TenclipError.
+    """
+    lab = Lab(seed=TUNING_SEED, scale=options.scale)
+    jobs = {f.name: f.arms(lab)[f.baseline] for f in findings}
+    run_jobs(list(jobs.values()), options.jobs, processes=options.processes, on_progress=on_progress)
+    shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
+    return {name: 100 * float(correct_of(job, options.jobs).mean()) for name, job in jobs.items()}
 
 
 def _arms(finding: Finding, options: Options, number: int) -> Mapping[str, Job]:

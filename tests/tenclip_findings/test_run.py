@@ -14,7 +14,7 @@ from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.tasks import FRAMES
-from tenclip_findings.run import RESULTS, Options, correct_of, run_findings
+from tenclip_findings.run import RESULTS, TUNING_SEED, Options, baselines, correct_of, run_findings
 
 SMALL: dict[str, Any] = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "height": 36, "objects": [1, 1]}
 
@@ -56,3 +56,13 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     (again,) = run_findings([FINDING], options, on_progress=lambda p: seen.append(p))
     assert seen[-1].done == len(seen), "nothing was left to do"
     assert again.top1 == measured.top1
+
+
+def test_tuning_trains_the_baseline_alone_on_its_own_seed(tmp_path: Path) -> None:
+    options, seen = Options(out=tmp_path, processes=1), list[Progress]()
+    top1 = baselines([FINDING], options, on_progress=seen.append)
+    found = arms(Lab(seed=TUNING_SEED))
+    assert top1 == {"small": 100 * correct_of(found["network"], options.jobs).mean()}
+    assert TUNING_SEED not in options.seeds_of(FINDING)
+    assert not found["probe"].folder(options.jobs).exists()
+    assert not (tmp_path / RESULTS).exists(), "nothing of it is reported"
