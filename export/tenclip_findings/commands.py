@@ -45,6 +45,8 @@ def findings(
     from tenclip_findings.run import QUICK_SCALE, Options, baselines, run_findings
 
     selected = chosen(names or [])
+    if tuning and page is not None:
+        raise typer.BadParameter("--tuning shows baselines alone, of which no page is written", param_hint="--page")
     if show:
         print_list(selected, as_json=as_json)
         return

@@ -41,8 +41,8 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """number: of the issue's list. paper: which paper, section and table. arms: from a seed's laboratory to arms by
-    name, each a job with scores. test_videos: N, at scale 1. chance: accuracy of guessing, in per cent.
+    """number: its place in lists. paper: which paper, section and table. arms: from a seed's laboratory to arms by
+    name, each a job with scores. chance: accuracy of guessing, in per cent.
     baseline: the arm that difficulty was set by.
     """
 

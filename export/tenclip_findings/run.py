@@ -97,7 +97,7 @@ def run_findings(
     on_finding: Callable[[Measured], None] | None = None,
 ) -> list[Measured]:
     """Do all that is not done, one seed of every finding before the next seed, so that a run that is stopped has
-    something of each. Decoded videos go when a seed is done: those of all seeds would be a hundred gigabytes.
+    something of each. Decoded videos go when a seed is done: those of all seeds would fill a disk.
     Raises TenclipError.
     """
     most = max(len(options.seeds_of(f)) for f in findings)

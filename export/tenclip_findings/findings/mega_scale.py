@@ -45,7 +45,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     for kind in ("classes", "instances"):
         for fraction in FRACTIONS[:-1]:
             settings = {"manifest": sets["K"] / MANIFEST, "kind": kind, "fraction": fraction, "seed": lab.seed}
-            data[f"{fraction:.0%} {kind}"] = Job("lab.tasks_mega.part", settings, title=f"{fraction:.0%} of {kind}")
+            data[f"{fraction:.0%} {kind}"] = Job("lab.tasks.subset", settings, title=f"{fraction:.0%} of {kind}")
     found = {"scratch": lab.finetuned("from scratch", None, target, test, clips=TARGET_CLIPS)}
     for name, part in data.items():
         network = lab.train(f"on {name}", part, clips=PRETRAIN_CLIPS)

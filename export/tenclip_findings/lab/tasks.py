@@ -27,6 +27,13 @@ from tenclip_features.linear import fit_linear
 from tenclip_features.probe import STRENGTHS
 from tenclip_features.tuning import grid_scores, tuning_folds
 from tenclip_training.curation.manifests import write_manifest
+from tenclip_training.curation.subsets import (
+    Budget,
+    class_subset,
+    instance_subset,
+    random_subset,
+    tail_preserving_subset,
+)
 from tenclip_training.data.failures import Failure
 from tenclip_training.distill.config import DistillConfig
 from tenclip_training.distill.run import distill as run_distillation
@@ -227,12 +234,18 @@ def _column(folder: str, column: str) -> list[str]:
     return [row[column] for row in table]
 
 
-def subset(folder: Path, manifest: str, kind: str, videos: int, seed: int) -> Found:
-    """`tenclip curate subset`: "random" or "tail-preserving", of so many videos."""
-    from tenclip_training.curation.subsets import Budget, random_subset, tail_preserving_subset
-
+def subset(folder: Path, manifest: str, kind: str, seed: int, videos: int = 0, fraction: float = 0.0) -> Found:
+    """`tenclip curate subset`: "random" or "tail-preserving" of so many videos; a fraction of "classes", with all of
+    their videos, or of the "instances" of every class.
+    """
     samples = read_manifest(Path(manifest), leaks="allow", images=True).samples
-    choose = {"random": random_subset, "tail-preserving": tail_preserving_subset}[kind]
-    kept = choose(samples, Budget(videos=videos), seed=seed)
+    if kind in _BY_FRACTION:
+        kept = _BY_FRACTION[kind](samples, fraction, seed=seed)
+    else:
+        kept = _BY_COUNT[kind](samples, Budget(videos=videos), seed=seed)
     write_manifest(folder / MANIFEST, kept)
     return {"videos": len(kept), "classes": len({label for s in kept for label in s.labels})}
+
+
+_BY_COUNT = {"random": random_subset, "tail-preserving": tail_preserving_subset}
+_BY_FRACTION = {"classes": class_subset, "instances": instance_subset}

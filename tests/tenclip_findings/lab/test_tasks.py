@@ -34,14 +34,20 @@ def made(folder: Path, task: Any, *arguments: Any, **settings: Any) -> Counter[s
 
 def test_a_tail_preserving_subset_keeps_the_tail_and_a_random_one_does_not(tail: Path, tmp_path: Path) -> None:
     assert labels(tail.parent) == {"move_left": 15, "move_right": 5}
-    assert made(tmp_path / "t", subset, str(tail), "tail-preserving", 12, 1) == {"move_left": 7, "move_right": 5}
-    few = [made(tmp_path / f"r{seed}", subset, str(tail), "random", 12, seed)["move_right"] for seed in range(6)]
+    assert made(tmp_path / "t", subset, str(tail), "tail-preserving", 1, videos=12) == {"move_left": 7, "move_right": 5}
+    few = [made(tmp_path / f"r{seed}", subset, str(tail), "random", seed, videos=12)["move_right"] for seed in range(6)]
     assert sum(few) / len(few) == pytest.approx(3, abs=1)
+
+
+def test_a_fraction_of_the_classes_and_of_the_videos_of_each(tail: Path, tmp_path: Path) -> None:
+    one = made(tmp_path / "c", subset, str(tail), "classes", 1, fraction=0.5)
+    assert one in ({"move_left": 15}, {"move_right": 5})
+    assert made(tmp_path / "i", subset, str(tail), "instances", 1, fraction=0.2) == {"move_left": 3, "move_right": 1}
 
 
 def test_a_subset_of_more_videos_than_there_are_is_refused(tail: Path, tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="a budget of 21 videos, where there are 20"):
-        subset(tmp_path, str(tail), "random", 21, 1)
+        subset(tmp_path, str(tail), "random", 1, videos=21)
 
 
 def test_rows_take_labels_of_a_column_and_keep_values(tail: Path, tmp_path: Path) -> None:
