@@ -23,7 +23,7 @@ from tenclip_api.errors import InvalidRequest, VideoTooLarge
 from tenclip_video.filmstrip import Filmstrip, Thumbnail
 from tenclip_video.flow import read_flow
 from tenclip_video.protocols import CropMode, Protocol
-from tenclip_video.salience import ClipScorer, LearnedScorer, MotionEnergyScorer, SalienceTimeline
+from tenclip_video.salience import ClipScorer, MotionEnergyScorer, SalienceTimeline
 from tenclip_video.sampling import Clip, ClipSelection, clip_seconds, frames_needed, plan_clips
 from tenclip_video.source import Limits, VideoSource
 from tenclip_video.spec import ClipSpec
@@ -130,8 +130,7 @@ def plan_video(
     duration = video.info.duration_seconds
     is_salient = selection.mode == "salient"
     scorer = scorer or MotionEnergyScorer()
-    if isinstance(scorer, LearnedScorer):
-        scorer.check_clips(spec)
+    scorer.check_clips(spec)
     windows: list[Clip] = []
     try:
         if is_salient or timeline:
@@ -166,7 +165,7 @@ def candidates(selection: ClipSelection, scorer: ClipScorer) -> ClipSelection:
     """
     step = selection.window_step
     if step is None and selection.mode != "windows":
-        step = getattr(scorer, "window_step", None)
+        step = scorer.window_step
     return replace(selection, mode="salient", window_step=step)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tenclip_video.clips import read_clips
 from tenclip_video.protocols import Protocol
-from tenclip_video.salience import MotionEnergyScorer, WindowScores, motion_energy, select_salient
+from tenclip_video.salience import MotionEnergyScorer, WindowScores, motion_energy
 from tenclip_video.sampling import Clip, ClipSelection, plan_clips
 from tenclip_video.spec import ClipSpec, Resize
 from tenclip_video.video import Video, open_video
@@ -120,6 +120,10 @@ def test_no_clips_no_scores() -> None:
 
 class LastIsBest:
     name = "last-is-best"
+    window_step = None
+
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        """Any will do."""
 
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         return WindowScores(np.arange(len(clips), dtype=np.float32))
@@ -146,15 +150,18 @@ def test_a_timeline_without_a_salient_selection(still: bytes) -> None:
 
 
 def test_ties_go_to_the_earlier() -> None:
-    assert select_salient(np.array([2, 5, 5, 5], np.float32), 2).tolist() == [1, 2]
-    assert select_salient(np.zeros(5, np.float32), 3).tolist() == [0, 1, 2]
+    assert WindowScores(np.array([2, 5, 5, 5], np.float32)).order(2).tolist() == [1, 2]
 
 
 @given(st.lists(st.integers(-5, 5), min_size=1, max_size=30), st.integers(1, 40))
-def test_the_highest_scores_in_order_of_time(values: list[int], num_clips: int) -> None:
-    scores = np.array(values, np.float32)
-    chosen = select_salient(scores, num_clips).tolist()
-    assert chosen == sorted(set(chosen))
-    assert len(chosen) == min(num_clips, len(values))
+def test_the_highest_scores_the_most_salient_first(values: list[int], num_clips: int) -> None:
+    scores = WindowScores(np.array(values, np.float32))
+    chosen = scores.order(num_clips).tolist()
+    assert len(set(chosen)) == len(chosen) == min(num_clips, len(values))
+    if scores.is_flat:
+        assert chosen == sorted(chosen)
+        return
+    taken = [values[i] for i in chosen]
+    assert taken == sorted(taken, reverse=True)
     rest = [v for i, v in enumerate(values) if i not in chosen]
-    assert not rest or min(values[i] for i in chosen) >= max(rest)
+    assert not rest or min(taken) >= max(rest)

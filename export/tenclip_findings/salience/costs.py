@@ -120,6 +120,13 @@ class _TimedScorer:
     def name(self) -> str:
         return self._scorer.name
 
+    @property
+    def window_step(self) -> int | None:
+        return self._scorer.window_step
+
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        self._scorer.check_clips(model_spec)
+
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         start = time.perf_counter()
         scores = self._scorer.score(video, clips)

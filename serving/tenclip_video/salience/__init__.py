@@ -17,7 +17,7 @@ from tenclip_video.salience.learned import (
 )
 from tenclip_video.salience.motion_energy import MotionEnergyScorer
 from tenclip_video.salience.sampler_spec import SamplerKind, SamplerSpec
-from tenclip_video.salience.scores import ClipScorer, SalienceTimeline, WindowScores, select_salient
+from tenclip_video.salience.scores import ClipScorer, SalienceTimeline, WindowScores
 from tenclip_video.salience.stopping import StoppingRule, calibrate_stopping
 from tenclip_video.salience.windows import WindowInputs
 
@@ -41,5 +41,4 @@ __all__ = [
     "read_sampler_files",
     "read_windows",
     "scorer_by_name",
-    "select_salient",
 ]

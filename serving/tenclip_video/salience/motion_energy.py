@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tenclip_video.salience.scores import WindowScores
 from tenclip_video.sampling import Clip
-from tenclip_video.spec import Resize
+from tenclip_video.spec import ClipSpec, Resize
 from tenclip_video.video import Video
 
 # Clips scored from one read: bounds the memory on long videos (8 frames a clip, 5 KB each in RGB: 5 MB).
@@ -33,6 +33,10 @@ class MotionEnergyScorer:
     width: int = 48
     samples_per_clip: int = 4
     name: str = "motion-energy"
+    window_step: int | None = None
+
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        """Differences of frames can be had of any clips."""
 
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         groups = [clips[i : i + _CLIPS_AT_ONCE] for i in range(0, len(clips), _CLIPS_AT_ONCE)]

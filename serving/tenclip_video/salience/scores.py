@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_video.sampling import Clip
+from tenclip_video.spec import ClipSpec
 from tenclip_video.video import Video
 
 
@@ -46,7 +47,8 @@ class WindowScores:
         by_picture = np.argsort(-self.video, kind="stable")
         chosen = by_picture[: num_clips - by_sound].tolist()
         if self.audio is not None:
-            heard = [i for i in np.argsort(-self.audio, kind="stable").tolist() if i not in chosen]
+            seen = set(chosen)
+            heard = [i for i in np.argsort(-self.audio, kind="stable").tolist() if i not in seen]
             chosen += heard[:by_sound]
         return np.array(chosen, np.int64)
 
@@ -59,14 +61,19 @@ def _spread(num_windows: int, num_clips: int) -> NDArray[np.int64]:
 
 
 class ClipScorer(Protocol):
-    """Scores candidate clips of an open video before the network sees any of them.
-
-    A scorer may have an attribute `window_step`: frames from one candidate clip to the next that it was made for. It is
-    used where a selection names none; without it clips do not overlap.
-    """
+    """Scores candidate clips of an open video before the network sees any of them."""
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def window_step(self) -> int | None:
+        """Frames from one candidate clip to the next where a selection names none; None: clips do not overlap."""
+        ...
+
+    def check_clips(self, model_spec: ClipSpec) -> None:
+        """Raises BundleError where the scorer was made for other clips than those of a model."""
+        ...
 
     def score(self, video: Video, clips: Sequence[Clip]) -> WindowScores:
         """Scores of M clips."""
@@ -88,13 +95,3 @@ class SalienceTimeline:
     ranking: tuple[int, ...] = ()
     flat: bool = False
     notes: tuple[str, ...] = ()
-
-
-def select_salient(scores: NDArray[np.float32], num_clips: int) -> NDArray[np.int64]:
-    """Indices of the `num_clips` highest scores (all, if there are fewer), in order of time; ties go to the earlier.
-
-    >>> select_salient(np.array([1, 5, 3, 5], np.float32), 2).tolist()
-    [1, 3]
-    """
-    order = np.argsort(-scores, kind="stable")[:num_clips]
-    return np.sort(order)
