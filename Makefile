@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 EXTRAS := all,torchserve,dev
 
 help: ## Show this list.
-	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## Create .venv and install everything into it.
 
@@ -30,6 +30,11 @@ WORKERS ?= 2
 PARALLEL := $(if $(filter tests%,$(ARGS)),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 test: $(READY) ## Run all tests, or those named in ARGS.
 	$(BIN)/python -u -m pytest $(PARALLEL) $(ARGS)
+
+system-packages: ## Install what some tests need of Debian's packages (as root): a browser, an RTSP server.
+	@packages=$$(grep -v '^#' tests/system-packages.txt); \
+	if dpkg -s $$packages >/dev/null 2>&1; then echo "system packages are there"; else \
+	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .
@@ -68,4 +73,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test check stubs bench soak findings salience docs clean
+.PHONY: help setup demo test system-packages check stubs bench soak findings salience docs clean

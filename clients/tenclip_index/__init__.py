@@ -1,0 +1,1 @@
+"""Neighbours of videos by their features: an index on disk, exact or approximate search, duplicates."""

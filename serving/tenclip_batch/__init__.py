@@ -1,0 +1,1 @@
+"""The same extraction as through a server, in processes of its own: for folders of a hundred thousand videos."""
