@@ -49,6 +49,7 @@ def serve(
       tenclip serve --config server.toml --print-config
       tenclip serve models/ --watch-seconds 10 --default-version actions:3
       tenclip serve models/ --check-only
+      tenclip serve models/moves/1 --name moves
     """
     import asyncio
 
@@ -136,6 +137,7 @@ def _check(config: ServerConfig) -> None:
         variant=config.variant,
         threads=config.threads,
         instances=config.instance_counts,
+        name=config.name,
     )
     for model in repository:
         form = f"{model.runtime.name} {model.variant}"

@@ -46,6 +46,8 @@ class ServerConfig:
 
     A field is a key of the file of `tenclip serve --config`, a variable TENCLIP_... and a flag; see `tenclip_settings`.
 
+    name: of the one model in `directory`, which then is a bundle itself or holds its versions; KServe's storage
+    initializer leaves both so.
     port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
@@ -75,7 +77,12 @@ class ServerConfig:
     decode_worker_nice: added to its niceness, so that it leaves the CPU to answering and to the runtime.
     """
 
-    directory: Annotated[Path, Setting("Directory of bundles, NAME/VERSION/bundle.json.", option="DIR")]
+    directory: Annotated[
+        Path, Setting("Directory of bundles, NAME/VERSION/bundle.json, or one bundle (see --name).", option="DIR")
+    ]
+    name: Annotated[
+        str, Setting("Serve DIR, which is one bundle or holds the versions of one model, under this name.")
+    ] = ""
     host: Annotated[str, Setting("Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1"
     port: Annotated[int, Setting("gRPC port; 0 takes a free one.", lowest=0, highest=65535)] = 7411
     metrics_port: Annotated[

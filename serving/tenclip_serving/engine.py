@@ -62,6 +62,12 @@ class Engine:
             cache=AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set),
             max_decode_seconds=config.max_decode_seconds,
         )
+        self.metrics.load.pending = self._pending
+        self.metrics.load.wait_seconds = lambda: self.admission.wait_seconds
+
+    def _pending(self) -> dict[str, int]:
+        """Clips that wait, by the name of every model that is served."""
+        return dict.fromkeys(self.repository.models, 0) | self._pipeline.pending()
 
     async def start(self) -> None:
         """Returns when the decode workers are ready. Raises DecodeWorkerDied when one does not start."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -82,6 +83,15 @@ class Pipeline:
     ) -> None:
         self._pool, self._scheduler, self._threads = pool, scheduler, threads
         self._metrics, self._cache, self._max_decode_seconds = metrics, cache, max_decode_seconds
+        self._undecoded: Counter[str] = Counter()
+
+    def pending(self) -> Counter[str]:
+        """Clips that no runtime has begun, by model: those that wait for one, and those of videos not decoded yet.
+
+        A video counts as one clip where only its length tells how many it has. From any thread.
+        """
+        undecoded = Counter(dict(self._undecoded))  # copied at once, for the event loop goes on
+        return undecoded + Counter(self._scheduler.waiting())
 
     async def recognize(self, job: Job) -> Recognition:
         """Raises every TenclipError of a bad video; DecodeWorkerDied; what the scheduler raises."""
@@ -153,6 +163,8 @@ class Pipeline:
 
     async def _decode(self, job: Job) -> tuple[VideoClips, float, float]:
         """(clips, time when a worker began, seconds of decoding). Waits for room for the clips and for a worker."""
+        planned = job.decode.protocol.num_planned or 1
+        self._undecoded[job.model.name] += planned
         try:
             with stage("queue"):
                 await job.ticket.begin(most_clip_bytes(job.decode.protocol, job.decode.spec))
@@ -162,6 +174,8 @@ class Pipeline:
         except asyncio.CancelledError:
             self._metrics.count_saved(job.model.name, job.decode.protocol.num_planned or 0)
             raise
+        finally:
+            self._undecoded[job.model.name] -= planned
         self._metrics.frames_decoded.inc(video.report.frames_decoded)
         self._metrics.frames_used.inc(len({frame for clip in video.plan for frame in clip.frames}))
         return video, started, time.perf_counter() - started

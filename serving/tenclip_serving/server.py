@@ -209,6 +209,7 @@ async def run_server(
         variant=config.variant,
         threads=config.threads,
         instances=config.instance_counts,
+        name=config.name,
     )
     stopping = asyncio.Event()
 

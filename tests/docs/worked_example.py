@@ -16,10 +16,16 @@ from .pages import blocks
 SECONDS = 900.0
 
 
-def run_page(name: str, folder: Path, **environment: str) -> str:
-    """What the commands of docs/`name` print, which must all succeed. They run in `folder`; nothing outlives them."""
+def run_page(name: str, folder: Path, *, until: str = "", **environment: str) -> str:
+    """What the commands of docs/`name` print, which must all succeed. They run in `folder`; nothing outlives them.
+
+    until: the heading before which to stop.
+    """
     page = PROJECT / "docs" / name
-    script = "set -euo pipefail -m\n" + "".join(block.text for block in blocks(page) if block.language == "sh")
+    lines = page.read_text(encoding="utf-8").splitlines()
+    end = lines.index(until) + 1 if until else len(lines)
+    shown = (block.text for block in blocks(page) if block.language == "sh" and block.line <= end)
+    script = "set -euo pipefail -m\n" + "".join(shown)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     process = subprocess.Popen(
         ["bash", "-c", script],

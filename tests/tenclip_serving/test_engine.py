@@ -116,6 +116,44 @@ def test_one_decode_and_one_pass_give_everything(open_engine: OpenEngine, runtim
     run(test)
 
 
+def test_clips_of_all_who_wait_are_pending(
+    open_engine: OpenEngine, runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        reached, opened = threading.Event(), threading.Event()
+
+        def wait(_: object) -> None:
+            reached.set()
+            assert opened.wait(20)
+
+        async with open_engine(max_active=2) as engine:
+            monkeypatch.setattr(runtime, "_before_run", wait)
+            pending = "tenclip_clips_pending"
+            assert engine.metrics.registry.get_sample_value(pending, {"model": "tiny"}) == 0, "there before any request"
+            assert value(engine.metrics, "tenclip_queue_wait_seconds") == 0
+            waiting = [asyncio.create_task(engine.recognize(path())) for _ in range(4)]
+            assert await asyncio.to_thread(reached.wait, 20)
+            # Of 40, a batch of 4 runs; ten each of two wait for their turn to be decoded.
+            while value(engine.metrics, pending, model="tiny") != 36:
+                await asyncio.sleep(0.01)
+            waiting.pop().cancel()
+            await asyncio.sleep(0.05)
+            assert value(engine.metrics, pending, model="tiny") == 26
+            opened.set()
+            await asyncio.gather(*waiting)
+            assert value(engine.metrics, pending, model="tiny") == 0
+
+            opened.clear()
+            reached.clear()
+            waiting = [asyncio.create_task(engine.recognize(path())) for _ in range(4)]
+            await asyncio.to_thread(reached.wait, 20)
+            assert value(engine.metrics, "tenclip_queue_wait_seconds") > 0, "by how long the three took"
+            opened.set()
+            await asyncio.gather(*waiting)
+
+    run(test)
+
+
 def test_pictures_are_capped_and_change_nothing_else(open_engine: OpenEngine, videos: Path) -> None:
     async def test() -> None:
         async with open_engine() as engine:

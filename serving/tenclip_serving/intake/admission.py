@@ -99,6 +99,12 @@ class Admission:
         """Requests that decode or run."""
         return self._active
 
+    @property
+    def wait_seconds(self) -> float:
+        """Until a request that came now would begin, by how long others took; 0 where one would begin at once."""
+        ahead = self._admitted + 1 - self.max_active
+        return 0.0 if ahead <= 0 else self._service.expected_for(ahead) or 0.0
+
     def held(self, kind: Kind) -> int:
         """Bytes that requests hold now."""
         return self._held[kind]

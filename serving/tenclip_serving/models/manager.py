@@ -15,13 +15,12 @@ from typing import Any
 from tenclip_api.errors import BundleError, InvalidRequest, ModelError, ModelNotFound, VersionNotFound
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
+from tenclip_serving.models.directory import Key, find_bundles
 from tenclip_serving.models.repository import (
     FailedBundle,
     Fingerprint,
-    Key,
     Repository,
     ServedModel,
-    find_bundles,
     fingerprint,
     fingerprint_of_error,
     load_bundle,
@@ -33,7 +32,7 @@ from tenclip_serving.telemetry.logs import log
 # A graph is compiled in less, mostly; TensorRT and network file systems take minutes.
 CLOSE_SECONDS = 2.0
 
-BundleLoader = Callable[[Path], ServedModel | FailedBundle]
+BundleLoader = Callable[[Path, Key], ServedModel | FailedBundle]
 Listener = Callable[[Repository], Awaitable[None]]
 
 
@@ -195,7 +194,7 @@ class ModelManager:
 
     async def _scan(self) -> dict[Key, Fingerprint]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, scan, self._config.directory)
+        return await loop.run_in_executor(self._thread, scan, self._config.directory, self._config.name)
 
     async def _follow(self, found: dict[Key, Fingerprint], *, retry: bool) -> Changes:
         repository = self._engine.repository
@@ -242,12 +241,10 @@ class ModelManager:
 
     def _read(self, key: Key) -> ServedModel | FailedBundle:
         name, version = key
+        found = find_bundles(self._config.directory, self._config.name)
         if version:
-            return self._load_bundle(self._config.directory / name / version)
-        error = find_bundles(self._config.directory).unreadable.get(
-            name, "could not be read, and now it can: try again"
-        )
-        return unreadable_name(name, error)
+            return self._load_bundle(found.bundles.get(key, self._config.directory / name / version), key)
+        return unreadable_name(name, found.unreadable.get(name, "could not be read, and now it can: try again"))
 
     def _is_served(self, key: Key) -> bool:
         versions = self._engine.repository.models.get(key[0], {})
@@ -285,17 +282,17 @@ def bundle_loader(config: ServerConfig) -> BundleLoader:
     )
 
 
-def scan(directory: Path) -> dict[Key, Fingerprint]:
-    """Every bundle below `directory` with what its files look like now; (NAME, "") for what cannot be listed.
+def scan(directory: Path, name: str = "") -> dict[Key, Fingerprint]:
+    """Every bundle that `find_bundles` finds, with what its files look like now; (NAME, "") for what cannot be listed.
 
     Raises BundleError where `directory` itself cannot be read.
     """
     try:
-        found = find_bundles(directory)
+        found = find_bundles(directory, name)
     except OSError as err:
         raise BundleError(f"{directory}: cannot be read: {err.strerror or err}") from err
-    bundles = {(path.parent.name, path.name): fingerprint(path) for path in found.bundles}
-    return bundles | {(name, ""): fingerprint_of_error(error) for name, error in found.unreadable.items()}
+    bundles = {key: fingerprint(path) for key, path in found.bundles.items()}
+    return bundles | {(unread, ""): fingerprint_of_error(error) for unread, error in found.unreadable.items()}
 
 
 def with_model(repository: Repository, model: ServedModel) -> Repository:

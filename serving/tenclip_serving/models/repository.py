@@ -23,6 +23,7 @@ from tenclip_api.errors import (
     VersionNotFound,
 )
 from tenclip_serving.config import RuntimeChoice, VariantChoice
+from tenclip_serving.models.directory import Key, find_bundles, no_bundles
 from tenclip_serving.models.golden_replay import replay
 from tenclip_serving.models.samplers import ServedSampler, load_served_sampler
 from tenclip_serving.runtimes import (
@@ -36,11 +37,10 @@ from tenclip_serving.runtimes import (
 )
 from tenclip_serving.scheduling.warmup import warm_up
 from tenclip_serving.telemetry.logs import log
-from tenclip_video.bundle import NAME_PATTERN, Bundle, Tolerance, Variant, read_bundle
+from tenclip_video.bundle import Bundle, Tolerance, Variant, read_bundle
 from tenclip_video.cpus import usable_cpus
 
 RuntimeFactory = Callable[..., Runtime]  # create_runtime(name, path, *, threads)
-Key = tuple[str, str]  # NAME, VERSION
 _EFFECTIVE_IDS = os.access in os.supports_effective_ids  # on Unix
 # (path below the bundle, inode, bytes, nanoseconds of its last change) of every file of a bundle.
 Fingerprint = tuple[tuple[str, int, int, int], ...]
@@ -188,37 +188,6 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
     return tuple((1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts)
 
 
-@dataclass(frozen=True, kw_only=True)
-class FoundBundles:
-    """bundles: directories NAME/VERSION. unreadable: by NAME, why its versions cannot be listed."""
-
-    bundles: tuple[Path, ...]
-    unreadable: Mapping[str, str]
-
-
-def find_bundles(root: Path) -> FoundBundles:
-    """Every directory NAME/VERSION below `root` whose two names can be a bundle's, sorted.
-
-    Others (`lost+found` and `.snapshot` of a mounted volume) are passed over unread. Raises OSError for `root` alone.
-    """
-    bundles: list[Path] = []
-    unreadable: dict[str, str] = {}
-    for name in sorted(root.iterdir()):
-        if not NAME_PATTERN.fullmatch(name.name):
-            continue
-        try:
-            bundles += _versions(name)
-        except OSError as err:
-            unreadable[name.name] = f"{name}: cannot be read: {err.strerror or err}"
-    return FoundBundles(bundles=tuple(bundles), unreadable=unreadable)
-
-
-def _versions(name: Path) -> list[Path]:
-    if not name.is_dir():
-        return []
-    return sorted(v for v in name.iterdir() if NAME_PATTERN.fullmatch(v.name) and v.is_dir())
-
-
 def unreadable_name(name: str, error: str) -> FailedBundle:
     """The entry for a directory whose bundles cannot be listed; logs the reason."""
     log(logging.ERROR, f"bundle not served: {error}", model=name)
@@ -238,26 +207,28 @@ def load_repository(
     threads: int = 0,
     instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
+    name: str = "",
 ) -> Repository:
-    """Load every bundle below `root`. One that fails is kept in `failed` and the others are served."""
+    """Load every bundle that `find_bundles` finds. One that fails is kept in `failed` and the others are served."""
     models: dict[str, dict[str, ServedModel]] = {}
-    found = find_bundles(root)
-    failed = [unreadable_name(name, error) for name, error in found.unreadable.items()]
-    for path in found.bundles:
+    found = find_bundles(root, name)
+    failed = [unreadable_name(unread, error) for unread, error in found.unreadable.items()]
+    for key, path in found.bundles.items():
         loaded = load_bundle(
-            path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create
+            path, key, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create
         )
         if isinstance(loaded, FailedBundle):
             failed.append(loaded)
         else:
             models.setdefault(loaded.name, {})[loaded.version] = loaded
     if not models and not failed:
-        log(logging.WARNING, f"no bundles: {_hint(root)}")
+        log(logging.WARNING, f"no bundles: {no_bundles(root, name)}")
     return Repository(models, tuple(failed))
 
 
 def load_bundle(
     path: Path,
+    key: Key | None = None,
     *,
     runtime: RuntimeChoice = "auto",
     variant: VariantChoice = "auto",
@@ -266,12 +237,14 @@ def load_bundle(
     create: RuntimeFactory = create_runtime,
 ) -> ServedModel | FailedBundle:
     """`load_model` that raises nothing, and says in the log how it went."""
-    name, version = path.parent.name, path.name
+    name, version = key or (path.parent.name, path.name)
     started = time.perf_counter()
     print_ = fingerprint(path)
     log(logging.INFO, "loading model", model=name, version=version)
     try:
-        model = load_model(path, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create)
+        model = load_model(
+            path, key, runtime=runtime, variant=variant, threads=threads, instances=instances, create=create
+        )
     except Exception as err:
         error = _why(err, path)
         log(logging.ERROR, f"bundle not served: {error}", model=name, version=version)
@@ -316,6 +289,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 def load_model(
     path: Path,
+    key: Key | None = None,
     *,
     runtime: RuntimeChoice = "auto",
     variant: VariantChoice = "auto",
@@ -327,13 +301,10 @@ def load_model(
 
     `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
     MissingDependency; with several candidates, the error of the first.
-    instances: how many, by name; "" means all other models.
+    key: the name and the version that it is served as; None: its directory's, which its file has to say too. A key of
+    its own (see `find_bundles`) may give it another name. instances: how many, by name; "" means all other models.
     """
-    bundle = read_bundle(path)
-    if (path.parent.name, path.name) != (bundle.info.name, bundle.info.version):
-        raise BundleError(
-            f"{path}: bundle.json says {bundle.info.name}/{bundle.info.version}; rename the directory to match"
-        )
+    bundle = _named(read_bundle(path), key)
     sampler = load_served_sampler(bundle)
     available = _available(runtime)
     ranked = rank_candidates(bundle, available, variant)
@@ -358,6 +329,16 @@ def load_model(
             sampler=sampler,
         )
     raise errors[0]
+
+
+def _named(bundle: Bundle, key: Key | None) -> Bundle:
+    """The bundle as what it is served as. Raises BundleError where its file says something else than its directory."""
+    info, path = bundle.info, bundle.path
+    directory = (path.parent.name, path.name)
+    name, version = key or directory
+    if info.version != version or (info.name != name and (name, version) == directory):
+        raise BundleError(f"{path}: bundle.json says {info.name}/{info.version}; rename the directory to match")
+    return bundle if info.name == name else replace(bundle, info=replace(info, name=name))
 
 
 def _create_instances(
@@ -459,11 +440,3 @@ def _reason(chosen: Candidate, ranked: Sequence[Candidate], errors: Sequence[Ten
 def _short(err: TenclipError) -> str:
     kind = "drifts" if isinstance(err, ParityError) else type(err).__name__
     return f"{kind} ({err.message})"
-
-
-def _hint(root: Path) -> str:
-    if (root / "bundle.json").is_file():
-        return f"{root} is one bundle itself; serve the directory two levels up"
-    if any(root.glob("*/bundle.json")):
-        return f"{root} holds the versions of one model; serve its parent directory"
-    return f"{root} has no NAME/VERSION/bundle.json; `tenclip export` writes such directories"

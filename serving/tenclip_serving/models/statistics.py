@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tenclip_serving.models.repository import Key
+from tenclip_serving.models.directory import Key
 
 
 @dataclass

@@ -156,6 +156,14 @@ class ClipQueue:
             self.remove(job)
         return jobs
 
+    def waiting(self) -> dict[str, int]:
+        """Clips that have not gone to a runtime, by model."""
+        found: dict[str, int] = {}
+        for lane in self._lanes.values():
+            for job in lane.jobs:
+                found[job.model] = found.get(job.model, 0) + job.left
+        return found
+
     @property
     def num_slots(self) -> int:
         """The most batches that can run at once."""

@@ -101,6 +101,11 @@ class ClipScheduler:
             infer_seconds=job.infer_seconds,
         )
 
+    def waiting(self) -> dict[str, int]:
+        """Clips that no runtime has begun, by model. From any thread."""
+        with self._changed:
+            return self._queue.waiting()
+
     def close(self) -> None:
         """Returns when the batches that run have ended; those that wait are dropped, with ServerUnavailable."""
         with self._changed:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
@@ -31,6 +31,8 @@ class Metrics:
         # Memory, CPU seconds and open files of the server's process (of Linux only).
         ProcessCollector(registry=self.registry)
         self.registry.register(_LogCollector())
+        self.load = LoadCollector()
+        self.registry.register(self.load)
         self.requests = Counter(
             "tenclip_requests",
             "RPCs answered, by method and gRPC status code.",
@@ -193,4 +195,31 @@ class _LogCollector(Collector):
             "tenclip_log_lines_dropped",
             "Lines of the log that could not be written: a full disk, a pipe that nobody reads any more.",
             value=LineHandler.num_dropped,
+        )
+
+
+class LoadCollector(Collector):
+    """How much is to be done, as it is when somebody asks; for autoscaling.
+
+    pending() gives clips by model, those of models without any included, so that their series are there from the start.
+    """
+
+    def __init__(self) -> None:
+        self.pending: Callable[[], Mapping[str, int]] = dict
+        self.wait_seconds: Callable[[], float] = float
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        clips = GaugeMetricFamily(
+            "tenclip_clips_pending",
+            "Clips of admitted requests that no runtime has begun, also of videos that are not decoded yet: one for a "
+            "video whose clips only its length tells.",
+            labels=["model"],
+        )
+        for model, count in sorted(self.pending().items()):
+            clips.add_metric([model], count)
+        yield clips
+        yield GaugeMetricFamily(
+            "tenclip_queue_wait_seconds",
+            "Until a request that came now would begin, by how long others took; 0 where one would begin at once.",
+            value=self.wait_seconds(),
         )

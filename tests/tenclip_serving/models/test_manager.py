@@ -22,10 +22,10 @@ from hypothesis import strategies as st
 from tenclip_api.errors import BundleError, InvalidRequest, ModelError, ModelNotFound, TenclipError, VersionNotFound
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
+from tenclip_serving.models.directory import Key
 from tenclip_serving.models.manager import Changes, ModelManager, bundle_loader, scan, with_failure, with_model, without
 from tenclip_serving.models.repository import (
     FailedBundle,
-    Key,
     Repository,
     ServedModel,
     fingerprint,
@@ -44,7 +44,7 @@ def managed(root: Path, scenario: Scenario, **settings: Any) -> None:
     config = ServerConfig(directory=root, runtime="onnxruntime", threads=1, decode_workers=1, **settings)
 
     async def run() -> None:
-        engine = Engine(config, load_repository(root, runtime="onnxruntime", threads=1))
+        engine = Engine(config, load_repository(root, runtime="onnxruntime", threads=1, name=config.name))
         manager = ModelManager(engine, load=load(config) if load else None)
         manager.start()
         try:
@@ -441,17 +441,17 @@ def test_a_caller_that_hangs_up_leaves_the_change_to_its_end(tmp_path: Path) -> 
     def blocking(config: ServerConfig) -> Any:
         load = bundle_loader(config)
 
-        def wait(path: Path) -> ServedModel | FailedBundle:
+        def wait(path: Path, key: Key) -> ServedModel | FailedBundle:
             entered.set()
             assert go_on.wait(30)
-            return load(path)
+            return load(path, key)
 
         return wait
 
     async def scenario(manager: ModelManager, engine: Engine) -> None:
         old = engine.repository.get("tiny")
         order = asyncio.create_task(manager.load("tiny"))
-        await asyncio.to_thread(entered.wait)
+        assert await asyncio.to_thread(entered.wait, 30)
         order.cancel()
         with pytest.raises(asyncio.CancelledError):
             await order
@@ -515,3 +515,21 @@ def served_model(tmp_path_factory: pytest.TempPathFactory) -> ServedModel:
     root = tmp_path_factory.mktemp("one")
     make_bundle(root)
     return load_repository(root, runtime="onnxruntime", threads=1).get()
+
+
+def test_a_flat_bundle_is_reloaded_under_its_name(tmp_path: Path) -> None:
+    root = tmp_path / "mnt"
+    shutil.copytree(make_bundle(tmp_path / "made", "tiny", "2"), root)
+
+    async def scenario(manager: ModelManager, engine: Engine) -> None:
+        assert served(engine) == ["moves/2"]
+        assert (await manager.reload()) == Changes()
+        rewrite(root, provenance={"changed": True})
+        assert (await manager.reload()).loaded == (("moves", "2"),)
+        assert (await manager.load("moves")).loaded == (("moves", "2"),)
+        with pytest.raises(ModelNotFound, match="no bundle 'tiny'"):
+            await manager.load("tiny")
+        assert (await manager.unload("moves")).unloaded == (("moves", "2"),)
+        assert served(engine) == []
+
+    managed(root, scenario, name="moves")

@@ -13,10 +13,9 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import BundleError, InvalidRequest, ModelError, ModelNotFound, ParityError, VersionNotFound
 from tenclip_serving.api.health import NOT_SERVING, SERVING, statuses
+from tenclip_serving.models.directory import FoundBundles, find_bundles
 from tenclip_serving.models.repository import (
-    FoundBundles,
     Repository,
-    find_bundles,
     load_model,
     load_repository,
     rank_candidates,
@@ -98,7 +97,7 @@ def test_only_directories_with_a_bundles_names_are_looked_at(tmp_path: Path) -> 
         (tmp_path / path).mkdir(parents=True)
     (tmp_path / "a" / "notes.txt").touch()
     (tmp_path / "README.md").touch()
-    assert find_bundles(tmp_path) == FoundBundles(bundles=(tmp_path / "a" / "1",), unreadable={})
+    assert find_bundles(tmp_path) == FoundBundles(bundles={("a", "1"): tmp_path / "a" / "1"}, unreadable={})
     (failure,) = load_repository(tmp_path).failed
     assert "no bundle.json" in failure.error
 
@@ -241,11 +240,13 @@ def test_candidates(models: Path) -> None:
     assert ranked(variants=(half,)) == [("openvino", "fp16", "onnx"), ("onnxruntime", "fp16", "onnx")]
 
 
-def test_hints_at_the_wrong_directory(models: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_hints_at_the_wrong_directory(models: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     load_repository(models / "tiny")
-    load_repository(models / "tiny" / "2")
-    assert "holds the versions of one model; serve its parent directory" in caplog.text
-    assert "is one bundle itself; serve the directory two levels up" in caplog.text
+    load_repository(tmp_path, name="moves")
+    assert "holds the versions of one model; serve its parent directory, or say its name (--name)" in caplog.text
+    assert f"{tmp_path} holds neither bundle.json nor VERSION/bundle.json, one of which the name 'moves' is for" in (
+        caplog.text
+    )
 
 
 def test_a_gpu_comes_first_unless_it_was_measured_to_be_slower(models: Path) -> None:

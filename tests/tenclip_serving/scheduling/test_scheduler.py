@@ -69,6 +69,28 @@ def test_a_short_video_does_not_wait_for_the_end_of_a_long_one() -> None:
     asyncio.run(run())
 
 
+def test_clips_that_wait_are_counted_by_model() -> None:
+    async def run() -> None:
+        gate = Gate()
+        runtime, other = FakeRuntime(batch_size=2, before_run=gate), FakeRuntime(batch_size=2, before_run=gate)
+        scheduler = ClipScheduler()
+        assert scheduler.waiting() == {}
+        tasks = [asyncio.create_task(scheduler.run(runtime, clips_of(1, 5), model="a"))]
+        await asyncio.to_thread(gate.reached.wait, 20)
+        tasks.append(asyncio.create_task(scheduler.run(other, clips_of(2, 3), model="b")))
+        await asyncio.sleep(0)
+        assert scheduler.waiting() == {"a": 3, "b": 3}, "two of the five have begun"
+        tasks[1].cancel()
+        await asyncio.sleep(0)
+        assert scheduler.waiting() == {"a": 3}
+        gate.opened.set()
+        await tasks[0]
+        assert scheduler.waiting() == {}
+        scheduler.close()
+
+    asyncio.run(run())
+
+
 def test_a_cancelled_videos_clips_never_reach_the_runtime() -> None:
     async def run() -> None:
         gate = Gate()
