@@ -291,7 +291,7 @@ def _truth_of_stored(stored: Vectors) -> NearestRows:
     queries = sample_rows(len(stored), NUM_QUERIES)
     truth = NearestRows(unit_vectors(stored.decode(queries)), queries)
     for first, vectors in stored.decode_all():
-        truth.add(first, unit_vectors(vectors))
+        truth.add(first, vectors)
     return truth
 
 

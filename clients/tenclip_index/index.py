@@ -80,8 +80,7 @@ class Index:
 
         features: [Q,D] of any length. by_video: the k nearest videos, each with its nearest pair of clips. filters,
         without_rows: what may be found. Equal scores are in the order of the rows. Fewer than k are found where fewer
-        may be. Raises InvalidRequest for features or a k that make no sense, DatasetError for a label or source that
-        no row has.
+        may be. Raises InvalidRequest for features or a k that make no sense, and for a label or source that no row has.
         """
         unit = self._unit(features)
         if k < 1:

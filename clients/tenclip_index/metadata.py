@@ -110,7 +110,7 @@ def read_info(folder: Path) -> IndexInfo:
             f"{path}: is of format {values.get('format_version')}, this version of tenclip reads {FORMAT_VERSION}"
         )
     try:
-        return _info(values)
+        return info_from_dict(values)
     except (KeyError, TypeError, ValueError, AttributeError) as err:
         raise DatasetError(f"{path}: is damaged: {err}") from err
 
@@ -132,7 +132,8 @@ def check_same_model(
         )
 
 
-def _info(values: dict[str, Any]) -> IndexInfo:
+def info_from_dict(values: Mapping[str, Any]) -> IndexInfo:
+    """What `IndexInfo.to_dict` gave. Raises KeyError, TypeError or ValueError for anything else."""
     known = {k: v for k, v in values.items() if k not in ("format", "format_version", "metric")}
     if known["kind"] not in get_args(Kind):
         raise ValueError(f"kind {known['kind']!r} is none of {', '.join(get_args(Kind))}")

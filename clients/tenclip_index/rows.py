@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from tenclip_api.errors import DatasetError
+from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.manifest import Manifest
 from tenclip_features.join import contains, match_videos
 
@@ -119,7 +119,7 @@ class Rows:
     ) -> NDArray[np.bool_] | None:
         """Which rows have one of the labels, and one of the sources, and are of none of the videos: [N].
 
-        None where nothing is left out. Raises DatasetError for a label or source that no row has.
+        None where nothing is left out. Raises InvalidRequest for a label or source that no row has.
         """
         allowed = np.ones(len(self), bool)
         if labels:
@@ -165,7 +165,7 @@ class Rows:
         for name in asked:
             if name not in known:
                 shown = ", ".join(known[:10]) + (", ..." if len(known) > 10 else "")
-                raise DatasetError(f"no row of the index has the {what} {name!r}; it has {shown or f'no {what}s'}")
+                raise InvalidRequest(f"no row of the index has the {what} {name!r}; it has {shown or f'no {what}s'}")
 
 
 def repeated_rows(rows: Rows, where: Callable[[int], str]) -> NDArray[np.bool_]:
