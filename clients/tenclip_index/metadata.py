@@ -116,19 +116,19 @@ def read_info(folder: Path) -> IndexInfo:
 
 
 def check_same_model(
-    info: IndexInfo, folder: Path, *, model: str, version: str, weights: str, dimension: int, source: str
+    info: IndexInfo, index: Path | str, *, model: str, version: str, weights: str, dimension: int, source: str
 ) -> None:
     """Raises IndexMismatch that names both where `source` has features of another model than the index."""
     theirs, ours = describe_model(model, version, weights), describe_model(info.model, info.version, info.weights)
     other = (model, version) != (info.model, info.version) or (weights and info.weights and weights != info.weights)
     if other:
         raise IndexMismatch(
-            f"{source}: features of {theirs}, and the index {folder} is of {ours}; features of different models cannot "
+            f"{source}: features of {theirs}, and the index {index} is of {ours}; features of different models cannot "
             "be compared"
         )
     if dimension != info.dimension:
         raise IndexMismatch(
-            f"{source}: {dimension} features a clip, and the index {folder} of {ours} has {info.dimension}"
+            f"{source}: {dimension} features a clip, and the index {index} of {ours} has {info.dimension}"
         )
 
 

@@ -38,9 +38,13 @@ class IndexProcess:
     A process that died or took too long is replaced with the next search, which then sees what is on disk.
     """
 
-    def __init__(self, folder: Path | str, *, threads: int = 0) -> None:
-        """Returns when the index can be searched. Raises IndexNotFound, DatasetError, MissingDependency."""
+    def __init__(self, folder: Path | str, *, threads: int = 0, name: str = "") -> None:
+        """Returns when the index can be searched. Raises IndexNotFound, DatasetError, MissingDependency.
+
+        name: of the index in messages of searches; the folder's path where it is empty.
+        """
         self.folder, self._threads = Path(folder), threads
+        self._name = f"index {name}" if name else str(folder)
         self._lock = threading.Lock()
         self._closed = False
         self.info = read_info(self.folder)
@@ -69,13 +73,13 @@ class IndexProcess:
         with self._lock:
             answer = self._ask(request, features, until) or self._ask(request, features, until)
         if answer is None:
-            raise ServerError(f"{self.folder}: the process that searched the index died, as one before it had")
-        return [Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in _checked(self.folder, answer)["neighbours"]]
+            raise ServerError(f"{self._name}: the process that searched the index died, as one before it had")
+        return [Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in _checked(self._name, answer)["neighbours"]]
 
     def _ask(self, request: dict[str, Any], features: bytes, until: float) -> dict[str, Any] | None:
         """None where the process died: the next one may answer."""
         if self._closed:
-            raise ServerUnavailable(f"{self.folder}: the index is being closed")
+            raise ServerUnavailable(f"{self._name}: the index is being closed")
         if self._process.poll() is not None:
             self._sock.close()
             self._process, self._sock = self._start()
@@ -85,14 +89,16 @@ class IndexProcess:
             return receive(self._sock)[0]
         except TimeoutError:
             self._kill()
-            raise DeadlineExceeded(f"{self.folder}: the search was not done in time, and was stopped") from None
+            raise DeadlineExceeded(f"{self._name}: the search was not done in time, and was stopped") from None
         except (Closed, OSError, ValueError):
             self._kill()
             return None
 
-    def close(self) -> None:
-        """End the process, when the search that runs is done."""
+    def close(self, *, at_once: bool = False) -> None:
+        """End the process, when the search that runs is done, or at once."""
         self._closed = True
+        if at_once:
+            self._process.kill()
         with self._lock:
             self._kill()
 
@@ -114,7 +120,7 @@ class IndexProcess:
             theirs.close()
         try:
             ours.settimeout(START_SECONDS)
-            info = info_from_dict(_checked(self.folder, receive(ours)[0])["info"])
+            info = info_from_dict(_checked(self._name, receive(ours)[0])["info"])
             self._check_same(info)
         except BaseException as err:
             process.kill()
@@ -129,7 +135,7 @@ class IndexProcess:
         """A new process may find another index; whoever asks has looked at what the first one was of."""
         before, now = (describe_model(i.model, i.version, i.weights) for i in (self.info, info))
         if before != now:
-            raise IndexMismatch(f"{self.folder}: was an index of {before} when it was opened, and is one of {now} now")
+            raise IndexMismatch(f"{self._name}: was an index of {before} when it was opened, and is one of {now} now")
         self.info = info
 
     def _kill(self) -> None:
@@ -139,11 +145,11 @@ class IndexProcess:
             self._process.wait(_STOP_SECONDS)
 
 
-def _checked(folder: Path, answer: dict[str, Any]) -> dict[str, Any]:
+def _checked(name: str, answer: dict[str, Any]) -> dict[str, Any]:
     if "error" in answer:
         raise error_classes().get(answer["error"], ServerError)(answer["message"])
     if "fault" in answer:
-        raise ServerError(f"{folder}: searching the index failed: {answer['fault']}; standard error has more")
+        raise ServerError(f"{name}: searching the index failed: {answer['fault']}; standard error has more")
     return answer
 
 
