@@ -24,12 +24,20 @@ from tenclip_index.inputs import FeatureChunk, FeatureFile, open_tables, read_ch
 from tenclip_index.metadata import FILE_NAME, IndexInfo, Kind, check_same_model, read_info
 from tenclip_index.recall import NUM_QUERIES, NearestRows, measure, sample_rows
 from tenclip_index.rows import Rows, joined, repeated_rows, rows_table
-from tenclip_index.vectors import TRAINING_ROWS_PER_LIST, Floats, Vectors, import_faiss, number_of_lists, unit_vectors
+from tenclip_index.vectors import (
+    FEWEST_TRAINING_ROWS,
+    TRAINING_ROWS_PER_LIST,
+    Floats,
+    Vectors,
+    import_faiss,
+    number_of_lists,
+    unit_vectors,
+)
 
 # Up to so many rows every search looks at all of them.
 MAX_EXACT_ROWS = 1_000_000
-# Less than this apart, two vectors of one clip are the same features, as an index keeps them.
-_SAME = 1e-2
+# One less their cosine: up to this, two vectors of one clip are the same features, as an index of this kind keeps them.
+_SAME = {"exact-float32": 1e-4, "exact-fp16": 1e-4, "ivf-sq8": 5e-2}
 
 # Called with what is done ("checking", "comparing", "sampling", "adding"), rows done, and rows in all.
 OnRows = Callable[[str, int, int], None]
@@ -187,8 +195,8 @@ class _Tables:
             here = np.flatnonzero(there[position : position + len(unit)])
             if len(here):
                 ours = unit_vectors(stored.decode(twins[position + here]))
-                apart = np.abs(ours - unit[here]).max(axis=1)
-                if apart.max() > _SAME:
+                apart = 1 - (ours * unit[here]).sum(axis=1)
+                if apart.max() > _SAME[stored.kind]:
                     row = int(position + here[apart.argmax()])
                     raise DatasetError(
                         f"{self._place(int(np.flatnonzero(self.kept)[row]))}: the index has this clip of "
@@ -264,12 +272,11 @@ def _write(draft: Draft, kind: Kind, rows: Rows, vectors: _Tables | _Stored, fac
     """A new index of all these vectors."""
     count = len(rows)
     queries = sample_rows(count, NUM_QUERIES)
-    training = sample_rows(count, TRAINING_ROWS_PER_LIST * number_of_lists(count)) if kind == "ivf-sq8" else None
-    wanted = queries if training is None else np.union1d(queries, training)
+    lists = number_of_lists(count) if kind == "ivf-sq8" else 0
+    training = sample_rows(count, max(TRAINING_ROWS_PER_LIST * lists, FEWEST_TRAINING_ROWS) if lists else 0)
+    wanted = np.union1d(queries, training)
     sample = _take(vectors, wanted)
-    made = Vectors.create(
-        kind, facts.dimension, None if training is None else sample[np.searchsorted(wanted, training)]
-    )
+    made = Vectors.create(kind, facts.dimension, training=sample[np.searchsorted(wanted, training)], lists=lists)
     truth = NearestRows(sample[np.searchsorted(wanted, queries)], queries)
     for first, unit in vectors.chunks("adding"):
         made.add(unit)

@@ -22,6 +22,7 @@ from tenclip_api.errors import (
     IndexMismatch,
     ServerError,
     ServerUnavailable,
+    TenclipError,
     error_classes,
 )
 from tenclip_index.metadata import IndexInfo, describe_model, info_from_dict, read_info
@@ -126,7 +127,7 @@ class IndexProcess:
             process.kill()
             process.wait()
             ours.close()
-            if isinstance(err, Closed | OSError | ValueError | KeyError):
+            if not isinstance(err, TenclipError) and isinstance(err, Closed | OSError | ValueError | KeyError):
                 raise DatasetError(f"{self.folder}: the process that searches the index did not start") from err
             raise
         return process, ours

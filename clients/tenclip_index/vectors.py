@@ -22,6 +22,8 @@ from tenclip_index.metadata import Kind
 
 # Rows of each list that its centre is trained on; faiss asks for 39.
 TRAINING_ROWS_PER_LIST = 40
+# What a number of 8 bits can be is what it is in the training rows, so that there should not be too few of them.
+FEWEST_TRAINING_ROWS = 50_000
 FEWEST_PROBES = 16
 _DECODED_ROWS = 16384
 
@@ -60,7 +62,7 @@ class Vectors:
         self.kind, self._index = kind, index
 
     @classmethod
-    def create(cls, kind: Kind, dimension: int, training: Floats | None = None) -> Vectors:
+    def create(cls, kind: Kind, dimension: int, *, training: Floats | None = None, lists: int = 0) -> Vectors:
         """Without any row yet. training: for ivf-sq8, rows [n,D] to train its lists and its scale on."""
         faiss = import_faiss()
         if kind == "exact-float32":
@@ -69,7 +71,6 @@ class Vectors:
             scalar = faiss.ScalarQuantizer
             return cls(kind, faiss.IndexScalarQuantizer(dimension, scalar.QT_fp16, faiss.METRIC_INNER_PRODUCT))
         assert training is not None
-        lists = max(1, len(training) // TRAINING_ROWS_PER_LIST)
         index = faiss.index_factory(dimension, f"IVF{lists},SQ8", faiss.METRIC_INNER_PRODUCT)
         index.train(training)
         return cls(kind, index)
