@@ -45,7 +45,7 @@ def with_column(path: Path, name: str, values: Any) -> Path:
     return path
 
 
-def with_vector(path: Path, row: int, vector: NDArray[np.float32]) -> Path:
+def with_vector(path: Path, row: int, vector: NDArray[Any]) -> Path:
     read = pq.read_table(path)
     matrix = read["features"].combine_chunks().flatten().to_numpy().reshape(-1, DIM).copy()
     matrix[row] = vector
@@ -155,7 +155,7 @@ def test_tables_that_cannot_be_used(table: Path, tmp_path: Path, change: Any, sa
     ],
 )
 def test_features_of_another_model(
-    table: Path, tmp_path: Path, features: NDArray[np.float32], settings: dict[str, str], says: str
+    table: Path, tmp_path: Path, features: NDArray[np.float32], settings: dict[str, Any], says: str
 ) -> None:
     other = write(tmp_path / "other.parquet", features, prefix="w", **settings)
     with pytest.raises(IndexMismatch, match=says) as caught:

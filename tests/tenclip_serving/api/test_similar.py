@@ -40,12 +40,16 @@ from tests.tenclip_serving.helpers import ServerProcess, make_bundle, make_video
 CLIPS = 40
 
 
-def write_index(folder: Path, bundle: Path, *, seed: int = 0, rows: int = CLIPS, **settings: str) -> Path:
+def write_index(folder: Path, bundle: Path, *, seed: int = 0, rows: int = CLIPS, **settings: Any) -> Path:
     """An index of made-up features of a bundle, 6 numbers a clip, in which eight videos have labels."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     features = np.random.default_rng(seed).uniform(10, 255, (rows, 6)).astype(np.float32)
     info = read_bundle(bundle).info
-    facts = {"model": info.name, "version": info.version, "weights": weights_hash(info.to_dict())} | settings
+    facts: dict[str, Any] = {
+        "model": info.name,
+        "version": info.version,
+        "weights": weights_hash(info.to_dict()),
+    } | settings
     table = write(folder.with_suffix(".parquet"), features, **facts)
     labels = folder.with_suffix(".csv")
     labels.write_text("path,label\n" + "".join(f"v/v{i:03d}.mp4,{'ab'[i % 2]}\n" for i in range(rows // 5)))
