@@ -32,6 +32,8 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |   |-- ParityError              FAILED_PRECONDITION  golden outputs drift beyond the bundle's tolerance
     |   `-- CheckpointError          FAILED_PRECONDITION  a checkpoint that cannot be loaded whole
     |-- DatasetError                 INVALID_ARGUMENT     a manifest or folder of videos that cannot be used
+    |-- IndexNotFound                NOT_FOUND            no index of neighbours, or none of this name
+    |-- IndexMismatch                FAILED_PRECONDITION  features of one model, an index of another
     |-- TrainingDiverged             INTERNAL             a loss or gradient of a training run is not finite
     |-- MissingDependency            FAILED_PRECONDITION  names the extra to install
     |-- MessageTooLarge              RESOURCE_EXHAUSTED   a message beyond the server's limit
@@ -210,6 +212,18 @@ class DatasetError(TenclipError, ValueError):
     """A manifest, a folder of videos or a table of features cannot be used."""
 
     grpc_status = "INVALID_ARGUMENT"
+
+
+class IndexNotFound(TenclipError):
+    """There is no index of neighbours, or none of this name."""
+
+    grpc_status = "NOT_FOUND"
+
+
+class IndexMismatch(TenclipError, ValueError):
+    """The features are of one model, and the index of neighbours is of another."""
+
+    grpc_status = "FAILED_PRECONDITION"
 
 
 class TrainingDiverged(TenclipError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from tenclip_api.v1 import tenclip_pb2 as pb
@@ -21,10 +21,12 @@ from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
     ClipMode,
     ClipUpdate,
+    IndexInfo,
     ModelChanges,
     ModelInfo,
     ModelList,
     Prediction,
+    SimilarVideos,
     Timeout,
     VideoFeatures,
 )
@@ -305,6 +307,79 @@ class ClientMethods(BaseClient):
         )
         parse = _results.video_features
         return Call(method="ExtractFeatures", request=request, parse=parse, video=video, name=name, timeout=timeout)
+
+    @unary
+    def similar(
+        self,
+        video: VideoSource,
+        *,
+        index: str = "",
+        k: int = 10,
+        by_video: bool = False,
+        labels: Sequence[str] = (),
+        sources: Sequence[str] = (),
+        without_videos: Sequence[str] = (),
+        model: str = "",
+        clips: ClipMode | None = None,
+        num_clips: int | None = None,
+        window_step: int | None = None,
+        start: float | None = None,
+        end: float | None = None,
+        fully_convolutional: bool | None = None,
+        sampler: str | None = None,
+        protocol: str | None = None,
+        features: bool = False,
+        thumbnails: int = 0,
+        name: str | None = None,
+        timeout: Timeout = USE_CLIENT_DEFAULT,
+    ) -> Call[SimilarVideos]:
+        """The clips of an index on the server that are nearest to those of a video, by the cosine of their features.
+
+        index: the name of an index of the server; `""` where it has one, or one of `model`.
+        k: how many neighbours, at most 1000: clips, or with `by_video` videos, each with its nearest clip.
+        labels, sources: only clips with one of these labels, of one of these sources. without_videos: none of these.
+        model: `""` is the model that the index is of.
+        features: also answer the features of the video's clips, as `extract_features` does.
+        Other arguments and errors are those of `predict`. Choose clips as those of the index were chosen. Raises
+        IndexNotFound where the server has no such index, IndexMismatch for one of another model.
+
+        ::
+
+            for neighbour in client.similar("archery.avi", k=5, by_video=True).neighbours:
+                print(neighbour.score, neighbour.video, neighbour.start_seconds)
+        """
+        request = _requests.similar_request(
+            index=index,
+            k=k,
+            by_video=by_video,
+            labels=labels,
+            sources=sources,
+            without_videos=without_videos,
+            model=model,
+            clips=clips,
+            num_clips=num_clips,
+            window_step=window_step,
+            start=start,
+            end=end,
+            fully_convolutional=fully_convolutional,
+            sampler=sampler,
+            protocol=protocol,
+            features=features,
+            thumbnails=thumbnails,
+        )
+        parse = _results.similar_videos
+        return Call(method="Similar", request=request, parse=parse, video=video, name=name, timeout=timeout)
+
+    @unary
+    def list_indexes(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[tuple[IndexInfo, ...]]:
+        """Every index that the server can search for neighbours; none where it was started without --index.
+
+        ::
+
+            for index in client.list_indexes():
+                print(index.name, index.clips, index.recall_at_10)
+        """
+        return Call(method="ListIndexes", request=pb.ListIndexesRequest(), parse=_results.index_list, timeout=timeout)
 
     @unary
     def list_models(self, *, timeout: Timeout = USE_CLIENT_DEFAULT) -> Call[ModelList]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -29,11 +29,13 @@ _UPLOAD_METHODS = {
     "Predict": "PredictUpload",
     "PredictStream": "PredictUploadStream",
     "ExtractFeatures": "ExtractFeaturesUpload",
+    "Similar": "SimilarUpload",
 }
 _UPLOAD_MESSAGES: dict[str, Any] = {
     "PredictUpload": pb.PredictUploadRequest,
     "PredictUploadStream": pb.PredictUploadRequest,
     "ExtractFeaturesUpload": pb.ExtractFeaturesUploadRequest,
+    "SimilarUpload": pb.SimilarUploadRequest,
 }
 
 
@@ -152,6 +154,43 @@ def features_request(
     )
 
 
+def similar_request(
+    *,
+    index: str,
+    k: int,
+    by_video: bool,
+    labels: Sequence[str],
+    sources: Sequence[str],
+    without_videos: Sequence[str],
+    model: str,
+    clips: ClipMode | None,
+    num_clips: int | None,
+    window_step: int | None,
+    start: float | None,
+    end: float | None,
+    fully_convolutional: bool | None,
+    sampler: str | None,
+    protocol: str | None,
+    features: bool,
+    thumbnails: int,
+) -> pb.SimilarRequest:
+    """Raises InvalidRequest, as `predict_request`."""
+    return pb.SimilarRequest(
+        index=index,
+        k=_count("k", k),
+        by_video=by_video,
+        labels=_names("labels", labels),
+        sources=_names("sources", sources),
+        without_videos=_names("without_videos", without_videos),
+        model=model_ref(model),
+        clips=clip_selection(clips, num_clips, window_step, start, end, sampler=sampler),
+        spatial_mode=spatial_mode(fully_convolutional),
+        protocol=protocol or "",
+        include_features=features,
+        thumbnails=_thumbnails(thumbnails),
+    )
+
+
 def model_ref(model: str) -> pb.ModelRef:
     """`""` (the server's only model), `"name"` (its default version) or `"name:version"`. Raises InvalidRequest."""
     name, colon, version = model.partition(":")
@@ -209,6 +248,12 @@ def _count(what: str, value: int) -> int:
     if not 1 <= value <= _UINT32_MAX:
         raise InvalidRequest(f"{what} must be at least 1, got {value}")
     return value
+
+
+def _names(what: str, names: Sequence[str]) -> list[str]:
+    if isinstance(names, str):
+        raise InvalidRequest(f"{what} is a sequence of names, got the text {names!r}")
+    return list(names)
 
 
 def _thumbnails(count: int) -> int:

@@ -19,12 +19,15 @@ from tenclip_client._types import (
     DecodeReport,
     FailedModel,
     Features,
+    IndexInfo,
     ModelChanges,
     ModelInfo,
     ModelList,
+    Neighbour,
     Prediction,
     Provenance,
     SamplerInfo,
+    SimilarVideos,
     StoppingRule,
     Thumbnail,
     Timeline,
@@ -74,6 +77,39 @@ def video_features(message: pb.ExtractFeaturesResponse) -> VideoFeatures:
     )
 
 
+def similar_videos(message: pb.SimilarResponse) -> SimilarVideos:
+    return SimilarVideos(
+        neighbours=tuple(_neighbour(n) for n in message.neighbours),
+        index=index_info(message.index),
+        video=_video(message.video),
+        report=_report(message.report),
+        provenance=_provenance(message.provenance),
+        features=_features(message.features) if message.HasField("features") else None,
+        thumbnails=_thumbnails(message.thumbnails),
+    )
+
+
+def index_list(message: pb.ListIndexesResponse) -> tuple[IndexInfo, ...]:
+    return tuple(index_info(i) for i in message.indexes)
+
+
+def index_info(message: pb.Index) -> IndexInfo:
+    return IndexInfo(
+        name=message.name,
+        model=message.model.name,
+        version=message.model.version,
+        weights=message.weights,
+        kind=message.kind,
+        dimension=message.dimension,
+        clips=message.clips,
+        videos=message.videos,
+        recall_at_10=message.recall_at_10 or None,
+        sources=tuple(message.sources),
+        protocols=tuple(message.protocols),
+        labels=message.labels,
+    )
+
+
 def model_list(message: pb.ListModelsResponse) -> ModelList:
     return ModelList(
         models=tuple(model_info(m) for m in message.models),
@@ -113,6 +149,19 @@ def model_changes(message: pb.LoadModelResponse | pb.UnloadModelResponse | pb.Re
         loaded=tuple(f"{m.name}:{m.version}" for m in changes.loaded),
         unloaded=tuple(f"{m.name}:{m.version}" for m in changes.unloaded),
         failed=tuple(FailedModel(name=f.name, version=f.version, error=f.error) for f in changes.failed),
+    )
+
+
+def _neighbour(message: pb.Neighbour) -> Neighbour:
+    return Neighbour(
+        score=message.score,
+        video=message.video,
+        clip_index=message.clip_index,
+        start_seconds=message.start_seconds,
+        end_seconds=message.end_seconds,
+        labels=tuple(message.labels),
+        source=message.source,
+        query_clip=_clip(message.query_clip),
     )
 
 

@@ -282,6 +282,60 @@ class VideoFeatures(_Result):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Neighbour(_Result):
+    """A clip of an index, and how near it is to a video that was asked about.
+
+    `score`: the cosine of its features and those of `query_clip`, the nearest clip of that video; from -1 to 1.
+    `video`: as the table of features names it, which need not be a path on the server or on this machine.
+    """
+
+    score: float
+    video: str
+    clip_index: int
+    start_seconds: float
+    end_seconds: float
+    labels: tuple[str, ...]
+    source: str
+    query_clip: ClipInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexInfo(_Result):
+    """An index that a server searches. `model`, `version`, `weights`: whose features it has ("" for unknown weights).
+
+    `kind`: "exact-fp16" and "exact-float32" look at every clip, "ivf-sq8" at the nearest lists of clips.
+    `recall_at_10`: the share of the ten nearest clips that a search finds; None where it was not measured.
+    `protocols`: what its clips were chosen by. `labels`: how many its clips have.
+    """
+
+    name: str
+    model: str
+    version: str
+    weights: str
+    kind: str
+    dimension: int
+    clips: int
+    videos: int
+    recall_at_10: float | None
+    sources: tuple[str, ...]
+    protocols: tuple[str, ...]
+    labels: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimilarVideos(_Result):
+    """The answer to `similar`: neighbours of a video, the nearest first. `features` is None unless it was asked for."""
+
+    neighbours: tuple[Neighbour, ...]
+    index: IndexInfo
+    video: VideoInfo
+    report: DecodeReport
+    provenance: Provenance
+    features: Features | None = None
+    thumbnails: tuple[Thumbnail, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class StoppingRule(_Result):
     """When an adaptive prediction stops: the best class leads the second by `threshold`, after at least `min_clips`.
 

@@ -9,6 +9,7 @@ Importing this package needs nothing else; its functions need pyarrow, probes sc
     journal writer         written: resumable, then merged
     table join             read, and joined to labels
     linear folds scores    linear classifiers, cross-validation, figures
+    knn                    nearest neighbours as a classifier
     probe probe_results    a classifier on a table: fitted, counted, averaged
     probe_files console    saved, printed; `tenclip probe` is in commands
 """

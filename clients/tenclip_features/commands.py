@@ -32,6 +32,8 @@ def probe(
     probabilities and for single clips, each with its denominator; the mean
     average precision, too, where videos have several labels.
 
+    With --knn the nearest training videos vote instead; k is chosen as C is.
+
     The saved probe can be served: tenclip export-probe.
 
     \b
@@ -39,12 +41,14 @@ def probe(
       tenclip probe f.parquet --labels videos/manifest.csv --out probe
       tenclip probe f.parquet --labels clips.csv --cv 5 --group-column source
       tenclip probe f.parquet --labels trainlist01.txt --labels trainlist02.txt --labels trainlist03.txt
+      tenclip probe f.parquet --labels clips.csv --knn
       tenclip probe f.parquet --labels clips.csv --predictions out.csv --json
     """
     from tenclip_features.table import read_feature_table
 
     splits.check(labels.labels, output.out)
     output.check()
+    fit.check(output.out)
     manifests = labels.read(splits)
     table = read_feature_table(features)
     with _usage_errors():

@@ -33,19 +33,19 @@ def print_probe(result: ProbeResult) -> None:
     """One probe on one test split."""
     console = _console()
     multi_label = result.probe.multi_label
-    table = _score_table(f"probe of {len(result.probe.labels)} classes", multi_label, ("of",))
+    table = _score_table(f"{_what(result)} of {len(result.probe.labels)} classes", multi_label, ("of",))
     for name, score in _scores(result):
         table.add_row(name, *_cells(score), str(score.total))
     console.print(table)
     _print_grid(console, [result])
-    chosen = f"C = {result.strength:g}"
+    chosen = f"{result.chosen} = {result.strength:g}"
     if result.cross_validation:
         value = dict(result.cross_validation)[result.strength]
         metric = "mAP" if multi_label else "top-1"
         how = "by cross-validation" if result.tuned_on is None else f"on {result.tuned_on} of them held out"
         chosen += f", chosen {how} ({metric} {value:.2%} of the training {result.fit_on})"
     lines = [
-        f"features of {result.probe.model} version {result.probe.version}, {len(result.probe.mean)} numbers a clip",
+        f"features of {result.probe.model} version {result.probe.version}, {result.probe.feature_dim} numbers a clip",
         *_mean_lines([result]),
         chosen,
         f"fitted on {result.train_videos} of {result.train_videos_asked} videos, "
@@ -61,17 +61,23 @@ def print_runs(runs: ProbeRuns) -> None:
     first = runs.runs[0]
     multi_label = first.probe.multi_label
     what = f"{len(runs.runs)} {runs.kind}"
-    table = _score_table(f"probe of {len(first.probe.labels)} classes, {what}", multi_label, ("of", "C"))
+    table = _score_table(
+        f"{_what(first)} of {len(first.probe.labels)} classes, {what}", multi_label, ("of", first.chosen)
+    )
     for run in runs.runs:
         table.add_row(escape(run.name), *_cells(run.mean_features), str(run.mean_features.total), f"{run.strength:g}")
     for which, name in _KINDS.items():
         cells = [f"{runs.mean(which, m):.2%} ± {runs.std(which, m):.2%}" for m in _metrics(multi_label)]
         table.add_row(f"mean ± std: {name}", *cells, "", "", style="bold" if which == "mean_features" else None)
     console.print(table)
-    lines = [f"features of {first.probe.model} version {first.probe.version}, {len(first.probe.mean)} numbers a clip"]
+    lines = [f"features of {first.probe.model} version {first.probe.version}, {first.probe.feature_dim} numbers a clip"]
     lines += _mean_lines(runs.runs)
     if runs.final_strength is not None:
-        lines.append(f"the probe that is saved is fitted on all videos with C = {runs.final_strength:g}")
+        lines.append(
+            f"the classifier of all videos takes {first.chosen} = {runs.final_strength:g}"
+            if first.chosen == "k"
+            else f"the probe that is saved is fitted on all videos with C = {runs.final_strength:g}"
+        )
     _print_grid(console, runs.runs)
     _print_rest(console, lines, runs.without_features, [f"{r.name}: " for r in runs.runs if not r.converged])
     _print_confusion(console, runs.confusion)
@@ -83,6 +89,10 @@ _KINDS = {
     "clips": "clips",
     "chance": "videos, most frequent class",
 }
+
+
+def _what(result: ProbeResult) -> str:
+    return "probe" if result.chosen == "C" else "nearest neighbours"
 
 
 def _console() -> Console:
@@ -117,9 +127,9 @@ def _print_grid(console: Console, results: Sequence[ProbeResult]) -> None:
     metric = "mAP" if first.probe.multi_label else "top-1"
     # Above the table, not its title: that would be wrapped to the width of two narrow columns.
     how = "cross-validation" if first.tuned_on is None else "choice"
-    console.print(f"{how} of C: {metric} of held-out training {first.fit_on}", markup=False)
+    console.print(f"{how} of {first.chosen}: {metric} of held-out training {first.fit_on}", markup=False)
     table = Table()
-    table.add_column("C", justify="right")
+    table.add_column(first.chosen, justify="right")
     for result in results:
         table.add_column(escape(result.name) or metric, justify="right")
     grids = [dict(r.cross_validation) for r in results]

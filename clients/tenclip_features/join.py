@@ -84,7 +84,7 @@ def label_clips(
     middles = table.seconds.mean(axis=1)
     for row, video in enumerate(table.videos):
         for sample in of_video.get(video, ()):
-            if id(sample) in place and _contains(sample, float(middles[row])):
+            if id(sample) in place and contains(sample, float(middles[row])):
                 rows.append(row)
                 owners.append(place[id(sample)])
     if not rows:
@@ -147,6 +147,7 @@ def _endings(name: str) -> list[str]:
     return ["/".join(parts[i:]) for i in range(len(parts))]
 
 
-def _contains(sample: Sample, seconds: float) -> bool:
+def contains(sample: Sample, seconds: float) -> bool:
+    """Whether this moment of its video is in the part that a sample marks."""
     start = sample.start_seconds or 0.0
     return start <= seconds and (sample.end_seconds is None or seconds < sample.end_seconds)

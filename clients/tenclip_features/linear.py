@@ -37,6 +37,11 @@ class Probe:
     model_weights: str = ""
     multi_label: bool = False
 
+    @property
+    def feature_dim(self) -> int:
+        """D."""
+        return len(self.mean)
+
     def logits(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """float [N,D] -> float32 [N,K]. Raises ValueError for features of another length."""
         if features.ndim != 2 or features.shape[1] != len(self.mean):

@@ -1,7 +1,8 @@
-"""Linear probes: how much of a label set is in frozen features (IG-65M, "fc-only").
+"""Linear probes: how much of a label set is in frozen features (IG-65M, "fc-only"). Nearest neighbours beside them.
 
-L2-regularised logistic regression on standardised features; its strength is chosen by cross-validation over the
-training videos, or on a part of them. Three ways to count:
+L2-regularised logistic regression on standardised features, or votes of the nearest training rows (`knn`). The strength
+of the regularisation, or k, is chosen by cross-validation over the training videos, or on a part of them. Three ways to
+count:
 
     fit_probe              one split is fitted on, another is counted on
     average_splits         the same for several manifests of one data set (UCF-101, HMDB-51), averaged
@@ -22,7 +23,8 @@ from tenclip_data.manifest import Manifest
 from tenclip_data.samples import place
 from tenclip_features.folds import group_folds, group_numbers, strata_of
 from tenclip_features.join import LabelledClips, label_clips, mean_by_group
-from tenclip_features.linear import Linear, Probe, fit_linear
+from tenclip_features.knn import KnnClassifier, KnnSettings, knn_grid_scores, unit_rows
+from tenclip_features.linear import Probe, fit_linear
 from tenclip_features.probe_results import FitOn, ProbeResult, ProbeRuns
 from tenclip_features.scores import Predictions, Score, score
 from tenclip_features.table import FeatureTable
@@ -48,6 +50,7 @@ def fit_probe(
     seed: int = 0,
     group_column: str | None = None,
     multi_label: bool | None = None,
+    knn: KnnSettings | None = None,
     progress: OnFit | None = None,
 ) -> ProbeResult:
     """Fit on one split, count on the other.
@@ -57,6 +60,7 @@ def fit_probe(
     all of them. group_column: the column of the manifest that says
     which videos belong together (of one source, one person): these are never on both sides of a fold, and it is an
     error where they are in both splits. multi_label: None where the manifest decides (some video has several labels).
+    knn: votes of the nearest training rows in the place of a linear probe; k is chosen in the place of C.
     Raises DatasetError when a split has no features, the training split has fewer than two classes or too few videos to
     cross-validate, and ValueError for settings that make no sense.
 
@@ -66,7 +70,7 @@ def fit_probe(
         result = fit_probe(table, read_manifest("labels.csv"), test_split="val")
         print(result.mean_features.top1, result.strength)
     """
-    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label)
+    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label, knn)
     train = label_clips(table, manifest, train_split, group_column=group_column)
     test = label_clips(table, manifest, test_split, group_column=group_column)
     if group_column is not None:
@@ -110,6 +114,7 @@ def cross_validate_probe(
     seed: int = 0,
     group_column: str | None = None,
     multi_label: bool | None = None,
+    knn: KnnSettings | None = None,
     progress: OnFit | None = None,
 ) -> ProbeRuns:
     """Hold every video out once, in `cv` folds; then fit a probe on all of them.
@@ -119,7 +124,7 @@ def cross_validate_probe(
     """
     if cv < 2:
         raise ValueError(f"cross-validation needs 2 folds or more, got {cv}")
-    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label)
+    task = _task(manifest, fit_on, strengths, folds, tune_on, seed, multi_label, knn)
     clips = label_clips(table, manifest, split, group_column=group_column)
     everything = _targets(clips.labels, _classes(task, clips, "the manifest"))
     try:
@@ -153,6 +158,7 @@ class _Task:
     tune_on: float | None
     seed: int
     multi_label: bool
+    knn: KnnSettings | None = None
 
     @property
     def num_fits(self) -> int:
@@ -168,7 +174,10 @@ def _task(
     tune_on: float | None,
     seed: int,
     multi_label: bool | None,
+    knn: KnnSettings | None,
 ) -> _Task:
+    if knn is not None:
+        strengths = [float(k) for k in knn.neighbours]
     if fit_on not in get_args(FitOn):
         raise ValueError(f"fit_on {fit_on!r} is not one of {get_args(FitOn)}")
     if not strengths or not all(0 < c < np.inf for c in strengths):
@@ -193,6 +202,7 @@ def _task(
         tune_on=tune_on,
         seed=seed,
         multi_label=multi_label,
+        knn=None if knn is None else replace(knn, neighbours=tuple(sorted(set(knn.neighbours)))),
     )
 
 
@@ -209,12 +219,14 @@ def _fit_and_count(
             *(targets, groups), folds=task.folds, tune_on=task.tune_on, seed=task.seed, source=task.manifest.source
         )
         tuned_on = None if task.tune_on is None else len(folds[0][1])
-        grid = grid_scores(rows, targets, folds, task.strengths, multi_label=task.multi_label, tick=watch.tick)
-        # Of equally good ones the strongest regularisation.
+        if task.knn is None:
+            grid = grid_scores(rows, targets, folds, task.strengths, multi_label=task.multi_label, tick=watch.tick)
+        else:
+            grid = knn_grid_scores(rows, targets, folds, task.knn, multi_label=task.multi_label, tick=watch.tick)
+        # Of equally good ones the strongest regularisation, or the fewest neighbours.
         strength = max(grid, key=lambda entry: (entry[1], -entry[0]))[0]
-    fitted = fit_linear(rows, targets, strength, multi_label=task.multi_label)
+    probe, converged = _fit(table, classes, rows, targets, strength, task)
     watch.tick()
-    probe = _probe(table, classes, fitted, task.multi_label)
     probabilities = probe.probabilities(test.video_features())
     scores = _scores(probe, probabilities, train, test)
     return ProbeResult(
@@ -222,7 +234,7 @@ def _fit_and_count(
         strength=strength,
         cross_validation=grid,
         tuned_on=tuned_on,
-        converged=fitted.converged,
+        converged=converged,
         fit_on=task.fit_on,
         train_videos=len(train.names),
         train_videos_asked=train.videos_asked,
@@ -251,18 +263,38 @@ def _classes(task: _Task, clips: LabelledClips, where: str) -> tuple[str, ...]:
     return classes
 
 
-def _probe(table: FeatureTable, classes: tuple[str, ...], fitted: Linear, multi_label: bool) -> Probe:
-    return Probe(
+def _fit(
+    table: FeatureTable,
+    classes: tuple[str, ...],
+    rows: NDArray[np.float32],
+    targets: NDArray[np.bool_],
+    strength: float,
+    task: _Task,
+) -> tuple[Probe | KnnClassifier, bool]:
+    """(the classifier, whether its solver converged)."""
+    made_for = {"model": table.model, "version": table.version, "model_weights": table.weights}
+    if task.knn is not None:
+        knn = KnnClassifier(
+            labels=classes,
+            rows=unit_rows(rows),
+            targets=targets,
+            k=int(strength),
+            temperature=task.knn.temperature,
+            multi_label=task.multi_label,
+            **made_for,
+        )
+        return knn, True
+    fitted = fit_linear(rows, targets, strength, multi_label=task.multi_label)
+    probe = Probe(
         labels=classes,
         mean=fitted.mean,
         scale=fitted.scale,
         weights=fitted.weights,
         bias=fitted.bias,
-        model=table.model,
-        version=table.version,
-        model_weights=table.weights,
-        multi_label=multi_label,
+        multi_label=task.multi_label,
+        **made_for,
     )
+    return probe, fitted.converged
 
 
 def _targets(labels: Sequence[Sequence[str]], classes: Sequence[str]) -> NDArray[np.bool_]:
@@ -285,7 +317,7 @@ def _rows(
 
 
 def _scores(
-    probe: Probe, probabilities: NDArray[np.float32], train: LabelledClips, test: LabelledClips
+    probe: Probe | KnnClassifier, probabilities: NDArray[np.float32], train: LabelledClips, test: LabelledClips
 ) -> dict[str, Score]:
     unknown = {label for labels in test.labels for label in labels} - set(probe.labels)
     truth = _targets(test.labels, (*probe.labels, *sorted(unknown)))

@@ -30,11 +30,13 @@ def save_probe(path: Path | str, result: ProbeResult | ProbeRuns) -> tuple[Path,
     """Write PATH.npz and PATH.json (one of the suffixes may be there already); returns both.
 
     Of a cross-validation the probe that was fitted on all videos is written. Raises CheckpointError where the files
-    cannot be written, ValueError for several splits, which have a probe each.
+    cannot be written, ValueError for several splits, which have a probe each, and for nearest neighbours.
     """
     probe = result.probe if isinstance(result, ProbeResult) else result.final
     if probe is None:
         raise ValueError("each split has a probe of its own; save them one by one")
+    if not isinstance(probe, Probe):
+        raise ValueError("nearest neighbours are the training rows themselves; only linear probes are saved")
     numbers, facts = _paths(path)
     values = {
         "format": FORMAT,

@@ -205,7 +205,7 @@ class SplitOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """The logistic regression."""
+    """The logistic regression, or the votes in its place."""
 
     fit_on: Annotated[str, typer.Option(help="videos (their mean features) or clips.", rich_help_panel=_FIT)] = "videos"
     strength: Annotated[
@@ -238,11 +238,60 @@ class FitOptions:
         ),
     ] = None
 
+    knn: Annotated[
+        bool,
+        typer.Option(
+            "--knn",
+            help="Not a linear classifier: the labels of the nearest training videos (or clips) vote, weighted by "
+            "their cosine, as in DINO. Nothing is saved.",
+            rich_help_panel=_FIT,
+        ),
+    ] = False
+    neighbours: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--neighbours",
+            "-k",
+            min=1,
+            help="How many vote in --knn. Repeatable: the best in cross-validation is taken.",
+            show_default="1 to 200",
+            rich_help_panel=_FIT,
+        ),
+    ] = None
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Of the votes of --knn: lower, and the nearest count more.",
+            show_default="0.07",
+            rich_help_panel=_FIT,
+        ),
+    ] = None
+
+    def check(self, out: Path | None) -> None:
+        """Raise InvalidRequest for options that do not go together."""
+        from tenclip_api.errors import InvalidRequest
+
+        if self.knn and self.strength:
+            raise InvalidRequest("--knn has no regularisation: leave -C out, or --knn")
+        if self.knn and out is not None:
+            raise InvalidRequest(
+                "--knn saves nothing: its training rows are all there is, and `tenclip index build --labels` keeps "
+                "those; leave --out out"
+            )
+        if not self.knn and (self.neighbours or self.temperature is not None):
+            raise InvalidRequest("--neighbours and --temperature are of --knn, which is not given")
+
     def settings(self) -> dict[str, Any]:
-        """Arguments of `fit_probe`."""
+        """Arguments of `fit_probe`. Raises ValueError."""
+        from tenclip_features.knn import NEIGHBOURS, TEMPERATURE, KnnSettings
         from tenclip_features.probe import STRENGTHS
 
+        knn = None
+        if self.knn:
+            temperature = TEMPERATURE if self.temperature is None else self.temperature
+            knn = KnnSettings(neighbours=tuple(self.neighbours or NEIGHBOURS), temperature=temperature)
         return {
+            "knn": knn,
             "fit_on": self.fit_on,
             "strengths": self.strength or STRENGTHS,
             "folds": self.folds,

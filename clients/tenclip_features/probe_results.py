@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from tenclip_features.knn import KnnClassifier
 from tenclip_features.linear import Probe
 from tenclip_features.scores import Confusion, Predictions, Score, confusion
 
@@ -19,16 +20,17 @@ FitOn = Literal["videos", "clips"]
 class ProbeResult:
     """A fitted probe and how well it does on the test split.
 
+    strength: C of a linear probe, k of nearest neighbours.
     mean_features: the probe on each video's mean features; mean_probabilities: the mean of its probabilities for each
     clip; clips: each clip by itself; chance: always the training split's most frequent class.
     Denominators: the split has `test_videos_asked` videos in the manifest, `test_videos` of them have features, the
-    others are in `without_features`. cross_validation: (C, mean score over the folds) for each C tried, the score being
-    top-1 accuracy of the held-out rows, with several labels a video mean average precision. tuned_on: how many rows
-    were held out for it once; None where folds were.
+    others are in `without_features`. cross_validation: (C or k, mean score over the folds) for each tried, the score
+    being top-1 accuracy of the held-out rows, with several labels a video mean average precision. tuned_on: how many
+    rows were held out for it once; None where folds were.
     predictions: of the mean features of each test video. name: the fold or the manifest, where there are several.
     """
 
-    probe: Probe
+    probe: Probe | KnnClassifier
     strength: float
     cross_validation: tuple[tuple[float, float], ...]
     tuned_on: int | None = None
@@ -48,6 +50,11 @@ class ProbeResult:
     name: str = ""
 
     @property
+    def chosen(self) -> str:
+        """What `strength` is: "C" of a linear probe, "k" of nearest neighbours."""
+        return "k" if isinstance(self.probe, KnnClassifier) else "C"
+
+    @property
     def confusion(self) -> Confusion | None:
         """Confusion matrix of the mean features; None where videos have several labels."""
         return None if self.probe.multi_label else confusion([self.predictions], self.label_space)
@@ -61,9 +68,10 @@ class ProbeResult:
             "multi_label": self.probe.multi_label,
             "model": self.probe.model,
             "version": self.probe.version,
-            "feature_dim": len(self.probe.mean),
-            "C": self.strength,
-            "cross_validation": [{"C": c, metric: v} for c, v in self.cross_validation],
+            "feature_dim": self.probe.feature_dim,
+            **_classifier(self.probe),
+            self.chosen: self.strength,
+            "cross_validation": [{self.chosen: c, metric: v} for c, v in self.cross_validation],
             **({} if self.tuned_on is None else {"tuned_on": self.tuned_on}),
             "converged": self.converged,
             "fit_on": self.fit_on,
@@ -91,7 +99,7 @@ class ProbeRuns:
     kind: Literal["folds", "splits"]
     runs: tuple[ProbeResult, ...]
     without_features: tuple[str, ...] = ()
-    final: Probe | None = None
+    final: Probe | KnnClassifier | None = None
     final_strength: float | None = None
 
     def mean(self, which: str, metric: str) -> float:
@@ -134,9 +142,14 @@ class ProbeRuns:
             "mean": over(self.mean),
             "std": over(self.std),
             "without_features": list(self.without_features),
-            **({} if self.final_strength is None else {"C": self.final_strength}),
+            **({} if self.final_strength is None else {self.runs[0].chosen: self.final_strength}),
             **({} if self.confusion is None else {"confusion": self.confusion.to_dict()}),
         }
 
     def _values(self, which: str, metric: str) -> list[float]:
         return [getattr(getattr(r, which), metric) for r in self.runs]
+
+
+def _classifier(probe: Probe | KnnClassifier) -> dict[str, Any]:
+    """What `to_dict` says of a classifier that is no linear probe."""
+    return {"classifier": "knn", "temperature": probe.temperature} if isinstance(probe, KnnClassifier) else {}

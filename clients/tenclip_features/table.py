@@ -49,7 +49,7 @@ def read_features(path: Path | str) -> tuple[NDArray[np.float32], pyarrow.Table]
     """See `tenclip_features.read_features`."""
     path = Path(path)
     table = _read_parquet(path, ("features",))
-    return _vectors(path, table["features"]), table
+    return matrix_of(path, table["features"]), table
 
 
 def read_feature_table(paths: Sequence[Path | str]) -> FeatureTable:
@@ -182,9 +182,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> pyarrow.Table:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowException) as err:
         raise DatasetError(f"{path}: cannot be read as Parquet: {err}") from err
-    missing = [c for c in COLUMNS if c not in table.column_names]
-    if missing:
-        raise DatasetError(f"{path}: no column {missing[0]!r}; it has {', '.join(table.column_names)}")
+    check_columns(path, table.column_names)
     if not table.num_rows:
         raise DatasetError(f"{path}: holds no clips")
     for name in columns:
@@ -192,6 +190,13 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> pyarrow.Table:
             row = table[name].is_null().to_pylist().index(True)
             raise DatasetError(f"{path}, row {row + 1}: column {name!r} is empty")
     return table
+
+
+def check_columns(path: Path, names: Sequence[str]) -> None:
+    """Raises DatasetError that names the first column which a feature table must have and this file has not."""
+    missing = [c for c in COLUMNS if c not in names]
+    if missing:
+        raise DatasetError(f"{path}: no column {missing[0]!r}; it has {', '.join(names)}")
 
 
 def _read_table(path: Path) -> FeatureTable:
@@ -211,22 +216,26 @@ def _read_table(path: Path) -> FeatureTable:
         videos=tuple(str(v) for v in table["video"].to_pylist()),
         clip_indices=indices,
         seconds=seconds,
-        features=_vectors(path, table["features"]),
+        features=matrix_of(path, table["features"]),
         model=model,
         version=version,
-        weights=_weights(table),
+        weights=weights_of(table.schema),
     )
 
 
-def _weights(table: pyarrow.Table) -> str:
+def weights_of(schema: pyarrow.Schema) -> str:
+    """The hash of the model's weights that a table's metadata has; "" where it has none."""
     try:
-        return str(json.loads((table.schema.metadata or {})[SETTINGS_KEY]).get("weights") or "")
+        return str(json.loads((schema.metadata or {})[SETTINGS_KEY]).get("weights") or "")
     except (KeyError, ValueError, AttributeError):
         return ""
 
 
-def _vectors(path: Path, column: pyarrow.ChunkedArray) -> NDArray[np.float32]:
-    """A column of lists of equal lengths -> [N,D]."""
+def matrix_of(path: Path, column: pyarrow.ChunkedArray, *, first_row: int = 0) -> NDArray[np.float32]:
+    """A column of lists of equal lengths -> [N,D]. first_row: where in the file it begins, for messages.
+
+    Raises DatasetError for anything else, and for values that are not finite.
+    """
     kind = column.type
     if not (pyarrow.types.is_list(kind) or pyarrow.types.is_large_list(kind) or pyarrow.types.is_fixed_size_list(kind)):
         raise DatasetError(f"{path}: column 'features' holds {kind}, not lists of numbers")
@@ -236,12 +245,14 @@ def _vectors(path: Path, column: pyarrow.ChunkedArray) -> NDArray[np.float32]:
     lengths = np.asarray(pyarrow.compute.list_value_length(array).fill_null(0))
     if not lengths[0] or np.any(lengths != lengths[0]):
         row = int(np.argmax(lengths != lengths[0])) if lengths[0] else 0
-        raise DatasetError(f"{path}, row {row + 1}: {lengths[row]} features where the first row has {lengths[0]}")
+        raise DatasetError(
+            f"{path}, row {first_row + row + 1}: {lengths[row]} features where the first row has {lengths[0]}"
+        )
     flat = np.asarray(pyarrow.compute.list_flatten(array).fill_null(np.nan), np.float32)
     vectors: NDArray[np.float32] = flat.reshape(len(lengths), -1)
     finite = np.isfinite(vectors).all(axis=1)
     if not finite.all():
-        raise DatasetError(f"{path}, row {int(np.argmin(finite)) + 1}: features that are not finite")
+        raise DatasetError(f"{path}, row {first_row + int(np.argmin(finite)) + 1}: features that are not finite")
     return vectors
 
 

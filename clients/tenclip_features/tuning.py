@@ -62,13 +62,14 @@ def grid_scores(
         for i, strength in enumerate(strengths):
             if enough:
                 fitted = fit_linear(rows[fit], targets[fit], strength, multi_label=multi_label)
-                total[i] += _score(fitted.logits(rows[held]), targets[held], multi_label) * len(held)
+                total[i] += score_of(fitted.logits(rows[held]), targets[held], multi_label) * len(held)
             tick()
     held_out = sum(len(held) for _, held in folds)
     return tuple((float(c), float(t / held_out)) for c, t in zip(strengths, total, strict=True))
 
 
-def _score(logits: NDArray[np.float32], truth: NDArray[np.bool_], multi_label: bool) -> float:
+def score_of(logits: NDArray[np.float32], truth: NDArray[np.bool_], multi_label: bool) -> float:
+    """Top-1 accuracy, or mean average precision, of scores [N,K]."""
     if multi_label:
         return mean_average_precision(logits, truth)
     return float(truth[np.arange(len(truth)), logits.argmax(axis=1)].mean())

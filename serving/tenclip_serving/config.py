@@ -70,6 +70,7 @@ class ServerConfig:
     who comes after them is refused.
     decode_worker_requests: after so many a decode process is replaced, for decoders that leak.
     default_versions: NAME:VERSION, what an empty version in a request means; else the highest that is served.
+    indexes: DIR or NAME=DIR, what `Similar` searches; the name is the folder's own where none is given.
     watch_seconds: how often the directory is looked at for bundles that came, changed or went; 0: never. Off unless
     asked for: a reload holds two copies in memory, and replicas that look at different moments answer differently.
     allow_manage: clients may load, unload and reload models.
@@ -127,6 +128,10 @@ class ServerConfig:
     default_versions: Annotated[
         tuple[str, ...],
         Setting("NAME:VERSION that is the default, not the highest. Repeatable.", option="--default-version"),
+    ] = ()
+    indexes: Annotated[
+        tuple[str, ...],
+        Setting("Index of neighbours that clients may search: DIR or NAME=DIR. Repeatable.", option="--index"),
     ] = ()
     watch_seconds: Annotated[
         float,
@@ -307,6 +312,11 @@ class ServerConfig:
         for default in self.default_versions:
             if not re.fullmatch(r"[^:]+:[^:]+", default):
                 raise ValueError(f"default_versions {default!r}: write NAME:VERSION")
+        for name, folder in self._named_indexes():
+            if not folder.is_dir():
+                raise ValueError(f"index {name}: {folder} is not a directory; `tenclip index build` makes one")
+        if len(self.index_folders) < len(self.indexes):
+            raise ValueError(f"two indexes have one name, of {', '.join(self.index_folders)}: write NAME=DIR")
         if self.spool_dir is not None and not (self.spool_dir.is_dir() and os.access(self.spool_dir, os.W_OK)):
             raise ValueError(f"spool_dir {self.spool_dir} is not a directory that this server can write to")
         self._check_uris()
@@ -393,6 +403,22 @@ class ServerConfig:
         """`instances` as {NAME: COUNT}; "" is every other model."""
         pairs = (item.rpartition(":") for item in self.instances)
         return {name: int(count) for name, _, count in pairs}
+
+    @property
+    def index_folders(self) -> dict[str, Path]:
+        """`indexes` as {NAME: DIR}."""
+        return dict(self._named_indexes())
+
+    def _named_indexes(self) -> list[tuple[str, Path]]:
+        found = []
+        for text in self.indexes:
+            name, equals, folder = text.partition("=")
+            if not equals or Path(text).is_dir():  # a folder may have such a name
+                name, folder = Path(text).resolve().name, text
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+                raise ValueError(f"indexes {text!r}: write NAME=DIR, with a NAME of letters, digits, '.', '_' and '-'")
+            found.append((name, Path(folder)))
+        return found
 
     @property
     def num_decode_workers(self) -> int:

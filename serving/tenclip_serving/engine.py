@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from tenclip_serving.intake.open_video import Intake
 from tenclip_serving.intake.spool import Spool
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.models.statistics import Statistics
+from tenclip_serving.neighbours.indexes import Indexes
+from tenclip_serving.neighbours.requests import MAX_K, SimilarClips, SimilarRequest
 from tenclip_serving.pipeline import Job, Pipeline
 from tenclip_serving.requests import ClipResult, Recognition, RecognitionRequest
 from tenclip_serving.resolve_protocol import resolve_protocol
@@ -53,6 +56,7 @@ class Engine:
         policy.check_installed()
         self.intake = Intake(roots=config.allow_roots, policy=policy, spool=self.spool, threads=self.threads)
         self.statistics = Statistics()
+        self.indexes = Indexes(config.index_folders, watch_seconds=config.watch_seconds)
         self._scheduler = ClipScheduler(on_batch=self.metrics.count_batch, on_saved=self.metrics.count_saved)
         self._pipeline = Pipeline(
             pool=self.pool,
@@ -70,12 +74,17 @@ class Engine:
         return dict.fromkeys(self.repository.models, 0) | self._pipeline.pending()
 
     async def start(self) -> None:
-        """Returns when the decode workers are ready. Raises DecodeWorkerDied when one does not start."""
+        """Returns when the decode workers are ready, and the indexes open.
+
+        Raises DecodeWorkerDied when a worker does not start, and what opening an index does.
+        """
         await self.pool.start()
+        await self.indexes.start(self.repository)
 
     async def close(self) -> bool:
         """Ends the decode workers and the threads. False when one is left: a name or a file that hangs."""
         await self.pool.close()
+        await self.indexes.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._scheduler.close)
         await loop.run_in_executor(None, self.spool.close)
@@ -150,6 +159,41 @@ class Engine:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+    async def similar(self, request: SimilarRequest, *, seconds_left: float | None = None) -> SimilarClips:
+        """The clips of an index that are nearest to those of a video, from one decode and one pass.
+
+        Raises what `recognize` does; IndexNotFound, IndexMismatch; InvalidRequest for filters that fit no clip.
+        """
+        allowed = self.config.max_request_seconds
+        until = time.monotonic() + (allowed if seconds_left is None else min(allowed, seconds_left))
+        video = request.video
+        index = self.indexes.choose(request.index, video.model, video.version)
+        model = self.indexes.model_of(index, video.model, video.version, self.repository)
+        name = video.source
+        video = replace(video, model=model.name, version=model.version)
+        asked = replace(request, video=RecognitionRequest())  # an inline video is let go of when it is decoded
+        del request
+        recognizing = self.recognize(video, seconds_left=seconds_left)
+        del video
+        recognition = await recognizing
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            raise DeadlineExceeded(f"{name}: the deadline has passed before its neighbours were searched")
+        began = time.perf_counter()
+        with stage("neighbours", index=index.name):
+            found = await self.indexes.neighbours(
+                index,
+                recognition.clip_features,
+                k=min(asked.k, MAX_K),
+                by_video=asked.by_video,
+                filters=asked.filters,
+                seconds=seconds,
+            )
+        timings = {"neighbours": time.perf_counter() - began}
+        self.metrics.observe_stages(timings)
+        recognition = replace(recognition, timings={**recognition.timings, **timings})
+        return SimilarClips(index=index.name, info=index.info, neighbours=found, recognition=recognition)
 
     async def infer_clips(self, model: ServedModel, clips: Clips, *, seconds_left: float | None = None) -> Outputs:
         """Logits [B,K,P] and features [B,D] of clips that the caller has cut: uint8 [B,T,H,W,3] of one of its sizes.

@@ -30,6 +30,7 @@ from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.manager import ModelManager
 from tenclip_serving.models.repository import Repository, load_repository
+from tenclip_serving.neighbours.indexes import check_indexes
 from tenclip_serving.security.addresses import check_can_listen, explain, why_not_listen, with_port
 from tenclip_serving.security.auth import AuthInterceptor, Tokens, read_tokens
 from tenclip_serving.security.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
@@ -42,7 +43,7 @@ _HAND_OVER_SECONDS = 0.1
 # Methods that work on a video or clips, and so may be too much.
 _WITH_VIDEO = frozenset(
     {f"/{SERVICE}/{method.name}" for method in tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].methods}
-    - {f"/{SERVICE}/ListModels", f"/{SERVICE}/GetModel"}
+    - {f"/{SERVICE}/{method}" for method in ("ListModels", "GetModel", "ListIndexes")}
     | {f"/{INFERENCE}/ModelInfer"}
 )
 # A thread that wants the interpreter gets it after so long. With Python's own 5 ms a rush of requests to refuse could
@@ -139,7 +140,7 @@ class Server:
         # A token with the permission to manage says as much as --allow-manage; without it the guard has refused.
         allow = self.config.allow_manage or self._tokens is not None
         manager = partial(permitted, self.manager, allow=allow)
-        tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager), server)
+        tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager, self.engine.indexes), server)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
             OpenInference(
                 self.engine,
@@ -250,8 +251,10 @@ def _exit_now() -> NoReturn:
 def check_before_loading(config: ServerConfig) -> None:
     """Find what would stop the start before models are loaded, which may take minutes.
 
-    Raises ServerUnavailable for a port that cannot be had now, InvalidRequest for files of TLS and tokens.
+    Raises ServerUnavailable for a port that cannot be had now, InvalidRequest for files of TLS and tokens,
+    IndexNotFound or DatasetError for an index.
     """
+    check_indexes(config.index_folders)
     if (files := _tls_files(config)) is not None:
         read_tls(files)
     if config.tokens_file is not None:

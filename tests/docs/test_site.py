@@ -47,7 +47,8 @@ def test_nothing_is_fetched_from_elsewhere(site: Path) -> None:
         ("tenclip_export", ["export_bundle", "export_torchserve", "export_triton"]),
         ("tenclip_video", ["spec.ClipSpec", "clips.read_clips", "protocols.Protocol", "bundle.read_bundle"]),
         ("tenclip_data", ["manifest.read_manifest", "samples.Sample"]),
-        ("tenclip_features", ["read_features", "probe.fit_probe", "linear.Probe"]),
+        ("tenclip_features", ["read_features", "probe.fit_probe", "linear.Probe", "knn.KnnClassifier"]),
+        ("tenclip_index", ["open_index", "index.Index", "build.build_index", "results.Neighbour"]),
     ],
 )
 def test_the_reference_has_what_people_import(site: Path, page: str, names: list[str]) -> None:

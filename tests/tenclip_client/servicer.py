@@ -39,6 +39,11 @@ PROTOCOLS = ("ten-clip", "center-clip")
 Context = grpc.ServicerContext
 
 
+INDEX = pb.Index(
+    name="clips", model=pb.ModelRef(name="actions", version="2"), kind="exact-fp16", dimension=FEATURE_DIM, clips=100
+)
+
+
 class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
     """`requests` keeps what arrived, `metadata` what came with it, `most_at_once` how many were in flight together.
 
@@ -112,6 +117,32 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         self.uploads.append((first.num_bytes, [len(p) for p in pieces]))
         first.request.video.data = b"".join(pieces)
         return first.request
+
+    def Similar(self, request: pb.SimilarRequest, context: Context) -> pb.SimilarResponse:
+        """As many clips of one indexed video as are asked for, each nearest to the first clip."""
+        with self._request(request, context):
+            data = self._obey(request.video, context)
+            neighbours = [
+                pb.Neighbour(
+                    score=1 - k / 10, video="indexed.mp4", clip_index=k, labels=request.labels, query_clip=clip(0)
+                )
+                for k in range(request.k)
+            ]
+            return pb.SimilarResponse(
+                neighbours=neighbours,
+                index=INDEX,
+                video=VIDEO,
+                report=REPORT,
+                provenance=provenance(request.protocol, self.version),
+                features=features(data, CLIPS) if request.include_features else None,
+            )
+
+    def SimilarUpload(self, messages: Iterator[pb.SimilarUploadRequest], context: Context) -> pb.SimilarResponse:
+        return self.Similar(self._whole(messages), context)
+
+    def ListIndexes(self, request: pb.ListIndexesRequest, context: Context) -> pb.ListIndexesResponse:
+        self.requests.append(request)
+        return pb.ListIndexesResponse(indexes=[INDEX])
 
     def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         self.requests.append(request)

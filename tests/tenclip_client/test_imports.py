@@ -38,7 +38,7 @@ def test_help_of_the_root_loads_no_command() -> None:
     assert {m for m in loaded if m.startswith("tenclip")} <= {"tenclip_api", "tenclip_client", "tenclip_data"}
 
 
-@pytest.mark.parametrize("command", ["predict", "models", "features", "bench"])
+@pytest.mark.parametrize("command", ["predict", "models", "features", "bench", "similar", "index"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from tenclip_client.cli.main import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert modules_after(code) & HEAVY == set()

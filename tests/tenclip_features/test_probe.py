@@ -356,6 +356,7 @@ def test_confusion(tmp_path: Path) -> None:
 
 def test_folding_the_standardisation_into_the_weights(tmp_path: Path) -> None:
     probe = fit(tmp_path).probe
+    assert isinstance(probe, Probe)
     rows = (np.random.default_rng(1).normal(size=(5, DIM)) * 10.0 ** np.arange(-3, DIM - 3) + 5).astype(np.float32)
     weights, bias = probe.folded()
     np.testing.assert_allclose(rows.astype(np.float64) @ weights.T + bias, probe.logits(rows), rtol=1e-3, atol=1e-3)
@@ -407,6 +408,8 @@ class TestTuneOn:
         assert all(v * 6 == pytest.approx(round(v * 6)) for v in scores.values()), "shares of the six videos"
         assert result.strength == min(c for c, v in scores.items() if v == max(scores.values()))
         whole = fit_probe(table, manifest, strengths=[result.strength])
+        assert isinstance(result.probe, Probe)
+        assert isinstance(whole.probe, Probe)
         np.testing.assert_array_equal(result.probe.weights, whole.probe.weights)
         assert result.to_dict()["tuned_on"] == 6
         assert "tuned_on" not in whole.to_dict()

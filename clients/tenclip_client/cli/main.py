@@ -41,6 +41,8 @@ SUMMARIES: dict[str, dict[str, str]] = {
     "Use a server": {
         "predict": "Recognise the actions in videos.",
         "features": "Extract features of many videos into one Parquet file.",
+        "similar": "Find the clips of an index that are nearest to those of videos.",
+        "index": "An index of clips by their features: neighbours of videos, and near-duplicates.",
         "models": "List the models of a server, show one of them, or change which are served.",
         "bench": "Put load on a server and report latency, throughput, stages and errors.",
     },

@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 def recognition_request(
-    request: pb.PredictRequest | pb.ExtractFeaturesRequest, *, upload: Upload | None = None
+    request: pb.PredictRequest | pb.ExtractFeaturesRequest | pb.SimilarRequest, *, upload: Upload | None = None
 ) -> RecognitionRequest:
     """The request of the core. upload: the chunks of the video, where it is not in the request itself.
 
@@ -77,7 +77,7 @@ def recognition_request(
         ),
         spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
         protocol=request.protocol,
-        timeline=request.include_timeline,
+        timeline=not isinstance(request, pb.SimilarRequest) and request.include_timeline,
         thumbnails=request.thumbnails,
     )
 

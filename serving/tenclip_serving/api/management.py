@@ -11,6 +11,7 @@ from tenclip_api.errors import PermissionDenied
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.models.manager import Changes, ModelManager
+from tenclip_serving.neighbours.indexes import Indexes
 
 MANAGEMENT = "tenclip.v1.ModelManagement"
 
@@ -20,8 +21,8 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class ModelManagement(tenclip_pb2_grpc.ModelManagementServicer):
     """Errors are raised as they are; the interceptor turns them into status codes."""
 
-    def __init__(self, manager: Callable[[], ModelManager]) -> None:
-        self._manager = manager
+    def __init__(self, manager: Callable[[], ModelManager], indexes: Indexes | None = None) -> None:
+        self._manager, self._indexes = manager, indexes
 
     async def LoadModel(self, request: pb.LoadModelRequest, context: Context) -> pb.LoadModelResponse:  # noqa: N802
         changes = await self._manager().load(request.model.name, request.model.version)
@@ -34,7 +35,11 @@ class ModelManagement(tenclip_pb2_grpc.ModelManagementServicer):
     async def ReloadModels(  # noqa: N802
         self, request: pb.ReloadModelsRequest, context: Context
     ) -> pb.ReloadModelsResponse:
-        return pb.ReloadModelsResponse(changes=_changes(await self._manager().reload()))
+        changes = _changes(await self._manager().reload())
+        if self._indexes is not None:
+            failed = await self._indexes.reload()
+            changes.failed.extend(pb.FailedModel(name=f"index {name}", error=why) for name, why in failed.items())
+        return pb.ReloadModelsResponse(changes=changes)
 
     async def SetDefaultVersion(  # noqa: N802
         self, request: pb.SetDefaultVersionRequest, context: Context

@@ -14,7 +14,9 @@ from tenclip_api.errors import InvalidRequest, NoClassifier
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.api import convert
+from tenclip_serving.api.convert_similar import index_message, similar_request, similar_response
 from tenclip_serving.engine import Engine
+from tenclip_serving.neighbours.requests import SimilarClips
 from tenclip_serving.requests import ClipResult, Recognition, Upload
 
 SERVICE = "tenclip.v1.VideoRecognition"
@@ -73,6 +75,23 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         request, upload = await _upload(requests)
         return await self._features(await self._recognize(request, context, upload))
 
+    async def Similar(self, request: pb.SimilarRequest, context: Context) -> pb.SimilarResponse:  # noqa: N802
+        asked, with_features = similar_request(request), request.include_features
+        answer = self._engine.similar(asked, seconds_left=context.time_remaining())
+        del request, asked
+        return await self._similar(await answer, with_features)
+
+    async def SimilarUpload(  # noqa: N802
+        self, requests: AsyncIterator[pb.SimilarUploadRequest], context: Context
+    ) -> pb.SimilarResponse:
+        request, upload = await _upload(requests)
+        asked = similar_request(request, upload=upload)
+        answer = await self._engine.similar(asked, seconds_left=context.time_remaining())
+        return await self._similar(answer, request.include_features)
+
+    async def ListIndexes(self, request: pb.ListIndexesRequest, context: Context) -> pb.ListIndexesResponse:  # noqa: N802
+        return pb.ListIndexesResponse(indexes=[index_message(o.name, o.info) for o in self._engine.indexes])
+
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:  # noqa: N802
         repository = self._engine.repository
         failed = [pb.FailedModel(name=f.name, version=f.version, error=f.error) for f in repository.failed]
@@ -127,6 +146,10 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
 
     async def _features(self, result: Recognition) -> pb.ExtractFeaturesResponse:
         return await self._build(result, partial(convert.features_response, result))
+
+    async def _similar(self, result: SimilarClips, with_features: bool) -> pb.SimilarResponse:
+        build = partial(similar_response, result, with_features=with_features)
+        return await self._build(result.recognition, build)
 
     async def _build(self, result: Recognition, build: Callable[[], T]) -> T:
         """The response; off the event loop where it is large, for building it would hold up everyone."""

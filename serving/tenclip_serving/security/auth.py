@@ -38,7 +38,7 @@ _HOW = "send the metadata `authorization: Bearer TOKEN`, in Python Client(token=
 
 # Methods of the Open Inference Protocol that ask and infer. The others load, unload and set, or are new to us.
 # What a change is looked at with, before and after; clients of models look there, too.
-_LISTS, _LOOK = {"ListModels", "GetModel"}, "predict or manage"
+_LISTS, _LOOK = {"ListModels", "GetModel", "ListIndexes"}, "predict or manage"
 _V2_OPEN = {"ServerLive", "ServerReady", "ModelReady"}
 _V2_PREDICT = {"ServerMetadata", "ModelMetadata", "ModelConfig", "ModelStatistics", "ModelInfer", "ModelStreamInfer"}
 

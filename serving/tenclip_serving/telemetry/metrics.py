@@ -17,7 +17,7 @@ from tenclip_serving.telemetry.logs import LineHandler
 # the frames that are decoded and not counted in "decode"; "score" is what the salience of windows takes, the reading of
 # what only it needs included, where it is asked for; "queue" is all of its waiting: for a decode worker and for the
 # runtime.
-STAGES = ("fetch", "decode", "preprocess", "score", "queue", "infer", "aggregate")
+STAGES = ("fetch", "decode", "preprocess", "score", "queue", "infer", "aggregate", "neighbours")
 _CLIP_BUCKETS = (1, 2, 4, 8, 16, 32, 64)
 # A clip of a small model takes a millisecond, a video of a large one minutes.
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250)
