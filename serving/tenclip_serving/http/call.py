@@ -18,7 +18,8 @@ from tenclip_serving.http.problems import Refused
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 JSON, NDJSON, NPY = "application/json", "application/x-ndjson", "application/x-npy"
 TIMEOUT_HEADER = "request-timeout"
-MAX_HEADERS = 100
+# h11 has such a limit for what comes in pieces only.
+MAX_HEADERS, MAX_HEADER_BYTES = 100, 16 << 10
 _MAX_QUERY_BYTES = 8 << 10
 # An answer goes out in such pieces, so that a caller who does not read is noticed, and holds no more than one.
 _PIECE_BYTES = 256 << 10
@@ -52,6 +53,9 @@ class Call:
         names = [name for name, _ in self.pairs]
         if len(names) > MAX_HEADERS:
             raise Refused(431, InvalidRequest(f"the request has {len(names)} headers; at most {MAX_HEADERS} may be"))
+        size = sum(len(name) + len(value) + 4 for name, value in self.pairs)
+        if size > MAX_HEADER_BYTES:
+            raise Refused(431, InvalidRequest(f"the headers have {size} bytes; at most {MAX_HEADER_BYTES} may be"))
         for name in ("authorization", "content-type", "content-length", TIMEOUT_HEADER):
             if names.count(name) > 1:
                 raise InvalidRequest(f"the header {name} is there {names.count(name)} times; send it once")

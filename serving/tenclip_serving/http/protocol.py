@@ -11,18 +11,20 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from tenclip_serving.http.call import MAX_HEADER_BYTES
 from tenclip_serving.http.problems import PROBLEM_TYPE
 
 # For the line and the headers of a request, from its first byte (or that of the connection); as for the metrics.
 HEADER_SECONDS = 10.0
-# Line and headers together; beyond, the connection ends.
-MAX_HEADER_BYTES = 16 << 10
 # A connection that was closed has so long to take what was written to it.
 _FLUSH_SECONDS = 10.0
 
 
 class Connection(H11Protocol):
-    """One connection. Applications find `hang_up` in the state of their scope: end it now, whatever is unsent."""
+    """One connection, until `closed`.
+
+    Applications find `hang_up` in the state of their scope: end it now, whatever is unsent.
+    """
 
     def __init__(
         self,
@@ -32,6 +34,7 @@ class Connection(H11Protocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, {**app_state, "hang_up": self.hang_up}, _loop)
+        self.closed = asyncio.Event()
         self._header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -45,10 +48,16 @@ class Connection(H11Protocol):
         elif self._header_timer is None and self.timeout_keep_alive_task is None:
             self._expect_headers()
 
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        if not self._in_request() and self.conn.trailing_data[0]:  # the next one has begun
+            self._expect_headers()
+
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_are_here()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
+        self.closed.set()
 
     def hang_up(self) -> None:
         if self.transport is not None:

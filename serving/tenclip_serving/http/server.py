@@ -8,17 +8,19 @@ import logging
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from tenclip_serving.http.protocol import MAX_HEADER_BYTES, Connection
+from tenclip_serving.http.call import MAX_HEADER_BYTES
+from tenclip_serving.http.protocol import Connection
 from tenclip_serving.security.tls import ServerTls
 
 App = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
 _HANDSHAKE_SECONDS = 10.0
 _BACKLOG = 1024
+_FLUSH_SECONDS = 1.0
 # Longer than load balancers keep theirs, who would otherwise send a request just when we close.
 _KEEP_ALIVE_SECONDS = 75
 
@@ -84,9 +86,17 @@ class HttpServer:
             task.cancel()
         if self._state.tasks:
             await asyncio.wait(self._state.tasks)
-        for connection in list(self._state.connections):
-            connection.transport.close()  # when it has sent what it was given
-        await asyncio.sleep(0)
+        # What was written to them may still be on its way.
+        left = [cast(Connection, connection) for connection in self._state.connections]
+        for connection in left:
+            connection.transport.close()
+        closed = [asyncio.create_task(connection.closed.wait()) for connection in left]
+        if closed:
+            await asyncio.wait(closed, timeout=_FLUSH_SECONDS)
+        for connection in left:
+            connection.hang_up()
+        for task in closed:
+            task.cancel()
 
     def _connection(self) -> Connection:
         return Connection(config=self._config, server_state=self._state, app_state={})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class _Input(msgspec.Struct):
     datatype: str
     shape: list[int]
     parameters: dict[str, _Value] | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Output(msgspec.Struct):
@@ -124,7 +124,7 @@ def _length(text: str | None, size: int) -> int:
 def _add_input(request: pb.ModelInferRequest, given: _Input, rest: memoryview) -> memoryview:
     """What is left of the binary data."""
     parameters = dict(given.parameters or {})
-    size = parameters.pop("binary_data_size", None)
+    size, data = parameters.pop("binary_data_size", None), bytes(given.data)
     parameters.pop("content_type", None)  # of BYTES: base64 is the only one that can be
     try:
         tensor = request.inputs.add(name=given.name, datatype=given.datatype, shape=given.shape)
@@ -132,15 +132,15 @@ def _add_input(request: pb.ModelInferRequest, given: _Input, rest: memoryview) -
         raise InvalidRequest(f"input {given.name!r} has the shape {given.shape[:8]}: {err}") from err
     _fill(tensor.parameters, parameters)
     if size is None:
-        if given.data is None:
+        if not data:
             raise InvalidRequest(f"input {given.name!r} has no data: neither `data` nor the parameter binary_data_size")
-        request.raw_input_contents.append(_from_json(given, bytes(given.data)))
+        request.raw_input_contents.append(_from_json(given, data))
         return rest
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= len(rest):
         raise InvalidRequest(
             f"input {given.name!r} has the binary_data_size {size!r}; {len(rest)} bytes of binary data are left for it"
         )
-    if given.data is not None:
+    if data:
         raise InvalidRequest(f"input {given.name!r} has data, and a binary_data_size too; send one of them")
     request.raw_input_contents.append(bytes(rest[:size]))
     return rest[size:]
@@ -164,21 +164,19 @@ def _pixels(name: str, data: bytes) -> bytes:
 
 
 def _strings(name: str, data: bytes) -> bytes:
-    found = []
+    found: list[bytes] = []
     try:
-        elements = msgspec.json.decode(data, type=list[str] | list[list[str]])
-    except msgspec.MsgspecError:
-        elements = None
-    for element in elements or ():
-        for text in [element] if isinstance(element, str) else element:
-            try:
-                decoded = base64.b64decode(text, validate=True)
-            except (binascii.Error, ValueError):
-                raise InvalidRequest(f"input {name!r} in JSON must be base64 of the file; or {_BINARY}") from None
+        for text in _flat(msgspec.json.decode(data, type=list[str | list[str]])):
+            decoded = base64.b64decode(text, validate=True)
             found.append(len(decoded).to_bytes(4, "little") + decoded)
-    if not found:
-        raise InvalidRequest(f"input {name!r} in JSON must be a list of one string, base64 of the file; or {_BINARY}")
+    except (msgspec.MsgspecError, binascii.Error, ValueError):
+        raise InvalidRequest(f"input {name!r} in JSON must be base64 of the file, as text; or {_BINARY}") from None
     return b"".join(found)
+
+
+def _flat(elements: list[str | list[str]]) -> Iterator[str]:
+    for element in elements:
+        yield from [element] if isinstance(element, str) else element
 
 
 def _texts(raw: bytes) -> list[str]:
