@@ -181,6 +181,7 @@ class Server:
         app = create_app(
             self.engine,
             tokens=self._tokens,
+            tracing=self._tracing,
             manager=self._permitted_manager(),
             is_ready=lambda: not self._stopping,
             working=self._interceptor.in_flight,

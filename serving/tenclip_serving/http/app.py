@@ -25,12 +25,14 @@ from tenclip_serving.http.routes import HEALTH, OPERATIONS, REFLECTION
 from tenclip_serving.models.manager import ModelManager
 from tenclip_serving.security.auth import Tokens
 from tenclip_serving.telemetry.call_records import CallRecords
+from tenclip_serving.telemetry.tracing import Tracing
 
 
 def create_app(
     engine: Engine,
     *,
     tokens: Tokens | None,
+    tracing: Tracing | None,
     manager: Callable[[], ModelManager],
     is_ready: Callable[[], bool],
     working: Callable[[], AbstractContextManager[None]],
@@ -43,6 +45,7 @@ def create_app(
         tokens=tokens,
         reflection=config.reflection,
         working=working,
+        tracing=tracing,
         write_seconds=min(config.upload_idle_seconds, config.max_request_seconds),
     )
     recognition = HttpRecognition(engine)
@@ -56,6 +59,7 @@ def create_app(
             rpc=operation.rpc,
             gated=operation.gated,
             quiet=operation.quiet,
+            route=operation.path,
             v2=operation.is_v2,
         )
         routes.append(Route(operation.path, endpoint, methods=[operation.verb]))

@@ -31,7 +31,8 @@ _LINGER_SECONDS, _LINGER_BYTES = 1.0, 4 << 20
 class Call:
     """What an endpoint sees. Made before anything of the body is read.
 
-    method_name: of the RPC that the request stands for, in log and metrics.
+    method_name: of the RPC that the request stands for, in log and metrics. code, status: of gRPC and of HTTP, as far
+    as they are known.
     headers: by lower-case name, the last one of a name. options: of the query. path: parameters of the route.
     write_seconds: the longest that a caller may leave an answer unread.
     """
@@ -44,6 +45,7 @@ class Call:
         self.body = Body(receive, num_bytes=_num_bytes(self.headers))
         self.request_id = self.method_name = ""
         self.started = self.complete = False
+        self.code, self.status = "OK", 0
         self._send, self._write_seconds = send, write_seconds
         self._arrived = time.monotonic()
         self._timeout: float | None = None
@@ -109,7 +111,7 @@ class Call:
 
     async def begin(self, media_type: str, *, status: int = 200, headers: Mapping[str, str] | None = None) -> None:
         """Status and headers; `write` and `end` follow."""
-        self.started = True
+        self.started, self.status = True, status
         found = {
             "date": formatdate(usegmt=True),
             REQUEST_ID_KEY: self.request_id,

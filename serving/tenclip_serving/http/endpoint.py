@@ -23,6 +23,7 @@ from tenclip_serving.intake.admission import Admission
 from tenclip_serving.security.auth import Tokens, permission_of
 from tenclip_serving.telemetry.call_records import CallRecords
 from tenclip_serving.telemetry.logs import CLIENT, REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
+from tenclip_serving.telemetry.tracing import Tracing
 
 Handler = Callable[[Call], Awaitable[None]]
 _HOW = 'send the header "Authorization: Bearer TOKEN"'
@@ -38,14 +39,15 @@ class Surroundings:
     reflection: ReflectionAccess
     working: Callable[[], AbstractContextManager[None]]
     write_seconds: float
+    tracing: Tracing | None = None
 
 
 class Endpoint:
     """An ASGI application for one route.
 
     rpc: `/package.Service/Method` that it stands for, whose permission it needs; its last part is the method of the
-    metrics. gated: a video may come with it, so admission is asked before any of it is read. quiet: neither logged nor
-    counted, as probes are not over gRPC.
+    metrics. route: for traces. gated: a video may come with it, so admission is asked before any of it is read.
+    quiet: neither logged nor counted, as probes are not over gRPC.
     """
 
     def __init__(
@@ -57,14 +59,15 @@ class Endpoint:
         gated: bool = False,
         quiet: bool = False,
         v2: bool = False,
+        route: str = "",
     ) -> None:
         self._handler, self._surroundings, self._rpc = handler, surroundings, rpc
-        self._gated, self._quiet, self._v2 = gated, quiet, v2
+        self._gated, self._quiet, self._v2, self._route = gated, quiet, v2, route
         self._permission = permission_of(rpc, surroundings.reflection)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
         call = Call(scope, receive, send, write_seconds=self._surroundings.write_seconds)
-        work = asyncio.create_task(self._observed(call))
+        work = asyncio.create_task(self._traced(call))
         call.body.on_disconnect = work.cancel
         watch = asyncio.create_task(_watch(call, work))
         try:
@@ -78,6 +81,14 @@ class Endpoint:
             call.hang_up()
             await call.body.disconnected()
 
+    async def _traced(self, call: Call) -> None:
+        tracing = None if self._quiet else self._surroundings.tracing
+        if tracing is None:
+            await self._observed(call)
+            return
+        with tracing.http_request(call.method, self._route, call.headers, lambda: (call.code, call.status)):
+            await self._observed(call)
+
     async def _observed(self, call: Call) -> None:
         _start(call)
         call.method_name = self._rpc.rpartition("/")[2]
@@ -85,6 +96,7 @@ class Endpoint:
             self._admit(call)
         except (Refused, TenclipError) as err:
             refusal = _refusal(err)
+            call.code = refusal.error.grpc_status
             self._surroundings.records.refused(call.method_name, refusal.error)
             await self._refuse(call, refusal)
             return
@@ -104,26 +116,26 @@ class Endpoint:
     async def _handled(self, call: Call) -> Refused | None:
         """Run the handler and record how it went. The failure to answer with, None where the answer is given."""
         started = time.perf_counter()
-        code, error = "OK", None
+        error: TenclipError | None = None
         try:
             with self._surroundings.working():
                 await self._handler(call)
             return None
         except (Refused, TenclipError) as err:
             failure = _refusal(err)
-            code, error = failure.error.grpc_status, failure.error
+            call.code, error = failure.error.grpc_status, failure.error
         except asyncio.CancelledError:
             left = call.time_remaining()
-            code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+            call.code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
             raise
         except Exception:
-            code = "INTERNAL"
+            call.code = "INTERNAL"
             failure = Refused(500, ServerError(f"internal error, request id {call.request_id}"))
             log(logging.ERROR, "internal error", exc_info=True, method=call.method_name)
         finally:
             if not self._quiet:
                 seconds = time.perf_counter() - started
-                self._surroundings.records.answered(call.method_name, code, error, seconds, call.body.num_read)
+                self._surroundings.records.answered(call.method_name, call.code, error, seconds, call.body.num_read)
         return failure
 
     async def _refuse(self, call: Call, refusal: Refused) -> None:

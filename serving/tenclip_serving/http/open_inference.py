@@ -42,6 +42,7 @@ class HttpOpenInference(OpenInference):
 
     async def model_ready(self, call: Call) -> None:
         await call.body.expect_none()
+        self._engine.repository.get(*_model(call).values())  # of an unknown one it says that, and which there are
         answer = await self.ModelReady(pb.ModelReadyRequest(**_model(call)), _NONE)
         members = {"name": call.path["name"], "ready": answer.ready}
         await call.answer(encode(members), status=200 if answer.ready else 503)

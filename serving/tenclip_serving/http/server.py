@@ -95,8 +95,8 @@ class HttpServer:
             await asyncio.wait(closed, timeout=_FLUSH_SECONDS)
         for connection in left:
             connection.hang_up()
-        for task in closed:
-            task.cancel()
+        for waiting in closed:
+            waiting.cancel()
 
     def _connection(self) -> Connection:
         return Connection(config=self._config, server_state=self._state, app_state={})

@@ -224,7 +224,7 @@ def test_bad_videos_have_the_words_of_grpc(http_server: ServerProcess, videos: P
         ({"uri": "file:///etc/passwd"}, 403),
     ],
 )
-def test_paths_and_uris_have_the_words_of_grpc(http_server: ServerProcess, named: dict[str, str], status: int) -> None:
+def test_paths_and_uris_have_the_words_of_grpc(http_server: ServerProcess, named: dict[str, Any], status: int) -> None:
     expected = refused_over_grpc(
         http_server, pb.PredictRequest(model=pb.ModelRef(name="tiny"), video=pb.Video(**named))
     )
