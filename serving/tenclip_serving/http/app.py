@@ -45,6 +45,7 @@ def create_app(
         tokens=tokens,
         reflection=config.reflection,
         working=working,
+        models=config.directory,
         tracing=tracing,
         write_seconds=min(config.upload_idle_seconds, config.max_request_seconds),
     )

@@ -44,7 +44,7 @@ class Call:
         self.headers = dict(self.pairs)
         self.body = Body(receive, num_bytes=_num_bytes(self.headers))
         self.request_id = self.method_name = ""
-        self.started = self.complete = False
+        self.started = self.complete = self.unread = False
         self.code, self.status = "OK", 0
         self._send, self._write_seconds = send, write_seconds
         self._arrived = time.monotonic()
@@ -141,6 +141,7 @@ class Call:
             async with asyncio.timeout(self._write_seconds):
                 await self._send(message)
         except TimeoutError as err:
+            self.unread = True
             raise DeadlineExceeded(f"the caller has not read its answers for {self._write_seconds:g} seconds") from err
 
     async def _linger(self) -> None:

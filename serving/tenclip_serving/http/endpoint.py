@@ -12,13 +12,14 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DeadlineExceeded, ServerError, TenclipError
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.http.call import Call, Send
-from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of
+from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of, without_folder
 from tenclip_serving.intake.admission import Admission
 from tenclip_serving.security.auth import Tokens, permission_of
 from tenclip_serving.telemetry.call_records import CallRecords
@@ -31,7 +32,11 @@ _HOW = 'send the header "Authorization: Bearer TOKEN"'
 
 @dataclass(frozen=True, kw_only=True)
 class Surroundings:
-    """What endpoints of one server share. working: entered by every request, see `Interceptor.in_flight`."""
+    """What endpoints of one server share.
+
+    working: entered by every request, see `Interceptor.in_flight`. models: the folder of the bundles, whose place on
+    this machine is told to nobody over HTTP.
+    """
 
     records: CallRecords
     admission: Admission
@@ -39,6 +44,7 @@ class Surroundings:
     reflection: ReflectionAccess
     working: Callable[[], AbstractContextManager[None]]
     write_seconds: float
+    models: Path
     tracing: Tracing | None = None
 
 
@@ -143,6 +149,9 @@ class Endpoint:
             return  # the rest of an answer that has begun cannot be had: the caller sees that it ends early
         error, status = refusal.error, refusal.status
         members = problem(error, call.request_id, status=status, v2=self._v2)
+        for member in ("detail", "error"):
+            if member in members:
+                members[member] = without_folder(members[member], self._surroundings.models)
         headers = {**headers_of(error, status), **refusal.headers}
         with contextlib.suppress(DeadlineExceeded):
             await call.answer(encode(members), PROBLEM_TYPE, status=status, headers=headers)

@@ -15,8 +15,7 @@ from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_serving.api.open_inference import EXTENSIONS, OpenInference
 from tenclip_serving.http.call import JSON, Call
 from tenclip_serving.http.messages import to_dict
-from tenclip_serving.http.problems import encode
-from tenclip_serving.http.recognition import without_folder
+from tenclip_serving.http.problems import encode, without_folder
 from tenclip_serving.http.tensor_json import HEADER_LENGTH, InferRequest, read_request, write_response
 
 _MAX_OPTIONS_BYTES = 64 << 10

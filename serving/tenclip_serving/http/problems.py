@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from tenclip_api import errors
@@ -95,6 +96,11 @@ def headers_of(error: TenclipError, status: int) -> dict[str, str]:
 def encode(members: Mapping[str, Any]) -> bytes:
     """JSON, in which no half of a surrogate pair from the name of a file can be."""
     return json.dumps(members).encode()
+
+
+def without_folder(text: str, folder: Path) -> str:
+    """A message without the folder of the models, which callers over HTTP need not know."""
+    return text.replace(f"{folder.absolute()}/", "").replace(f"{folder}/", "")
 
 
 def _title(status: int) -> str:

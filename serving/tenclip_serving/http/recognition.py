@@ -7,7 +7,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Generic, cast
 
 import numpy as np
@@ -21,7 +20,7 @@ from tenclip_serving.http.call import JSON, NDJSON, NPY, Call
 from tenclip_serving.http.form import MAX_OVERHEAD_BYTES, Form
 from tenclip_serving.http.messages import to_dict
 from tenclip_serving.http.options import VIDEO, AnyRequest, Options, R
-from tenclip_serving.http.problems import Refused, encode, problem
+from tenclip_serving.http.problems import Refused, encode, problem, without_folder
 from tenclip_serving.intake.admission import Ticket
 from tenclip_serving.requests import UPLOAD, Recognition, RecognitionRequest, Upload
 
@@ -101,6 +100,8 @@ class HttpRecognition(VideoRecognition):
                 async for update in updates:
                     await call.write(_line(to_dict(update)))
             except TenclipError as err:
+                if call.unread:
+                    raise
                 await call.write(_line({"error": problem(err, call.request_id)}))
                 await call.end()
                 raise
@@ -173,11 +174,6 @@ class HttpRecognition(VideoRecognition):
         """Raises VideoTooLarge for a form that cannot but hold too large a file, before any of it is read."""
         if call.body.num_bytes is not None:
             self._engine.spool.check_size(call.body.num_bytes - MAX_OVERHEAD_BYTES, UPLOAD)
-
-
-def without_folder(text: str, folder: Path) -> str:
-    """A message without the folder of the models, which callers over HTTP need not know."""
-    return text.replace(f"{folder.absolute()}/", "").replace(f"{folder}/", "")
 
 
 def _npy(result: Recognition) -> bytes:
