@@ -34,7 +34,7 @@ def serve(
     ] = False,
     **settings: Any,
 ) -> None:
-    """Serve a directory of bundles over gRPC.
+    """Serve a directory of bundles over gRPC and, where asked to, HTTP.
 
     Prints one line when it is ready, and logs to stderr. SIGTERM or Ctrl-C finishes the requests that run and stops.
     Every option is also a key of the file of --config (max_clips = 64) and a variable (TENCLIP_MAX_CLIPS=64);
@@ -44,6 +44,7 @@ def serve(
     Examples:
       tenclip serve models/
       tenclip serve models/ --port 0 --allow-root /data/videos
+      tenclip serve models/ --http-port 8080
       tenclip serve models/ --runtime onnxruntime --threads 4 --log-format json
       tenclip serve models/ --runtime openvino --variant int8
       tenclip serve --config server.toml --print-config
@@ -123,8 +124,9 @@ def _announce(server: Server) -> None:
 
     host = server.config.host
     metrics = "off" if server.metrics_port is None else f"on {with_port(host, server.metrics_port)}"
+    http = "" if server.http_port is None else f", HTTP on {with_port(host, server.http_port)}"
     count = len(server.engine.repository)
-    print(f"tenclip serving {count} models on {with_port(host, server.port)}, metrics {metrics}", flush=True)
+    print(f"tenclip serving {count} models on {with_port(host, server.port)}, metrics {metrics}{http}", flush=True)
 
 
 def _check(config: ServerConfig) -> None:

@@ -48,7 +48,7 @@ class ServerConfig:
 
     name: of the one model in `directory`, which then is a bundle itself or holds its versions; KServe's storage
     initializer leaves both so.
-    port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
+    port, metrics_port, http_port: 0 takes a free one; -1 serves no metrics, no HTTP.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
     fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.
@@ -89,6 +89,14 @@ class ServerConfig:
     metrics_port: Annotated[
         int, Setting("Prometheus metrics; 0 takes a free port, -1 serves none.", lowest=-1, highest=65535)
     ] = 9411
+    http_port: Annotated[
+        int,
+        Setting(
+            "HTTP beside gRPC, with JSON; 0 takes a free port, -1 serves none. Needs tenclip[http].",
+            lowest=-1,
+            highest=65535,
+        ),
+    ] = -1
     allow_roots: Annotated[
         tuple[Path, ...],
         Setting("Directory whose files clients may name by path. Repeatable.", option="--allow-root"),
@@ -337,7 +345,7 @@ class ServerConfig:
                 if needs:
                     raise ValueError(f"{name} asks for tokens, and tokens_file is not set")
         elif not (_is_loopback(self.host) or self.insecure_tokens):
-            plain = "the gRPC port" if self.tls_certificate is None else ""
+            plain = "the gRPC port" if self.tls_certificate is None else ""  # the HTTP port has its certificate
             if self.metrics_tokens and self.metrics_port >= 0 and not self.metrics_tls:
                 plain = plain or "the metrics port"
             if plain:

@@ -20,13 +20,13 @@ from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.intake.admission import Admission, Refusal, Ticket
 from tenclip_serving.intake.open_video import Intake
-from tenclip_serving.intake.spool import Spool
+from tenclip_serving.intake.spool import Spool, SpoolFile
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.models.statistics import Statistics
 from tenclip_serving.neighbours.indexes import Indexes
 from tenclip_serving.neighbours.requests import MAX_K, SimilarClips, SimilarRequest
 from tenclip_serving.pipeline import Job, Pipeline
-from tenclip_serving.requests import ClipResult, Recognition, RecognitionRequest
+from tenclip_serving.requests import UPLOAD, ClipResult, Recognition, RecognitionRequest, Upload
 from tenclip_serving.resolve_protocol import resolve_protocol
 from tenclip_serving.resolve_salience import Salience, resolve_salience
 from tenclip_serving.runtimes import Clips, Outputs
@@ -194,6 +194,22 @@ class Engine:
         self.metrics.observe_stages(timings)
         recognition = replace(recognition, timings={**recognition.timings, **timings})
         return SimilarClips(index=index.name, info=index.info, neighbours=found, recognition=recognition)
+
+    @asynccontextmanager
+    async def receive(
+        self, upload: Upload, *, name: str = "", seconds_left: float | None = None
+    ) -> AsyncIterator[tuple[Ticket, SpoolFile]]:
+        """An upload of which nobody knows yet what is asked: it is admitted, and on disk, within.
+
+        For `recognize(replace(request, spooled=file), ticket=ticket)`, within. seconds_left: as there, for both.
+        Raises Overloaded at once, and what `SpoolFile.fill` does.
+        """
+        name = name or UPLOAD
+        async with self._within(seconds_left, name) as deadline, self._admitted(0, name, None, deadline) as ticket:
+            with self.spool.file(name, num_bytes=upload.num_bytes) as file:
+                with ticket.filling(), stage("fetch"):
+                    await file.fill(upload, charge=ticket.grow)
+                yield ticket, file
 
     async def infer_clips(self, model: ServedModel, clips: Clips, *, seconds_left: float | None = None) -> Outputs:
         """Logits [B,K,P] and features [B,D] of clips that the caller has cut: uint8 [B,T,H,W,3] of one of its sizes.

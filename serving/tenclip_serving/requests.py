@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,11 @@ from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
 
+if TYPE_CHECKING:
+    from tenclip_serving.intake.spool import SpoolFile
+
+# What an upload without a name is called.
+UPLOAD = "<upload>"
 SpatialMode = Literal["pooled", "fully_convolutional"]
 
 
@@ -51,13 +56,15 @@ class Upload:
 class RecognitionRequest:
     """One video to recognise, and how.
 
-    The video is one of `data` (the encoded file itself), `path`, `uri` and `upload`; `Intake.open` opens each of them.
+    The video is one of `data` (the encoded file itself), `path`, `uri`, `upload` and `spooled` (an upload that is here
+    already, see `Engine.receive`); `Intake.open` opens each of them.
     """
 
     data: bytes | None = None
     path: str | None = None
     uri: str | None = None
     upload: Upload | None = None
+    spooled: SpoolFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""
@@ -74,7 +81,7 @@ class RecognitionRequest:
             return self.path
         if self.uri is not None:
             return without_secrets(self.uri)
-        return self.name or ("<bytes>" if self.upload is None else "<upload>")
+        return self.name or ("<bytes>" if self.upload is None and self.spooled is None else UPLOAD)
 
 
 @dataclass(frozen=True, kw_only=True)

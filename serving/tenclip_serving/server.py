@@ -10,7 +10,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
@@ -28,6 +28,7 @@ from tenclip_serving.api.open_inference import INFERENCE, OpenInference
 from tenclip_serving.api.servicer import SERVICE, VideoRecognition
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
+from tenclip_serving.http import check_installed
 from tenclip_serving.models.manager import ModelManager
 from tenclip_serving.models.repository import Repository, load_repository
 from tenclip_serving.neighbours.indexes import check_indexes
@@ -38,6 +39,9 @@ from tenclip_serving.telemetry.logs import log
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.metrics_server import MetricsServer
 from tenclip_serving.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from tenclip_serving.http.server import HttpServer
 
 _HAND_OVER_SECONDS = 0.1
 # Methods that work on a video or clips, and so may be too much.
@@ -54,9 +58,9 @@ _MOST_FILES = 1 << 20
 
 
 class Server:
-    """A gRPC server over one engine, with health, reflection and metrics.
+    """A gRPC server over one engine, with health, reflection and metrics, and HTTP beside it.
 
-    `port` and `metrics_port` are the real ones after `start`; metrics_port is None when metrics are off.
+    `port`, `metrics_port` and `http_port` are the real ones after `start`; the latter two are None when they are off.
     """
 
     def __init__(self, config: ServerConfig, repository: Repository) -> None:
@@ -78,6 +82,11 @@ class Server:
         self._health = ModelHealth((SERVICE, MANAGEMENT, INFERENCE))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
+        self._http = self._create_http() if config.http_port >= 0 else None
+
+    @property
+    def http_port(self) -> int | None:
+        return None if self._http is None else self._http.port
 
     @property
     def metrics_port(self) -> int | None:
@@ -94,6 +103,8 @@ class Server:
             await self.engine.start()
             await self._health.update(self.engine.repository)
             await self._grpc.start()
+            if self._http is not None:
+                await self._listen_http(self._http)
             self.manager.start()
         except BaseException:
             await self.stop(grace=0)
@@ -109,8 +120,10 @@ class Server:
         self._stopping = True
         await self._health.stop()
         await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
+        stopping = [] if self._http is None else [self._http.stop(grace)]
         if self._grpc is not None:
-            await self._stop_grpc(self._grpc, grace)
+            stopping.append(self._stop_grpc(self._grpc, grace))
+        await asyncio.gather(*stopping)
         ended = await self.manager.close()
         ended = await self.engine.close() and ended
         if self._tracing is not None:
@@ -137,9 +150,7 @@ class Server:
             compression=grpc.Compression.Gzip if self.config.compression == "gzip" else None,
         )
         tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(VideoRecognition(self.engine), server)
-        # A token with the permission to manage says as much as --allow-manage; without it the guard has refused.
-        allow = self.config.allow_manage or self._tokens is not None
-        manager = partial(permitted, self.manager, allow=allow)
+        manager = self._permitted_manager()
         tenclip_pb2_grpc.add_ModelManagementServicer_to_server(ModelManagement(manager, self.engine.indexes), server)
         open_inference_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(
             OpenInference(
@@ -156,6 +167,37 @@ class Server:
         if self.config.reflection != "off":
             reflection.enable_server_reflection(names, server)
         return server
+
+    def _permitted_manager(self) -> Callable[[], ModelManager]:
+        # A token with the permission to manage says as much as --allow-manage; without it the guard has refused.
+        allow = self.config.allow_manage or self._tokens is not None
+        return partial(permitted, self.manager, allow=allow)
+
+    def _create_http(self) -> HttpServer:
+        check_installed()
+        from tenclip_serving.http.app import create_app
+        from tenclip_serving.http.server import HttpServer
+
+        config = self.config
+        app = create_app(
+            self.engine,
+            tokens=self._tokens,
+            tracing=self._tracing,
+            manager=self._permitted_manager(),
+            is_ready=lambda: not self._stopping,
+            working=self._interceptor.in_flight,
+        )
+        keep_alive = config.max_connection_idle_seconds
+        return HttpServer(app, host=config.host, port=config.http_port, tls=self._tls, keep_alive_seconds=keep_alive)
+
+    async def _listen_http(self, server: HttpServer) -> None:
+        try:
+            await server.start()
+        except OSError as err:
+            raise ServerUnavailable(
+                f"cannot serve HTTP on {with_port(self.config.host, self.config.http_port)}: "
+                f"{explain(err, option='--http-port')}"
+            ) from err
 
     def _guards(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
         """Interceptors that come before the request is read: its trace, and authentication."""
@@ -262,6 +304,9 @@ def check_before_loading(config: ServerConfig) -> None:
     check_can_listen(config.host, config.port, option="--port")
     if config.metrics_port >= 0:
         check_can_listen(config.host, config.metrics_port, option="--metrics-port")
+    if config.http_port >= 0:
+        check_installed()
+        check_can_listen(config.host, config.http_port, option="--http-port")
 
 
 def _tls_files(config: ServerConfig) -> TlsFiles | None:

@@ -268,6 +268,7 @@ class ServerProcess:
     metrics_address: str | None
     stdout: str
     log_path: Path
+    http_address: str | None = None
 
     @property
     def log(self) -> str:
@@ -325,9 +326,10 @@ def running_server(
         assert process.stdout is not None
         try:
             line = process.stdout.readline()
-            match = re.fullmatch(r"tenclip serving \d+ models on (\S+), metrics (?:on (\S+)|off)\n", line)
+            ready = r"tenclip serving \d+ models on (\S+), metrics (?:on ([^\s,]+)|off)(?:, HTTP on (\S+))?\n"
+            match = re.fullmatch(ready, line)
             assert match, f"server said {line!r}\n{log_path.read_text()}"
-            yield ServerProcess(process, match[1], match[2], line, log_path)
+            yield ServerProcess(process, match[1], match[2], line, log_path, match[3])
         finally:
             stop(process)
 

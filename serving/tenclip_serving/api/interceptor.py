@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from tenclip_api.errors import DeadlineExceeded, DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
 from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from tenclip_serving.api.message_limits import check_parts, request_type
+from tenclip_serving.telemetry.call_records import CallRecords
 from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.telemetry.metrics import Metrics
 
@@ -35,9 +36,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
-
-# Lines a second about requests that were refused before they were read; metrics count all.
-_MAX_REFUSALS_LOGGED_A_SECOND = 10
 
 _OURS = ("/tenclip.", "/inference.")
 # (the request is a stream, the response is one) -> what makes such a method.
@@ -93,27 +91,6 @@ class _Rpc:
     gate: Gate | None
 
 
-class _Sampled:
-    """Limits log lines a second; the next line says how many were left out."""
-
-    def __init__(self, per_second: int) -> None:
-        self._per_second = per_second
-        self._second = 0
-        self._logged = self._left_out = 0
-
-    def log(self, **fields: Any) -> None:
-        second = int(time.monotonic())
-        if second != self._second:
-            self._second, self._logged = second, 0
-        if self._logged == self._per_second:
-            self._left_out += 1
-            return
-        if self._left_out:
-            fields["not_logged_before"] = self._left_out
-        self._logged, self._left_out = self._logged + 1, 0
-        log(logging.INFO, "rpc", **fields)
-
-
 class Interceptor(grpc.aio.ServerInterceptor):
     """Wraps the methods of services whose name begins with `tenclip.` or `inference.`.
 
@@ -138,7 +115,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         self._idle.set()
         # By path: the handler and what it is wrapped in.
         self._wrapped: dict[str, tuple[Any, MethodHandler]] = {}
-        self._refusals = _Sampled(_MAX_REFUSALS_LOGGED_A_SECOND)
+        self._records = CallRecords(metrics, "grpc")
         # Tasks of RPCs that gRPC has accepted and whose message is still on its way, by when that was; oldest first.
         self._arriving: dict[object, float] = {}
 
@@ -257,7 +234,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             self._has_arrived()
 
     async def _refuse_early(self, rpc: _Rpc, context: Context) -> None:
-        """End a call that the gate refuses. A rush is mostly this: it is kept short, and logged in samples."""
+        """End a call that the gate refuses."""
         if rpc.gate is None:
             return
         try:
@@ -267,12 +244,9 @@ class Interceptor(grpc.aio.ServerInterceptor):
             error = err
         self._has_arrived()
         request_id = _start(context)
-        code = grpc.StatusCode[error.grpc_status]
-        self._metrics.requests.labels(rpc.method, code.name).inc()
-        self._metrics.request_seconds.labels(rpc.method).observe(0.0)
-        self._refusals.log(method=rpc.method, code=code.name, reason=error.reason, error=error.message)
+        self._records.refused(rpc.method, error)
         metadata = ((REASON_KEY, error.reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
-        await context.abort(code, error.message, metadata)
+        await context.abort(grpc.StatusCode[error.grpc_status], error.message, metadata)
 
     @asynccontextmanager
     async def _observed(self, context: Context, method: str) -> AsyncIterator[_Seen]:
@@ -293,7 +267,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             code = grpc.StatusCode.INTERNAL
             log(logging.ERROR, "internal error", exc_info=True, method=method)
         finally:
-            self._record(method, code, error, time.perf_counter() - started, seen.num_bytes)
+            self._records.answered(method, code.name, error, time.perf_counter() - started, seen.num_bytes)
         message = f"internal error, request id {request_id}" if error is None else error.message
         reason = "SERVER_ERROR" if error is None else error.reason
         metadata = ((REASON_KEY, reason), (REQUEST_ID_KEY, request_id), *_retry_advice(error))
@@ -320,16 +294,6 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if rpc.gate is not None and len(raw) >= _LARGE_REQUEST_BYTES:
             rpc.gate.check(len(raw))
         return _parse(raw, rpc)
-
-    def _record(
-        self, method: str, code: grpc.StatusCode, error: TenclipError | None, seconds: float, num_bytes: int
-    ) -> None:
-        self._metrics.requests.labels(method, code.name).inc()
-        self._metrics.request_seconds.labels(method).observe(seconds)
-        fields: dict[str, Any] = {"method": method, "code": code.name, "seconds": round(seconds, 4), "bytes": num_bytes}
-        if error is not None:
-            fields |= {"reason": error.reason, "error": error.message}
-        log(logging.INFO, "rpc", **fields)
 
 
 def _start(context: Context) -> str:

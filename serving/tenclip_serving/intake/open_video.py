@@ -22,7 +22,7 @@ from tenclip_serving.decoding.shared_memory import WORTH_SHARING_BYTES, MemoryFi
 from tenclip_serving.intake.admission import Ticket
 from tenclip_serving.intake.fetch import fetch
 from tenclip_serving.intake.path_access import file_stamp, open_path
-from tenclip_serving.intake.spool import Spool
+from tenclip_serving.intake.spool import Spool, SpoolFile
 from tenclip_serving.intake.uri_policy import UriPolicy, file_path
 from tenclip_serving.requests import RecognitionRequest, Upload
 from tenclip_serving.telemetry.tracing import stage
@@ -104,6 +104,8 @@ class Intake:
                 return await self._spooled(name, upload, ticket, held)
         if request.upload is not None:
             return await self._spooled(name, request.upload, ticket, held)
+        if request.spooled is not None:
+            return self._of_spool(request.spooled)
         if request.data is not None:
             return await self._inline(name, request.data, held)
         raise InvalidRequest(
@@ -119,8 +121,11 @@ class Intake:
         file = held.enter_context(self._spool.file(name, num_bytes=upload.num_bytes))
         with ticket.filling():
             await file.fill(upload, charge=ticket.grow)
+        return self._of_spool(file)
+
+    def _of_spool(self, file: SpoolFile) -> OpenVideo:
         return OpenVideo(
-            name=name, source=file.descriptor, file=file, readers=self._threads.hashes, fetch_seconds=file.seconds
+            name=file.name, source=file.descriptor, file=file, readers=self._threads.hashes, fetch_seconds=file.seconds
         )
 
     async def _inline(self, name: str, data: bytes, held: ExitStack) -> OpenVideo:

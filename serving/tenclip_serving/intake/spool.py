@@ -84,7 +84,8 @@ class Spool:
         """Returns when what is being written has been."""
         self._threads.shutdown()
 
-    def _check_size(self, num_bytes: int, name: str) -> None:
+    def check_size(self, num_bytes: int, name: str) -> None:
+        """Raises VideoTooLarge for what may never be so large."""
         if num_bytes > self.max_file_bytes:
             self._on_too_large()
             raise VideoTooLarge(
@@ -195,7 +196,7 @@ class SpoolFile:
         return chunk
 
     def _reserve(self, num_bytes: int) -> None:
-        self._spool._check_size(num_bytes, self.name)
+        self._spool.check_size(num_bytes, self.name)
         more = num_bytes - self._reserved
         if more > 0:
             self._spool._take(more)
@@ -205,7 +206,7 @@ class SpoolFile:
         directory = self._spool.directory
         try:
             if self._announced and shutil.disk_usage(directory).free < self._announced:
-                raise self._spool._full(f"the disk of {directory} has less than its {_mib(self._announced)}")
+                raise self._spool._full(f"its disk has less than {_mib(self._announced)}")
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115  # `close` does
         except OSError as err:
             self._raise_if_full(err)

@@ -194,7 +194,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
 
     def _refusal(self, error: TenclipError, method: str, request_id: str) -> MethodHandler:
         async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
-            self._metrics.requests.labels(method, error.grpc_status).inc()
+            self._metrics.requests.labels(method, error.grpc_status, "grpc").inc()
             log(
                 logging.INFO, "rpc", method=method, code=error.grpc_status, reason=error.reason, error=error.message,
                 request_id=request_id, peer=context.peer(),

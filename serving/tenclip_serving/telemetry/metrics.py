@@ -35,14 +35,14 @@ class Metrics:
         self.registry.register(self.load)
         self.requests = Counter(
             "tenclip_requests",
-            "RPCs answered, by method and gRPC status code.",
-            ["method", "code"],
+            "Calls answered over gRPC and HTTP, by method, gRPC status code (that gRPC would give) and transport.",
+            ["method", "code", "transport"],
             registry=self.registry,
         )
         self.request_seconds = Histogram(
             "tenclip_request_seconds",
-            "From an RPC's arrival to its answer.",
-            ["method"],
+            "From the arrival of an RPC or an HTTP request to its answer.",
+            ["method", "transport"],
             buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
@@ -53,7 +53,9 @@ class Metrics:
             buckets=_SECONDS_BUCKETS,
             registry=self.registry,
         )
-        self.in_flight = Gauge("tenclip_requests_in_flight", "RPCs being worked on.", registry=self.registry)
+        self.in_flight = Gauge(
+            "tenclip_requests_in_flight", "RPCs and HTTP requests being worked on.", registry=self.registry
+        )
         self.in_flight_bytes = Gauge(
             "tenclip_in_flight_bytes",
             "What requests hold of the byte budget: encoded videos, and decoded clips (reserved before decoding).",

@@ -64,6 +64,18 @@ class Tracing:
         self._tracer = self._provider.get_tracer("tenclip_serving")
         self.interceptor = TracingInterceptor(self._tracer)
 
+    def http_request(
+        self, verb: str, route: str, sent: Mapping[str, str], outcome: Callable[[], tuple[str, int]]
+    ) -> AbstractContextManager[None]:
+        """The span of one HTTP request. sent: its headers. outcome: its gRPC code and its status, asked at the end."""
+
+        def said(guess: str) -> tuple[str, Mapping[str, Any]]:
+            code, status = outcome()
+            return (guess if code == "OK" else code), ({"http.response.status_code": status} if status else {})
+
+        attributes = {"http.request.method": verb, "http.route": route}
+        return _request_span(self._tracer, f"{verb} {route}", sent, attributes, said)
+
     async def close(self) -> None:
         """Sends what is left, and gives up soon: a collector that is gone must not hold the server for its retries."""
         sending = threading.Thread(target=self._provider.shutdown, name="traces", daemon=True)
@@ -142,42 +154,57 @@ class TracingInterceptor(grpc.aio.ServerInterceptor):
 
         return call
 
-    @contextmanager
-    def _span(self, path: str, sent: Mapping[str, str], context: Context) -> Iterator[None]:
-        from opentelemetry import context as trace_context
-        from opentelemetry import propagate
-        from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
-
+    def _span(self, path: str, sent: Mapping[str, str], context: Context) -> AbstractContextManager[None]:
         service, _, method = path.removeprefix("/").partition("/")
-        span = self._tracer.start_span(
-            f"{service}/{method}",
-            context=propagate.extract(sent),
-            kind=SpanKind.SERVER,
-            attributes={"rpc.system": "grpc", "rpc.service": service, "rpc.method": method},
-        )
-        # Never detached: the context is this RPC's own and ends with it, and a stream whose caller hangs up may be
-        # closed from another one, where it could not be.
-        trace_context.attach(set_span_in_context(span))
-        TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
-        _TRACER.set(self._tracer)
-        fallback = "OK"
-        try:
-            yield
-        except (asyncio.CancelledError, GeneratorExit):
-            fallback = "CANCELLED"
-            raise
-        except Exception:  # an abort is one, too: then the context has its status
-            fallback = "UNKNOWN"
-            raise
-        finally:
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+
+        def outcome(fallback: str) -> tuple[str, Mapping[str, Any]]:
             code = _code(context)
             code = fallback if code == "OK" else code
-            span.set_attribute("rpc.grpc.status_code", _number(code))
-            if request_id := REQUEST_ID.get():
-                span.set_attribute("tenclip.request_id", request_id)
-            if code in _OUR_FAULT:
-                span.set_status(Status(StatusCode.ERROR, code))
-            span.end()
+            return code, {"rpc.grpc.status_code": _number(code)}
+
+        return _request_span(self._tracer, f"{service}/{method}", sent, attributes, outcome)
+
+
+@contextmanager
+def _request_span(
+    tracer: Tracer,
+    name: str,
+    sent: Mapping[str, str],
+    attributes: Mapping[str, str],
+    outcome: Callable[[str], tuple[str, Mapping[str, Any]]],
+) -> Iterator[None]:
+    """The span of one request, below the caller's own where `sent` names one.
+
+    outcome: called at the end, with a guess at the gRPC code; the code, and attributes that say it.
+    """
+    from opentelemetry import context as trace_context
+    from opentelemetry import propagate
+    from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
+
+    span = tracer.start_span(name, context=propagate.extract(sent), kind=SpanKind.SERVER, attributes={**attributes})
+    # Never detached: the context is this request's own and ends with it, and a stream whose caller hangs up may be
+    # closed from another one, where it could not be.
+    trace_context.attach(set_span_in_context(span))
+    TRACE_ID.set(f"{span.get_span_context().trace_id:032x}")
+    _TRACER.set(tracer)
+    guess = "OK"
+    try:
+        yield
+    except (asyncio.CancelledError, GeneratorExit):
+        guess = "CANCELLED"
+        raise
+    except Exception:  # an abort is one, too: then the context has its status
+        guess = "UNKNOWN"
+        raise
+    finally:
+        code, said = outcome(guess)
+        span.set_attributes({**said})
+        if request_id := REQUEST_ID.get():
+            span.set_attribute("tenclip.request_id", request_id)
+        if code in _OUR_FAULT:
+            span.set_status(Status(StatusCode.ERROR, code))
+        span.end()
 
 
 def _code(context: Context) -> str:

@@ -79,7 +79,7 @@ async def good(request: Any) -> pb.ListModelsResponse:
 
 
 def requests(metrics: Metrics, code: str) -> float:
-    labels = {"method": "ListModels", "code": code}
+    labels = {"method": "ListModels", "code": code, "transport": "grpc"}
     return metrics.registry.get_sample_value("tenclip_requests_total", labels) or 0.0
 
 
@@ -380,7 +380,8 @@ def test_streams_have_ids_status_and_metrics(
             got = await stream_call(channel, f"/{service}/{kind}", *texts)
             assert got[:2] == (answers, "OK")
             assert got[2]["tenclip-request-id"] == "mine"
-            assert metrics.registry.get_sample_value("tenclip_requests_total", {"method": kind, "code": "OK"}) == 1
+            labels = {"method": kind, "code": "OK", "transport": "grpc"}
+            assert metrics.registry.get_sample_value("tenclip_requests_total", labels) == 1
             # A good answer, then an error: what came before it has arrived.
             bad = (texts[0] + b" fail",) if kind == "US" else (*texts, b"fail")
             early, code, metadata = await stream_call(channel, f"/{service}/{kind}", *bad)
@@ -418,7 +419,7 @@ def test_a_caller_who_does_not_read_is_given_up() -> None:
                 method: Any = channel.unary_stream("/tenclip.v1.Echo/Endless")
                 rpc = method(b"")
                 assert len(await rpc.read()) == 1 << 20
-                labels = {"method": "Endless", "code": "DEADLINE_EXCEEDED"}
+                labels = {"method": "Endless", "code": "DEADLINE_EXCEEDED", "transport": "grpc"}
                 async with asyncio.timeout(20):
                     while metrics.registry.get_sample_value("tenclip_requests_total", labels) != 1:
                         await asyncio.sleep(0.05)
@@ -471,7 +472,7 @@ def test_a_stream_that_its_client_cancels_at_work_is_counted_so() -> None:
                 await both.write(text)
             assert await both.read() == b"a"
             both.cancel()
-            labels = {"method": "SS", "code": "CANCELLED"}
+            labels = {"method": "SS", "code": "CANCELLED", "transport": "grpc"}
             async with asyncio.timeout(10):
                 while metrics.registry.get_sample_value("tenclip_requests_total", labels) != 1:
                     await asyncio.sleep(0.01)

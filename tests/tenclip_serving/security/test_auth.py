@@ -251,7 +251,7 @@ def test_refusals_look_like_other_errors_and_come_before_the_message(file: Path)
             await server.stop(None)
 
         def requests(code: str, method: str = "ListModels") -> float | None:
-            labels = {"method": method, "code": code}
+            labels = {"method": method, "code": code, "transport": "grpc"}
             return metrics.registry.get_sample_value("tenclip_requests_total", labels)
 
         assert (requests("UNAUTHENTICATED"), requests("PERMISSION_DENIED"), requests("OK")) == (1, 1, 1)

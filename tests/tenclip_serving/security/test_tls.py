@@ -394,7 +394,7 @@ def test_no_secret_is_logged_whatever_goes_wrong(
         status, text = scrape(server, authority.ca, METRICS)
         assert status == 200
         assert re.search(r"tenclip_tls_certificate_expiry_timestamp_seconds 1\.\d+e\+09", text)
-        assert 'tenclip_requests_total{code="UNAUTHENTICATED",method="Predict"} 2.0' in text
+        assert 'tenclip_requests_total{code="UNAUTHENTICATED",method="Predict",transport="grpc"} 2.0' in text
         pair.key.write_text("-----BEGIN PRIVATE KEY-----\nbroken\n-----END PRIVATE KEY-----\n")
         with client(later) as renewed:
             assert renewed.list_models().models

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
@@ -109,6 +110,31 @@ def test_requests_and_their_stages_arrive_in_the_callers_trace(
     assert {(r["service.name"], r["deployment.environment"]) for r in collector.resources} == {("tenclip", "test")}
     everything = "".join(map(str, collector.spans)) + log
     assert TOKEN not in everything
+
+
+def test_requests_over_http_are_traced_as_those_over_grpc(
+    one_model: Path, videos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with collecting() as (collector, url):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+        with running_server(one_model, "--tracing", "--http-port", "0", "--runtime", "onnxruntime") as server:
+            address = f"http://{server.http_address}"
+            headers = {"traceparent": f"00-{TRACE}-{PARENT}-01", "x-request-id": "mine"}
+            with httpx.Client(base_url=address, headers=headers, trust_env=False, timeout=30) as client:
+                file = {"video": (videos / "colors.mp4").read_bytes()}
+                assert client.post("/v1/predict", files=file).status_code == 200
+                assert client.get("/v1/models/absent").status_code == 404
+                assert client.get("/healthz").status_code == 200
+            assert stop(server.process) == 0
+    (predicted,) = collector.named("POST /v1/predict")
+    (missing,) = collector.named("GET /v1/models/{name}")
+    assert [attributes(s)["http.response.status_code"] for s in (predicted, missing)] == [200, 404]
+    assert predicted.trace_id.hex() == TRACE
+    assert predicted.parent_span_id.hex() == PARENT
+    assert attributes(predicted)["tenclip.request_id"] == "mine"
+    stages = {s.name for s in collector.spans if s.parent_span_id == predicted.span_id}
+    assert {"fetch", "decode", "infer"} <= stages
+    assert collector.named("GET /healthz") == []
 
 
 def test_streams_are_traced_and_closed_with_their_caller(caplog: pytest.LogCaptureFixture) -> None:
