@@ -108,6 +108,7 @@ class Server:
         self._stopping = True
         await self._health.stop()
         await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
+        self.engine.streams.drain()  # they would last longer than any grace
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
         ended = await self.manager.close()

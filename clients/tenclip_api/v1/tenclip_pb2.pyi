@@ -1393,3 +1393,415 @@ class SetDefaultVersionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetDefaultVersionResponse: _TypeAlias = SetDefaultVersionResponse  # noqa: Y015
+
+@_typing.final
+class LiveRequest(_message.Message):
+    """A stream to watch. Windows of the clip's length slide over it, `window_step_frames` apart."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    WINDOW_STEP_FRAMES_FIELD_NUMBER: _builtins.int
+    SPATIAL_MODE_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    LOSSLESS_FIELD_NUMBER: _builtins.int
+    RECONNECT_FIELD_NUMBER: _builtins.int
+    MAX_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_WINDOWS_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """rtsp:, rtsps:, http:, https:, tcp: or udp: (the last two carry an MPEG transport stream)."""
+    window_step_frames: _builtins.int
+    """As ClipSelection.window_step_frames, for mode WINDOWS."""
+    spatial_mode: Global___SpatialMode.ValueType
+    top_k: _builtins.int
+    """Of each window. 0: five."""
+    max_latency_seconds: _builtins.float
+    """A window that could not be begun so long after its last frame arrived is skipped, and counted. 0: two seconds."""
+    lossless: _builtins.bool
+    """Skip nothing: what comes is read as fast as windows run, however late that is."""
+    reconnect: _builtins.int
+    """Attempts in a row to connect again, without a frame in between, before the call fails; not set: five; negative: for
+    ever.
+    """
+    max_backoff_seconds: _builtins.float
+    """The longest pause between two attempts. 0: 30 seconds."""
+    idle_seconds: _builtins.float
+    """A stream that sends nothing for so long counts as broken. 0: ten seconds."""
+    heartbeat_seconds: _builtins.float
+    """A LiveHeartbeat is sent when nothing else was for so long. 0: five seconds."""
+    include_windows: _builtins.bool
+    """Also a LiveWindow for every window that ran."""
+    @_builtins.property
+    def model(self) -> Global___ModelRef: ...
+    @_builtins.property
+    def events(self) -> Global___LiveEventRules: ...
+    def __init__(
+        self,
+        *,
+        model: Global___ModelRef | None = ...,
+        uri: _builtins.str = ...,
+        window_step_frames: _builtins.int = ...,
+        spatial_mode: Global___SpatialMode.ValueType = ...,
+        top_k: _builtins.int = ...,
+        events: Global___LiveEventRules | None = ...,
+        max_latency_seconds: _builtins.float = ...,
+        lossless: _builtins.bool = ...,
+        reconnect: _builtins.int | None = ...,
+        max_backoff_seconds: _builtins.float = ...,
+        idle_seconds: _builtins.float = ...,
+        heartbeat_seconds: _builtins.float = ...,
+        include_windows: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect", "events", b"events", "model", b"model", "reconnect", b"reconnect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect", "events", b"events", "heartbeat_seconds", b"heartbeat_seconds", "idle_seconds", b"idle_seconds", "include_windows", b"include_windows", "lossless", b"lossless", "max_backoff_seconds", b"max_backoff_seconds", "max_latency_seconds", b"max_latency_seconds", "model", b"model", "reconnect", b"reconnect", "spatial_mode", b"spatial_mode", "top_k", b"top_k", "uri", b"uri", "window_step_frames", b"window_step_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reconnect: _TypeAlias = _typing.Literal["reconnect"]  # noqa: Y015
+    _WhichOneofArgType__reconnect: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reconnect) -> _WhichOneofReturnType__reconnect | None: ...
+
+Global___LiveRequest: _TypeAlias = LiveRequest  # noqa: Y015
+
+@_typing.final
+class LiveEventRules(_message.Message):
+    """When scores become an event. 0 leaves a field to its default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SMOOTH_WINDOWS_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    OFF_FIELD_NUMBER: _builtins.int
+    MIN_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_GAP_SECONDS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    smooth_windows: _builtins.int
+    """Scores are the mean of so many windows, the newest included. 0: three."""
+    on: _builtins.float
+    """An event begins when the mean of its class reaches `on`, and ends when it falls below `off`. 0: 0.6 and 0.4."""
+    off: _builtins.float
+    min_seconds: _builtins.float
+    """A shorter event is none. Not negative; 0: any length."""
+    max_gap_seconds: _builtins.float
+    """An event is over when the stream was gone for so long. 0: five seconds."""
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Classes of which there are events; none: all."""
+
+    def __init__(
+        self,
+        *,
+        smooth_windows: _builtins.int = ...,
+        on: _builtins.float = ...,
+        off: _builtins.float = ...,
+        min_seconds: _builtins.float = ...,
+        max_gap_seconds: _builtins.float = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_gap_seconds", b"max_gap_seconds", "min_seconds", b"min_seconds", "off", b"off", "on", b"on", "smooth_windows", b"smooth_windows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEventRules: _TypeAlias = LiveEventRules  # noqa: Y015
+
+@_typing.final
+class LiveUpdate(_message.Message):
+    """Seconds of a stream count from its first frame, on its own clock as far as that can be believed: where it jumps, and
+    after a connection was lost, the clock of the receiver goes on.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    RECONNECTING_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def connected(self) -> Global___LiveConnected: ...
+    @_builtins.property
+    def window(self) -> Global___LiveWindow: ...
+    @_builtins.property
+    def event(self) -> Global___LiveEvent: ...
+    @_builtins.property
+    def reconnecting(self) -> Global___LiveReconnecting: ...
+    @_builtins.property
+    def heartbeat(self) -> Global___LiveHeartbeat: ...
+    @_builtins.property
+    def ended(self) -> Global___LiveEnded: ...
+    @_builtins.property
+    def counters(self) -> Global___LiveCounters: ...
+    def __init__(
+        self,
+        *,
+        connected: Global___LiveConnected | None = ...,
+        window: Global___LiveWindow | None = ...,
+        event: Global___LiveEvent | None = ...,
+        reconnecting: Global___LiveReconnecting | None = ...,
+        heartbeat: Global___LiveHeartbeat | None = ...,
+        ended: Global___LiveEnded | None = ...,
+        counters: Global___LiveCounters | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "counters", b"counters", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "reconnecting", b"reconnecting", "update", b"update", "window", b"window"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "counters", b"counters", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "reconnecting", b"reconnecting", "update", b"update", "window", b"window"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["connected", "window", "event", "reconnecting", "heartbeat", "ended"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
+
+Global___LiveUpdate: _TypeAlias = LiveUpdate  # noqa: Y015
+
+@_typing.final
+class LiveCounters(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRAMES_READ_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    WINDOWS_RUN_FIELD_NUMBER: _builtins.int
+    WINDOWS_SKIPPED_FIELD_NUMBER: _builtins.int
+    RECONNECTS_FIELD_NUMBER: _builtins.int
+    DISCONTINUITIES_FIELD_NUMBER: _builtins.int
+    LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    frames_read: _builtins.int
+    frames_dropped: _builtins.int
+    """Frames that were in no window that ran because the model, or the decoder, could not keep up."""
+    windows_run: _builtins.int
+    windows_skipped: _builtins.int
+    reconnects: _builtins.int
+    discontinuities: _builtins.int
+    """Places where the stream's clock jumped."""
+    latency_seconds: _builtins.float
+    """From the arrival of a window's last frame to its scores: of the newest one, and the most so far."""
+    max_latency_seconds: _builtins.float
+    def __init__(
+        self,
+        *,
+        frames_read: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        windows_run: _builtins.int = ...,
+        windows_skipped: _builtins.int = ...,
+        reconnects: _builtins.int = ...,
+        discontinuities: _builtins.int = ...,
+        latency_seconds: _builtins.float = ...,
+        max_latency_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discontinuities", b"discontinuities", "frames_dropped", b"frames_dropped", "frames_read", b"frames_read", "latency_seconds", b"latency_seconds", "max_latency_seconds", b"max_latency_seconds", "reconnects", b"reconnects", "windows_run", b"windows_run", "windows_skipped", b"windows_skipped"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveCounters: _TypeAlias = LiveCounters  # noqa: Y015
+
+@_typing.final
+class LiveConnected(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    WINDOW_FRAMES_FIELD_NUMBER: _builtins.int
+    STEP_FRAMES_FIELD_NUMBER: _builtins.int
+    LATENCY_LIMIT_SECONDS_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    codec: _builtins.str
+    width: _builtins.int
+    height: _builtins.int
+    frames_per_second: _builtins.float
+    runtime: _builtins.str
+    window_frames: _builtins.int
+    step_frames: _builtins.int
+    latency_limit_seconds: _builtins.float
+    """A window begins to run within so long of its last frame's arrival, or not at all; 0: there is no such limit."""
+    @_builtins.property
+    def model(self) -> Global___ModelRef:
+        """The model and what runs it."""
+
+    def __init__(
+        self,
+        *,
+        container: _builtins.str = ...,
+        codec: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frames_per_second: _builtins.float = ...,
+        model: Global___ModelRef | None = ...,
+        runtime: _builtins.str = ...,
+        window_frames: _builtins.int = ...,
+        step_frames: _builtins.int = ...,
+        latency_limit_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "container", b"container", "frames_per_second", b"frames_per_second", "height", b"height", "latency_limit_seconds", b"latency_limit_seconds", "model", b"model", "runtime", b"runtime", "step_frames", b"step_frames", "width", b"width", "window_frames", b"window_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveConnected: _TypeAlias = LiveConnected  # noqa: Y015
+
+@_typing.final
+class LiveWindow(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    ARRIVED_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    SMOOTHED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    start_seconds: _builtins.float
+    end_seconds: _builtins.float
+    arrived_unix_seconds: _builtins.float
+    """When its last frame arrived, in seconds since 1970."""
+    latency_seconds: _builtins.float
+    @_builtins.property
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]: ...
+    @_builtins.property
+    def smoothed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """Mean over the newest windows, which events are made of."""
+
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        arrived_unix_seconds: _builtins.float = ...,
+        latency_seconds: _builtins.float = ...,
+        top: _abc.Iterable[Global___ClassScore] | None = ...,
+        smoothed: _abc.Iterable[Global___ClassScore] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_unix_seconds", b"arrived_unix_seconds", "end_seconds", b"end_seconds", "index", b"index", "latency_seconds", b"latency_seconds", "smoothed", b"smoothed", "start_seconds", b"start_seconds", "top", b"top"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveWindow: _TypeAlias = LiveWindow  # noqa: Y015
+
+@_typing.final
+class LiveEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    PEAK_SCORE_FIELD_NUMBER: _builtins.int
+    START_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    END_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Begins with the stream and counts its events; the same when the event begins and when it ends."""
+    label: _builtins.str
+    index: _builtins.int
+    start_seconds: _builtins.float
+    end_seconds: _builtins.float
+    """Of an event that goes on: so far."""
+    peak_score: _builtins.float
+    start_unix_seconds: _builtins.float
+    end_unix_seconds: _builtins.float
+    ended: _builtins.bool
+    """False when it begins, true when it has ended."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        label: _builtins.str = ...,
+        index: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        peak_score: _builtins.float = ...,
+        start_unix_seconds: _builtins.float = ...,
+        end_unix_seconds: _builtins.float = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seconds", b"end_seconds", "end_unix_seconds", b"end_unix_seconds", "ended", b"ended", "id", b"id", "index", b"index", "label", b"label", "peak_score", b"peak_score", "start_seconds", b"start_seconds", "start_unix_seconds", b"start_unix_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEvent: _TypeAlias = LiveEvent  # noqa: Y015
+
+@_typing.final
+class LiveReconnecting(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    DELAY_SECONDS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Counts attempts without a frame in between."""
+    delay_seconds: _builtins.float
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        delay_seconds: _builtins.float = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delay_seconds", b"delay_seconds", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveReconnecting: _TypeAlias = LiveReconnecting  # noqa: Y015
+
+@_typing.final
+class LiveHeartbeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SILENT_SECONDS_FIELD_NUMBER: _builtins.int
+    silent_seconds: _builtins.float
+    """Since the last frame."""
+    def __init__(
+        self,
+        *,
+        silent_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["silent_seconds", b"silent_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveHeartbeat: _TypeAlias = LiveHeartbeat  # noqa: Y015
+
+@_typing.final
+class LiveEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHY_FIELD_NUMBER: _builtins.int
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEnded: _TypeAlias = LiveEnded  # noqa: Y015

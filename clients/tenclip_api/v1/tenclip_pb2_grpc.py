@@ -74,6 +74,11 @@ class VideoRecognitionStub:
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.Live = channel.unary_stream(
+                '/tenclip.v1.VideoRecognition/Live',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.LiveRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.LiveUpdate.FromString,
+                _registered_method=True)
 
 
 class VideoRecognitionServicer:
@@ -132,6 +137,14 @@ class VideoRecognitionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Live(self, request, context):
+        """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
+        does so only for schemes, hosts and networks that it was told to allow.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VideoRecognitionServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -174,6 +187,11 @@ def add_VideoRecognitionServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.FromString,
                     response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.SerializeToString,
+            ),
+            'Live': grpc.unary_stream_rpc_method_handler(
+                    servicer.Live,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.LiveRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.LiveUpdate.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -392,6 +410,33 @@ class VideoRecognition:
             '/tenclip.v1.VideoRecognition/GetModel',
             tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.SerializeToString,
             tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Live(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/tenclip.v1.VideoRecognition/Live',
+            tenclip__api_dot_v1_dot_tenclip__pb2.LiveRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.LiveUpdate.FromString,
             options,
             channel_credentials,
             insecure,

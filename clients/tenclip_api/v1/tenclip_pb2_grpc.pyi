@@ -50,6 +50,10 @@ class VideoRecognitionStub:
     ExtractFeaturesUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]
+    Live: _grpc.UnaryStreamMultiCallable[_tenclip_pb2.LiveRequest, _tenclip_pb2.LiveUpdate]
+    """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
+    does so only for schemes, hosts and networks that it was told to allow.
+    """
 
 @_typing.type_check_only
 class VideoRecognitionAsyncStub(VideoRecognitionStub):
@@ -68,6 +72,10 @@ class VideoRecognitionAsyncStub(VideoRecognitionStub):
     ExtractFeaturesUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]  # type: ignore[assignment]
+    Live: _aio.UnaryStreamMultiCallable[_tenclip_pb2.LiveRequest, _tenclip_pb2.LiveUpdate]  # type: ignore[assignment]
+    """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
+    does so only for schemes, hosts and networks that it was told to allow.
+    """
 
 class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -131,6 +139,16 @@ class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
         request: _tenclip_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenclip_pb2.GetModelResponse, _abc.Awaitable[_tenclip_pb2.GetModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Live(
+        self,
+        request: _tenclip_pb2.LiveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_tenclip_pb2.LiveUpdate], _abc.AsyncIterator[_tenclip_pb2.LiveUpdate]]:
+        """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
+        does so only for schemes, hosts and networks that it was told to allow.
+        """
 
 def add_VideoRecognitionServicer_to_server(servicer: VideoRecognitionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
