@@ -40,6 +40,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
     },
     "Use a server": {
         "predict": "Recognise the actions in videos.",
+        "live": "Watch streams, and tell what happens in them as it happens.",
         "features": "Extract features of many videos into one Parquet file.",
         "models": "List the models of a server, show one of them, or change which are served.",
         "bench": "Put load on a server and report latency, throughput, stages and errors.",

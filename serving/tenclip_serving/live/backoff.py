@@ -22,7 +22,7 @@ class Backoff:
 
     def next(self) -> float:
         """Seconds to wait before the next attempt."""
-        whole = min(self._max, FIRST_SECONDS * 2 ** min(self.attempts, 30))
+        whole = min(self._max, FIRST_SECONDS * float(1 << min(self.attempts, 30)))
         self.attempts += 1
         return whole * (0.5 + 0.5 * self._draw())
 

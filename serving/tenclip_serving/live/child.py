@@ -26,7 +26,7 @@ from tenclip_api.errors import TenclipError
 from tenclip_serving.decoding import shared_memory
 from tenclip_serving.decoding.child import Channel, ChannelClosed, exit_with_server
 from tenclip_serving.decoding.sandbox import SandboxLimits, enter_sandbox
-from tenclip_serving.decoding.worker_messages import Failure, Fault
+from tenclip_serving.decoding.worker_messages import Failure, Fault, Ready
 from tenclip_serving.live import messages
 from tenclip_serving.live.messages import Beat, NextWindow, OpenStream, StreamEnded, WindowReady
 from tenclip_serving.live.stream_reader import StreamReader
@@ -39,7 +39,7 @@ _STUCK_SECONDS = 2.0
 
 def serve(channel: Channel) -> None:
     """Answer until the other end closes."""
-    _send(channel, messages.Ready())
+    _send(channel, Ready())
     stream: StreamReader | None = None
     request: OpenStream | None = None
     while True:
@@ -85,9 +85,7 @@ def _next(channel: Channel, stream: StreamReader, request: OpenStream, memory: i
         _send(channel, Beat(counters))
 
 
-def _write(
-    window: Window, request: OpenStream, memory: int | None
-) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
+def _write(window: Window, memory: int | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None:
     """Into the memory; without one, the pixels to send."""
     shape = (len(window.frames[0].pixels), len(window.frames), *window.frames[0].pixels.shape[1:])
     if memory is None:

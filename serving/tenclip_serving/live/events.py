@@ -109,7 +109,7 @@ class EventDetector:
         events = self.gap() if start - self._end > self.rules.max_gap_seconds and self._open else []
         self._end = end
         self._recent.append(probabilities)
-        self.smoothed = np.mean(np.stack(self._recent), axis=0, dtype=np.float64).astype(np.float32)
+        self.smoothed = np.asarray(np.mean(np.stack(self._recent), axis=0, dtype=np.float64), np.float32)
         mean = self.smoothed
         for k in sorted(self._open):
             if mean[k] < self.rules.off:

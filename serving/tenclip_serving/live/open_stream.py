@@ -30,7 +30,7 @@ from tenclip_video.source import FORMATS, check_pixels, is_cover_art
 # Multipart JPEG, as cameras send it over HTTP.
 _STREAM_FORMATS = f"{FORMATS},mpjpeg"
 # How long FFmpeg looks at a stream before it believes to know what is in it, where headers do not tell.
-_ANALYSE_MICROSECONDS = 2_000_000
+_ANALYSE_MICROSECONDS = 1_000_000
 # Of FFmpeg's statuses of HTTP, which RTSP has too.
 _UNAUTHORIZED, _NOT_FOUND = ("Unauthorized", "Forbidden"), ("Not Found",)
 
@@ -59,8 +59,9 @@ def open_stream(request: OpenStream, file: DescriptorFile | None) -> tuple[Input
 def _open(request: OpenStream, file: DescriptorFile | None, options: dict[str, str]) -> InputContainer:
     if file is not None:
         options |= {"format_whitelist": _STREAM_FORMATS, "protocol_whitelist": "none"}
-        target: Any = file
-        return av.open(target, "r", format=request.format, options=options, metadata_errors="ignore")
+        target: Any = file  # has all that PyAV uses
+        opened: InputContainer = av.open(target, "r", format=request.format, options=options, metadata_errors="ignore")
+        return opened
     assert request.target is not None
     if request.format == "rtsp":
         # Interleaved in the one connection that was judged: no other ports, and nothing is lost on the way.

@@ -53,7 +53,7 @@ class LiveRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class LiveCounters:
-    """Of one stream, from its beginning. Latencies: from the arrival of a window's last frame to its scores, in seconds."""
+    """Of one stream, from its beginning. Latencies: seconds from the arrival of a window's last frame to its scores."""
 
     frames_read: int = 0
     frames_dropped: int = 0

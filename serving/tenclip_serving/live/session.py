@@ -319,7 +319,8 @@ class LiveSession:
         clips, window.clips = window.clips, window.clips[:0].copy()
         result = await self._host.scheduler.run(self.model.instances, clips, model=self.model.name)
         scores = aggregate(result.outputs, self._protocol.averaging, views=self._protocol.views)
-        return scores.clip_probabilities[0]
+        probabilities: NDArray[np.float32] = scores.clip_probabilities[0]
+        return probabilities
 
     def _on_beat(self, counters: Counters) -> None:
         with self._guard:
