@@ -1578,6 +1578,7 @@ class LiveCounters(_message.Message):
     windows_run: _builtins.int
     windows_skipped: _builtins.int
     reconnects: _builtins.int
+    """Times that the stream gave pictures again after an interruption."""
     discontinuities: _builtins.int
     """Places where the stream's clock jumped."""
     latency_seconds: _builtins.float

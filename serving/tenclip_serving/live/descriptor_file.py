@@ -44,6 +44,8 @@ class DescriptorFile:
         return data
 
     def _wait_for(self, size: int) -> bytes:
+        if self.timed_out:  # FFmpeg asks again at the end
+            return b""
         until = time.monotonic() + self._idle
         while (left := until - time.monotonic()) > 0:
             if not self._is_file and not select.select([self._descriptor], [], [], left)[0]:

@@ -246,9 +246,6 @@ class LiveSession:
             delay = backoff.next()
             await self._out.put(Reconnecting(attempt=backoff.attempts, delay=delay, why=why))
             await asyncio.sleep(delay)
-            if self._epoch is not None:
-                self._reconnects += 1
-                self._host.metrics.live_reconnects.inc()
 
     async def _read_once(self) -> str:
         """Read one connection to its end; why it ended. Where we hung up ourselves, that is raised."""
@@ -256,6 +253,9 @@ class LiveSession:
         async with connect(self.request.source, rules) as connection:
             try:
                 opened = await self._process.open(self._open_stream(connection), connection.descriptor)
+                if self._epoch is not None:
+                    self._reconnects += 1
+                    self._host.metrics.live_reconnects.inc()
                 await self._out.put(
                     Connected(
                         container=opened.container[:100],

@@ -156,7 +156,9 @@ class Metrics:
             registry=self.registry,
         )
         self.live_reconnects = Counter(
-            "tenclip_live_reconnects", "Attempts to connect to a live stream again.", registry=self.registry
+            "tenclip_live_reconnects",
+            "Live streams that came back after an interruption.",
+            registry=self.registry,
         )
         self.live_latency_seconds = Histogram(
             "tenclip_live_latency_seconds",

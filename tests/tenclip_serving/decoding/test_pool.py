@@ -21,10 +21,8 @@ from tenclip_api.errors import (
     Overloaded,
     ServerUnavailable,
 )
-from tenclip_serving.decoding import child_process
+from tenclip_serving.decoding import child_process, shared_memory
 from tenclip_serving.decoding import pool as decode_pool
-from tenclip_serving.decoding import shared_memory
-from tenclip_serving.decoding import worker as decode_worker
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker import DecodeFault, DecodeWorker

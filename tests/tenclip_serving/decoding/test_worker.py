@@ -70,7 +70,7 @@ def test_a_ranking_that_is_not_of_the_clips(videos: Path, mode: SelectionMode, r
     selected = np.zeros_like(kept.selected)
     selected[list(ranking)] = True
     lie = replace(honest, timeline=replace(kept, ranking=ranking, selected=selected))
-    with pytest.raises(decode_worker.ProtocolViolation, match=f"a ranking of {len(ranking)} windows for 3 clips"):
+    with pytest.raises(child_process.ProtocolViolation, match=f"a ranking of {len(ranking)} windows for 3 clips"):
         decode_worker._timeline(Decoded.of(lie), asked)
 
 

@@ -37,7 +37,7 @@ def free_port() -> int:
 
 @functools.cache
 def why_no_rtsp_server() -> str:
-    """"" where there is one."""
+    """ "" where there is one."""
     check = (
         "import gi; gi.require_version('Gst', '1.0'); gi.require_version('GstRtspServer', '1.0'); "
         "from gi.repository import Gst, GstRtspServer; Gst.init(None); "
@@ -49,15 +49,15 @@ def why_no_rtsp_server() -> str:
     return "" if done.returncode == 0 else "no GStreamer RTSP server: see tests/system-packages.txt"
 
 
-needs_rtsp = pytest.mark.skipif("why_no_rtsp_server()", reason="no GStreamer RTSP server: see tests/system-packages.txt")
-
-
 def _system_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
 
 
 @contextlib.contextmanager
 def rtsp_server(port: int) -> Iterator[subprocess.Popen[str]]:
+    """Skips the test where there is none."""
+    if why := why_no_rtsp_server():
+        pytest.skip(why)
     process = subprocess.Popen(
         [SYSTEM_PYTHON, str(RTSP_SERVER), str(port)], stdout=subprocess.PIPE, text=True, env=_system_environment()
     )

@@ -18,7 +18,7 @@ SPEC = ClipSpec(num_frames=4)
 
 def frame(index: int, *, fps: float = 20, arrival: float = 0.0) -> Frame:
     """Its pixels are its index."""
-    return Frame(np.full((1, 1, 1, 3), index, np.int64), index / fps, (index + 1) / fps, arrival)  # type: ignore[arg-type]
+    return Frame(np.full((1, 1, 1, 3), index, np.int64), index / fps, (index + 1) / fps, arrival)
 
 
 def indices(window: Window) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ Prints its port when it listens. The colour goes from red to blue within each `-
 from __future__ import annotations
 
 import argparse
+import contextlib
 import socket
 import time
 from fractions import Fraction
@@ -54,11 +55,8 @@ def main() -> None:
         print(server.getsockname()[1], flush=True)
         for _ in range(options.connections):
             sock, _ = server.accept()
-            with sock:
-                try:
-                    _send(_Socket(sock), options)
-                except OSError:
-                    pass  # the reader has gone
+            with sock, contextlib.suppress(OSError, av.FFmpegError):  # the reader has gone
+                _send(_Socket(sock), options)
 
 
 def _send(target: Any, options: argparse.Namespace) -> None:
@@ -77,7 +75,7 @@ def _send_video(
     target: Any, options: argparse.Namespace, first: int, last: int, size: tuple[int, int], started: float
 ) -> None:
     ticks = 90_000 // options.fps
-    with av.open(target, "w", format="mpegts", options={"flush_packets": "1", "muxdelay": "0"}) as container:
+    with av.open(target, "w", format="mpegts", options={"flush_packets": "1"}) as container:
         stream: Any = container.add_stream(options.codec, rate=options.fps)
         stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
         stream.time_base = Fraction(1, options.fps)
