@@ -1,10 +1,10 @@
-"""Memory of a live stream over a day of video, at speed; and a watcher that keeps its windows, which must fail the check.
+"""Memory of a live stream over a day of video, at speed; and a watcher that keeps its windows, which must fail this.
 
     python -m tests.soak.live_memory [--hours 24] [--limit-mb 16]
 
-A transport stream comes over TCP as fast as it is read, its clock wraps around on the way, and nothing is skipped. After
-the first tenth of the windows, and after the last, the resident memory of the process that reads the stream and of the
-one that runs it are compared. The control keeps 64 KiB for each window.
+A transport stream comes over TCP as fast as it is read, its clock wraps around on the way, and nothing is skipped.
+After the first tenth of the windows, and after the last, the resident memory of the process that reads the stream and
+of the one that runs it are compared. The control keeps 64 KiB for each window.
 """
 
 from __future__ import annotations
@@ -56,13 +56,8 @@ async def watch(seconds: float, *, keeping: bool = False) -> Run:
         sender = ("--port", str(port), "--frames", str(frames + 4), "--fps", str(_FPS), "--start", str(start))
         async with open_engine(bundle, **allowed) as engine:
             with ts_sender(*sender, "--speed", "0"):
-                request = LiveRequest(
-                    source=parse_source(f"tcp://127.0.0.1:{port}"),
-                    step=_STEP,
-                    lossless=True,
-                    reconnect=0,
-                    idle_seconds=60,
-                )
+                source = parse_source(f"tcp://127.0.0.1:{port}")
+                request = LiveRequest(source=source, step=_STEP, lossless=True, reconnect=0, idle_seconds=60)
                 async with contextlib.aclosing(engine.watch(request)) as updates:
                     async for update, counters in updates:
                         if not isinstance(update, ScoredWindow):

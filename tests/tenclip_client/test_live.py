@@ -135,12 +135,8 @@ def test_lines_and_the_screen_say_what_happens() -> None:
 
 def test_json_says_of_what_kind_it_is() -> None:
     line = json.loads(json.dumps(as_json("cam", EVENT)))
-    assert (line["source"], line["type"], line["peak_score"], line["counters"]["reconnects"]) == (
-        "cam",
-        "event",
-        0.8,
-        2,
-    )
+    assert (line["source"], line["type"], line["peak_score"]) == ("cam", "event", 0.8)
+    assert line["counters"]["reconnects"] == 2
     lost = LiveReconnecting(attempt=3, delay_seconds=1.25, why="it ended", counters=COUNTERS)
     assert describe(lost) == "interrupted: it ended; attempt 3 in 1.2 s"
 

@@ -207,6 +207,7 @@ async def _http(source: LiveSource, rules: LiveRules) -> AsyncIterator[Connectio
     """The body of a response, through a pair of sockets; every hop on the way to it is judged by `fetch_http`."""
     policy = rules.policy or _anywhere(source)
     check_scheme(source, policy)
+    policy.check_installed()
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.setblocking(False)

@@ -8,7 +8,6 @@ skipped. So what is held for a stream is bounded, however slow the model or whoe
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
@@ -20,8 +19,6 @@ from tenclip_api.errors import (
     DeadlineExceeded,
     DecodeWorkerDied,
     FetchFailed,
-    InvalidRequest,
-    NoClassifier,
     NotAVideo,
     NoVideoStream,
     TenclipError,
@@ -34,7 +31,8 @@ from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.live.backoff import Backoff
 from tenclip_serving.live.connect import Connection, LiveRules, connect
 from tenclip_serving.live.events import Event, EventDetector
-from tenclip_serving.live.messages import Counters, OpenStream
+from tenclip_serving.live.messages import Opened, OpenStream
+from tenclip_serving.live.protocol import live_protocol
 from tenclip_serving.live.reader import LiveWindow, StreamProcess
 from tenclip_serving.live.requests import (
     Connected,
@@ -46,13 +44,11 @@ from tenclip_serving.live.requests import (
     Reconnecting,
     ScoredWindow,
 )
+from tenclip_serving.live.totals import Totals
 from tenclip_serving.models.repository import ServedModel
-from tenclip_serving.requests import ClipRequest, RecognitionRequest
-from tenclip_serving.resolve_protocol import resolve_protocol
 from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_video.aggregate import aggregate
-from tenclip_video.protocols import Protocol
 from tenclip_video.source import Limits
 
 # One that runs and one that waits for the runtime, so that windows of several streams meet in a batch.
@@ -63,7 +59,6 @@ _WAITING = 8
 _FINAL = (NotAVideo, NoVideoStream, UndecodableVideo, VideoNotFound, VideoNotReadable, VideoTooLarge)
 # What is tried again.
 _PASSING = (FetchFailed, DeadlineExceeded, DecodeWorkerDied, *_FINAL)
-_MAX_CLIP_BYTES = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +85,6 @@ class LiveSession:
 
     def __init__(self, request: LiveRequest, model: ServedModel, host: LiveHost) -> None:
         spec = model.bundle.info.clip_spec
-        if not model.bundle.labels:
-            raise NoClassifier(f"model {model.name!r} has features only; live streams are classified")
-        if spec.modality != "rgb":
-            raise InvalidRequest(f"model {model.name!r} looks at {spec.modality}; live streams are read as rgb only")
         self.request, self.model, self._host = request, model, host
         self._protocol = live_protocol(request, model)
         self._spec = spec
@@ -103,14 +94,10 @@ class LiveSession:
         self._out: asyncio.Queue[_Pending | LiveUpdate | Exception] = asyncio.Queue(_WAITING)
         self._slots = asyncio.Semaphore(_IN_FLIGHT)
         self._scoring: set[asyncio.Task[NDArray[np.float32]]] = set()
-        # Of this connection, from another thread, and of all that ended.
-        self._guard = threading.Lock()
-        self._now, self._before = Counters(), Counters()
-        self._run = self._reconnects = self._index = 0
-        self._latency = self._max_latency = 0.0
+        self._totals = Totals(host.metrics)
+        self._index = 0
         self._epoch: float | None = None  # arrival of the very first frame
         self._end = 0.0  # of the newest window, on the stream's clock
-        self._last_frame = time.monotonic()
 
     @property
     def pid(self) -> int | None:
@@ -119,18 +106,8 @@ class LiveSession:
 
     @property
     def counters(self) -> LiveCounters:
-        with self._guard:
-            now, before = self._now, self._before
-        return LiveCounters(
-            frames_read=before.frames_read + now.frames_read,
-            frames_dropped=before.frames_dropped + now.frames_dropped,
-            windows_skipped=before.windows_skipped + now.windows_skipped,
-            discontinuities=before.discontinuities + now.discontinuities,
-            windows_run=self._run,
-            reconnects=self._reconnects,
-            latency=self._latency,
-            max_latency=self._max_latency,
-        )
+        """What was counted of it by now."""
+        return self._totals.counters
 
     async def updates(self) -> AsyncGenerator[LiveUpdate, None]:
         """What happens, as it happens; the last one is `Ended`. To close it ends the process and frees everything.
@@ -147,7 +124,7 @@ class LiveSession:
                 except TimeoutError:
                     for event in self._overdue():
                         yield event
-                    yield Heartbeat(silent_seconds=self._silent_seconds())
+                    yield Heartbeat(silent_seconds=self._totals.silent_seconds)
                     continue
                 if isinstance(item, _Pending):
                     async for update in self._scored(item):
@@ -184,25 +161,21 @@ class LiveSession:
 
     def _overdue(self) -> list[Event]:
         """Events that cannot go on: the stream was gone for too long."""
-        return self._detector.gap() if self._silent_seconds() > self.request.events.max_gap_seconds else []
+        return self._detector.gap() if self._totals.silent_seconds > self.request.events.max_gap_seconds else []
 
     async def _scored(self, pending: _Pending) -> AsyncIterator[LiveUpdate]:
         window = pending.window
         probabilities = await pending.scores
-        now = time.monotonic()
-        self._latency = max(0.0, now - window.arrival)
-        self._max_latency = max(self._max_latency, self._latency)
-        self._run += 1
-        self._host.metrics.live_windows.labels("run").inc()
-        self._host.metrics.live_latency_seconds.observe(self._latency)
-        arrived = time.time() - self._latency
+        latency = max(0.0, time.monotonic() - window.arrival)
+        self._totals.scored(latency)
+        arrived = time.time() - latency
         events = self._detector.add(probabilities, window.start_seconds, window.end_seconds, arrived)
         yield ScoredWindow(
             index=self._index,
             start_seconds=window.start_seconds,
             end_seconds=window.end_seconds,
             arrived_unix=arrived,
-            latency=self._latency,
+            latency=latency,
             probabilities=probabilities,
             smoothed=self._detector.smoothed,
         )
@@ -229,7 +202,7 @@ class LiveSession:
                 if not source.is_live or (isinstance(err, _FINAL) and self._epoch is None):
                     raise
                 why = _without_name(err.message, source.name)
-            self._forget_connection()
+            self._totals.disconnected()
             if not source.is_live:
                 if why:
                     raise FetchFailed(f"{source.name}: {why}", source=source.name)
@@ -252,41 +225,46 @@ class LiveSession:
         rules = replace(self._host.rules, idle_seconds=self.request.idle_seconds)
         async with connect(self.request.source, rules) as connection:
             try:
-                opened = await self._process.open(self._open_stream(connection), connection.descriptor)
-                if self._epoch is not None:
-                    self._reconnects += 1
-                    self._host.metrics.live_reconnects.inc()
-                await self._out.put(
-                    Connected(
-                        container=opened.container[:100],
-                        codec=opened.codec[:100],
-                        width=opened.width,
-                        height=opened.height,
-                        frames_per_second=opened.frames_per_second,
-                        model=self.model.name,
-                        version=self.model.version,
-                        runtime=self.model.runtime.name,
-                        window_frames=self._spec.span,
-                        step_frames=self._step,
-                        latency_limit=None if self.request.lossless else self.request.max_latency,
-                    )
-                )
-                while True:
-                    await self._slots.acquire()
-                    try:
-                        window = await self._process.next(self._on_beat)
-                    except BaseException:
-                        self._slots.release()
-                        raise
-                    if isinstance(window, str):
-                        self._slots.release()
-                        return window
-                    self._epoch = window.first_arrival if self._epoch is None else self._epoch
-                    self._end = max(self._end, window.end_seconds)
-                    await self._out.put(_Pending(window, self._start_scoring(window)))
-            finally:
-                if connection.error is not None:
-                    raise connection.error from None
+                why = await self._read_windows(connection)
+            except TenclipError as err:
+                raise connection.error or err from None
+            if connection.error is not None:
+                raise connection.error
+            return why
+
+    async def _read_windows(self, connection: Connection) -> str:
+        opened = await self._process.open(self._open_stream(connection), connection.descriptor)
+        if self._epoch is not None:
+            self._totals.reconnected()
+        await self._out.put(self._connected(opened))
+        while True:
+            await self._slots.acquire()
+            try:
+                window = await self._process.next(self._totals.beat)
+            except BaseException:
+                self._slots.release()
+                raise
+            if isinstance(window, str):
+                self._slots.release()
+                return window
+            self._epoch = window.first_arrival if self._epoch is None else self._epoch
+            self._end = max(self._end, window.end_seconds)
+            await self._out.put(_Pending(window, self._start_scoring(window)))
+
+    def _connected(self, opened: Opened) -> Connected:
+        return Connected(
+            container=opened.container[:100],
+            codec=opened.codec[:100],
+            width=opened.width,
+            height=opened.height,
+            frames_per_second=opened.frames_per_second,
+            model=self.model.name,
+            version=self.model.version,
+            runtime=self.model.runtime.name,
+            window_frames=self._spec.span,
+            step_frames=self._step,
+            latency_limit=None if self.request.lossless else self.request.max_latency,
+        )
 
     def _open_stream(self, connection: Connection) -> OpenStream:
         request = self.request
@@ -312,6 +290,7 @@ class LiveSession:
         self._scoring.add(task)
         task.add_done_callback(self._scoring.discard)
         task.add_done_callback(lambda _: self._slots.release())
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # of one that nobody waits for
         return task
 
     async def _score(self, window: LiveWindow) -> NDArray[np.float32]:
@@ -321,42 +300,6 @@ class LiveSession:
         scores = aggregate(result.outputs, self._protocol.averaging, views=self._protocol.views)
         probabilities: NDArray[np.float32] = scores.clip_probabilities[0]
         return probabilities
-
-    def _on_beat(self, counters: Counters) -> None:
-        with self._guard:
-            before, self._now = self._now, counters
-            if counters.frames_read:
-                self._last_frame = time.monotonic() - counters.silent_seconds
-        metrics = self._host.metrics
-        for counter, name in (
-            (metrics.live_frames, "frames_read"),
-            (metrics.live_frames_dropped, "frames_dropped"),
-            (metrics.live_windows.labels("skipped"), "windows_skipped"),
-        ):
-            counter.inc(max(0, getattr(counters, name) - getattr(before, name)))
-
-    def _forget_connection(self) -> None:
-        with self._guard:
-            self._before = Counters(
-                *(
-                    getattr(self._before, name) + getattr(self._now, name)
-                    for name in ("frames_read", "frames_dropped", "windows_skipped", "discontinuities")
-                )
-            )
-            self._now = Counters()
-
-    def _silent_seconds(self) -> float:
-        with self._guard:
-            return max(0.0, time.monotonic() - self._last_frame)
-
-
-def live_protocol(request: LiveRequest, model: ServedModel) -> Protocol:
-    """Every window, one after the other, with the crops and the averaging of the model's own protocol."""
-    info = model.bundle.info
-    asked = RecognitionRequest(
-        clips=ClipRequest(mode="windows", window_step=request.step), spatial_mode=request.spatial_mode
-    )
-    return resolve_protocol(asked, info.clip_spec, info.default_protocol, max_clips=1, max_clip_bytes=_MAX_CLIP_BYTES)
 
 
 def _without_name(message: str, name: str) -> str:
