@@ -52,7 +52,7 @@ async def watch(seconds: float, *, keeping: bool = False) -> Run:
     kept, before, run = [], (0, 0), Run(reader=0, host=0, windows=0, skipped=0, last_seconds=0)
     with tempfile.TemporaryDirectory() as folder:
         bundle = make_bundle(Path(folder))
-        allowed = {"live_schemes": ("tcp",), "allow_hosts": (f"127.0.0.1:{port}",)}
+        allowed: dict[str, Any] = {"live_schemes": ("tcp",), "allow_hosts": (f"127.0.0.1:{port}",)}
         sender = ("--port", str(port), "--frames", str(frames + 4), "--fps", str(_FPS), "--start", str(start))
         async with open_engine(bundle, **allowed) as engine:
             with ts_sender(*sender, "--speed", "0"):

@@ -123,7 +123,9 @@ def describe(update: LiveUpdate) -> str:
     if isinstance(update, LiveReconnecting):
         return f"interrupted: {update.why}; attempt {update.attempt} in {update.delay_seconds:.1f} s"
     if isinstance(update, LiveHeartbeat):
-        return f"no news, {update.silent_seconds:.0f} s since the last frame; {counts(update.counters)}"
+        read = update.counters.frames_read
+        since = f"{update.silent_seconds:.0f} s since the last frame" if read else "no frame yet"
+        return f"no news, {since}; {counts(update.counters)}"
     return f"{update.why}; {counts(update.counters)}"
 
 

@@ -162,7 +162,9 @@ def live(
     if bundle is not None and model:
         raise typer.BadParameter("--model names a model of a server; --bundle is the model itself")
     _check_sources(sources, stream, has_bundle=bundle is not None)
-    arguments = {**events.arguments(), **stream.arguments(), "model": model, "top_k": top_k}
+    # The screen shows them; in lines of their own they are asked for.
+    shown = {"windows": windows or not as_json, "top_k": top_k}
+    arguments = {**events.arguments(), **stream.arguments(), **shown, "model": model}
     live_request(**arguments)  # what is wrong with it is said before anything is connected to
     hook = None if webhook is None else Webhook(webhook)
     try:
@@ -250,7 +252,7 @@ async def _opened(
         from tenclip_client.cli.local_live import load_local
 
         local = await held.enter_async_context(load_local()(bundle, threads=threads))
-        request = live_request(windows=True, **arguments)
+        request = live_request(**arguments)
 
         async def watch_here(source: str) -> AsyncGenerator[LiveUpdate, None]:
             messages = local.live(source, request, follow=stream.follow, paced=stream.paced == "on")
@@ -263,4 +265,4 @@ async def _opened(
     from tenclip_client import AsyncClient
 
     client = await held.enter_async_context(AsyncClient(**settings or {}))
-    return lambda source: client.live(source, windows=True, **arguments)
+    return lambda source: client.live(source, **arguments)

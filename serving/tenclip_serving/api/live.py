@@ -1,8 +1,9 @@
-"""The RPC Live: its messages -> the core's dataclasses, and updates -> messages. Pure functions."""
+"""The RPC Live: its messages -> the core's dataclasses, and updates -> messages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,23 @@ def live_request(request: pb.LiveRequest, *, source: LiveSource | None = None, p
         idle_seconds=request.idle_seconds or _DEFAULTS.idle_seconds,
         heartbeat_seconds=request.heartbeat_seconds or _DEFAULTS.heartbeat_seconds,
     )
+
+
+async def live_messages(
+    request: pb.LiveRequest,
+    heartbeat_seconds: float,
+    updates: AsyncIterator[tuple[LiveUpdate, LiveCounters]],
+    labels: Sequence[str],
+) -> AsyncGenerator[pb.LiveUpdate, None]:
+    """The messages of updates that were asked for; a window that was not is a heartbeat when it is time for one."""
+    sent = time.monotonic()
+    async for update, counters in updates:
+        message = live_update(request, update, counters, labels)
+        if message is None and time.monotonic() - sent >= heartbeat_seconds:
+            message = live_update(request, Heartbeat(silent_seconds=0.0), counters, labels)
+        if message is not None:
+            sent = time.monotonic()
+            yield message
 
 
 def live_update(

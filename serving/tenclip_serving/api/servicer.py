@@ -14,7 +14,7 @@ from tenclip_api.errors import InvalidRequest, NoClassifier
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.api import convert
-from tenclip_serving.api.live import live_request, live_update
+from tenclip_serving.api.live import live_messages, live_request
 from tenclip_serving.engine import Engine
 from tenclip_serving.requests import ClipResult, Recognition, Upload
 
@@ -93,9 +93,8 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         asked = live_request(request)
         labels = self._engine.repository.get(asked.model, asked.version).bundle.labels
         async with aclosing(self._engine.watch(asked)) as updates:
-            async for update, counters in updates:
-                if (message := live_update(request, update, counters, labels)) is not None:
-                    yield message
+            async for message in live_messages(request, asked.heartbeat_seconds, updates, labels):
+                yield message
 
     def _recognize(
         self, request: AnyRequest, context: Context, upload: Upload | None = None

@@ -9,7 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_serving.api.live import live_request, live_update
+from tenclip_serving.api.live import live_messages, live_request
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.live.connect import LiveRules
 from tenclip_serving.live.session import LiveHost
@@ -44,9 +44,8 @@ class LocalStreams:
         asked = live_request(request, source=parse_source(source, follow=follow), paced=paced)
         labels = self._model.bundle.labels
         async with aclosing(self._streams.watch(asked, self._model)) as updates:
-            async for update, counters in updates:
-                if (message := live_update(request, update, counters, labels)) is not None:
-                    yield message
+            async for message in live_messages(request, asked.heartbeat_seconds, updates, labels):
+                yield message
 
 
 @asynccontextmanager

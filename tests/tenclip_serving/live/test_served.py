@@ -21,6 +21,7 @@ from tenclip_client import (
     InvalidRequest,
     LiveConnected,
     LiveEvent,
+    LiveHeartbeat,
     LiveWindow,
     ModelNotFound,
     ServerUnavailable,
@@ -274,3 +275,19 @@ def test_what_the_command_refuses(
     assert end.value.code in (1, 2)
     said = capsys.readouterr()
     assert message in " ".join((said.out + said.err).replace("│", " ").split())
+
+
+def test_windows_that_nobody_asked_for_are_heartbeats_in_time(server: ServerProcess, port: int) -> None:
+    """A caller who wants events alone still hears that the stream lives."""
+    with Client(server.address) as client, ts_sender("--port", str(port), "--frames", "4000"):
+        updates = client.live(
+            f"tcp://127.0.0.1:{port}", step=2, windows=False, labels=["moving"], heartbeat_seconds=0.5, idle_seconds=5
+        )
+        beats = []
+        for update in updates:
+            assert isinstance(update, LiveConnected | LiveHeartbeat)
+            if isinstance(update, LiveHeartbeat) and update.counters.windows_run:
+                beats.append(update)
+            if len(beats) == 3:
+                break
+    assert beats[0].counters.windows_run < beats[2].counters.windows_run
