@@ -49,6 +49,16 @@ from tenclip_api.errors import (
 )
 from tenclip_client._aio import AsyncClient
 from tenclip_client._client import Client
+from tenclip_client._live import (
+    LiveConnected,
+    LiveCounters,
+    LiveEnded,
+    LiveEvent,
+    LiveHeartbeat,
+    LiveReconnecting,
+    LiveUpdate,
+    LiveWindow,
+)
 from tenclip_client._security import token_from_file
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
@@ -116,6 +126,14 @@ __all__ = [
     "StoppingRule",
     "FailedModel",
     "ModelChanges",
+    "LiveUpdate",
+    "LiveConnected",
+    "LiveWindow",
+    "LiveEvent",
+    "LiveReconnecting",
+    "LiveHeartbeat",
+    "LiveEnded",
+    "LiveCounters",
     # errors
     "TenclipError",
     "VideoError",

@@ -13,9 +13,11 @@ import inspect
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
+from tenclip_api.uris import without_secrets
 from tenclip_api.v1 import tenclip_pb2 as pb
-from tenclip_client import _requests, _results
+from tenclip_client import _live, _requests, _results
 from tenclip_client._base import BaseClient
+from tenclip_client._live import LiveUpdate
 from tenclip_client._requests import Call
 from tenclip_client._types import (
     USE_CLIENT_DEFAULT,
@@ -260,6 +262,78 @@ class ClientMethods(BaseClient):
         return Call(
             method="PredictStream", request=request, parse=_results.update, video=video, name=name, timeout=timeout
         )
+
+    @streaming
+    def live(
+        self,
+        uri: str,
+        *,
+        model: str = "",
+        step: int | None = None,
+        fully_convolutional: bool | None = None,
+        top_k: int = 5,
+        windows: bool = True,
+        smooth_windows: int = 3,
+        on: float = 0.6,
+        off: float = 0.4,
+        min_seconds: float = 0.0,
+        max_gap_seconds: float = 5.0,
+        labels: Sequence[str] = (),
+        max_latency_seconds: float = 2.0,
+        lossless: bool = False,
+        reconnect: int | None = 5,
+        max_backoff_seconds: float = 30.0,
+        idle_seconds: float = 10.0,
+        heartbeat_seconds: float = 5.0,
+        timeout: float | None = None,
+    ) -> Call[LiveUpdate]:
+        """Scores and events of a stream as it happens: a LiveConnected, then LiveWindow and LiveEvent, and so on.
+
+        It goes on until the loop is left or the iterator closed, which ends it on the server, too. `AsyncClient` gives
+        an async generator: close it with `contextlib.aclosing`.
+
+        uri: `rtsp://`, `rtsps://`, `http://`, `https://`, `tcp://` or `udp://`, which the server opens, if it may.
+        step: frames from one window to the next; None: no overlap. windows: also a LiveWindow for each that ran.
+        smooth_windows: events are made of the mean over so many. on, off: an event begins when the mean of its class
+            reaches `on` and ends when it falls below `off`. min_seconds: a shorter one is none. max_gap_seconds: an
+            event ends when the stream is gone for longer. labels: classes that have events; none: all.
+        max_latency_seconds: a window that has waited so long is skipped, and counted. lossless: skip nothing.
+        reconnect: attempts in a row before FetchFailed; None: for ever. max_backoff_seconds: between two, at most.
+        idle_seconds: a stream that sends nothing for so long is broken. heartbeat_seconds: a LiveHeartbeat is sent when
+            nothing else was for so long.
+        timeout: deadline of the whole call in seconds; None, unlike in other calls by default: none.
+
+        Raises UriNotAllowed, InvalidRequest, FetchFailed (which says after how many attempts), NotAVideo,
+        NoVideoStream, ModelNotFound, Overloaded; ServerUnavailable also when the server stops.
+
+        ::
+
+            for update in client.live("rtsp://camera.example/stream", labels=["fall"]):
+                if isinstance(update, LiveEvent) and not update.ended:
+                    print(update.label, update.start_unix_seconds)
+        """
+        request = _live.live_request(
+            uri=uri,
+            model=model,
+            step=step,
+            fully_convolutional=fully_convolutional,
+            top_k=top_k,
+            windows=windows,
+            smooth_windows=smooth_windows,
+            on=on,
+            off=off,
+            min_seconds=min_seconds,
+            max_gap_seconds=max_gap_seconds,
+            labels=labels,
+            max_latency_seconds=max_latency_seconds,
+            lossless=lossless,
+            reconnect=reconnect,
+            max_backoff_seconds=max_backoff_seconds,
+            idle_seconds=idle_seconds,
+            heartbeat_seconds=heartbeat_seconds,
+        )
+        source = without_secrets(uri)
+        return Call(method="Live", request=request, parse=_live.live_update, source=source, timeout=timeout)
 
     @unary
     def extract_features(

@@ -6,7 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -24,6 +24,7 @@ RuntimeChoice = Literal[
 ]
 VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 URI_SCHEMES = ("http", "https", "s3")
+LIVE_SCHEMES = ("rtsp", "rtsps", "http", "https", "tcp", "udp")
 LogFormat = Literal["text", "json"]
 # MiB of address space.
 LEAST_WORKER_MB = 384
@@ -51,6 +52,7 @@ class ServerConfig:
     port, metrics_port, http_port: 0 takes a free one; -1 serves no metrics, no HTTP.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
+    live_schemes: by what live streams are read, from the same hosts and networks; their host patterns name ports.
     fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.
     threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
     decode_workers: processes, 0 takes one for each two cores, at least two.
@@ -126,6 +128,17 @@ class ServerConfig:
             secret=True,
         ),
     ] = ""
+    live_schemes: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Scheme of live streams that clients may name: rtsp, rtsps, http, https, tcp, udp; for the hosts and "
+            "networks allowed. Repeatable.",
+            option="--live-scheme",
+        ),
+    ] = ()
+    max_live_streams: Annotated[
+        int, Setting("Live streams that are read at once; beyond, refused.", lowest=1, highest=10**4, group=_LIMITS)
+    ] = 16
     runtime: Annotated[
         RuntimeChoice, Setting("What executes the models; auto: the fastest one that answers as it should.")
     ] = "auto"
@@ -359,8 +372,12 @@ class ServerConfig:
         for scheme in self.allow_schemes:
             if scheme not in URI_SCHEMES:
                 raise ValueError(f"allow_schemes {scheme!r} is not one of {', '.join(URI_SCHEMES)}")
-        if self.allow_schemes and not self.allow_hosts:
-            raise ValueError("allow_schemes without allow_hosts would allow nothing: name hosts, or * for all of them")
+        for scheme in self.live_schemes:
+            if scheme not in LIVE_SCHEMES:
+                raise ValueError(f"live_schemes {scheme!r} is not one of {', '.join(LIVE_SCHEMES)}")
+        for name in ("allow_schemes", "live_schemes"):
+            if getattr(self, name) and not self.allow_hosts:
+                raise ValueError(f"{name} without allow_hosts would allow nothing: name hosts, or * for all of them")
         for network in self.allow_networks:
             try:
                 ipaddress.ip_network(network)
@@ -371,7 +388,7 @@ class ServerConfig:
 
             named_proxy(self.fetch_proxy, source="fetch_proxy")
         for name in ("allow_hosts", "allow_networks", "fetch_proxy"):
-            if getattr(self, name) and not self.allow_schemes:
+            if getattr(self, name) and not (self.allow_schemes or self.live_schemes):
                 raise ValueError(
                     f"{name} without allow_schemes would allow nothing: name schemes, of {', '.join(URI_SCHEMES)}"
                 )
@@ -456,6 +473,11 @@ class ServerConfig:
             idle_seconds=self.upload_idle_seconds,
             proxy=self.fetch_proxy,
         )
+
+    @property
+    def live_policy(self) -> UriPolicy:
+        """The rules for live streams: those of `uri_policy`, for the schemes of streams."""
+        return replace(self.uri_policy, schemes=self.live_schemes)
 
     @property
     def video_limits(self) -> Limits:

@@ -21,6 +21,10 @@ from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.intake.admission import Admission, Refusal, Ticket
 from tenclip_serving.intake.open_video import Intake
 from tenclip_serving.intake.spool import Spool, SpoolFile
+from tenclip_serving.live.connect import LiveRules
+from tenclip_serving.live.requests import LiveCounters, LiveRequest, LiveUpdate
+from tenclip_serving.live.session import LiveHost
+from tenclip_serving.live.streams import LiveStreams
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.models.statistics import Statistics
 from tenclip_serving.neighbours.indexes import Indexes
@@ -65,6 +69,18 @@ class Engine:
             metrics=self.metrics,
             cache=AnswerCache(config.cache_mb << 20, on_bytes=self.metrics.cache_bytes.set),
             max_decode_seconds=config.max_decode_seconds,
+        )
+        live_policy = config.live_policy
+        live_policy.check_installed()
+        self.streams = LiveStreams(
+            LiveHost(
+                scheduler=self._scheduler,
+                rules=LiveRules(policy=live_policy, names=self.threads.names),
+                metrics=self.metrics,
+                sandbox=config.sandbox_limits,
+                limits=config.video_limits,
+            ),
+            max_streams=config.max_live_streams,
         )
         self.metrics.load.pending = self._pending
         self.metrics.load.wait_seconds = lambda: self.admission.wait_seconds
@@ -210,6 +226,13 @@ class Engine:
                 with ticket.filling(), stage("fetch"):
                     await file.fill(upload, charge=ticket.grow)
                 yield ticket, file
+
+    def watch(self, request: LiveRequest) -> AsyncGenerator[tuple[LiveUpdate, LiveCounters], None]:
+        """Updates of a live stream, each with what is counted by then.
+
+        Raises what `LiveSession` does, Overloaded, and ServerUnavailable when the server stops.
+        """
+        return self.streams.watch(request, self.repository.get(request.model, request.version))
 
     async def infer_clips(self, model: ServedModel, clips: Clips, *, seconds_left: float | None = None) -> Outputs:
         """Logits [B,K,P] and features [B,D] of clips that the caller has cut: uint8 [B,T,H,W,3] of one of its sizes.

@@ -120,6 +120,7 @@ class Server:
         self._stopping = True
         await self._health.stop()
         await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
+        self.engine.streams.drain()  # they would last longer than any grace
         stopping = [] if self._http is None else [self._http.stop(grace)]
         if self._grpc is not None:
             stopping.append(self._stop_grpc(self._grpc, grace))

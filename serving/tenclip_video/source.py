@@ -42,7 +42,8 @@ _VIDEO_FORMATS = (
 )
 # Audio formats are opened as well, so that the error can say "no video stream" instead of "not a video".
 _AUDIO_FORMATS = "mp3,wav,aac,flac,w64,aiff,au,amr,ac3,eac3,ape,tta,caf"
-_FORMATS = f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}"
+# FFmpeg's names of every container that is opened.
+FORMATS = f"{_VIDEO_FORMATS},{_AUDIO_FORMATS}"
 # FFmpeg takes an empty whitelist for "all protocols".
 _NO_PROTOCOL = "none"
 _SPOOL_BYTES, _COPY_BYTES = 64 << 20, 1 << 20
@@ -140,7 +141,7 @@ def open_container(source: Source, limits: Limits) -> InputContainer:
     Raises NotAVideo, TruncatedVideo, UndecodableVideo or VideoTooLarge.
     """
     target: str | BinaryIO
-    options = {"format_whitelist": _FORMATS, "protocol_whitelist": _NO_PROTOCOL}
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": _NO_PROTOCOL}
     if source.path is not None:
         # The explicit protocol keeps names such as "concat:a|b" or "pipe:0" what they are here: names of files.
         target = f"file:{source.path}"
@@ -178,7 +179,7 @@ def video_stream(container: InputContainer, source: Source, limits: Limits) -> V
     Raises NoVideoStream when there is none, UndecodableVideo for a codec without a decoder, TruncatedVideo where the
     stream's description is cut off, VideoTooLarge for its picture size.
     """
-    streams = [s for s in container.streams.video if not _is_cover_art(s)]
+    streams = [s for s in container.streams.video if not is_cover_art(s)]
     if not streams:
         raise _no_stream_error(container, source)
     # A stream for which FFmpeg has no decoder has no codec context, although PyAV's types promise one.
@@ -285,7 +286,8 @@ def check_scaled(size: tuple[int, int], scaled: tuple[int, int], name: str) -> N
         )
 
 
-def _is_cover_art(stream: VideoStream) -> bool:
+def is_cover_art(stream: VideoStream) -> bool:
+    """A picture that comes with sound, and is no video."""
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 

@@ -68,6 +68,7 @@ def test_there_are_seven_journeys() -> None:
         "feature row",
         "neighbour",
         "report",
+        "live stream",
     ]
     assert all(len(files) >= 8 for files in journeys().values())
 

@@ -97,6 +97,20 @@ class FakeRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
                 yield pb.PredictUpdate(clip=update)
             yield pb.PredictUpdate(result=prediction(request, data, self.version))
 
+    def Live(self, request: pb.LiveRequest, context: Context) -> Iterator[pb.LiveUpdate]:
+        """One update of each kind, with counters that grow."""
+        self.requests.append(request)
+        parts: list[dict[str, Any]] = [
+            {"connected": pb.LiveConnected(codec="h264", model=pb.ModelRef(name="actions", version="2"))},
+            {"window": pb.LiveWindow(index=7, start_seconds=1.5, top=scores(b"live", request.top_k))},
+            {"event": pb.LiveEvent(id=3, label="fencing", peak_score=0.5, ended=True)},
+            {"reconnecting": pb.LiveReconnecting(attempt=2, delay_seconds=0.5, why="it ended")},
+            {"heartbeat": pb.LiveHeartbeat(silent_seconds=2.5)},
+            {"ended": pb.LiveEnded(why="end of the stream")},
+        ]
+        for i, part in enumerate(parts):
+            yield pb.LiveUpdate(**part, counters=pb.LiveCounters(frames_read=i))
+
     def PredictUploadStream(
         self, messages: Iterator[pb.PredictUploadRequest], context: Context
     ) -> Iterator[pb.PredictUpdate]:

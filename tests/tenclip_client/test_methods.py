@@ -17,7 +17,7 @@ METHODS = sorted(name for name, value in vars(_methods.ClientMethods).items() if
 
 def test_the_methods() -> None:
     assert METHODS == [
-        "extract_features", "get_model", "list_indexes", "list_models", "load_model", "predict", "predict_stream",
+        "extract_features", "get_model", "list_indexes", "list_models", "live", "load_model", "predict", "predict_stream",
         "reload_models", "set_default_version", "similar", "unload_model",
     ]  # fmt: skip
 
@@ -33,7 +33,7 @@ def test_both_clients_have_the_same_signature_and_docstring(name: str) -> None:
     assert blocking.__qualname__ == f"ClientMethods.{name}"
 
 
-@pytest.mark.parametrize("name", [m for m in METHODS if m != "predict_stream"])
+@pytest.mark.parametrize("name", [m for m in METHODS if m not in ("live", "predict_stream")])
 def test_one_answer_is_returned_or_awaited(name: str) -> None:
     assert inspect.isfunction(getattr(Client, name))
     assert not inspect.iscoroutinefunction(getattr(Client, name))
@@ -47,6 +47,7 @@ def test_signatures_say_what_is_returned() -> None:
     assert inspect.signature(Client.predict).return_annotation == "Prediction"
     assert inspect.signature(Client.set_default_version).return_annotation == "None"
     assert inspect.signature(Client.predict_stream).return_annotation == "Iterator[ClipUpdate | Prediction]"
+    assert inspect.signature(Client.live).return_annotation == "Iterator[LiveUpdate]"
     stream = inspect.signature(AsyncClient.predict_stream).return_annotation
     assert stream == "AsyncGenerator[ClipUpdate | Prediction, None]"
 

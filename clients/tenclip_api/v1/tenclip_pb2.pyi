@@ -1395,294 +1395,414 @@ class SetDefaultVersionResponse(_message.Message):
 Global___SetDefaultVersionResponse: _TypeAlias = SetDefaultVersionResponse  # noqa: Y015
 
 @_typing.final
-class SimilarRequest(_message.Message):
+class LiveRequest(_message.Message):
+    """A stream to watch. Windows of the clip's length slide over it, `window_step_frames` apart."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     MODEL_FIELD_NUMBER: _builtins.int
-    VIDEO_FIELD_NUMBER: _builtins.int
-    CLIPS_FIELD_NUMBER: _builtins.int
+    URI_FIELD_NUMBER: _builtins.int
+    WINDOW_STEP_FRAMES_FIELD_NUMBER: _builtins.int
     SPATIAL_MODE_FIELD_NUMBER: _builtins.int
-    PROTOCOL_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    K_FIELD_NUMBER: _builtins.int
-    BY_VIDEO_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    WITHOUT_VIDEOS_FIELD_NUMBER: _builtins.int
-    INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
-    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    TOP_K_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    LOSSLESS_FIELD_NUMBER: _builtins.int
+    RECONNECT_FIELD_NUMBER: _builtins.int
+    MAX_BACKOFF_SECONDS_FIELD_NUMBER: _builtins.int
+    IDLE_SECONDS_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_SECONDS_FIELD_NUMBER: _builtins.int
+    INCLUDE_WINDOWS_FIELD_NUMBER: _builtins.int
+    uri: _builtins.str
+    """rtsp:, rtsps:, http:, https:, tcp: or udp: (the last two carry an MPEG transport stream)."""
+    window_step_frames: _builtins.int
+    """As ClipSelection.window_step_frames, for mode WINDOWS."""
     spatial_mode: Global___SpatialMode.ValueType
-    protocol: _builtins.str
-    index: _builtins.str
-    """Empty is allowed when the server holds exactly one index, or one of the model."""
-    k: _builtins.int
-    """How many neighbours. 0: ten; above 1000: 1000."""
-    by_video: _builtins.bool
-    """The k nearest videos, each with its nearest pair of clips; else the k nearest clips."""
-    include_features: _builtins.bool
-    """Also the features of every clip and of the video."""
-    thumbnails: _builtins.int
-    """As in PredictRequest."""
+    top_k: _builtins.int
+    """Of each window. 0: five."""
+    max_latency_seconds: _builtins.float
+    """A window that could not be begun so long after its last frame arrived is skipped, and counted. 0: two seconds."""
+    lossless: _builtins.bool
+    """Skip nothing: what comes is read as fast as windows run, however late that is."""
+    reconnect: _builtins.int
+    """Attempts in a row to connect again, without a frame in between, before the call fails; not set: five; negative: for
+    ever.
+    """
+    max_backoff_seconds: _builtins.float
+    """The longest pause between two attempts. 0: 30 seconds."""
+    idle_seconds: _builtins.float
+    """A stream that sends nothing for so long counts as broken. 0: ten seconds."""
+    heartbeat_seconds: _builtins.float
+    """A LiveHeartbeat is sent when nothing else was for so long. 0: five seconds."""
+    include_windows: _builtins.bool
+    """Also a LiveWindow for every window that ran."""
     @_builtins.property
-    def model(self) -> Global___ModelRef:
-        """Empty: the model that the index is of."""
+    def model(self) -> Global___ModelRef: ...
+    @_builtins.property
+    def events(self) -> Global___LiveEventRules: ...
+    def __init__(
+        self,
+        *,
+        model: Global___ModelRef | None = ...,
+        uri: _builtins.str = ...,
+        window_step_frames: _builtins.int = ...,
+        spatial_mode: Global___SpatialMode.ValueType = ...,
+        top_k: _builtins.int = ...,
+        events: Global___LiveEventRules | None = ...,
+        max_latency_seconds: _builtins.float = ...,
+        lossless: _builtins.bool = ...,
+        reconnect: _builtins.int | None = ...,
+        max_backoff_seconds: _builtins.float = ...,
+        idle_seconds: _builtins.float = ...,
+        heartbeat_seconds: _builtins.float = ...,
+        include_windows: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect", "events", b"events", "model", b"model", "reconnect", b"reconnect"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect", "events", b"events", "heartbeat_seconds", b"heartbeat_seconds", "idle_seconds", b"idle_seconds", "include_windows", b"include_windows", "lossless", b"lossless", "max_backoff_seconds", b"max_backoff_seconds", "max_latency_seconds", b"max_latency_seconds", "model", b"model", "reconnect", b"reconnect", "spatial_mode", b"spatial_mode", "top_k", b"top_k", "uri", b"uri", "window_step_frames", b"window_step_frames"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__reconnect: _TypeAlias = _typing.Literal["reconnect"]  # noqa: Y015
+    _WhichOneofArgType__reconnect: _TypeAlias = _typing.Literal["_reconnect", b"_reconnect"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reconnect) -> _WhichOneofReturnType__reconnect | None: ...
 
-    @_builtins.property
-    def video(self) -> Global___Video: ...
-    @_builtins.property
-    def clips(self) -> Global___ClipSelection:
-        """Best as the clips of the index were chosen."""
+Global___LiveRequest: _TypeAlias = LiveRequest  # noqa: Y015
 
+@_typing.final
+class LiveEventRules(_message.Message):
+    """When scores become an event. 0 leaves a field to its default."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SMOOTH_WINDOWS_FIELD_NUMBER: _builtins.int
+    ON_FIELD_NUMBER: _builtins.int
+    OFF_FIELD_NUMBER: _builtins.int
+    MIN_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_GAP_SECONDS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    smooth_windows: _builtins.int
+    """Scores are the mean of so many windows, the newest included. 0: three."""
+    on: _builtins.float
+    """An event begins when the mean of its class reaches `on`, and ends when it falls below `off`. 0: 0.6 and 0.4."""
+    off: _builtins.float
+    min_seconds: _builtins.float
+    """A shorter event is none. Not negative; 0: any length."""
+    max_gap_seconds: _builtins.float
+    """An event is over when the stream was gone for so long. 0: five seconds."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Clips with one of these labels, clips of one of these sources, and no clips of these videos; empty: all."""
+        """Classes of which there are events; none: all."""
 
-    @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def without_videos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
-        model: Global___ModelRef | None = ...,
-        video: Global___Video | None = ...,
-        clips: Global___ClipSelection | None = ...,
-        spatial_mode: Global___SpatialMode.ValueType = ...,
-        protocol: _builtins.str = ...,
-        index: _builtins.str = ...,
-        k: _builtins.int = ...,
-        by_video: _builtins.bool = ...,
+        smooth_windows: _builtins.int = ...,
+        on: _builtins.float = ...,
+        off: _builtins.float = ...,
+        min_seconds: _builtins.float = ...,
+        max_gap_seconds: _builtins.float = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        without_videos: _abc.Iterable[_builtins.str] | None = ...,
-        include_features: _builtins.bool = ...,
-        thumbnails: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "video", b"video"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_video", b"by_video", "clips", b"clips", "include_features", b"include_features", "index", b"index", "k", b"k", "labels", b"labels", "model", b"model", "protocol", b"protocol", "sources", b"sources", "spatial_mode", b"spatial_mode", "thumbnails", b"thumbnails", "video", b"video", "without_videos", b"without_videos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_gap_seconds", b"max_gap_seconds", "min_seconds", b"min_seconds", "off", b"off", "on", b"on", "smooth_windows", b"smooth_windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SimilarRequest: _TypeAlias = SimilarRequest  # noqa: Y015
+Global___LiveEventRules: _TypeAlias = LiveEventRules  # noqa: Y015
 
 @_typing.final
-class SimilarUploadRequest(_message.Message):
+class LiveUpdate(_message.Message):
+    """Seconds of a stream count from its first frame, on its own clock as far as that can be believed: where it jumps, and
+    after a connection was lost, the clock of the receiver goes on.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
-    REQUEST_FIELD_NUMBER: _builtins.int
-    CHUNK_FIELD_NUMBER: _builtins.int
-    NUM_BYTES_FIELD_NUMBER: _builtins.int
-    chunk: _builtins.bytes
-    num_bytes: _builtins.int
-    """As in PredictUploadRequest."""
+    CONNECTED_FIELD_NUMBER: _builtins.int
+    WINDOW_FIELD_NUMBER: _builtins.int
+    EVENT_FIELD_NUMBER: _builtins.int
+    RECONNECTING_FIELD_NUMBER: _builtins.int
+    HEARTBEAT_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    COUNTERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def request(self) -> Global___SimilarRequest: ...
+    def connected(self) -> Global___LiveConnected: ...
+    @_builtins.property
+    def window(self) -> Global___LiveWindow: ...
+    @_builtins.property
+    def event(self) -> Global___LiveEvent: ...
+    @_builtins.property
+    def reconnecting(self) -> Global___LiveReconnecting: ...
+    @_builtins.property
+    def heartbeat(self) -> Global___LiveHeartbeat: ...
+    @_builtins.property
+    def ended(self) -> Global___LiveEnded: ...
+    @_builtins.property
+    def counters(self) -> Global___LiveCounters: ...
     def __init__(
         self,
         *,
-        request: Global___SimilarRequest | None = ...,
-        chunk: _builtins.bytes = ...,
-        num_bytes: _builtins.int = ...,
+        connected: Global___LiveConnected | None = ...,
+        window: Global___LiveWindow | None = ...,
+        event: Global___LiveEvent | None = ...,
+        reconnecting: Global___LiveReconnecting | None = ...,
+        heartbeat: Global___LiveHeartbeat | None = ...,
+        ended: Global___LiveEnded | None = ...,
+        counters: Global___LiveCounters | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "part", b"part", "request", b"request"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "counters", b"counters", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "reconnecting", b"reconnecting", "update", b"update", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "num_bytes", b"num_bytes", "part", b"part", "request", b"request"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "counters", b"counters", "ended", b"ended", "event", b"event", "heartbeat", b"heartbeat", "reconnecting", b"reconnecting", "update", b"update", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["request", "chunk"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+    _WhichOneofReturnType_update: _TypeAlias = _typing.Literal["connected", "window", "event", "reconnecting", "heartbeat", "ended"]  # noqa: Y015
+    _WhichOneofArgType_update: _TypeAlias = _typing.Literal["update", b"update"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_update) -> _WhichOneofReturnType_update | None: ...
 
-Global___SimilarUploadRequest: _TypeAlias = SimilarUploadRequest  # noqa: Y015
+Global___LiveUpdate: _TypeAlias = LiveUpdate  # noqa: Y015
 
 @_typing.final
-class Neighbour(_message.Message):
-    """A clip of an index, and how near it is."""
-
+class LiveCounters(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    SCORE_FIELD_NUMBER: _builtins.int
-    VIDEO_FIELD_NUMBER: _builtins.int
-    CLIP_INDEX_FIELD_NUMBER: _builtins.int
-    START_SECONDS_FIELD_NUMBER: _builtins.int
-    END_SECONDS_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    SOURCE_FIELD_NUMBER: _builtins.int
-    QUERY_CLIP_FIELD_NUMBER: _builtins.int
-    score: _builtins.float
-    """The cosine of its features and those of the nearest clip of the video that was asked about, from -1 to 1."""
-    video: _builtins.str
-    """As the table of features names it: a path of whoever extracted them, which this server need not have."""
-    clip_index: _builtins.int
-    start_seconds: _builtins.float
-    end_seconds: _builtins.float
-    source: _builtins.str
-    @_builtins.property
-    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def query_clip(self) -> Global___ClipInfo:
-        """That nearest clip."""
-
+    FRAMES_READ_FIELD_NUMBER: _builtins.int
+    FRAMES_DROPPED_FIELD_NUMBER: _builtins.int
+    WINDOWS_RUN_FIELD_NUMBER: _builtins.int
+    WINDOWS_SKIPPED_FIELD_NUMBER: _builtins.int
+    RECONNECTS_FIELD_NUMBER: _builtins.int
+    DISCONTINUITIES_FIELD_NUMBER: _builtins.int
+    LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    MAX_LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    frames_read: _builtins.int
+    frames_dropped: _builtins.int
+    """Frames that were in no window that ran because the model, or the decoder, could not keep up."""
+    windows_run: _builtins.int
+    windows_skipped: _builtins.int
+    reconnects: _builtins.int
+    """Times that the stream gave pictures again after an interruption."""
+    discontinuities: _builtins.int
+    """Places where the stream's clock jumped."""
+    latency_seconds: _builtins.float
+    """From the arrival of a window's last frame to its scores: of the newest one, and the most so far."""
+    max_latency_seconds: _builtins.float
     def __init__(
         self,
         *,
-        score: _builtins.float = ...,
-        video: _builtins.str = ...,
-        clip_index: _builtins.int = ...,
-        start_seconds: _builtins.float = ...,
-        end_seconds: _builtins.float = ...,
-        labels: _abc.Iterable[_builtins.str] | None = ...,
-        source: _builtins.str = ...,
-        query_clip: Global___ClipInfo | None = ...,
+        frames_read: _builtins.int = ...,
+        frames_dropped: _builtins.int = ...,
+        windows_run: _builtins.int = ...,
+        windows_skipped: _builtins.int = ...,
+        reconnects: _builtins.int = ...,
+        discontinuities: _builtins.int = ...,
+        latency_seconds: _builtins.float = ...,
+        max_latency_seconds: _builtins.float = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["query_clip", b"query_clip"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_index", b"clip_index", "end_seconds", b"end_seconds", "labels", b"labels", "query_clip", b"query_clip", "score", b"score", "source", b"source", "start_seconds", b"start_seconds", "video", b"video"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___Neighbour: _TypeAlias = Neighbour  # noqa: Y015
-
-@_typing.final
-class SimilarResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    NEIGHBOURS_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    VIDEO_FIELD_NUMBER: _builtins.int
-    REPORT_FIELD_NUMBER: _builtins.int
-    PROVENANCE_FIELD_NUMBER: _builtins.int
-    FEATURES_FIELD_NUMBER: _builtins.int
-    THUMBNAILS_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbour]:
-        """The nearest first; fewer than k where the index holds fewer that may be found."""
-
-    @_builtins.property
-    def index(self) -> Global___Index: ...
-    @_builtins.property
-    def video(self) -> Global___VideoInfo: ...
-    @_builtins.property
-    def report(self) -> Global___DecodeReport: ...
-    @_builtins.property
-    def provenance(self) -> Global___Provenance: ...
-    @_builtins.property
-    def features(self) -> Global___Features: ...
-    @_builtins.property
-    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
-        """In order of time, as in PredictResponse."""
-
-    def __init__(
-        self,
-        *,
-        neighbours: _abc.Iterable[Global___Neighbour] | None = ...,
-        index: Global___Index | None = ...,
-        video: Global___VideoInfo | None = ...,
-        report: Global___DecodeReport | None = ...,
-        provenance: Global___Provenance | None = ...,
-        features: Global___Features | None = ...,
-        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "index", b"index", "provenance", b"provenance", "report", b"report", "video", b"video"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "index", b"index", "neighbours", b"neighbours", "provenance", b"provenance", "report", b"report", "thumbnails", b"thumbnails", "video", b"video"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discontinuities", b"discontinuities", "frames_dropped", b"frames_dropped", "frames_read", b"frames_read", "latency_seconds", b"latency_seconds", "max_latency_seconds", b"max_latency_seconds", "reconnects", b"reconnects", "windows_run", b"windows_run", "windows_skipped", b"windows_skipped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SimilarResponse: _TypeAlias = SimilarResponse  # noqa: Y015
+Global___LiveCounters: _TypeAlias = LiveCounters  # noqa: Y015
 
 @_typing.final
-class Index(_message.Message):
-    """An index of clips, all of one model."""
-
+class LiveConnected(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    NAME_FIELD_NUMBER: _builtins.int
+    CONTAINER_FIELD_NUMBER: _builtins.int
+    CODEC_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    FRAMES_PER_SECOND_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
-    WEIGHTS_FIELD_NUMBER: _builtins.int
-    KIND_FIELD_NUMBER: _builtins.int
-    DIMENSION_FIELD_NUMBER: _builtins.int
-    CLIPS_FIELD_NUMBER: _builtins.int
-    VIDEOS_FIELD_NUMBER: _builtins.int
-    RECALL_AT_10_FIELD_NUMBER: _builtins.int
-    SOURCES_FIELD_NUMBER: _builtins.int
-    PROTOCOLS_FIELD_NUMBER: _builtins.int
-    LABELS_FIELD_NUMBER: _builtins.int
-    name: _builtins.str
-    weights: _builtins.str
-    kind: _builtins.str
-    """"exact-fp16" and "exact-float32": every clip is looked at; "ivf-sq8": the nearest lists of clips."""
-    dimension: _builtins.int
-    clips: _builtins.int
-    videos: _builtins.int
-    recall_at_10: _builtins.float
-    """The share of the ten nearest clips that a search finds, as it was measured; 0: it was not."""
-    labels: _builtins.int
-    """How many labels its clips have."""
+    RUNTIME_FIELD_NUMBER: _builtins.int
+    WINDOW_FRAMES_FIELD_NUMBER: _builtins.int
+    STEP_FRAMES_FIELD_NUMBER: _builtins.int
+    LATENCY_LIMIT_SECONDS_FIELD_NUMBER: _builtins.int
+    container: _builtins.str
+    codec: _builtins.str
+    width: _builtins.int
+    height: _builtins.int
+    frames_per_second: _builtins.float
+    runtime: _builtins.str
+    window_frames: _builtins.int
+    step_frames: _builtins.int
+    latency_limit_seconds: _builtins.float
+    """A window begins to run within so long of its last frame's arrival, or not at all; 0: there is no such limit."""
     @_builtins.property
     def model(self) -> Global___ModelRef:
-        """The model whose features it has, and the hash of that model's files; empty where that is not known."""
-
-    @_builtins.property
-    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
-    @_builtins.property
-    def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What its clips were chosen by."""
+        """The model and what runs it."""
 
     def __init__(
         self,
         *,
-        name: _builtins.str = ...,
+        container: _builtins.str = ...,
+        codec: _builtins.str = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        frames_per_second: _builtins.float = ...,
         model: Global___ModelRef | None = ...,
-        weights: _builtins.str = ...,
-        kind: _builtins.str = ...,
-        dimension: _builtins.int = ...,
-        clips: _builtins.int = ...,
-        videos: _builtins.int = ...,
-        recall_at_10: _builtins.float = ...,
-        sources: _abc.Iterable[_builtins.str] | None = ...,
-        protocols: _abc.Iterable[_builtins.str] | None = ...,
-        labels: _builtins.int = ...,
+        runtime: _builtins.str = ...,
+        window_frames: _builtins.int = ...,
+        step_frames: _builtins.int = ...,
+        latency_limit_seconds: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "dimension", b"dimension", "kind", b"kind", "labels", b"labels", "model", b"model", "name", b"name", "protocols", b"protocols", "recall_at_10", b"recall_at_10", "sources", b"sources", "videos", b"videos", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["codec", b"codec", "container", b"container", "frames_per_second", b"frames_per_second", "height", b"height", "latency_limit_seconds", b"latency_limit_seconds", "model", b"model", "runtime", b"runtime", "step_frames", b"step_frames", "width", b"width", "window_frames", b"window_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___Index: _TypeAlias = Index  # noqa: Y015
+Global___LiveConnected: _TypeAlias = LiveConnected  # noqa: Y015
 
 @_typing.final
-class ListIndexesRequest(_message.Message):
+class LiveWindow(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    def __init__(
-        self,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___ListIndexesRequest: _TypeAlias = ListIndexesRequest  # noqa: Y015
-
-@_typing.final
-class ListIndexesResponse(_message.Message):
-    DESCRIPTOR: _descriptor.Descriptor
-
-    INDEXES_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    ARRIVED_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    LATENCY_SECONDS_FIELD_NUMBER: _builtins.int
+    TOP_FIELD_NUMBER: _builtins.int
+    SMOOTHED_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    start_seconds: _builtins.float
+    end_seconds: _builtins.float
+    arrived_unix_seconds: _builtins.float
+    """When its last frame arrived, in seconds since 1970."""
+    latency_seconds: _builtins.float
     @_builtins.property
-    def indexes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Index]: ...
+    def top(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]: ...
+    @_builtins.property
+    def smoothed(self) -> _containers.RepeatedCompositeFieldContainer[Global___ClassScore]:
+        """Mean over the newest windows, which events are made of."""
+
     def __init__(
         self,
         *,
-        indexes: _abc.Iterable[Global___Index] | None = ...,
+        index: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        arrived_unix_seconds: _builtins.float = ...,
+        latency_seconds: _builtins.float = ...,
+        top: _abc.Iterable[Global___ClassScore] | None = ...,
+        smoothed: _abc.Iterable[Global___ClassScore] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arrived_unix_seconds", b"arrived_unix_seconds", "end_seconds", b"end_seconds", "index", b"index", "latency_seconds", b"latency_seconds", "smoothed", b"smoothed", "start_seconds", b"start_seconds", "top", b"top"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___ListIndexesResponse: _TypeAlias = ListIndexesResponse  # noqa: Y015
+Global___LiveWindow: _TypeAlias = LiveWindow  # noqa: Y015
+
+@_typing.final
+class LiveEvent(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    LABEL_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    PEAK_SCORE_FIELD_NUMBER: _builtins.int
+    START_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    END_UNIX_SECONDS_FIELD_NUMBER: _builtins.int
+    ENDED_FIELD_NUMBER: _builtins.int
+    id: _builtins.int
+    """Begins with the stream and counts its events; the same when the event begins and when it ends."""
+    label: _builtins.str
+    index: _builtins.int
+    start_seconds: _builtins.float
+    end_seconds: _builtins.float
+    """Of an event that goes on: so far."""
+    peak_score: _builtins.float
+    start_unix_seconds: _builtins.float
+    end_unix_seconds: _builtins.float
+    ended: _builtins.bool
+    """False when it begins, true when it has ended."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.int = ...,
+        label: _builtins.str = ...,
+        index: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        peak_score: _builtins.float = ...,
+        start_unix_seconds: _builtins.float = ...,
+        end_unix_seconds: _builtins.float = ...,
+        ended: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["end_seconds", b"end_seconds", "end_unix_seconds", b"end_unix_seconds", "ended", b"ended", "id", b"id", "index", b"index", "label", b"label", "peak_score", b"peak_score", "start_seconds", b"start_seconds", "start_unix_seconds", b"start_unix_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEvent: _TypeAlias = LiveEvent  # noqa: Y015
+
+@_typing.final
+class LiveReconnecting(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    DELAY_SECONDS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    attempt: _builtins.int
+    """Counts attempts without a frame in between."""
+    delay_seconds: _builtins.float
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        attempt: _builtins.int = ...,
+        delay_seconds: _builtins.float = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "delay_seconds", b"delay_seconds", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveReconnecting: _TypeAlias = LiveReconnecting  # noqa: Y015
+
+@_typing.final
+class LiveHeartbeat(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SILENT_SECONDS_FIELD_NUMBER: _builtins.int
+    silent_seconds: _builtins.float
+    """Since the last frame."""
+    def __init__(
+        self,
+        *,
+        silent_seconds: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["silent_seconds", b"silent_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveHeartbeat: _TypeAlias = LiveHeartbeat  # noqa: Y015
+
+@_typing.final
+class LiveEnded(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WHY_FIELD_NUMBER: _builtins.int
+    why: _builtins.str
+    def __init__(
+        self,
+        *,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LiveEnded: _TypeAlias = LiveEnded  # noqa: Y015

@@ -40,6 +40,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
     },
     "Use a server": {
         "predict": "Recognise the actions in videos.",
+        "live": "Watch streams, and tell what happens in them as it happens.",
         "features": "Extract features of many videos into one Parquet file.",
         "similar": "Find the clips of an index that are nearest to those of videos.",
         "index": "An index of clips by their features: neighbours of videos, and near-duplicates.",

@@ -75,11 +75,16 @@ def recognition_request(
             adaptive=clips.adaptive,
             sampler=clips.sampler,
         ),
-        spatial_mode=_known(_SPATIAL_MODES, request.spatial_mode, "spatial_mode", pb.SpatialMode.keys()),
+        spatial_mode=spatial_mode(request.spatial_mode),
         protocol=request.protocol,
         timeline=not isinstance(request, pb.SimilarRequest) and request.include_timeline,
         thumbnails=request.thumbnails,
     )
+
+
+def spatial_mode(value: int) -> SpatialMode | None:
+    """Raises InvalidRequest for a value that this version does not know."""
+    return _known(_SPATIAL_MODES, value, "spatial_mode", pb.SpatialMode.keys())
 
 
 def without_video(request: pb.PredictRequest) -> pb.PredictRequest:

@@ -15,6 +15,7 @@ from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.api import convert
 from tenclip_serving.api.convert_similar import index_message, similar_request, similar_response
+from tenclip_serving.api.live import live_messages, live_request
 from tenclip_serving.engine import Engine
 from tenclip_serving.neighbours.requests import SimilarClips
 from tenclip_serving.requests import ClipResult, Recognition, Upload
@@ -104,6 +105,15 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         model.labels.extend(served.bundle.labels)
         model.bundle_json = json.dumps(served.bundle.info.to_dict())
         return pb.GetModelResponse(model=model)
+
+    async def Live(  # noqa: N802
+        self, request: pb.LiveRequest, context: Context
+    ) -> AsyncGenerator[pb.LiveUpdate, None]:
+        asked = live_request(request)
+        labels = self._engine.repository.get(asked.model, asked.version).bundle.labels
+        async with aclosing(self._engine.watch(asked)) as updates:
+            async for message in live_messages(request, asked.heartbeat_seconds, updates, labels):
+                yield message
 
     def _recognize(
         self, request: AnyRequest, context: Context, upload: Upload | None = None

@@ -224,7 +224,7 @@ class _Allocator:
         return clips
 
 
-def _exit_with_server(sock: socket.socket) -> None:
+def exit_with_server(sock: socket.socket) -> None:
     """End at once when the server has gone, even in the middle of a decode."""
     poll = select.poll()
     poll.register(sock, 0)  # hang-ups and errors only
@@ -235,7 +235,7 @@ def _exit_with_server(sock: socket.socket) -> None:
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the server's to handle
     sock = socket.socket(fileno=int(sys.argv[1]))
-    threading.Thread(target=_exit_with_server, args=(sock,), daemon=True).start()
+    threading.Thread(target=exit_with_server, args=(sock,), daemon=True).start()
     enter_sandbox(SandboxLimits.from_arguments(sys.argv[2:]))
     serve(Channel(sock))
 

@@ -5,13 +5,8 @@ The process itself is `child`. Nothing that it says is believed: a file that it 
 
 from __future__ import annotations
 
-import contextlib
 import math
-import os
 import pickle
-import socket
-import subprocess
-import sys
 from dataclasses import replace
 
 import msgspec
@@ -20,7 +15,13 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DecodeWorkerDied, TenclipError
 from tenclip_serving.decoding import shared_memory, worker_messages
-from tenclip_serving.decoding.child import Channel, ChannelClosed, DecodeRequest
+from tenclip_serving.decoding.child import ChannelClosed, DecodeRequest
+from tenclip_serving.decoding.child_process import (
+    MAX_TEXT_BYTES,
+    START_SECONDS,
+    ChildProcess,
+    ProtocolViolation,
+)
 from tenclip_serving.decoding.sampler_cache import KnownSamplers
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker_messages import Answer, ClipsWanted, Decoded, Failure, Fault, Ready
@@ -29,90 +30,38 @@ from tenclip_video.clips import MAX_CLIP_BYTES, VideoClips
 from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 
-# How long a process may take to start.
-START_SECONDS = 60.0
-# Time for a process to end by itself before it is killed: it owns nothing that needs cleaning up.
-STOP_SECONDS = 5.0
-# The longest error or traceback, besides the name of the video that it repeats.
-_MAX_TEXT_BYTES = 1 << 20
 # The most that parts of a message take: an index of a frame, a clip besides its frames, a window of a timeline.
 _INDEX_BYTES, _CLIP_BYTES, _WINDOW_BYTES = 9, 64, 24
 # A day at 60 frames a second, the longest there is where the limits name no number of frames.
 _MAX_FRAMES = 60 * 86_400
 
 
-class ProtocolViolation(Exception):
-    """A worker says what no worker of ours would: the file that it decodes may have taken it over."""
-
-
 class DecodeFault(Exception):
     """A bug in decoding: an exception that no one foresaw, with the worker's traceback in its message."""
 
 
-class DecodeWorker:
+class DecodeWorker(ChildProcess):
     """One worker process. Its methods block; `decode` is called from one thread at a time, `kill` from any.
 
     sandbox: what the process may use.
     """
 
     def __init__(self, sandbox: SandboxLimits | None = None) -> None:
-        ours, theirs = socket.socketpair()
-        try:
-            self._process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-P",
-                    "-m",
-                    "tenclip_serving.decoding.child",
-                    str(theirs.fileno()),
-                    *(sandbox or SandboxLimits()).to_arguments(),
-                ],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # stdout is the server's own, for one line
-                env=_environment(),
-            )
-        except BaseException:
-            ours.close()
-            raise
-        finally:
-            theirs.close()
-        self._sock = ours
-        self._channel = Channel(ours)
+        super().__init__("tenclip_serving.decoding.child", sandbox)
         self._memory = shared_memory.Segments()
         self._samplers = KnownSamplers()
-        self._killed = False
         self.num_requests = 0
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    @property
-    def alive(self) -> bool:
-        """The process runs and was not told to end."""
-        return not self._killed and not self.ended
-
-    @property
-    def killed(self) -> bool:
-        """It was told to end: it took too long, broke the protocol, or the pool closes."""
-        return self._killed
-
-    @property
-    def ended(self) -> bool:
-        """The process has ended, for whatever reason."""
-        return self._process.poll() is not None
 
     def wait_ready(self) -> None:
         """Returns when the process takes requests. Raises DecodeWorkerDied when it does not come up."""
-        self._sock.settimeout(START_SECONDS)
+        self.set_timeout(START_SECONDS)
         try:
-            if not isinstance(self._receive(_MAX_TEXT_BYTES)[0], Ready):
+            if not isinstance(self._receive(MAX_TEXT_BYTES)[0], Ready):
                 raise ProtocolViolation("something else than that it is ready")
         except (ChannelClosed, ProtocolViolation) as err:
             self.kill()
             raise DecodeWorkerDied("a decode worker did not start; the server's log has its error") from err
-        self._sock.settimeout(None)
+        self.set_timeout(None)
 
     def decode(self, request: DecodeRequest) -> VideoClips:
         """Decode one video. Raises the worker's TenclipError, DecodeWorkerDied, or DecodeFault for a bug.
@@ -151,7 +100,7 @@ class DecodeWorker:
             self._channel.send(message, data if given is None else b"", descriptor=given)
 
     def _receive_clips(self, request: DecodeRequest) -> VideoClips:
-        text = _MAX_TEXT_BYTES + 32 * len(request.name)
+        text = MAX_TEXT_BYTES + 32 * len(request.name)
         answer, _ = self._receive_no_error(request, text)
         wanted = _clips_wanted(answer, request)
         size = math.prod(wanted)
@@ -202,43 +151,11 @@ class DecodeWorker:
         except (ValueError, msgspec.MsgspecError, RecursionError) as err:  # ValueError: of lengths, and of no UTF-8
             raise ProtocolViolation(f"what is no message ({err})") from err
 
-    def _end(self) -> str:
-        """How the process ended: its exit code or signal, in words."""
-        try:
-            code = self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return "it had closed its socket"
-        return f"signal {-code}" if code < 0 else f"exit code {code}"
-
-    def kill(self) -> None:
-        """Tell the process to end now, and wait for nothing; a `decode` under way raises DecodeWorkerDied."""
-        self._killed = True
-        self._process.kill()
-        # A process that hangs in the kernel (a network file system that is gone) dies when that lets go of it.
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-
     def close(self) -> bool:
-        """Let go of the process, which ends by itself when its socket closes, and make sure that it does.
-
-        False when it still has not ended: only the kernel can end it then. Takes at most twice `STOP_SECONDS`.
-        """
-        with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
-        if not self._wait():
-            self.kill()
-            self._wait()
-        self._sock.close()
+        """As `ChildProcess.close`; its memory is not used again."""
+        ended = super().close()
         self._memory.close()
-        return self.ended
-
-    def _wait(self) -> bool:
-        try:
-            self._process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+        return ended
 
 
 def _clips_wanted(answer: Answer, request: DecodeRequest) -> tuple[int, int, int, int, int]:
@@ -305,13 +222,3 @@ def _thumbnails(decoded: Decoded, request: DecodeRequest) -> tuple[Thumbnail, ..
 
 def _has_timeline(request: DecodeRequest) -> bool:
     return request.timeline or request.protocol.selection.mode == "salient"
-
-
-def _environment() -> dict[str, str]:
-    """The server's, with its import path (`-P` keeps the working directory off it) and one thread a library."""
-    return {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
-        "OPENBLAS_NUM_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }

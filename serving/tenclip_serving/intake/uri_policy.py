@@ -53,7 +53,7 @@ class UriPolicy:
     def check_installed(self) -> None:
         """Raises MissingDependency where a scheme is allowed that nothing here can fetch."""
         for scheme in self.schemes:
-            missing = [m for m in _MODULES[scheme] if importlib.util.find_spec(m) is None]
+            missing = [m for m in _MODULES.get(scheme, ()) if importlib.util.find_spec(m) is None]
             if missing:
                 raise MissingDependency(
                     f"fetching {scheme}: needs {missing[0]}, which is not installed: pip install 'tenclip[uri]'"

@@ -146,6 +146,32 @@ class Metrics:
         self.server_info = Gauge(
             "tenclip_server_info", "1, with the versions that run.", ["version", "python"], registry=self.registry
         )
+        self.live_streams = Gauge("tenclip_live_streams", "Live streams that are open.", registry=self.registry)
+        self.live_frames = Counter("tenclip_live_frames", "Frames of live streams read.", registry=self.registry)
+        self.live_frames_dropped = Counter(
+            "tenclip_live_frames_dropped",
+            "Frames of live streams that were in no window that ran: the model or the decoder could not keep up.",
+            registry=self.registry,
+        )
+        self.live_windows = Counter(
+            "tenclip_live_windows",
+            "Windows of live streams, by what became of them: run, skipped.",
+            ["result"],
+            registry=self.registry,
+        )
+        self.live_reconnects = Counter(
+            "tenclip_live_reconnects",
+            "Live streams that came back after an interruption.",
+            registry=self.registry,
+        )
+        self.live_latency_seconds = Histogram(
+            "tenclip_live_latency_seconds",
+            "From the arrival of a window's last frame to its scores.",
+            buckets=_SECONDS_BUCKETS,
+            registry=self.registry,
+        )
+        for result in ("run", "skipped"):
+            self.live_windows.labels(result)
         self.tls_expiry = Gauge(
             "tenclip_tls_certificate_expiry_timestamp_seconds",
             "When the certificate of the gRPC port expires, in seconds since the epoch; 0 without TLS.",

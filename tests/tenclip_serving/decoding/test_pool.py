@@ -21,9 +21,8 @@ from tenclip_api.errors import (
     Overloaded,
     ServerUnavailable,
 )
+from tenclip_serving.decoding import child_process, shared_memory
 from tenclip_serving.decoding import pool as decode_pool
-from tenclip_serving.decoding import shared_memory
-from tenclip_serving.decoding import worker as decode_worker
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker import DecodeFault, DecodeWorker
@@ -338,7 +337,7 @@ def test_a_worker_that_may_be_out_of_step_is_replaced(
 @contextlib.contextmanager
 def in_the_kernels_hands(worker: DecodeWorker, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A process that no signal ends, as one that reads from a network file system which is gone."""
-    monkeypatch.setattr(decode_worker, "STOP_SECONDS", 0.1)
+    monkeypatch.setattr(child_process, "STOP_SECONDS", 0.1)
     monkeypatch.setattr(decode_pool, "_LOOK_SECONDS", 0.01)
     os.kill(worker.pid, signal.SIGSTOP)
     monkeypatch.setattr(worker._process, "kill", lambda: None)

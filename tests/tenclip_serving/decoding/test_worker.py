@@ -21,7 +21,7 @@ from tenclip_api.errors import (
     VideoError,
     VideoTooLarge,
 )
-from tenclip_serving.decoding import shared_memory
+from tenclip_serving.decoding import child_process, shared_memory
 from tenclip_serving.decoding import worker as decode_worker
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import SandboxLimits
@@ -70,7 +70,7 @@ def test_a_ranking_that_is_not_of_the_clips(videos: Path, mode: SelectionMode, r
     selected = np.zeros_like(kept.selected)
     selected[list(ranking)] = True
     lie = replace(honest, timeline=replace(kept, ranking=ranking, selected=selected))
-    with pytest.raises(decode_worker.ProtocolViolation, match=f"a ranking of {len(ranking)} windows for 3 clips"):
+    with pytest.raises(child_process.ProtocolViolation, match=f"a ranking of {len(ranking)} windows for 3 clips"):
         decode_worker._timeline(Decoded.of(lie), asked)
 
 
@@ -284,7 +284,7 @@ channel.send(encode(Decoded.of(honest)), descriptor=fd)
 def test_a_worker_that_closes_its_socket_and_stays_is_ended(
     videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decode_worker, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(child_process, "STOP_SECONDS", 0.2)
     python = sys.executable
     monkeypatch.setattr(sys, "executable", hostile_worker(tmp_path, "sock.close()"))
 

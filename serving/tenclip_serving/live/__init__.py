@@ -1,0 +1,1 @@
+"""Streams that go on: sliding windows with bounded latency, smoothed events, and connections that come back."""
