@@ -41,6 +41,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
     "Use a server": {
         "predict": "Recognise the actions in videos.",
         "features": "Extract features of many videos into one Parquet file.",
+        "ui": "A page in the browser: drop a video, see its prediction over time.",
         "models": "List the models of a server, show one of them, or change which are served.",
         "bench": "Put load on a server and report latency, throughput, stages and errors.",
     },
