@@ -51,10 +51,14 @@ class ServerLink:
         error.args = (message, *error.args[1:])
         return error
 
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._own.close()
+        if self._visitors is not None:
+            await self._visitors.close()
+
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._own.close()
-        if self._visitors is not None:
-            await self._visitors.close()
+        await self.close()

@@ -29,12 +29,13 @@ _NDJSON = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"
 
 def prediction_arguments(query: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of `AsyncClient.predict_stream`. Raises InvalidRequest for what is no number."""
+    adaptive = query.get("adaptive") == "1"
     return {
         "name": query.get("name") or "upload",
         "model": query.get("model", ""),
-        "clips": query.get("clips") or None,
+        "clips": query.get("clips") or ("salient" if adaptive else None),
         "num_clips": _count(query, "num_clips"),
-        "adaptive": query.get("adaptive") == "1",
+        "adaptive": adaptive,
         "top_k": _count(query, "top_k") or 5,
         "clip_scores": True,
         "timeline": True,

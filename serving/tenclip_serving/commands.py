@@ -48,6 +48,7 @@ def serve(
       tenclip serve models/ --runtime openvino --variant int8
       tenclip serve --config server.toml --print-config
       tenclip serve models/ --watch-seconds 10 --default-version actions:3
+      tenclip serve models/ --ui 8050
       tenclip serve models/ --check-only
     """
     import asyncio
@@ -124,6 +125,8 @@ def _announce(server: Server) -> None:
     metrics = "off" if server.metrics_port is None else f"on {with_port(host, server.metrics_port)}"
     count = len(server.engine.repository)
     print(f"tenclip serving {count} models on {with_port(host, server.port)}, metrics {metrics}", flush=True)
+    if server.page_url is not None:
+        print(f"tenclip page on {server.page_url}", flush=True)
 
 
 def _check(config: ServerConfig) -> None:

@@ -46,7 +46,9 @@ class ServerConfig:
 
     A field is a key of the file of `tenclip serve --config`, a variable TENCLIP_... and a flag; see `tenclip_settings`.
 
-    port, metrics_port: 0 takes a free one; metrics_port -1 serves no metrics.
+    port, metrics_port, ui_port: 0 takes a free one; metrics_port -1 serves no metrics, ui_port -1 shows no page.
+    ui_samples: videos that visitors of the page may pick. The page has the TLS of the gRPC port, and asks for tokens
+    where that does.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
     fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.
@@ -81,6 +83,13 @@ class ServerConfig:
     metrics_port: Annotated[
         int, Setting("Prometheus metrics; 0 takes a free port, -1 serves none.", lowest=-1, highest=65535)
     ] = 9411
+    ui_port: Annotated[
+        int,
+        Setting(
+            "Port of a page for browsers; 0 takes a free one, -1 shows none.", option="--ui", lowest=-1, highest=65535
+        ),
+    ] = -1
+    ui_samples: Annotated[Path | None, Setting("Folder of videos to pick from on the page.")] = None
     allow_roots: Annotated[
         tuple[Path, ...],
         Setting("Directory whose files clients may name by path. Repeatable.", option="--allow-root"),
@@ -306,6 +315,9 @@ class ServerConfig:
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
+        if self.ui_samples is not None and not (self.ui_samples.is_dir() and self.ui_port >= 0):
+            needs = "is not a directory" if self.ui_port >= 0 else "is of no use without --ui"
+            raise ValueError(f"ui_samples {self.ui_samples} {needs}")
         self._check_security()
 
     def _check_security(self) -> None:

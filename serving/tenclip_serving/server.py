@@ -30,6 +30,7 @@ from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.manager import ModelManager
 from tenclip_serving.models.repository import Repository, load_repository
+from tenclip_serving.page import Page, check_installed
 from tenclip_serving.security.addresses import check_can_listen, explain, why_not_listen, with_port
 from tenclip_serving.security.auth import AuthInterceptor, Tokens, read_tokens
 from tenclip_serving.security.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
@@ -74,6 +75,7 @@ class Server:
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)
         self._tracing = Tracing() if config.tracing else None
+        self._page = Page(config, self._tls) if config.ui_port >= 0 else None
         self._health = ModelHealth((SERVICE, MANAGEMENT, INFERENCE))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
@@ -81,6 +83,11 @@ class Server:
     @property
     def metrics_port(self) -> int | None:
         return None if self._metrics is None else self._metrics.port
+
+    @property
+    def page_url(self) -> str | None:
+        """Where the page for browsers is; None without one."""
+        return None if self._page is None else self._page.url
 
     async def start(self) -> None:
         """Returns when requests are answered. Raises ServerUnavailable when a port is taken, DecodeWorkerDied."""
@@ -93,6 +100,8 @@ class Server:
             await self.engine.start()
             await self._health.update(self.engine.repository)
             await self._grpc.start()
+            if self._page is not None:
+                await self._page.start()
             self.manager.start()
         except BaseException:
             await self.stop(grace=0)
@@ -108,8 +117,12 @@ class Server:
         self._stopping = True
         await self._health.stop()
         await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
+        if self._page is not None:
+            self._page.begin_stop()
         if self._grpc is not None:
             await self._stop_grpc(self._grpc, grace)
+        if self._page is not None:
+            await self._page.stop()
         ended = await self.manager.close()
         ended = await self.engine.close() and ended
         if self._tracing is not None:
@@ -167,6 +180,8 @@ class Server:
         host, port = self.config.host, self.config.port
         address = with_port(host, port)
         try:
+            if self._page is not None:
+                server.add_insecure_port(self._page.socket)
             if self._tls is None:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, self._tls.server_credentials())
@@ -258,6 +273,9 @@ def check_before_loading(config: ServerConfig) -> None:
     check_can_listen(config.host, config.port, option="--port")
     if config.metrics_port >= 0:
         check_can_listen(config.host, config.metrics_port, option="--metrics-port")
+    if config.ui_port >= 0:
+        check_installed()
+        check_can_listen(config.host, config.ui_port, option="--ui")
 
 
 def _tls_files(config: ServerConfig) -> TlsFiles | None:

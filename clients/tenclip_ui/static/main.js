@@ -36,7 +36,7 @@ function showModels() {
   const chosen = byId("model").value, second = byId("second").value;
   const options = () => models.map((m) => {
     const kind = m.num_classes ? counted(m.num_classes, "class", "classes") : "features only";
-    return h("option", { value: m.ref, disabled: !m.num_classes }, `${m.ref} (${m.architecture}, ${kind})`);
+    return h("option", { value: m.ref, disabled: !m.num_classes }, `${m.ref} (${kind})`);
   });
   byId("model").replaceChildren(...options());
   byId("second").replaceChildren(h("option", { value: "" }, "no second model"), ...options());
