@@ -56,16 +56,17 @@ def error_response(error: TenclipError) -> Response:
 
 
 def line(value: dict[str, Any]) -> bytes:
-    """One line of a stream. Numbers that JSON does not have become null."""
-    return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    """One line of a stream."""
+    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values with null in place of numbers that JSON does not have."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    return [_finite(v) for v in value] if isinstance(value, list) else value
+        return {k: finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list) else value
 
 
 def update_body(update: ClipUpdate) -> dict[str, Any]:

@@ -19,10 +19,11 @@ from tenclip_api.errors import TenclipError, VideoNotFound
 from tenclip_ui.answers import error_response, model_body
 from tenclip_ui.guard import Guard
 from tenclip_ui.link import ServerLink
-from tenclip_ui.media import MediaFolder
+from tenclip_ui.media import MediaFolder, PlayableVideos
+from tenclip_ui.neighbours import PlayVideo, Similar, indexes_of
 from tenclip_ui.predict import Predict
 from tenclip_ui.settings import PageSettings
-from tenclip_ui.visitors import models_for
+from tenclip_ui.visitors import client_of, models_for
 
 Handler = Callable[[ServerLink, PageSettings, Request], Awaitable[Response]]
 
@@ -39,11 +40,14 @@ def create_app(link: ServerLink, settings: PageSettings) -> ASGIApp:
 
         return Route(path, answer, methods=["GET"])
 
+    videos = PlayableVideos(settings.videos)
     routes = [
         Route("/", _index, methods=["GET"]),
         Route("/favicon.ico", partial(_static, "icon.svg"), methods=["GET"]),
         Mount("/static", StaticFiles(directory=static_folder())),
         Route("/api/predict", Predict(link, settings), methods=["POST"]),
+        Route("/api/similar", Similar(link, settings, videos), methods=["POST"]),
+        Route("/videos/{id}", PlayVideo(videos), methods=["GET"]),
         api("/api/page", _page),
         api("/api/samples/{id}", _sample),
     ]
@@ -73,6 +77,7 @@ async def _page(link: ServerLink, settings: PageSettings, request: Request) -> R
             "models": [model_body(model) for model in models],
             "samples": [{"id": sample.id, "name": sample.name} for sample in samples],
             "max_upload_bytes": settings.max_upload_bytes,
+            "indexes": await indexes_of(client_of(request, link, settings)),
         }
     )
 

@@ -28,6 +28,14 @@ def ui(
     samples: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of videos to pick from.", show_default=False)
     ] = None,
+    videos: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder that neighbours are played from, where the server has an index. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     timeout: Annotated[
         float, typer.Option(min=0, help="Seconds for each video, its upload included; 0: for ever.")
     ] = _TIMEOUT_SECONDS,
@@ -69,7 +77,7 @@ def ui(
     Examples:
       tenclip ui
       tenclip ui --server gpu-box:7411 --open
-      tenclip ui --samples clips/ --port 0
+      tenclip ui --samples clips/ --videos /data/videos --port 0
       tenclip ui --server gpu-box:7411 --tls --token-file token.txt
       tenclip ui --host 0.0.0.0 --page-token-file page.txt --page-certificate page.pem --page-key page.key
     """
@@ -88,6 +96,7 @@ def ui(
         tls=page_tls(page_certificate, page_key),
         insecure=insecure_page,
         samples=samples,
+        videos=tuple(videos or ()),
     )
     if settings.warning:
         typer.secho(f"Warning: {settings.warning}", fg="yellow", err=True)

@@ -16,7 +16,7 @@ from tenclip_ui.settings import PageSettings
 
 # A page of another site cannot send it without asking first, and is refused when it asks.
 PAGE_HEADER = "x-tenclip-page"
-_API = "/api/"
+_API, _VIDEOS = "/api/", "/videos/"
 _LOG = logging.getLogger("tenclip_ui")
 # Scripts, styles and pictures come from the page itself, and nothing may run or be shown that came another way.
 _POLICY = "; ".join(
@@ -87,8 +87,9 @@ class Guard:
         host = headers.get("host", "")
         if not self._settings.accepts_name(_name(host)):
             raise PermissionDenied(f"this page is not to be called as {host!r}; --page-name allows a name")
-        if scope["path"].startswith(_API):
+        if scope["path"].startswith((_API, _VIDEOS)):
             check_origin(headers, host, changes=scope["method"] not in ("GET", "HEAD"))
+        if scope["path"].startswith(_API):
             check_page_token(headers, self._settings)
 
 

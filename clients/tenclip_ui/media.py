@@ -1,22 +1,25 @@
-"""Videos of the page's own folders: known to browsers by number, never by path."""
+"""Videos in folders of the page: known to browsers by number, never by path."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import secrets
+from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.responses import FileResponse
 
 from tenclip_api.errors import VideoNotFound
-from tenclip_data.scan import printable_name, scan_folder
+from tenclip_data.scan import VIDEO_SUFFIXES, printable_name, scan_folder
 
 _TYPES = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm",
     ".ogv": "video/ogg",
 }  # fmt: skip
 _MOST = 200
+_MOST_PLAYABLE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +47,50 @@ class MediaFolder:
             if media.id == id:
                 return play(media.path, media.name)
         raise VideoNotFound("there is no such video any more")
+
+
+class PlayableVideos:
+    """Videos that an index names, of which those in one of the folders can be played.
+
+    A number is random, and told only to those who may ask the server: it stands for the permission, since browsers
+    send no token with what they play.
+    """
+
+    def __init__(self, folders: tuple[Path, ...]) -> None:
+        self._folders = tuple(folder.resolve() for folder in folders)
+        self._paths: OrderedDict[str, Path] = OrderedDict()
+        self._ids: dict[Path, str] = {}
+
+    def id_of(self, video: str) -> str | None:
+        """The number of a video as an index names it; None for what is in none of the folders."""
+        path = self._find(video)
+        if path is None:
+            return None
+        if path not in self._ids:
+            self._ids[path] = secrets.token_urlsafe(16)
+            self._paths[self._ids[path]] = path
+            if len(self._paths) > _MOST_PLAYABLE:
+                _, oldest = self._paths.popitem(last=False)
+                del self._ids[oldest]
+        return self._ids[path]
+
+    def response(self, id: str) -> FileResponse:
+        """The file, or the part that a Range header asks for. Raises VideoNotFound."""
+        path = self._paths.get(id)
+        if path is None or self._find(str(path)) is None:
+            raise VideoNotFound("there is no such video any more")
+        return play(path, printable_name(path.name))
+
+    def _find(self, video: str) -> Path | None:
+        """The file itself, behind all links: of an absolute path where it lies in a folder, of others from each."""
+        for folder in self._folders:
+            try:
+                path = (folder / video).resolve()
+                if path.is_relative_to(folder) and path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+                    return path
+            except (OSError, ValueError, RuntimeError):  # loops of links, names that no system takes
+                continue
+        return None
 
 
 def play(path: Path, name: str) -> FileResponse:

@@ -57,6 +57,7 @@ class Page:
             tls=None if self._tls is None else reloaded_context(self._tls),
             insecure=config.insecure_tokens,
             samples=config.ui_samples,
+            videos=config.ui_videos,
             max_upload_bytes=config.max_upload_mb << 20,
         )
         if settings.warning and config.tokens_file is None:
