@@ -57,16 +57,16 @@ def error_response(error: TenclipError) -> Response:
 
 def line(value: dict[str, Any]) -> bytes:
     """One line of a stream."""
-    return json.dumps(finite(value), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return json.dumps(_finite(value), separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def finite(value: Any) -> Any:
+def _finite(value: Any) -> Any:
     """Plain values with null in place of numbers that JSON does not have."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return value if math.is_finite(value) else None
     if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    return [finite(v) for v in value] if isinstance(value, list) else value
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, list) else value
 
 
 def update_body(update: ClipUpdate) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from tenclip_api.errors import InvalidRequest, TenclipError, VideoNotFound
 from tenclip_client import AsyncClient, Pieces
-from tenclip_ui.answers import finite
+from tenclip_ui.answers import line
 from tenclip_ui.link import ServerLink
 from tenclip_ui.media import PlayableVideos
 from tenclip_ui.settings import PageSettings
@@ -54,10 +54,9 @@ class Similar(StreamedEndpoint):
             by_video=True,
         )
         found = await asyncio.to_thread(lambda: [self._neighbour(n) for n in answer.neighbours])
-        response = JSONResponse(
-            finite({"neighbours": found, "clips": answer.index.clips, "videos": answer.index.videos})
-        )
-        await response(request.scope, _nothing, send)
+        index = {"name": answer.index.name, "clips": answer.index.clips, "videos": answer.index.videos}
+        answered = line({"neighbours": found, "index": index})
+        await Response(answered, media_type="application/json")(request.scope, _nothing, send)
 
     def _neighbour(self, neighbour: Any) -> dict[str, Any]:
         """Without the path that the index has of it."""

@@ -48,8 +48,7 @@ class ServerConfig:
 
     port, metrics_port, ui_port: 0 takes a free one; metrics_port -1 serves no metrics, ui_port -1 shows no page.
     ui_samples: videos that visitors of the page may pick. ui_videos: where neighbours of an index may be played from.
-    The page has the TLS of the gRPC port, and asks for tokens
-    where that does.
+    The page has the TLS of the gRPC port, and asks for tokens where that does.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
     fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.

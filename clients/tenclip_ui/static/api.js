@@ -42,17 +42,17 @@ export async function get(path) {
 
 // Sends a video and reads the answer line by line. on: upload(share), uploaded(), line(value). signal: cancels.
 // Throws Failure; AbortError where it was cancelled.
-export async function predict(blob, options, on, signal) {
+export async function post(path, blob, options, on, signal) {
   try {
-    await send(blob, options, on, signal);
+    await send(path, blob, options, on, signal);
   } catch (failure) {
     if (failure.status !== 401 || !await askForToken(failure.message)) throw failure;
-    await predict(blob, options, on, signal);
+    await post(path, blob, options, on, signal);
   }
 }
 
 // By XMLHttpRequest, which alone tells how far an upload is.
-function send(blob, options, on, signal) {
+function send(path, blob, options, on, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let read = 0, whole = false, failure = null;
@@ -63,7 +63,7 @@ function send(blob, options, on, signal) {
         const value = JSON.parse(text.slice(read, end));
         if (value.error) failure = new Failure(value.error);
         else on.line(value);
-        whole ||= "prediction" in value;
+        whole ||= "prediction" in value || "neighbours" in value;
       }
     }
     function finish() {
@@ -80,7 +80,7 @@ function send(blob, options, on, signal) {
     request.addEventListener("error", () => reject(new Failure(request.status === 200 ? BROKEN : GONE)));
     request.addEventListener("abort", () => reject(new DOMException("cancelled", "AbortError")));
     request.addEventListener("loadend", () => signal.removeEventListener("abort", abort));
-    request.open("POST", `/api/predict?${new URLSearchParams(options)}`);
+    request.open("POST", `${path}?${new URLSearchParams(options)}`);
     for (const [name, value] of Object.entries(headers())) request.setRequestHeader(name, value);
     request.setRequestHeader("Content-Type", "application/octet-stream");
     signal.addEventListener("abort", abort);

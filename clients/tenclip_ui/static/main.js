@@ -7,13 +7,14 @@ import { Run } from "./run.js";
 import { prepareToken } from "./token.js";
 import { bytes, counted } from "./words.js";
 
-let models = [], ready = false;
+let models = [], indexes = [], ready = false;
 
 async function begin() {
   byId("trouble").hidden = true;
   try {
     const page = await (await get("/api/page")).json();
     models = page.models;
+    indexes = page.indexes;
     showModels();
     showSamples(page.samples);
     const limit = page.max_upload_bytes ? ` At most ${bytes(page.max_upload_bytes)} each.` : "";
@@ -96,7 +97,7 @@ async function pick(sample, button) {
 async function take(files) {
   if (!ready) await begin();
   if (!ready || !byId("options").reportValidity()) return;
-  const runs = files.map((file) => new Run(file, choose));
+  const runs = files.map((file) => new Run(file, choose, indexes));
   byId("runs").prepend(...runs.map((run) => run.element));
   byId("no-results").hidden = true;
   for (const run of runs) {

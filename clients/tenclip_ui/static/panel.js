@@ -1,6 +1,6 @@
 // One video by one model: how far it is, then what was found.
 
-import { predict } from "./api.js";
+import { post } from "./api.js";
 import { classes, details, headline, notices, saveButton, timings } from "./answer.js";
 import { announce, h } from "./dom.js";
 import { timeFigure } from "./figure.js";
@@ -50,7 +50,7 @@ export class Panel {
       line: (value) => (value.update ? this._partly(value.update) : this._finished(value)),
     };
     try {
-      await predict(blob, { ...options, name: this.name, model: this.model }, on, this._abort.signal);
+      await post("/api/predict", blob, { ...options, name: this.name, model: this.model }, on, this._abort.signal);
       const times = { upload: (uploaded - began) / 1000, total: (performance.now() - began) / 1000 };
       this._show(times);
     } catch (err) {

@@ -1,6 +1,7 @@
 // One video: a player, and a panel for each model that looks at it.
 
 import { announce, h } from "./dom.js";
+import { neighbours } from "./neighbours.js";
 import { Panel } from "./panel.js";
 import { bytes } from "./words.js";
 
@@ -8,7 +9,8 @@ let made = 0;
 
 export class Run {
   // file: a File, kept for as long as its run is shown. choose(): the options as they are now: {models, options}.
-  constructor(file, choose) {
+  // indexes: those of the server, in which videos alike can be found.
+  constructor(file, choose, indexes) {
     const id = `run-${++made}`;
     this._file = file;
     this._choose = choose;
@@ -27,7 +29,7 @@ export class Run {
         h("div", { class: "buttons" },
           h("button", { type: "button", onclick: () => this.start(), "aria-label": `Run ${file.name} again` }, "Run again"),
           h("button", { type: "button", onclick: () => this.remove(), "aria-label": `Remove ${file.name}` }, "Remove"))),
-      this._video, this._unplayable, this._verdict, this._places);
+      this._video, this._unplayable, this._verdict, this._places, ...indexes.map((index) => neighbours(file, index)));
   }
 
   focus() {
