@@ -63,7 +63,7 @@ def line(value: dict[str, Any]) -> bytes:
 def _finite(value: Any) -> Any:
     """Plain values with null in place of numbers that JSON does not have."""
     if isinstance(value, float):
-        return value if math.is_finite(value) else None
+        return value if math.isfinite(value) else None
     if isinstance(value, dict):
         return {k: _finite(v) for k, v in value.items()}
     return [_finite(v) for v in value] if isinstance(value, list) else value
