@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.tenclip_serving.helpers import RULE, Sampler, ServerProcess, make_bundle, make_video, running_server
 
+from .browsing import launched
 from .helpers import PageProcess, running_page
 
 # What the server of `server` takes at most of an upload.
@@ -51,3 +53,8 @@ def server(models: Path) -> Iterator[ServerProcess]:
 def page(server: ServerProcess, videos: Path) -> Iterator[PageProcess]:
     with running_page(server.address, "--samples", str(videos)) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    yield from launched()

@@ -15,55 +15,18 @@ import pytest
 
 from tests.tenclip_serving.helpers import ServerProcess, make_video, running_server, stop
 
+from .browsing import Tab, needs_browser
 from .conftest import MAX_UPLOAD_MB
 from .helpers import PageProcess, running_page, until
 
-sync_api = pytest.importorskip("playwright.sync_api")
-CHROMIUM = Path("/usr/bin/chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}; `make system-packages`")
-expect = sync_api.expect
-# Patient: tests share the cores with others.
-SECONDS = 60_000
-CAMERA = "--use-fake-device-for-media-stream"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    expect.set_options(timeout=SECONDS)
-    with sync_api.sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", CAMERA])
-        yield launched
-        launched.close()
-
-
-class Tab:
-    """A tab with the page, and what its console said."""
-
-    def __init__(self, browser: Any, url: str, *, ready: bool = True, **settings: Any) -> None:
-        self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **settings})
-        self.context.set_default_timeout(SECONDS)
-        self.context.grant_permissions(["camera"])
-        self.page = self.context.new_page()
-        self.said: list[str] = []
-        self.page.on("console", lambda message: self.said.append(f"{message.type}: {message.text}"))
-        self.page.on("pageerror", lambda error: self.said.append(f"error: {error}"))
-        self.page.goto(url)
-        if ready:
-            expect(self.page.locator("#server")).to_have_text("2 models on the server")
-
-    def choose(self, *files: Path) -> None:
-        self.page.set_input_files("#file", [str(file) for file in files])
-
-    def close(self) -> None:
-        self.context.close()
-        # The browser itself notes every answer that is an error; all else would be ours.
-        others = [text for text in self.said if "Failed to load resource" not in text]
-        assert others == []
+expect = pytest.importorskip("playwright.sync_api").expect
+pytestmark = needs_browser
 
 
 @pytest.fixture
 def tab(browser: Any, page: PageProcess) -> Iterator[Tab]:
     opened = Tab(browser, page.url)
+    expect(opened.page.locator("#server")).to_have_text("2 models on the server")
     yield opened
     opened.close()
 
@@ -238,7 +201,7 @@ def test_the_page_asks_for_a_token_and_keeps_it_in_its_tab(
 ) -> None:
     (tmp_path / "page.txt").write_text("sesame-sesame-sesame")
     with running_page(server.address, "--page-token-file", str(tmp_path / "page.txt")) as page:
-        opened = Tab(browser, page.url, ready=False)
+        opened = Tab(browser, page.url)
         dialog = opened.page.get_by_role("dialog")
         expect(dialog).to_contain_text("This page wants a token.")
         expect(opened.page.get_by_role("textbox", name="Token")).to_be_focused()
