@@ -32,6 +32,7 @@ def tab(browser: Any, page: PageProcess) -> Iterator[Tab]:
 
 
 def test_a_video_is_uploaded_and_everything_about_it_is_shown(tab: Tab, videos: Path, tmp_path: Path) -> None:
+    tab.page.select_option("#model", "tiny:1")
     tab.page.select_option("#clips", "salient")
     tab.page.fill("#num-clips", "3")
     tab.choose(videos / "bar.mp4")
