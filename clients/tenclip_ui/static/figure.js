@@ -97,7 +97,7 @@ function drawingOf(shown, span, width) {
   clips.forEach((c, i) => parts.push(clipMark(c, x, top + lanes[i] * (LANE + 2), width)));
   if (clips.length) top += (Math.max(...lanes) + 1) * (LANE + 2) + GAP;
   for (const wanted of clips.length ? shown.classes : []) {
-    parts.push(classRow(wanted, clips, span, x, top, width));
+    parts.push(classRow(wanted, clips, x, top, width));
     top += ROW_WORDS + ROW_BARS + GAP;
   }
   for (const t of ticks(span, width)) parts.push(tick(t, x(t), top, width));
@@ -147,16 +147,17 @@ function clipMark({ clip, top }, x, y, width) {
 }
 
 // One class: its name, and a bar for every clip that had it among its best.
-function classRow({ index, label }, clips, span, x, top, width) {
+function classRow({ index, label }, clips, x, top, width) {
   const middles = clips.map(({ clip }) => (clip.start_seconds + clip.end_seconds) / 2);
   const bottom = top + ROW_WORDS + ROW_BARS;
   const bars = clips.map((c, i) => {
     const score = c.top.find((one) => one.index === index)?.score;
     if (score === undefined) return null;
-    const left = i ? x((middles[i - 1] + middles[i]) / 2) : x(span[0]);
-    const right = i + 1 < clips.length ? x((middles[i] + middles[i + 1]) / 2) : x(span[1]);
+    // Clips that overlap share what both of them show.
+    const left = x(Math.max(c.clip.start_seconds, i ? (middles[i - 1] + middles[i]) / 2 : -Infinity));
+    const right = x(Math.min(c.clip.end_seconds, i + 1 < clips.length ? (middles[i] + middles[i + 1]) / 2 : Infinity));
     const height = Math.max(score * ROW_BARS, 1);
-    return s("rect", { x: left, y: bottom - height, width: Math.max(right - left - 1, 1), height, class: "class-bar" },
+    return s("rect", { x: left, y: bottom - height, width: Math.max(right - left - 0.5, 1.5), height, class: "class-bar" },
       s("title", {}, `${label}, clip ${c.clip.index}: ${percent(score)}`));
   });
   const letters = Math.floor(width / 7);
