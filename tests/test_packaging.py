@@ -25,6 +25,7 @@ PACKAGES = (
     "tenclip_findings",
     "tenclip_serving",
     "tenclip_training",
+    "tenclip_ui",
     "tenclip_video",
 )
 
@@ -66,6 +67,7 @@ def test_the_wheel_holds_every_package_with_its_types_and_protos(wheel: Path) ->
         assert f"{package}/py.typed" in names
     assert "tenclip_api/v1/tenclip.proto" in names
     assert "tenclip_api/v1/tenclip_pb2.pyi" in names
+    assert {f"tenclip_ui/static/{name}" for name in ("index.html", "main.js", "page.css", "icon.svg")} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "demo/"))]
 

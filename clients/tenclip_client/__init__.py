@@ -90,7 +90,7 @@ from tenclip_client._types import (
     VideoFeatures,
     VideoInfo,
 )
-from tenclip_client._video import VideoSource
+from tenclip_client._video import Pieces, VideoSource
 
 __all__ = [
     "Client",
@@ -99,6 +99,7 @@ __all__ = [
     "ServerUri",
     "token_from_file",
     "VideoSource",
+    "Pieces",
     "ClipMode",
     "USE_CLIENT_DEFAULT",
     # results

@@ -34,7 +34,7 @@ def channel_credentials(
     roots = None if ca is None else _read(ca, "ca")
     if ca is not None and roots is not None:
         _check_authorities(ca, roots)
-    chain, private = (None, None) if certificate is None or key is None else _read_pair(certificate, key)
+    chain, private = (None, None) if certificate is None or key is None else read_pair(certificate, key)
     return grpc.ssl_channel_credentials(root_certificates=roots, private_key=private, certificate_chain=chain)
 
 
@@ -46,7 +46,7 @@ def _check_authorities(ca: Pem, roots: bytes) -> None:
         raise InvalidRequest(f"ca {_name(ca)}: holds no certificate") from None
 
 
-def _read_pair(certificate: Pem, key: Pem) -> tuple[bytes, bytes]:
+def read_pair(certificate: Pem, key: Pem) -> tuple[bytes, bytes]:
     """Both, when the key is the certificate's own."""
     chain, private = _read(certificate, "certificate"), _read(key, "key")
     names = f"certificate {_name(certificate)}", f"key {_name(key)}"

@@ -19,8 +19,6 @@ from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
 from tenclip_data.scan import printable_name
 
-VideoSource: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | ServerPath | ServerUri"
-
 # Half of what a server takes in one message unless it is told otherwise.
 INLINE_BYTES = 32 << 20
 # A server may be told to take messages of one MiB.
@@ -46,6 +44,11 @@ class Pieces:
     read: Callable[[], Iterator[bytes]] = field(repr=False, compare=False)
 
 
+VideoSource: TypeAlias = (
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Pieces | ServerPath | ServerUri"
+)
+
+
 @dataclass(frozen=True)
 class VideoPayload:
     """A video ready to send: `data`, `pieces`, or the server's own `path` or `uri`. `name`: for messages."""
@@ -58,7 +61,7 @@ class VideoPayload:
 
 
 def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
-    """`video`: a path, bytes, a binary file object (from where it stands to its end), a ServerPath or a ServerUri.
+    """`video`: a path, bytes, a binary file object (from where it stands to its end), Pieces, ServerPath or ServerUri.
 
     Raises VideoNotFound, NotAFile, VideoNotReadable, EmptyVideo, and InvalidRequest for anything that is none of these.
     """
@@ -71,6 +74,8 @@ def load_video(video: VideoSource, name: str | None = None) -> VideoPayload:
         return _from_file(video, name)
     if isinstance(video, bytes | bytearray | memoryview):
         return _from_bytes(bytes(video), name or "<bytes>")
+    if isinstance(video, Pieces):
+        return VideoPayload(name=name or "<pieces>", pieces=video)
     if hasattr(video, "read"):
         return _from_file_object(video, name)
     raise InvalidRequest(

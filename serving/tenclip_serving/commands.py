@@ -49,6 +49,7 @@ def serve(
       tenclip serve models/ --runtime openvino --variant int8
       tenclip serve --config server.toml --print-config
       tenclip serve models/ --watch-seconds 10 --default-version actions:3
+      tenclip serve models/ --ui 8050
       tenclip serve models/ --check-only
       tenclip serve models/moves/1 --name moves
     """
@@ -127,6 +128,8 @@ def _announce(server: Server) -> None:
     http = "" if server.http_port is None else f", HTTP on {with_port(host, server.http_port)}"
     count = len(server.engine.repository)
     print(f"tenclip serving {count} models on {with_port(host, server.port)}, metrics {metrics}{http}", flush=True)
+    if server.page_url is not None:
+        print(f"tenclip page on {server.page_url}", flush=True)
 
 
 def _check(config: ServerConfig) -> None:

@@ -49,7 +49,9 @@ class ServerConfig:
 
     name: of the one model in `directory`, which then is a bundle itself or holds its versions; KServe's storage
     initializer leaves both so.
-    port, metrics_port, http_port: 0 takes a free one; -1 serves no metrics, no HTTP.
+    port, metrics_port, http_port, ui_port: 0 takes a free one; -1 serves no metrics, no HTTP, no page.
+    ui_samples: videos that visitors of the page may pick. ui_videos: where neighbours of an index may be played from.
+    The page has the TLS of the gRPC port, and asks for tokens where that does.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
     live_schemes: by what live streams are read, from the same hosts and networks; their host patterns name ports.
@@ -99,6 +101,16 @@ class ServerConfig:
             highest=65535,
         ),
     ] = -1
+    ui_port: Annotated[
+        int,
+        Setting(
+            "Port of a page for browsers; 0 takes a free one, -1 shows none.", option="--ui", lowest=-1, highest=65535
+        ),
+    ] = -1
+    ui_samples: Annotated[Path | None, Setting("Folder of videos to pick from on the page.")] = None
+    ui_videos: Annotated[
+        tuple[Path, ...], Setting("Folder that the page plays neighbours from. Repeatable.", option="--ui-videos")
+    ] = ()
     allow_roots: Annotated[
         tuple[Path, ...],
         Setting("Directory whose files clients may name by path. Repeatable.", option="--allow-root"),
@@ -344,6 +356,7 @@ class ServerConfig:
         for root in self.allow_roots:
             if not root.is_dir():
                 raise ValueError(f"allowed root {root} is not a directory")
+        self._check_page()
         self._check_security()
 
     def _check_security(self) -> None:
@@ -367,6 +380,15 @@ class ServerConfig:
                     f"tls_key (and metrics_tls for metrics_tokens), or --insecure-tokens where something in front of "
                     f"this server encrypts"
                 )
+
+    def _check_page(self) -> None:
+        samples = () if self.ui_samples is None else (self.ui_samples,)
+        for name, folders in (("ui_samples", samples), ("ui_videos", self.ui_videos)):
+            if folders and self.ui_port < 0:
+                raise ValueError(f"{name} is of no use without --ui")
+            for folder in folders:
+                if not folder.is_dir():
+                    raise ValueError(f"{name} {folder} is not a directory")
 
     def _check_uris(self) -> None:
         for scheme in self.allow_schemes:

@@ -28,10 +28,12 @@ from tenclip_serving.api.open_inference import INFERENCE, OpenInference
 from tenclip_serving.api.servicer import SERVICE, VideoRecognition
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
-from tenclip_serving.http import check_installed
+from tenclip_serving.http import check_installed as check_http_installed
 from tenclip_serving.models.manager import ModelManager
 from tenclip_serving.models.repository import Repository, load_repository
 from tenclip_serving.neighbours.indexes import check_indexes
+from tenclip_serving.page import Page
+from tenclip_serving.page import check_installed as check_page_installed
 from tenclip_serving.security.addresses import check_can_listen, explain, why_not_listen, with_port
 from tenclip_serving.security.auth import AuthInterceptor, Tokens, read_tokens
 from tenclip_serving.security.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
@@ -79,6 +81,7 @@ class Server:
         self._tls = _tls(config, self.engine.metrics)
         self._tokens = None if config.tokens_file is None else Tokens(config.tokens_file)
         self._tracing = Tracing() if config.tracing else None
+        self._page = Page(config, self._tls) if config.ui_port >= 0 else None
         self._health = ModelHealth((SERVICE, MANAGEMENT, INFERENCE))
         self.manager = ModelManager(self.engine, on_change=self._health.update)
         self._grpc: grpc.aio.Server | None = None
@@ -91,6 +94,11 @@ class Server:
     @property
     def metrics_port(self) -> int | None:
         return None if self._metrics is None else self._metrics.port
+
+    @property
+    def page_url(self) -> str | None:
+        """Where the page for browsers is; None without one."""
+        return None if self._page is None else self._page.url
 
     async def start(self) -> None:
         """Returns when requests are answered. Raises ServerUnavailable when a port is taken, DecodeWorkerDied."""
@@ -105,6 +113,8 @@ class Server:
             await self._grpc.start()
             if self._http is not None:
                 await self._listen_http(self._http)
+            if self._page is not None:
+                await self._page.start()
             self.manager.start()
         except BaseException:
             await self.stop(grace=0)
@@ -121,10 +131,14 @@ class Server:
         await self._health.stop()
         await asyncio.sleep(delay)  # whoever watches health sends its requests elsewhere
         self.engine.streams.drain()  # they would last longer than any grace
+        if self._page is not None:
+            self._page.begin_stop()
         stopping = [] if self._http is None else [self._http.stop(grace)]
         if self._grpc is not None:
             stopping.append(self._stop_grpc(self._grpc, grace))
         await asyncio.gather(*stopping)
+        if self._page is not None:
+            await self._page.stop()
         ended = await self.manager.close()
         ended = await self.engine.close() and ended
         if self._tracing is not None:
@@ -175,7 +189,7 @@ class Server:
         return partial(permitted, self.manager, allow=allow)
 
     def _create_http(self) -> HttpServer:
-        check_installed()
+        check_http_installed()
         from tenclip_serving.http.app import create_app
         from tenclip_serving.http.server import HttpServer
 
@@ -211,6 +225,8 @@ class Server:
         host, port = self.config.host, self.config.port
         address = with_port(host, port)
         try:
+            if self._page is not None:
+                server.add_insecure_port(self._page.socket)
             if self._tls is None:
                 return server.add_insecure_port(address)
             return server.add_secure_port(address, self._tls.server_credentials())
@@ -306,8 +322,11 @@ def check_before_loading(config: ServerConfig) -> None:
     if config.metrics_port >= 0:
         check_can_listen(config.host, config.metrics_port, option="--metrics-port")
     if config.http_port >= 0:
-        check_installed()
+        check_http_installed()
         check_can_listen(config.host, config.http_port, option="--http-port")
+    if config.ui_port >= 0:
+        check_page_installed()
+        check_can_listen(config.host, config.ui_port, option="--ui")
 
 
 def _tls_files(config: ServerConfig) -> TlsFiles | None:

@@ -59,7 +59,7 @@ def tied(first: str, second: str) -> bool:
     return names(first, second) or names(second, first)
 
 
-def test_there_are_seven_journeys() -> None:
+def test_there_are_nine_journeys() -> None:
     assert [title.removeprefix("The life of a ") for title in journeys()] == [
         "request",
         "training sample",
@@ -69,6 +69,7 @@ def test_there_are_seven_journeys() -> None:
         "neighbour",
         "report",
         "live stream",
+        "video on the page",
     ]
     assert all(len(files) >= 8 for files in journeys().values())
 

@@ -44,6 +44,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "features": "Extract features of many videos into one Parquet file.",
         "similar": "Find the clips of an index that are nearest to those of videos.",
         "index": "An index of clips by their features: neighbours of videos, and near-duplicates.",
+        "ui": "A page in the browser: drop a video, see its prediction over time.",
         "models": "List the models of a server, show one of them, or change which are served.",
         "bench": "Put load on a server and report latency, throughput, stages and errors.",
     },

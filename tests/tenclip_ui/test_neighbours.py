@@ -1,0 +1,110 @@
+"""Neighbours on the page: found by the server's index, played from folders of the page, and told without paths."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_client import AsyncClient
+from tenclip_ui.media import PlayableVideos
+from tests.tenclip_serving.helpers import ServerProcess, running_server
+
+from .browsing import Tab, needs_browser
+from .helpers import OURS, PageProcess, running_page
+
+needs_indexes = pytest.mark.skipif(not hasattr(AsyncClient, "similar"), reason="this tenclip has no indexes")
+
+
+def test_only_videos_of_the_folders_are_played(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    for folder in (root / "a", outside):
+        folder.mkdir(parents=True)
+    for path in (root / "a" / "in.mp4", outside / "out.mp4", root / "notes.txt"):
+        path.write_bytes(b"content")
+    (root / "link.mp4").symlink_to(outside / "out.mp4")
+    (root / "loop.mp4").symlink_to(root / "loop.mp4")
+    videos = PlayableVideos((root,))
+    id = videos.id_of("a/in.mp4")
+    assert id is not None
+    assert videos.id_of(str(root / "a" / "in.mp4")) == id
+    assert "in" not in id
+    for name in (
+        "../outside/out.mp4",
+        str(outside / "out.mp4"),
+        "link.mp4",
+        "loop.mp4",
+        "notes.txt",
+        "",
+        "a",
+        "\0.mp4",
+    ):
+        assert videos.id_of(name) is None, name
+    assert PlayableVideos(()).id_of("a/in.mp4") is None
+
+
+@pytest.fixture(scope="module")
+def indexed(models: Path, videos: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """A server with an index of the two videos, one of which is in no folder of the page."""
+    build = pytest.importorskip("tenclip_index.build")
+    folder = tmp_path_factory.mktemp("index")
+    elsewhere = folder / "elsewhere.mp4"
+    shutil.copy(videos / "bar.mp4", elsewhere)
+    table = folder / "features.parquet"
+    with running_server(models, "--threads", "1") as server:
+        command = [sys.executable, "-m", "tenclip_client", "features", str(videos), str(elsewhere)]
+        options = ["--out", str(table), "--model", "tiny", "--server", server.address]
+        subprocess.run([*command, *options], check=True, capture_output=True, timeout=120)
+    build.build_index([table], folder / "colours")
+    with running_server(models, "--threads", "1", "--index", str(folder / "colours")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def page_with_index(indexed: ServerProcess, videos: Path) -> Iterator[PageProcess]:
+    with running_page(indexed.address, "--videos", str(videos)) as page:
+        yield page
+
+
+@needs_indexes
+def test_neighbours_are_told_and_played_without_their_paths(page_with_index: PageProcess, videos: Path) -> None:
+    data = (videos / "colors.mp4").read_bytes()
+    with page_with_index.client() as client:
+        (index,) = client.get("api/page").json()["indexes"]
+        assert (index["name"], index["videos"]) == ("colours", 3)
+        answer = client.post("api/similar", params={"index": "colours"}, content=data, headers=OURS)
+        assert answer.status_code == 200, answer.text
+        assert str(videos) not in answer.text
+        found: list[dict[str, Any]] = json.loads(answer.text)["neighbours"]
+        assert found[0]["name"] == "colors.mp4"
+        assert found[0]["score"] == pytest.approx(1, abs=1e-3)
+        playable = {one["name"]: one["play"] for one in found}
+        assert playable["elsewhere.mp4"] is None
+        address = f"videos/{playable['colors.mp4']}"
+        part = client.get(address, headers={"Range": "bytes=10-19"})
+        assert (part.status_code, part.content) == (206, data[10:20])
+        assert client.get(address, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+        assert client.get("videos/none").status_code == 404
+        refused = client.post("api/similar", params={"index": "shapes"}, content=data, headers=OURS)
+        assert refused.status_code == 404
+        assert refused.json()["error"]["type"] == "IndexNotFound"
+
+
+@needs_browser
+@needs_indexes
+def test_neighbours_are_shown_with_players(browser: Any, page_with_index: PageProcess, videos: Path) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    tab = Tab(browser, page_with_index.url)
+    tab.choose(videos / "bar.mp4")
+    tab.page.get_by_role("button", name="Find videos alike").click()
+    section = tab.page.get_by_role("region", name="Videos alike, of 3 videos in colours")
+    expect(section.get_by_role("listitem")).to_have_count(3)
+    expect(section.get_by_role("listitem").filter(has_text="elsewhere.mp4")).to_contain_text("Not in a folder")
+    expect(section.get_by_role("listitem").filter(has_text="colors.mp4")).to_contain_text("cosine")
+    tab.close()
