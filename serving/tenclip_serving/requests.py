@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from tenclip_video.filmstrip import Thumbnail
 from tenclip_video.salience import SalienceTimeline
 from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
+
+if TYPE_CHECKING:
+    from tenclip_serving.intake.open_video import VideoFile
 
 SpatialMode = Literal["pooled", "fully_convolutional"]
 
@@ -51,13 +54,15 @@ class Upload:
 class RecognitionRequest:
     """One video to recognise, and how.
 
-    The video is one of `data` (the encoded file itself), `path`, `uri` and `upload`; `Intake.open` opens each of them.
+    The video is one of `data` (the encoded file itself), `path`, `uri`, `upload` and `file` (open in this process, and
+    its caller's to close); `Intake.open` opens each of them.
     """
 
     data: bytes | None = None
     path: str | None = None
     uri: str | None = None
     upload: Upload | None = None
+    file: VideoFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""

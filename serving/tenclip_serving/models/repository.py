@@ -322,15 +322,16 @@ def load_model(
     threads: int = 0,
     instances: Mapping[str, int] = MappingProxyType({}),
     create: RuntimeFactory = create_runtime,
+    any_folder: bool = False,
 ) -> ServedModel:
     """Read the bundle in `path`, prove its sampler and a runtime on its golden clips, and warm that up.
 
     `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
     MissingDependency; with several candidates, the error of the first.
-    instances: how many, by name; "" means all other models.
+    instances: how many, by name; "" means all other models. any_folder: the bundle may lie in a folder of another name.
     """
     bundle = read_bundle(path)
-    if (path.parent.name, path.name) != (bundle.info.name, bundle.info.version):
+    if not any_folder and (path.parent.name, path.name) != (bundle.info.name, bundle.info.version):
         raise BundleError(
             f"{path}: bundle.json says {bundle.info.name}/{bundle.info.version}; rename the directory to match"
         )
