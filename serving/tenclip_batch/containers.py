@@ -38,13 +38,13 @@ def tar_videos(path: Path) -> Iterator[BatchVideo]:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                if member.isreg() and member.offset_data + member.size > size:
+                    raise DatasetError(f"{shown}: ends in the middle of {printable_name(member.name)}")
                 name = Path(member.name)
                 if not member.isreg() or member.issparse() or name.suffix.lower() not in VIDEO_SUFFIXES:
                     continue
                 if not all(is_data_name(part) for part in name.parts if part not in (".", "/")):
                     continue
-                if member.offset_data + member.size > size:
-                    raise DatasetError(f"{shown}: ends in the middle of {printable_name(member.name)}")
                 yield BatchVideo(
                     f"{shown}/{printable_name(os.path.normpath(member.name))}",
                     TarMember(path, member.offset_data, member.size),

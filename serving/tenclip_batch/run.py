@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_batch.bundle import BatchBundle, open_bundle
-from tenclip_batch.dataset import open_dataset
+from tenclip_batch.dataset import Dataset, open_dataset
 from tenclip_batch.extractor import VideoExtractor, open_model
 from tenclip_batch.files import file_names
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
@@ -31,7 +32,7 @@ MOST_NAMED = 20
 class BatchReport:
     """Result of a run. videos, clips, done, failed, failures (by kind): of the whole dataset as it is now.
 
-    reused: videos whose rows are of an earlier run; worked: of this one. named: the first failures of this run.
+    reused: videos whose rows are of an earlier run; worked: of this one. named: the first failures.
     """
 
     out: Path
@@ -127,7 +128,7 @@ def run_with(
         dataset.drop(todo.stale)
         files = {} if job.output.format == "parquet" else file_names([v.name for v in job.videos], job.output.format)
         plan = WorkerPlan(job.out, form, job.output, job.resume.by_content, files)
-        count = _Count(watching)
+        count = _Count(watching, _known_failures(dataset))
         watching.on_start(len(job.videos), len(job.videos) - len(todo.todo))
         if todo.todo:
             work(plan, todo.todo, dataset.new_stem, count)
@@ -135,13 +136,19 @@ def run_with(
         return _report(job, settings, todo, count, dataset.finish())
 
 
-class _Count:
-    """Passes on what became of each video, and keeps the first failures."""
+def _known_failures(dataset: Dataset) -> list[VideoFailure]:
+    """The first of those that are left as they are."""
+    failures = (VideoFailure(n, e.kind, e.message) for n, e in dataset.ledger.items() if not e.done)
+    return list(itertools.islice(failures, MOST_NAMED))
 
-    def __init__(self, watching: Watching) -> None:
+
+class _Count:
+    """Passes on what became of each video, and keeps the first failures. named: those of earlier runs."""
+
+    def __init__(self, watching: Watching, named: list[VideoFailure]) -> None:
         self._watching = watching
         self.num_videos = 0
-        self.named: list[VideoFailure] = []
+        self.named = named
 
     def result(self, result: VideoResult) -> None:
         self.row(result.name, result.num_clips, result.failure)

@@ -11,12 +11,15 @@ from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tenclip_api.errors import EmptyVideo, NotAFile, TenclipError, VideoNotFound, VideoNotReadable
 from tenclip_features.stamps import VideoStamp, is_gone, is_unchanged, stamp_file
 from tenclip_serving.intake.path_access import OpenFile
 from tenclip_serving.requests import Upload
+
+if TYPE_CHECKING:
+    from tenclip_batch.containers import CellReader
 
 _PIECE_BYTES = 1 << 20
 
@@ -127,10 +130,10 @@ class VideoOpener:
                 yield {"uri": uri}
             case TarMember() as member:
                 pieces = partial(_member_pieces, member, video.name)
-                yield {"upload": Upload(_in_threads(pieces), member.size)}
+                yield {"upload": Upload(chunks=_in_threads(pieces), num_bytes=member.size)}
             case ParquetCell() as cell:
                 data = await self._cell(cell, video.name)
-                yield {"upload": Upload(_in_threads(partial(_pieces, data)), len(data))}
+                yield {"upload": Upload(chunks=_in_threads(partial(_pieces, data)), num_bytes=len(data))}
             case Path() as path:
                 file = await asyncio.to_thread(open_file, path, video.name)
                 try:
