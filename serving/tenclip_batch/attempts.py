@@ -1,7 +1,7 @@
 """Marks of videos that are being worked on: a video that ends the process that works on it is found out, and named.
 
-A mark is a file with the number of times that work on its video was begun and not ended. It is written before each
-video and removed after it, whatever came of it; a process that is killed leaves those of its videos in flight. A video
+A mark is a file with a line, the process and the video, for each time that work on it was begun and not ended. It is
+written before each video and removed after it, whatever came of it; a process that is killed leaves those of its videos in flight. A video
 that is begun for the second time runs alone, so that it takes no other one with it; after two it is a failure.
 """
 
@@ -25,9 +25,10 @@ class Attempts:
     def count(self, video: str) -> int:
         """How often work on the video was begun and not ended."""
         try:
-            return int(self._path(video).read_text(encoding="utf-8").split("\n", 1)[0])
-        except (FileNotFoundError, ValueError):
+            lines = self._path(video).read_bytes().count(b"\n")
+        except FileNotFoundError:
             return 0
+        return max(lines, 1)  # there, and nothing in it yet: the process was killed just then
 
     def begin(self, video: str) -> None:
         """Mark the video. Raises WorkerEnded where it had its attempts, and then takes the marks away."""
@@ -38,7 +39,9 @@ class Attempts:
                 f"{video}: the process that worked on it ended {before} times without a word, alone with it the last "
                 "time (out of memory, or killed); --retry-failed tries it again"
             )
-        self._path(video).write_text(f"{before + 1}\n{os.getpid()}\n{video}\n", encoding="utf-8")
+        line = f"{os.getpid()} {video!r}\n".encode("utf-8", "backslashreplace")
+        with self._path(video).open("ab", buffering=0) as file:  # one call of the system: all of the line, or nothing
+            file.write(line)
 
     def end(self, video: str) -> None:
         """The process has outlived the video."""

@@ -29,7 +29,9 @@ def find_bundle(folder: Path) -> Path:
         raise BundleError(f"{folder}: no such folder; --bundle is a bundle, as `tenclip export` writes it")
     for root in (folder, folder.parent):
         try:
-            found = [b for b in find_bundles(root).bundles if b.is_relative_to(folder) and (b / "bundle.json").is_file()]
+            found = [
+                b for b in find_bundles(root).bundles if b.is_relative_to(folder) and (b / "bundle.json").is_file()
+            ]
         except OSError as err:
             raise BundleError(f"{root}: cannot be read: {err.strerror or err}") from err
         names = sorted({b.parent.name for b in found})

@@ -185,9 +185,7 @@ class ProcessOptions:
     ] = 0
     in_flight: Annotated[
         int,
-        typer.Option(
-            min=0, max=4096, help="Videos at once; 0: four for each decode process.", rich_help_panel=_RUNS
-        ),
+        typer.Option(min=0, max=4096, help="Videos at once; 0: four for each decode process.", rich_help_panel=_RUNS),
     ] = 0
     max_decode_seconds: Annotated[
         float, typer.Option(min=0.001, help="Longest that one video may decode.", rich_help_panel=_RUNS)
@@ -252,7 +250,8 @@ class EngineOptions:
         float, typer.Option(min=0, help="With Ray: cores that an actor reserves.", rich_help_panel=_WHERE)
     ] = 2.0
     gpus_per_actor: Annotated[
-        float, typer.Option(min=0, help="With Ray: GPUs that an actor reserves, or a part of one.", rich_help_panel=_WHERE)
+        float,
+        typer.Option(min=0, help="With Ray: GPUs that an actor reserves, or a part of one.", rich_help_panel=_WHERE),
     ] = 0.0
     chunk_videos: Annotated[
         int,
@@ -307,9 +306,7 @@ class EarlierOptions:
 class PartOptions:
     """How much is in a part, and so at stake when a process is killed; and what is printed."""
 
-    part_clips: Annotated[
-        int, typer.Option(min=1, help="Most clips of a part.", rich_help_panel=OUTPUT)
-    ] = 8192
+    part_clips: Annotated[int, typer.Option(min=1, help="Most clips of a part.", rich_help_panel=OUTPUT)] = 8192
     part_seconds: Annotated[
         float,
         typer.Option(min=0, help="A part is written after so long, full or not.", rich_help_panel=OUTPUT),

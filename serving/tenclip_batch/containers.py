@@ -49,9 +49,22 @@ def tar_videos(path: Path) -> Iterator[BatchVideo]:
                     f"{shown}/{printable_name(os.path.normpath(member.name))}",
                     TarMember(path, member.offset_data, member.size),
                 )
+            _check_end(path, shown, tar.offset)
     except tarfile.TarError as err:
         hint = "; unpack compressed ones" if is_compressed_tar(path.name) else ""
         raise DatasetError(f"{shown}: cannot be read as a tar file: {err}{hint}") from err
+
+
+def _check_end(path: Path, shown: str, offset: int) -> None:
+    """Raises DatasetError where what follows the last member is neither nothing nor blocks of zeros.
+
+    `tarfile` takes a header that is cut off for the end.
+    """
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read(tarfile.BLOCKSIZE)
+    if any(rest) or 0 < len(rest) < tarfile.BLOCKSIZE:
+        raise DatasetError(f"{shown}: ends in the middle, or is damaged at byte {offset}")
 
 
 def bytes_column(path: Path, asked: str | None = None) -> str | None:

@@ -12,24 +12,22 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
 import os
 import shutil
-import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError
+from tenclip_batch.locks import LOCK_FILES, locked
 from tenclip_batch.parts import (
     CLIPS,
     VIDEOS,
@@ -48,10 +46,7 @@ from tenclip_features.stamps import VideoStamp
 FORMAT_VERSION = 1
 SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
 FILES, ATTEMPTS = "files", ".attempts"
-_LOCK, _WORKERS_LOCK = ".lock", ".workers.lock"
 _OURS = (CLIPS, VIDEOS, FILES, ATTEMPTS, SETTINGS_FILE, SUMMARY_FILE)
-# How long the processes of a run whose driver was killed may take to end.
-_WORKERS_SECONDS = 60.0
 _LEDGER_COLUMNS = ["video", "state", "clips", "error_kind", "error", "file"]
 _STAMPS = ["video_bytes", "video_mtime_ns", "video_sha256"]
 
@@ -86,8 +81,12 @@ class Dataset:
 
     def new_stem(self) -> str:
         """The name of a part that is not there yet."""
-        self._next += 1
-        return stem_of(self._next - 1)
+        return stem_of(self.reserve(1))
+
+    def reserve(self, count: int) -> int:
+        """The first of `count` numbers of parts that nobody else takes."""
+        self._next += count
+        return self._next - count
 
     def drop(self, names: Collection[str]) -> None:
         """Take the rows of these videos out, and what was written for them."""
@@ -167,11 +166,11 @@ def open_dataset(
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"{folder}: is a file; --out is the folder of a dataset")
     known = (folder / SETTINGS_FILE).is_file()
-    if not known and folder.is_dir() and any(name for name in os.listdir(folder) if name not in (_LOCK, _WORKERS_LOCK)):
+    if not known and folder.is_dir() and any(name for name in os.listdir(folder) if name not in LOCK_FILES):
         raise DatasetError(f"{folder}: is there and holds something else than a batch dataset; name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder):
+        with locked(folder):
             if overwrite:
                 _remove_ours(folder)
                 known = False
@@ -221,42 +220,7 @@ def summarize(folder: Path) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Held by a worker that writes parts while its driver may be killed: the next run waits until it has ended."""
-    with (folder / _WORKERS_LOCK).open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_SH)
-        yield
-
-
 # -- what is on disk ---------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    with (folder / _LOCK).open("a") as lock, (folder / _WORKERS_LOCK).open("a") as workers:
-        if not _try_lock(lock):
-            raise DatasetError(f"{folder}: another run is writing into it; wait for its end, or name another --out")
-        deadline = time.monotonic() + _WORKERS_SECONDS
-        while not _try_lock(workers):
-            if time.monotonic() > deadline:
-                raise DatasetError(
-                    f"{folder}: workers of an earlier run still write into it, {_WORKERS_SECONDS:g} seconds after its "
-                    "end; end them, or name another --out"
-                )
-            time.sleep(0.2)
-        fcntl.flock(workers, fcntl.LOCK_UN)
-        yield
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as err:
-        if err.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            return False
-        raise
-    return True
 
 
 def _remove_ours(folder: Path) -> None:
@@ -317,12 +281,18 @@ def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise _damaged(path, err) from err
 
 
+def names_in_part(path: Path) -> list[tuple[str, int, str, str]]:
+    """(video, clips, kind of its failure or "", the failure in words) of every row of a file in `videos/`."""
+    columns = [c.to_pylist() for c in _read_table(path, ["video", "clips", "error_kind", "error"]).columns]
+    return [(video, clips, kind or "", message or "") for video, clips, kind, message in zip(*columns, strict=True)]
+
+
 def _num_rows(path: Path) -> int:
     return int(pq.read_metadata(path).num_rows) if path.exists() else 0
 
 
 def _damaged(path: Path, err: Exception) -> DatasetError:
     return DatasetError(
-        f"{path}: cannot be read as Parquet: {err}; delete it, and the file of its name in {CLIPS}/, and run again: its "
-        "videos are worked on anew"
+        f"{path}: cannot be read as Parquet: {err}; delete it, and the file of its name in {CLIPS}/, and run again: "
+        "its videos are worked on anew"
     )

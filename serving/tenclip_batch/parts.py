@@ -69,7 +69,7 @@ def part_path(folder: Path, table: str, stem: str) -> Path:
 
 
 def write_part(folder: Path, stem: str, results: Sequence[VideoResult], form: PartFormat) -> None:
-    """Write the rows of `results` as the part `stem`. Raises DatasetError where the disk refuses, and writes nothing."""
+    """Write the rows of `results` as the part `stem`, or nothing: raises DatasetError where the disk refuses."""
     clips = clips_table(results, form) if form.with_clips else None
     write_tables(folder, stem, clips, videos_table(results, form))
 

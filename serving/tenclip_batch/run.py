@@ -85,7 +85,7 @@ class BatchJob:
         return any(isinstance(v.source, Uri) for v in self.videos)
 
 
-def run_local(job: BatchJob, watching: Watching = Watching()) -> BatchReport:  # noqa: B008
+def run_local(job: BatchJob, watching: Watching = Watching()) -> BatchReport:
     """Work on all videos in this process, which loads the model once.
 
     Raises DatasetError, BundleError, InvalidRequest, NoClassifier.
@@ -94,8 +94,8 @@ def run_local(job: BatchJob, watching: Watching = Watching()) -> BatchReport:  #
     protocol_of(bundle, job.choices, job.runtime)  # before a model is loaded: what is wrong with the request
     model = open_model(bundle, job.runtime)
 
-    def work(plan: WorkerPlan, todo: Sequence[BatchVideo], new_stem: Callable[[], str], count: _Count) -> None:
-        _run_until_signal(_work_local(job, model, plan, todo, PartBuffer(plan, new_stem), count))
+    def work(plan: WorkerPlan, todo: Sequence[BatchVideo], dataset: Dataset, count: Count) -> None:
+        _run_until_signal(_work_local(job, model, plan, todo, PartBuffer(plan, dataset.new_stem), count))
 
     return run_with(job, bundle, model.runtime.name, model.variant, work, watching)
 
@@ -106,13 +106,13 @@ async def _work_local(
     plan: WorkerPlan,
     todo: Sequence[BatchVideo],
     buffer: PartBuffer,
-    count: _Count,
+    count: Count,
 ) -> None:
     async with VideoExtractor(model, job.choices, job.runtime, with_uris=job.with_uris) as extractor:
         await work_through(extractor, todo, plan, buffer, on_result=count.result)
 
 
-Work = Callable[[WorkerPlan, Sequence[BatchVideo], Callable[[], str], "_Count"], None]
+Work = Callable[[WorkerPlan, Sequence[BatchVideo], Dataset, "Count"], None]
 
 
 def run_with(
@@ -128,10 +128,10 @@ def run_with(
         dataset.drop(todo.stale)
         files = {} if job.output.format == "parquet" else file_names([v.name for v in job.videos], job.output.format)
         plan = WorkerPlan(job.out, form, job.output, job.resume.by_content, files)
-        count = _Count(watching, _known_failures(dataset))
+        count = Count(watching, _known_failures(dataset))
         watching.on_start(len(job.videos), len(job.videos) - len(todo.todo))
         if todo.todo:
-            work(plan, todo.todo, dataset.new_stem, count)
+            work(plan, todo.todo, dataset, count)
         dataset.join_small_parts(clips=job.output.part_clips, videos=job.output.part_videos)
         return _report(job, settings, todo, count, dataset.finish())
 
@@ -142,7 +142,7 @@ def _known_failures(dataset: Dataset) -> list[VideoFailure]:
     return list(itertools.islice(failures, MOST_NAMED))
 
 
-class _Count:
+class Count:
     """Passes on what became of each video, and keeps the first failures. named: those of earlier runs."""
 
     def __init__(self, watching: Watching, named: list[VideoFailure]) -> None:
@@ -161,7 +161,7 @@ class _Count:
         self._watching.on_result(name, clips, failure)
 
 
-def _report(job: BatchJob, settings: dict[str, Any], plan: Plan, count: _Count, summary: dict[str, Any]) -> BatchReport:
+def _report(job: BatchJob, settings: dict[str, Any], plan: Plan, count: Count, summary: dict[str, Any]) -> BatchReport:
     return BatchReport(
         out=job.out,
         model=settings["model"],

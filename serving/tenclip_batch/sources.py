@@ -110,7 +110,7 @@ def is_missing(source: Source) -> bool:
 
 
 class VideoOpener:
-    """Opens videos as fields of a `RecognitionRequest`. Cells of Parquet are read in the order that they are asked for."""
+    """Opens videos as fields of a `RecognitionRequest`. Cells of Parquet are read in the order of the calls."""
 
     def __init__(self) -> None:
         self._cells: CellReader | None = None

@@ -112,9 +112,7 @@ async def _work_on(
             on_result(outcome)
 
 
-async def _result(
-    extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan, attempts: Attempts
-) -> VideoResult:
+async def _result(extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan, attempts: Attempts) -> VideoResult:
     stamp = None
     try:
         attempts.begin(video.name)

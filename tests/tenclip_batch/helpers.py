@@ -32,9 +32,7 @@ def run(
 ) -> BatchReport:
     """`tenclip batch` in this process."""
     found = batch_videos([str(v) for v in videos])
-    job = BatchJob(
-        bundle=bundle, out=out, videos=found, choices=choices, output=output, runtime=runtime, resume=resume
-    )
+    job = BatchJob(bundle=bundle, out=out, videos=found, choices=choices, output=output, runtime=runtime, resume=resume)
     return run_local(job, watching)
 
 

@@ -76,9 +76,7 @@ def test_tars_that_are_none(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["bytes", "hugging face"])
-def test_a_column_of_bytes(
-    bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path, form: str
-) -> None:
+def test_a_column_of_bytes(bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path, form: str) -> None:
     data = [p.read_bytes() for p in files]
     if form == "bytes":
         table = pa.table({"id": [p.stem for p in files], "label": [1] * 4, "mp4": data})
@@ -158,7 +156,9 @@ def web(shared_videos: Path) -> Iterator[str]:
 
 def test_videos_by_http(bundle: Path, web: str, expected: pa.Table, tmp_path: Path) -> None:
     uris = [f"{web}/v{i}.mp4" for i in range(4)]
-    near = RuntimeOptions(**{**vars(SMALL), "allow_hosts": (web.removeprefix("http://"),), "allow_networks": ("127.0.0.0/8",)})
+    near = RuntimeOptions(
+        **{**vars(SMALL), "allow_hosts": (web.removeprefix("http://"),), "allow_networks": ("127.0.0.0/8",)}
+    )
     report = run(bundle, tmp_path / "out", *uris, f"{web}/none.mp4", runtime=near)
     assert report.failures == {"VIDEO_NOT_FOUND": 1}
     assert numbers(tmp_path / "out") == expected

@@ -101,9 +101,7 @@ class Intake:
             return await self._open_path(path, held)
         if request.file is not None:
             file = request.file
-            return OpenVideo(
-                name=name, source=file.descriptor, file=file, readers=self._threads.files, is_path=True
-            )
+            return OpenVideo(name=name, source=file.descriptor, file=file, readers=self._threads.files, is_path=True)
         if request.uri is not None:
             async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
                 return await self._spooled(name, upload, ticket, held)
