@@ -69,9 +69,10 @@ class ExtractionReport:
 class Progress:
     """Callbacks for extraction progress; each does nothing by default.
 
-    on_model(model): once, before anything else, with the model that the server runs. on_start(total, reused): once, with numbers of videos. on_video(name, clips, failure): after each video, with the
-    number of its clips. on_result(name, outcome): then, with what the server said. on_pause(error, seconds): before
-    waiting for a server that is busy or away.
+    on_model(model): once, before anything else, with the model that the server runs. on_start(total, reused): once,
+    with numbers of videos. on_video(name, clips, failure): after each video, with the number of its clips.
+    on_result(name, outcome): then, with what the server said. on_pause(error, seconds): before waiting for a server
+    that is busy or away.
     """
 
     on_start: Callable[[int, int], None] = lambda total, reused: None

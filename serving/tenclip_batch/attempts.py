@@ -1,8 +1,9 @@
 """Marks of videos that are being worked on: a video that ends the process that works on it is found out, and named.
 
-A mark is a file with a line, the process and the video, for each time that work on it was begun and not ended. It is
-written before each video and removed after it, whatever came of it; a process that is killed leaves those of its videos in flight. A video
-that is begun for the second time runs alone, so that it takes no other one with it; after two it is a failure.
+A mark is a file with a line, the process and the video, for each time that work on it was begun and not ended. It
+is written before each video and removed after it, whatever came of it; a process that is killed leaves those of its
+videos in flight. A video that is begun for the second time runs alone, so that it takes no other one with it; after
+two it is a failure.
 """
 
 from __future__ import annotations

@@ -81,6 +81,13 @@ class ChunkWorker:
         except Exception as err:
             return [_fatal(_known(err))]
 
+    def close(self) -> None:
+        """End the decode workers. (Ray ends the whole process instead.)"""
+        if self._error is None:
+            self._loop.run(self._extractor.__aexit__(None, None, None))
+            self._loop.close()
+        self._held.close()
+
     def _work(self, chunk: Chunk) -> list[Row]:
         """Videos that an actor before this one has written of the same chunk are not worked on again."""
         done, numbers = self._written(chunk)
@@ -111,10 +118,17 @@ class _LoopThread:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, name="batch", daemon=True).start()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="batch", daemon=True)
+        self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.run_until_complete(self._loop.shutdown_default_executor())
+        self._loop.close()
 
 
 def choose_here(path: Path, runtime: RuntimeChoice, variant: VariantChoice) -> tuple[str, str] | TenclipError:

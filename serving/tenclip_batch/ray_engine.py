@@ -1,9 +1,9 @@
 """The same work on Ray Data: an actor pool whose actors hold the model and their decode workers, and write own parts.
 
-The driver sorts the videos by the ledger and hands out chunks of names; rows of the ledger come back. Neither videos
-nor clips nor features enter Ray's object store. What was tried and is not used: Ray's own checkpoints kept nothing after
-a failure, `write_parquet` writes tensors as a type of its own, and a row that kills its actor is retried for ever, which
-`attempts` ends.
+The driver sorts the videos by the ledger and hands out chunks of names; rows of the ledger come back. Neither
+videos nor clips nor features enter Ray's object store. What was tried and is not used: Ray's own checkpoints kept
+nothing after a failure, `write_parquet` writes tensors as a type of its own, and a row that kills its actor is
+retried for ever, which `attempts` ends.
 """
 
 from __future__ import annotations

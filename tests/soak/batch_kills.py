@@ -122,7 +122,10 @@ def run(num_videos: int, num_poison: int, actors: int, *, folder: Path) -> Repor
     finally:
         killer.ended.set()
         killer.join()
-    _compare(folder, videos, out, poison, report)
+    if not any(out.glob("videos/part-*.parquet")):
+        report.failures.append("nothing was written")
+    else:
+        _compare(folder, videos, out, poison, report)
     return report
 
 
