@@ -44,6 +44,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- PermissionDenied             PERMISSION_DENIED    this server, or the caller's token, is not for this
     |-- ServerUnavailable            UNAVAILABLE          no server there, or it is going away
     |-- DecodeWorkerDied             UNAVAILABLE          the process that decoded this video crashed or ran too long
+    |-- WorkerEnded                  UNAVAILABLE          a process of a batch ended at this video, without a word
     `-- ServerError                  INTERNAL             a fault of the server's; `.request_id` finds it in its log
 """
 
@@ -281,6 +282,12 @@ class ServerUnavailable(TenclipError):
 
 class DecodeWorkerDied(TenclipError):
     """The process that decoded the video crashed or took too long."""
+
+    grpc_status = "UNAVAILABLE"
+
+
+class WorkerEnded(TenclipError):
+    """The process of a batch that worked on the video ended without a word, as often as a video may do that."""
 
     grpc_status = "UNAVAILABLE"
 

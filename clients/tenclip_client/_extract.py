@@ -58,6 +58,7 @@ async def extract_to_parquet(
         raise DatasetError(f"{out}: is a directory; --out is the Parquet file to write")
     model = await client.get_model(choice.model)
     _check_protocol(choice, model)
+    progress.on_model(model)
     choice, salience = await pin_sampler(client, choice, model)
     settings = {**_settings(choice, model), **salience}
     folder = out.with_name(f"{out.name}.partial")

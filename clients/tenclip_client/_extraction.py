@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import TenclipError
-from tenclip_client._types import ClipMode, VideoFeatures
+from tenclip_client._types import ClipMode, ModelInfo, VideoFeatures
 from tenclip_features.rows import VideoFailure
 
 
@@ -69,12 +69,14 @@ class ExtractionReport:
 class Progress:
     """Callbacks for extraction progress; each does nothing by default.
 
-    on_start(total, reused): once, with numbers of videos. on_video(name, clips, failure): after each video, with the
-    number of its clips. on_result(name, outcome): then, with what the server said. on_pause(error, seconds): before
-    waiting for a server that is busy or away.
+    on_model(model): once, before anything else, with the model that the server runs. on_start(total, reused): once,
+    with numbers of videos. on_video(name, clips, failure): after each video, with the number of its clips.
+    on_result(name, outcome): then, with what the server said. on_pause(error, seconds): before waiting for a server
+    that is busy or away.
     """
 
     on_start: Callable[[int, int], None] = lambda total, reused: None
     on_video: Callable[[str, int, VideoFailure | None], None] = lambda name, clips, failure: None
     on_result: Callable[[str, VideoFeatures | TenclipError], None] = lambda name, outcome: None
     on_pause: Callable[[TenclipError, float], None] = lambda err, seconds: None
+    on_model: Callable[[ModelInfo], None] = lambda model: None

@@ -19,6 +19,7 @@ from tenclip_video.sampling import SelectionMode
 from tenclip_video.video import DecodeReport, VideoInfo
 
 if TYPE_CHECKING:
+    from tenclip_serving.intake.open_video import VideoFile
     from tenclip_serving.intake.spool import SpoolFile
 
 # What an upload without a name is called.
@@ -56,8 +57,9 @@ class Upload:
 class RecognitionRequest:
     """One video to recognise, and how.
 
-    The video is one of `data` (the encoded file itself), `path`, `uri`, `upload` and `spooled` (an upload that is here
-    already, see `Engine.receive`); `Intake.open` opens each of them.
+    The video is one of `data` (the encoded file itself), `path`, `uri`, `upload`, `spooled` (an upload that is here
+    already, see `Engine.receive`) and `file` (open in this process, and its caller's to close); `Intake.open` opens
+    each of them.
     """
 
     data: bytes | None = None
@@ -65,6 +67,7 @@ class RecognitionRequest:
     uri: str | None = None
     upload: Upload | None = None
     spooled: SpoolFile | None = None
+    file: VideoFile | None = None
     name: str = ""
     model: str = ""
     version: str = ""

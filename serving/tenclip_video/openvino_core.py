@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -25,7 +28,8 @@ def shared_core() -> Any:
 
 def _load_core() -> Any:
     try:
-        import openvino as ov
+        with _without_telemetry():
+            import openvino as ov
     except ModuleNotFoundError as err:
         raise MissingDependency("OpenVINO is not installed: pip install 'tenclip[serve]'") from err
     core = ov.Core()
@@ -34,3 +38,18 @@ def _load_core() -> Any:
     # Two threads that did so at once, with a request each, waited for each other for ever (seen once, with 2026.4).
     _ = ov.Tensor(ov.Type.u8, ov.Shape([1])).data
     return core
+
+
+@contextmanager
+def _without_telemetry() -> Iterator[None]:
+    """OpenVINO's import would make an id in the home folder, with which it reports its use; without that package it
+    does neither."""
+    name = "openvino_telemetry"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment] # `import` raises ModuleNotFoundError
+    try:
+        yield
+    finally:
+        del sys.modules[name]

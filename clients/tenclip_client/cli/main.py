@@ -72,6 +72,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "export-probe": "Give a bundle a fitted probe as its classifier, so that it is served.",
     },
     "Serve and inspect": {
+        "batch": "Features or predictions of very many videos, without a server.",
         "serve": "Serve a directory of bundles over gRPC.",
         "inspect": "Show what is in a video and the clips that a prediction would look at.",
     },

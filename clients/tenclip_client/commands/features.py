@@ -28,6 +28,7 @@ from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
     from tenclip_client._extraction import EarlierRows, ExtractionReport
+    from tenclip_client._types import ModelInfo
     from tenclip_client.report.writer import Report
 
 _EARLIER = "Rows of an earlier run"
@@ -155,10 +156,21 @@ async def _extract_all(settings: dict[str, Any], pages: Report | None, **argumen
     shown = bar_progress if sys.stderr.isatty() else line_progress
     async with AsyncClient(**settings) as client:
         with shown() as progress:
+            progress = dataclasses.replace(progress, on_model=_print_variant)
             if pages is not None:
                 progress = dataclasses.replace(progress, on_result=pages.add)
                 arguments["pictures"] = NUM_PICTURES
             return await extract_to_parquet(client, **arguments, progress=progress)
+
+
+def _print_variant(model: ModelInfo) -> None:
+    """Which variant of its bundle the server runs, where it says so, and the faster one that is there."""
+    from tenclip_features.variants import variant_note
+
+    variant = model.bundle.get("served_variant")
+    if isinstance(variant, str):
+        note = variant_note(model.bundle, variant, model.runtime, how="`tenclip serve --variant NAME` takes it")
+        typer.echo(f"{model.ref}, {note}", err=True)
 
 
 def _print_report(report: ExtractionReport, as_json: bool) -> None:

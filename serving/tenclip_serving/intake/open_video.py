@@ -99,6 +99,9 @@ class Intake:
         path = request.path if request.uri is None else file_path(request.uri)
         if path is not None:
             return await self._open_path(path, held)
+        if request.file is not None:
+            file = request.file
+            return OpenVideo(name=name, source=file.descriptor, file=file, readers=self._threads.files, is_path=True)
         if request.uri is not None:
             async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
                 return await self._spooled(name, upload, ticket, held)

@@ -341,6 +341,15 @@ def _named(bundle: Bundle, key: Key | None) -> Bundle:
     return bundle if info.name == name else replace(bundle, info=replace(info, name=name))
 
 
+def choose_candidate(bundle: Bundle, *, runtime: RuntimeChoice = "auto", variant: VariantChoice = "auto") -> Candidate:
+    """What `load_model` would try first on this machine. Loads nothing. Raises BundleError, MissingDependency."""
+    available = _available(runtime)
+    ranked = rank_candidates(bundle, available, variant)
+    if not ranked:
+        raise BundleError(f"{bundle.path}: {_nothing_fits(bundle, available, variant)}")
+    return ranked[0]
+
+
 def _create_instances(
     bundle: Bundle, candidate: Candidate, count: int, threads: int, create: RuntimeFactory
 ) -> tuple[Runtime, ...]:

@@ -1,0 +1,122 @@
+"""What a batch prints: what runs, progress, what came of each video where that is asked for, and the sums."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from tenclip_batch.bundle import BatchBundle
+from tenclip_batch.options import OutputOptions
+from tenclip_batch.rows import VideoResult
+from tenclip_batch.run import BatchReport, Watching
+from tenclip_client.cli.output import output_console
+from tenclip_client.cli.progress import bar_progress, line_progress
+from tenclip_client.cli.render import failures_table
+from tenclip_features.variants import variant_note
+from tenclip_video.aggregate import top_classes
+
+_MOST_NAMES = 5
+
+
+@contextmanager
+def watching(output: OutputOptions, *, show: bool, as_json: bool, bars: bool) -> Iterator[Watching]:
+    """Progress on standard error. show: a line or a JSON object for each video on standard output."""
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    labels: list[str] = []
+
+    def on_model(bundle: BatchBundle, runtime: str, variant: str) -> None:
+        labels[:] = bundle.labels
+        info = bundle.info
+        note = variant_note(info.to_dict(), variant, runtime, how="--variant NAME takes it")
+        console.print(Text(f"{info.name}:{info.version}, {note}"))
+
+    def on_shown(result: VideoResult) -> None:
+        if as_json:
+            print(json.dumps(shown(result, labels, output.top_k)), flush=True)
+        else:
+            print_result(output_console(), result, labels, output.top_k)
+
+    with (bar_progress if bars else line_progress)() as progress:
+        yield Watching(
+            on_model=on_model,
+            on_start=progress.on_start,
+            on_result=progress.on_video,
+            on_shown=on_shown if show else (lambda result: None),
+        )
+
+
+def shown(result: VideoResult, labels: list[str], top_k: int) -> dict[str, Any]:
+    """What came of one video, as JSON values."""
+    facts: dict[str, Any] = {"video": result.name}
+    if result.failure is not None:
+        return {**facts, "error": result.failure.reason, "message": result.failure.message}
+    facts["clips"] = result.num_clips
+    if result.scores is not None:
+        top = top_classes(result.scores, labels, top_k)
+        return {**facts, "top": [{"label": c.label, "score": c.score} for c in top]}
+    values = result.features
+    statistics = {n: round(float(getattr(np, n)(values)), 6) for n in ("min", "max", "mean", "std")}
+    return {**facts, "shape": list(values.shape), **statistics}
+
+
+def print_result(console: Console, result: VideoResult, labels: list[str], top_k: int) -> None:
+    """One video in a few lines."""
+    facts = shown(result, labels, top_k)
+    console.print(Text(result.name, style="bold"))
+    if result.failure is not None:
+        console.print(Text(f"  {result.failure.reason}: {result.failure.message}", style="red"))
+    elif "top" in facts:
+        for entry in facts["top"]:
+            console.print(Text(f"  {entry['score']:6.1%}  {entry['label']}"))
+    else:
+        shape = " x ".join(map(str, facts["shape"]))
+        console.print(
+            f"  {shape}, min {facts['min']:.4g}, max {facts['max']:.4g}, mean {facts['mean']:.4g}, "
+            f"std {facts['std']:.4g}"
+        )
+
+
+def print_report(report: BatchReport, *, as_json: bool) -> None:
+    """The sums, on standard output."""
+    if as_json:
+        values = {f.name: getattr(report, f.name) for f in dataclasses.fields(report)}
+        values |= {"out": str(report.out), "named": [vars(f) for f in report.named]}
+        print(json.dumps(values))
+        return
+    console = output_console()
+    earlier = f", {report.reused} of them from an earlier run" if report.reused else ""
+    console.print(
+        Text(
+            f"{report.out}: {report.clips} clips of {report.done} videos{earlier}; {report.model}:{report.version}, "
+            f"{report.variant} on {report.runtime}"
+        )
+    )
+    for names, what in (
+        (report.changed, "worked on anew, because their files had changed"),
+        (report.removed, "gone or not named any more; rows kept (--prune drops them)"),
+        (report.pruned, "gone or not named any more; rows dropped"),
+    ):
+        if names:
+            console.print(Text(f"{what}: {_some(names)}"))
+    if report.failed:
+        console.print(Text(f"{report.failed} of {report.videos} videos failed:", style="red"))
+        table = Table.grid(padding=(0, 2))
+        for kind, count in report.failures.items():
+            table.add_row(f"  {count}", Text(kind, style="red"))
+        console.print(table)
+        if report.named:
+            console.print(failures_table(report.named))
+        console.print(f"All are in {report.out}/videos; the same command with --retry-failed tries them again.")
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more

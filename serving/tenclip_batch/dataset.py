@@ -1,0 +1,298 @@
+"""A batch dataset on disk: a folder with its settings, its lock, its parts, and the ledger that they add up to.
+
+::
+
+    OUT/dataset.json            what the numbers depend on; another model, protocol or format does not go on with it
+    OUT/clips/part-*.parquet    a row a clip
+    OUT/videos/part-*.parquet   a row a video, done or failed: the ledger
+    OUT/files/                  with --format npy and npz, a file a video
+    OUT/summary.json            counts, and failures by kind, after the last run
+    OUT/.attempts/              videos that are being worked on
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tenclip_api.errors import DatasetError
+from tenclip_batch.locks import LOCK_FILES, locked
+from tenclip_batch.parts import (
+    CLIPS,
+    VIDEOS,
+    PartFormat,
+    delete_part,
+    part_path,
+    replaced_by,
+    stem_of,
+    write_tables,
+)
+from tenclip_batch.schema import DONE
+from tenclip_data.atomic import write_text
+from tenclip_features.journal import check_same_settings
+from tenclip_features.stamps import VideoStamp
+
+FORMAT_VERSION = 1
+SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
+FILES, ATTEMPTS = "files", ".attempts"
+_OURS = (CLIPS, VIDEOS, FILES, ATTEMPTS, SETTINGS_FILE, SUMMARY_FILE)
+_LEDGER_COLUMNS = ["video", "state", "clips", "error_kind", "error", "file"]
+_STAMPS = ["video_bytes", "video_mtime_ns", "video_sha256"]
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What the dataset says of one video. stem: the part that says it. kind: of the failure, "" where it is done."""
+
+    stem: str
+    clips: int
+    kind: str
+    message: str
+    stamp: VideoStamp | None
+    file: str | None
+
+    @property
+    def done(self) -> bool:
+        return not self.kind
+
+
+class Dataset:
+    """A dataset that this process may change; made by `open_dataset`.
+
+    ledger: every video that is done or failed, as the parts said when it was opened.
+    """
+
+    def __init__(self, folder: Path, form: PartFormat) -> None:
+        self.folder, self.form = folder, form
+        _clean(folder)
+        self.ledger = _read_ledger(folder)
+        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in _parts(folder)), default=-1)
+
+    def new_stem(self) -> str:
+        """The name of a part that is not there yet."""
+        return stem_of(self.reserve(1))
+
+    def reserve(self, count: int) -> int:
+        """The first of `count` numbers of parts that nobody else takes."""
+        self._next += count
+        return self._next - count
+
+    def drop(self, names: Collection[str]) -> None:
+        """Take the rows of these videos out, and what was written for them."""
+        gone = [name for name in names if name in self.ledger]
+        by_part: dict[str, set[str]] = {}
+        for name in gone:
+            by_part.setdefault(self.ledger[name].stem, set()).add(name)
+        for stem, dropped in sorted(by_part.items()):
+            self._rewrite([stem], without=dropped)
+        for name in gone:
+            entry = self.ledger.pop(name)
+            if entry.file is not None:
+                (self.folder / entry.file).unlink(missing_ok=True)
+
+    def join_small_parts(self, *, clips: int, videos: int) -> None:
+        """Make parts of up to `clips` and `videos` rows of neighbours that are smaller."""
+        batch: list[str] = []
+        held = [0, 0]
+        for path in _parts(self.folder):
+            size = [_num_rows(part_path(self.folder, table, path.stem)) for table in (CLIPS, VIDEOS)]
+            fits = held[0] + size[0] <= clips and held[1] + size[1] <= videos
+            if batch and not fits:
+                self._join(batch)
+                batch, held = [], [0, 0]
+            batch.append(path.stem)
+            held = [held[0] + size[0], held[1] + size[1]]
+        self._join(batch)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts from the parts as they are now; failures by kind."""
+        return summarize(self.folder)
+
+    def finish(self) -> dict[str, Any]:
+        """Write `summary.json`, and return what is in it."""
+        found = self.summary()
+        write_text(self.folder / SUMMARY_FILE, json.dumps(found, indent=2) + "\n")
+        return found
+
+    def _join(self, stems: list[str]) -> None:
+        if len(stems) > 1:
+            self._rewrite(stems)
+
+    def _rewrite(self, stems: list[str], *, without: Collection[str] = ()) -> None:
+        videos = self._read(VIDEOS, stems, without)
+        clips = self._read(CLIPS, stems, without) if self.form.with_clips else None
+        assert videos is not None
+        if not videos.num_rows:
+            for stem in stems:
+                delete_part(self.folder, stem)
+            return
+        write_tables(self.folder, self.new_stem(), clips, videos, replaces=stems)
+
+    def _read(self, table: str, stems: list[str], without: Collection[str]) -> pa.Table | None:
+        schema = self.form.videos_schema if table == VIDEOS else self.form.clips_schema
+        found = []
+        for stem in stems:
+            path = part_path(self.folder, table, stem)
+            if table == CLIPS and not path.exists():
+                continue
+            rows = _read_table(path)
+            if without:
+                rows = rows.filter(pc.invert(pc.is_in(rows["video"], pa.array(sorted(without), pa.string()))))
+            found.append(rows.cast(schema))
+        return pa.concat_tables(found).combine_chunks() if found else None
+
+
+@contextmanager
+def open_dataset(
+    folder: Path, form: PartFormat, settings: Mapping[str, Any], *, overwrite: bool = False
+) -> Iterator[Dataset]:
+    """The dataset in `folder`, or a new one there, for this process alone until the block ends.
+
+    settings: whatever the rows depend on, JSON values. overwrite: begin again; what else is in the folder stays.
+    Raises DatasetError for a folder that another process writes into, one of other settings, and one that is none of
+    ours.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise DatasetError(f"{folder}: is a file; --out is the folder of a dataset")
+    known = (folder / SETTINGS_FILE).is_file()
+    if not known and folder.is_dir() and any(name for name in os.listdir(folder) if name not in LOCK_FILES):
+        raise DatasetError(f"{folder}: is there and holds something else than a batch dataset; name another --out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder):
+            if overwrite:
+                _remove_ours(folder)
+                known = False
+            if known:
+                check_same_settings(folder, read_settings(folder), settings)
+            for name in (CLIPS, VIDEOS, ATTEMPTS):
+                (folder / name).mkdir(exist_ok=True)
+            if not known:
+                begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
+                write_text(folder / SETTINGS_FILE, json.dumps(begun, indent=2) + "\n")
+            yield Dataset(folder, form)
+    except OSError as err:
+        if err.filename is None or not str(err.filename).startswith(str(folder)):
+            raise
+        raise DatasetError(f"{err.filename}: cannot be read or written: {err.strerror or err}") from err
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """The settings that a dataset was begun with. Raises DatasetError."""
+    path = folder / SETTINGS_FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        version, settings = found["format"], dict(found["settings"])
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise DatasetError(f"{path}: is damaged ({err}); begin again with --overwrite") from err
+    if version != FORMAT_VERSION:
+        raise DatasetError(f"{path}: its format is version {version}, this version of tenclip reads {FORMAT_VERSION}")
+    return settings
+
+
+def summarize(folder: Path) -> dict[str, Any]:
+    """{"videos", "clips", "done", "failed", "failures": {KIND: count}} of a dataset."""
+    clips = done = 0
+    kinds: Counter[str] = Counter()
+    for path in _parts(folder):
+        table = _read_table(path, ["state", "clips", "error_kind"])
+        clips += pc.sum(table["clips"]).as_py() or 0
+        done += pc.sum(pc.equal(table["state"], DONE)).as_py() or 0
+        kinds.update(kind for kind in table["error_kind"].to_pylist() if kind)
+    failures = dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
+    return {
+        "videos": done + sum(kinds.values()),
+        "clips": clips,
+        "done": done,
+        "failed": sum(kinds.values()),
+        "failures": failures,
+    }
+
+
+# -- what is on disk ---------------------------------------------------------------------------------------------------
+
+
+def _remove_ours(folder: Path) -> None:
+    # The settings go last: until then the folder is known as ours.
+    for name in sorted(_OURS, key=lambda n: n == SETTINGS_FILE):
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _clean(folder: Path) -> None:
+    """Remove what a process that was killed left: drafts, parts that were replaced, clips without their videos."""
+    for table in (CLIPS, VIDEOS):
+        for draft in (folder / table).glob(".*.part"):
+            draft.unlink(missing_ok=True)
+    for path in _parts(folder):
+        for stem in _replaced(path):
+            delete_part(folder, stem)
+    for path in (folder / CLIPS).glob("part-*.parquet"):
+        if not part_path(folder, VIDEOS, path.stem).exists():
+            path.unlink()
+
+
+def _parts(folder: Path) -> list[Path]:
+    return sorted((folder / VIDEOS).glob("part-*.parquet"), key=lambda p: int(p.stem.partition("-")[2]))
+
+
+def _replaced(path: Path) -> list[str]:
+    if not path.exists():  # replaced by one before it in this loop
+        return []
+    try:
+        return replaced_by(path)
+    except (pa.ArrowException, OSError, ValueError) as err:
+        raise _damaged(path, err) from err
+
+
+def _read_ledger(folder: Path) -> dict[str, LedgerEntry]:
+    ledger: dict[str, LedgerEntry] = {}
+    for path in _parts(folder):
+        table = _read_table(path, [*_LEDGER_COLUMNS, *_STAMPS])
+        columns = [table[name].to_pylist() for name in (*_LEDGER_COLUMNS, *_STAMPS)]
+        for video, state, clips, kind, message, file, size, time_ns, sha256 in zip(*columns, strict=True):
+            stamp = None if size is None or time_ns is None else VideoStamp(size, time_ns, sha256 or "")
+            ledger[video] = LedgerEntry(
+                path.stem, clips, "" if state == DONE else kind, "" if message is None else message, stamp, file
+            )
+    return ledger
+
+
+def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    try:
+        # By an open file: a path would make pyarrow take folders like `split=train` above it for columns.
+        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
+            return file.read(columns=columns)
+    except (pa.ArrowException, OSError) as err:
+        raise _damaged(path, err) from err
+
+
+def names_in_part(path: Path) -> list[tuple[str, int, str, str]]:
+    """(video, clips, kind of its failure or "", the failure in words) of every row of a file in `videos/`."""
+    columns = [c.to_pylist() for c in _read_table(path, ["video", "clips", "error_kind", "error"]).columns]
+    return [(video, clips, kind or "", message or "") for video, clips, kind, message in zip(*columns, strict=True)]
+
+
+def _num_rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
+
+
+def _damaged(path: Path, err: Exception) -> DatasetError:
+    return DatasetError(
+        f"{path}: cannot be read as Parquet: {err}; delete it, and the file of its name in {CLIPS}/, and run again: "
+        "its videos are worked on anew"
+    )

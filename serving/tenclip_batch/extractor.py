@@ -1,0 +1,102 @@
+"""The core of the server in this process: the same intake, decode workers, scheduler and averaging, without a network.
+
+A video goes the very way that it would go in a server with this bundle, so its numbers are the same to the bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tenclip_api.errors import Overloaded, ServerError, TenclipError
+from tenclip_batch.bundle import BatchBundle
+from tenclip_batch.options import ClipChoices, RuntimeOptions
+from tenclip_batch.sources import BatchVideo, VideoOpener
+from tenclip_client._concurrent import retry_with_backoff
+from tenclip_serving.config import URI_SCHEMES, ServerConfig
+from tenclip_serving.engine import Engine
+from tenclip_serving.models.repository import Repository, ServedModel
+from tenclip_serving.requests import Recognition
+
+# The spool for what is not in a file of its own may be full for so long; then the video is a failure.
+_PATIENCE_SECONDS = 600.0
+# Nobody waits for one video: what bounds it is the time that decoding it may take.
+_REQUEST_SECONDS = 86_400.0
+
+
+class VideoExtractor:
+    """Runs the model on videos, several at once. An asynchronous context manager: workers run within.
+
+    ::
+
+        async with VideoExtractor(model, choices, RuntimeOptions()) as extractor:
+            found = await extractor.run(video)
+    """
+
+    def __init__(
+        self, model: ServedModel, choices: ClipChoices, runtime: RuntimeOptions, *, with_uris: bool = False
+    ) -> None:
+        self._engine = Engine(engine_config(runtime, model.bundle.path, with_uris=with_uris), _only(model))
+        self._request = choices.request()
+        self._opener = VideoOpener()
+
+    @property
+    def in_flight(self) -> int:
+        """How many videos keep all parts busy."""
+        return self._engine.config.num_active
+
+    async def __aenter__(self) -> Self:
+        await self._engine.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self._opener.close()
+        await self._engine.close()
+
+    async def run(self, video: BatchVideo) -> Recognition:
+        """Raises a TenclipError that says what is wrong with the video, or with running it."""
+
+        async def once() -> Recognition:
+            async with self._opener.open(video) as fields:
+                return await self._engine.recognize(dataclasses.replace(self._request, name=video.name, **fields))
+
+        try:
+            return await retry_with_backoff(once, max_wait_seconds=_PATIENCE_SECONDS, waits_for=(Overloaded,))
+        except TenclipError:
+            raise
+        except Exception as err:  # a runtime's own kinds, MemoryError: as the server would answer
+            raise ServerError(f"{video.name}: {type(err).__name__}: {err}") from err
+
+
+def open_model(bundle: BatchBundle, runtime: RuntimeOptions) -> ServedModel:
+    """Load the model; the one load of a process."""
+    return bundle.load(runtime)
+
+
+def engine_config(runtime: RuntimeOptions, directory: Path, *, with_uris: bool) -> ServerConfig:
+    """The settings of a server that would work as this process does. Raises ValueError as that does."""
+    base = ServerConfig(directory=directory, decode_workers=runtime.decode_workers)
+    active = runtime.in_flight or base.num_active
+    # All decode workers may hold the clips of a largest video at once.
+    clip_mb = runtime.max_clip_mb * (base.num_decode_workers + 1)
+    return dataclasses.replace(
+        base,
+        max_active=active,
+        max_queue=3 * active,
+        max_clips=runtime.max_clips,
+        max_clip_mb=runtime.max_clip_mb,
+        max_in_flight_mb=base.max_queue_mb + clip_mb,
+        max_decode_seconds=runtime.max_decode_seconds,
+        max_request_seconds=_REQUEST_SECONDS,
+        allow_schemes=URI_SCHEMES if with_uris else (),
+        allow_hosts=runtime.allow_hosts if with_uris else (),
+        allow_networks=runtime.allow_networks if with_uris else (),
+    )
+
+
+def _only(model: ServedModel) -> Repository:
+    return Repository({model.name: {model.version: model}})

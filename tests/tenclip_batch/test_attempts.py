@@ -1,0 +1,77 @@
+"""Marks of videos in flight, and what becomes of a video that ends its process."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tenclip_api.errors import WorkerEnded
+from tenclip_batch.attempts import Attempts
+from tenclip_batch.options import ResumeOptions
+from tests.tenclip_serving.helpers import make_video
+
+from .helpers import command, rows, run
+
+
+def test_two_attempts_and_no_more(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("a.mp4")
+    assert (attempts.count("a.mp4"), attempts.count("b.mp4")) == (1, 0)
+    attempts.begin("a.mp4")
+    with pytest.raises(WorkerEnded, match=r"a\.mp4: the process that worked on it ended 2 times.*--retry-failed"):
+        attempts.begin("a.mp4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_mark_that_is_half_written(tmp_path: Path) -> None:
+    attempts = Attempts(tmp_path)
+    attempts.begin("a.mp4")
+    next(tmp_path.iterdir()).write_text("")
+    assert attempts.count("a.mp4") == 1
+
+
+def test_a_video_that_ends_its_process_is_named_and_no_other(bundle: Path, tmp_path: Path) -> None:
+    """The process is killed (SIGKILL) whenever it works on one of the videos, until it does so no more."""
+    videos, out = tmp_path / "videos", tmp_path / "out"
+    videos.mkdir()
+    for i in range(4):
+        make_video(videos / f"{i}.mp4")
+    poison = make_video(videos / "2-poison.mp4", num_frames=300, size=(1280, 720))
+    words = command(
+        "batch", "features", videos, "--bundle", bundle, "--out", out, "--decode-workers", 1, "--threads", 1
+    )
+    codes = []
+    for _ in range(4):
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None:
+            if any(text.endswith(f"{process.pid} {str(poison)!r}\n") for text in marks(out)):
+                process.send_signal(signal.SIGKILL)
+            time.sleep(0.001)
+        codes.append(process.returncode)
+        if process.returncode != -signal.SIGKILL:
+            break
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 1]
+    table = rows(out, "videos").to_pylist()
+    assert {row["video"]: row["error_kind"] for row in table if row["error_kind"]} == {str(poison): "WORKER_ENDED"}
+    assert len(table) == 5
+    assert run(bundle, out, videos, resume=ResumeOptions(retry_failed=True)).failed == 0
+
+
+def marks(out: Path) -> list[str]:
+    found = []
+    for path in (out / ".attempts").glob("*"):
+        try:
+            found.append(path.read_text())
+        except OSError:
+            continue
+    return found
+
+
+def test_marks_name_the_process(tmp_path: Path) -> None:
+    Attempts(tmp_path).begin("a\nb.mp4")
+    assert next(tmp_path.iterdir()).read_text() == f"{os.getpid()} 'a\\nb.mp4'\n"

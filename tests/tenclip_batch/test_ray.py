@@ -1,0 +1,120 @@
+"""`--engine ray`, with a real cluster of this machine; and what runs in its actors, called here without Ray."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_batch.bundle import open_bundle
+from tenclip_batch.dataset import open_dataset, summarize
+from tenclip_batch.options import ClipChoices, OutputOptions
+from tenclip_batch.ray_actor import ActorPlan, Chunk, ChunkWorker, choose_here
+from tenclip_batch.ray_engine import _absolute, _chunk_size, _error
+from tenclip_batch.settings import part_format, protocol_of, settings_of
+from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, Uri
+from tenclip_batch.videos import batch_videos
+from tenclip_batch.worker import WorkerPlan
+from tests.tenclip_serving.helpers import make_bundle
+
+from .helpers import SMALL, rows, run, tenclip
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rows_of_a_cluster_are_those_of_one_process(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    home.mkdir()
+    before = set(Path(tempfile.gettempdir()).glob("tenclip-ray-*"))
+    found = tenclip(
+        "batch", "features", shared_videos, "--bundle", bundle, "--out", out, "--engine", "ray", "--actors", 1,
+        "--cpus-per-actor", 1, "--chunk-videos", 3, "--json",
+        env={"HOME": str(home)},
+    )  # fmt: skip
+    assert found.returncode == 1, found.stderr
+    report = json.loads(found.stdout)
+    assert (report["done"], report["failures"]) == (5, {"EMPTY_VIDEO": 1, "NOT_A_VIDEO": 1})
+    run(bundle, tmp_path / "local", shared_videos)
+    assert rows(out) == rows(tmp_path / "local")
+    assert rows(out, "videos") == rows(tmp_path / "local", "videos")
+    assert run(bundle, out, shared_videos).worked == 0  # one engine goes on where the other one stopped
+    assert not list(home.iterdir()), "neither a token nor statistics in the home folder"
+    assert set(Path(tempfile.gettempdir()).glob("tenclip-ray-*")) <= before
+
+
+@pytest.fixture
+def actor(bundle: Path, tmp_path: Path) -> Any:
+    """A plan for an actor, and its dataset, which exists."""
+    choices, output = ClipChoices(), OutputOptions(part_videos=2)
+    opened = open_bundle(bundle, choices)
+    protocol = protocol_of(opened, choices, SMALL)
+    settings = settings_of(opened, choices, output, protocol, runtime="openvino", variant="fp32")
+    form = part_format(opened, output, settings)
+    with open_dataset(tmp_path / "out", form, settings):
+        yield ActorPlan(bundle, choices, SMALL, WorkerPlan(tmp_path / "out", form, output))
+
+
+@pytest.fixture
+def closing() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def test_a_chunk_that_comes_again_is_not_done_again(actor: ActorPlan, shared_videos: Path, closing: ExitStack) -> None:
+    """As Ray sends it again when an actor has died: what was written stays, what was not is done."""
+    out, videos = actor.plan.folder, batch_videos([str(shared_videos)])
+    worker = ChunkWorker(actor)
+    closing.callback(worker.close)
+    row = {"chunk": pickle.dumps(Chunk(1000, tuple(videos)))}
+    first = worker(row)
+    assert {r["video"]: r["kind"] for r in first if r["kind"]} == {
+        str(shared_videos / "empty.mp4"): "EMPTY_VIDEO",
+        str(shared_videos / "text.mp4"): "NOT_A_VIDEO",
+    }
+    parts = sorted(p.name for p in (out / "videos").iterdir())
+    assert parts == [f"part-0100{i}.parquet" for i in range(4)]
+    (out / "videos" / parts[-1]).unlink()  # the part in work of an actor that was killed
+    again = worker(row)
+    assert sorted(map(str, again)) == sorted(map(str, first))
+    assert sorted(p.name for p in (out / "videos").iterdir()) == parts
+    assert summarize(out)["videos"] == 7
+
+
+def test_errors_in_an_actor_are_rows(actor: ActorPlan, tmp_path: Path, closing: ExitStack) -> None:
+    """Not exceptions, which would end the job with a traceback of Ray's."""
+    broken = make_bundle(tmp_path / "broken")
+    (broken / "model.onnx").write_bytes(b"no graph")
+    (fatal,) = ChunkWorker(ActorPlan(broken, actor.choices, actor.runtime, actor.plan))({"chunk": b""})
+    assert (fatal["fatal"], fatal["kind"]) == (True, "BUNDLE_ERROR")
+    assert type(_error(fatal["kind"], fatal["message"])).__name__ == "BundleError"
+    worker = ChunkWorker(actor)
+    closing.callback(worker.close)
+    (fatal,) = worker({"chunk": b"no chunk"})
+    assert fatal["kind"] == "SERVER_ERROR"
+
+
+def test_what_an_actor_would_run(bundle: Path, tmp_path: Path) -> None:
+    assert choose_here(bundle, "onnxruntime", "auto") == ("onnxruntime", "fp32")
+    error = choose_here(bundle, "auto", "int8")
+    assert "it has no variant int8" in str(error)
+
+
+def test_chunks_are_small_enough_for_all_actors() -> None:
+    assert [_chunk_size(n, 4) for n in (1, 16, 17, 1000, 10**6)] == [1, 1, 2, 63, 256]
+
+
+def test_paths_are_whole_for_actors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    sources = [Path("a.mp4"), TarMember(Path("a.tar"), 0, 1), ParquetCell(Path("a.parquet"), 0, "x"), Uri("s3://b/c")]
+    assert [_absolute(BatchVideo("n", s)).source for s in sources] == [
+        tmp_path / "a.mp4",
+        TarMember(tmp_path / "a.tar", 0, 1),
+        ParquetCell(tmp_path / "a.parquet", 0, "x"),
+        Uri("s3://b/c"),
+    ]
