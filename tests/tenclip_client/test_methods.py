@@ -17,8 +17,8 @@ METHODS = sorted(name for name, value in vars(_methods.ClientMethods).items() if
 
 def test_the_methods() -> None:
     assert METHODS == [
-        "extract_features", "get_model", "list_indexes", "list_models", "live", "load_model", "predict", "predict_stream",
-        "reload_models", "set_default_version", "similar", "unload_model",
+        "extract_features", "get_model", "list_indexes", "list_models", "live", "load_model", "predict",
+        "predict_stream", "reload_models", "set_default_version", "similar", "unload_model",
     ]  # fmt: skip
 
 

@@ -1395,6 +1395,299 @@ class SetDefaultVersionResponse(_message.Message):
 Global___SetDefaultVersionResponse: _TypeAlias = SetDefaultVersionResponse  # noqa: Y015
 
 @_typing.final
+class SimilarRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
+    CLIPS_FIELD_NUMBER: _builtins.int
+    SPATIAL_MODE_FIELD_NUMBER: _builtins.int
+    PROTOCOL_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    K_FIELD_NUMBER: _builtins.int
+    BY_VIDEO_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    WITHOUT_VIDEOS_FIELD_NUMBER: _builtins.int
+    INCLUDE_FEATURES_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    spatial_mode: Global___SpatialMode.ValueType
+    protocol: _builtins.str
+    index: _builtins.str
+    """Empty is allowed when the server holds exactly one index, or one of the model."""
+    k: _builtins.int
+    """How many neighbours. 0: ten; above 1000: 1000."""
+    by_video: _builtins.bool
+    """The k nearest videos, each with its nearest pair of clips; else the k nearest clips."""
+    include_features: _builtins.bool
+    """Also the features of every clip and of the video."""
+    thumbnails: _builtins.int
+    """As in PredictRequest."""
+    @_builtins.property
+    def model(self) -> Global___ModelRef:
+        """Empty: the model that the index is of."""
+
+    @_builtins.property
+    def video(self) -> Global___Video: ...
+    @_builtins.property
+    def clips(self) -> Global___ClipSelection:
+        """Best as the clips of the index were chosen."""
+
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Clips with one of these labels, clips of one of these sources, and no clips of these videos; empty: all."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def without_videos(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        model: Global___ModelRef | None = ...,
+        video: Global___Video | None = ...,
+        clips: Global___ClipSelection | None = ...,
+        spatial_mode: Global___SpatialMode.ValueType = ...,
+        protocol: _builtins.str = ...,
+        index: _builtins.str = ...,
+        k: _builtins.int = ...,
+        by_video: _builtins.bool = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        without_videos: _abc.Iterable[_builtins.str] | None = ...,
+        include_features: _builtins.bool = ...,
+        thumbnails: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "model", b"model", "video", b"video"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by_video", b"by_video", "clips", b"clips", "include_features", b"include_features", "index", b"index", "k", b"k", "labels", b"labels", "model", b"model", "protocol", b"protocol", "sources", b"sources", "spatial_mode", b"spatial_mode", "thumbnails", b"thumbnails", "video", b"video", "without_videos", b"without_videos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimilarRequest: _TypeAlias = SimilarRequest  # noqa: Y015
+
+@_typing.final
+class SimilarUploadRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    CHUNK_FIELD_NUMBER: _builtins.int
+    NUM_BYTES_FIELD_NUMBER: _builtins.int
+    chunk: _builtins.bytes
+    num_bytes: _builtins.int
+    """As in PredictUploadRequest."""
+    @_builtins.property
+    def request(self) -> Global___SimilarRequest: ...
+    def __init__(
+        self,
+        *,
+        request: Global___SimilarRequest | None = ...,
+        chunk: _builtins.bytes = ...,
+        num_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "part", b"part", "request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "num_bytes", b"num_bytes", "part", b"part", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["request", "chunk"]  # noqa: Y015
+    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
+
+Global___SimilarUploadRequest: _TypeAlias = SimilarUploadRequest  # noqa: Y015
+
+@_typing.final
+class Neighbour(_message.Message):
+    """A clip of an index, and how near it is."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SCORE_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
+    CLIP_INDEX_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    END_SECONDS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
+    QUERY_CLIP_FIELD_NUMBER: _builtins.int
+    score: _builtins.float
+    """The cosine of its features and those of the nearest clip of the video that was asked about, from -1 to 1."""
+    video: _builtins.str
+    """As the table of features names it: a path of whoever extracted them, which this server need not have."""
+    clip_index: _builtins.int
+    start_seconds: _builtins.float
+    end_seconds: _builtins.float
+    source: _builtins.str
+    @_builtins.property
+    def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def query_clip(self) -> Global___ClipInfo:
+        """That nearest clip."""
+
+    def __init__(
+        self,
+        *,
+        score: _builtins.float = ...,
+        video: _builtins.str = ...,
+        clip_index: _builtins.int = ...,
+        start_seconds: _builtins.float = ...,
+        end_seconds: _builtins.float = ...,
+        labels: _abc.Iterable[_builtins.str] | None = ...,
+        source: _builtins.str = ...,
+        query_clip: Global___ClipInfo | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["query_clip", b"query_clip"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clip_index", b"clip_index", "end_seconds", b"end_seconds", "labels", b"labels", "query_clip", b"query_clip", "score", b"score", "source", b"source", "start_seconds", b"start_seconds", "video", b"video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Neighbour: _TypeAlias = Neighbour  # noqa: Y015
+
+@_typing.final
+class SimilarResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NEIGHBOURS_FIELD_NUMBER: _builtins.int
+    INDEX_FIELD_NUMBER: _builtins.int
+    VIDEO_FIELD_NUMBER: _builtins.int
+    REPORT_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
+    FEATURES_FIELD_NUMBER: _builtins.int
+    THUMBNAILS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def neighbours(self) -> _containers.RepeatedCompositeFieldContainer[Global___Neighbour]:
+        """The nearest first; fewer than k where the index holds fewer that may be found."""
+
+    @_builtins.property
+    def index(self) -> Global___Index: ...
+    @_builtins.property
+    def video(self) -> Global___VideoInfo: ...
+    @_builtins.property
+    def report(self) -> Global___DecodeReport: ...
+    @_builtins.property
+    def provenance(self) -> Global___Provenance: ...
+    @_builtins.property
+    def features(self) -> Global___Features: ...
+    @_builtins.property
+    def thumbnails(self) -> _containers.RepeatedCompositeFieldContainer[Global___Thumbnail]:
+        """In order of time, as in PredictResponse."""
+
+    def __init__(
+        self,
+        *,
+        neighbours: _abc.Iterable[Global___Neighbour] | None = ...,
+        index: Global___Index | None = ...,
+        video: Global___VideoInfo | None = ...,
+        report: Global___DecodeReport | None = ...,
+        provenance: Global___Provenance | None = ...,
+        features: Global___Features | None = ...,
+        thumbnails: _abc.Iterable[Global___Thumbnail] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "index", b"index", "provenance", b"provenance", "report", b"report", "video", b"video"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "index", b"index", "neighbours", b"neighbours", "provenance", b"provenance", "report", b"report", "thumbnails", b"thumbnails", "video", b"video"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SimilarResponse: _TypeAlias = SimilarResponse  # noqa: Y015
+
+@_typing.final
+class Index(_message.Message):
+    """An index of clips, all of one model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    WEIGHTS_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    DIMENSION_FIELD_NUMBER: _builtins.int
+    CLIPS_FIELD_NUMBER: _builtins.int
+    VIDEOS_FIELD_NUMBER: _builtins.int
+    RECALL_AT_10_FIELD_NUMBER: _builtins.int
+    SOURCES_FIELD_NUMBER: _builtins.int
+    PROTOCOLS_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    weights: _builtins.str
+    kind: _builtins.str
+    """"exact-fp16" and "exact-float32": every clip is looked at; "ivf-sq8": the nearest lists of clips."""
+    dimension: _builtins.int
+    clips: _builtins.int
+    videos: _builtins.int
+    recall_at_10: _builtins.float
+    """The share of the ten nearest clips that a search finds, as it was measured; 0: it was not."""
+    labels: _builtins.int
+    """How many labels its clips have."""
+    @_builtins.property
+    def model(self) -> Global___ModelRef:
+        """The model whose features it has, and the hash of that model's files; empty where that is not known."""
+
+    @_builtins.property
+    def sources(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What its clips were chosen by."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        model: Global___ModelRef | None = ...,
+        weights: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        dimension: _builtins.int = ...,
+        clips: _builtins.int = ...,
+        videos: _builtins.int = ...,
+        recall_at_10: _builtins.float = ...,
+        sources: _abc.Iterable[_builtins.str] | None = ...,
+        protocols: _abc.Iterable[_builtins.str] | None = ...,
+        labels: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["model", b"model"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["clips", b"clips", "dimension", b"dimension", "kind", b"kind", "labels", b"labels", "model", b"model", "name", b"name", "protocols", b"protocols", "recall_at_10", b"recall_at_10", "sources", b"sources", "videos", b"videos", "weights", b"weights"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Index: _TypeAlias = Index  # noqa: Y015
+
+@_typing.final
+class ListIndexesRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIndexesRequest: _TypeAlias = ListIndexesRequest  # noqa: Y015
+
+@_typing.final
+class ListIndexesResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEXES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def indexes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Index]: ...
+    def __init__(
+        self,
+        *,
+        indexes: _abc.Iterable[Global___Index] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["indexes", b"indexes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListIndexesResponse: _TypeAlias = ListIndexesResponse  # noqa: Y015
+
+@_typing.final
 class LiveRequest(_message.Message):
     """A stream to watch. Windows of the clip's length slide over it, `window_step_frames` apart."""
 

@@ -74,6 +74,21 @@ class VideoRecognitionStub:
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.Similar = channel.unary_unary(
+                '/tenclip.v1.VideoRecognition/Similar',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.FromString,
+                _registered_method=True)
+        self.SimilarUpload = channel.stream_unary(
+                '/tenclip.v1.VideoRecognition/SimilarUpload',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarUploadRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.FromString,
+                _registered_method=True)
+        self.ListIndexes = channel.unary_unary(
+                '/tenclip.v1.VideoRecognition/ListIndexes',
+                request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesRequest.SerializeToString,
+                response_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesResponse.FromString,
+                _registered_method=True)
         self.Live = channel.unary_stream(
                 '/tenclip.v1.VideoRecognition/Live',
                 request_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.LiveRequest.SerializeToString,
@@ -137,6 +152,27 @@ class VideoRecognitionServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Similar(self, request, context):
+        """The clips of an index that are nearest to those of a video, from the same decode and pass as its features.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SimilarUpload(self, request_iterator, context):
+        """The same for a video of any size, in pieces, as ExtractFeaturesUpload.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListIndexes(self, request, context):
+        """The indexes that Similar searches.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Live(self, request, context):
         """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
         does so only for schemes, hosts and networks that it was told to allow.
@@ -187,6 +223,21 @@ def add_VideoRecognitionServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.FromString,
                     response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.SerializeToString,
+            ),
+            'Similar': grpc.unary_unary_rpc_method_handler(
+                    servicer.Similar,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.SerializeToString,
+            ),
+            'SimilarUpload': grpc.stream_unary_rpc_method_handler(
+                    servicer.SimilarUpload,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarUploadRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.SerializeToString,
+            ),
+            'ListIndexes': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListIndexes,
+                    request_deserializer=tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesRequest.FromString,
+                    response_serializer=tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesResponse.SerializeToString,
             ),
             'Live': grpc.unary_stream_rpc_method_handler(
                     servicer.Live,
@@ -410,6 +461,87 @@ class VideoRecognition:
             '/tenclip.v1.VideoRecognition/GetModel',
             tenclip__api_dot_v1_dot_tenclip__pb2.GetModelRequest.SerializeToString,
             tenclip__api_dot_v1_dot_tenclip__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Similar(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.VideoRecognition/Similar',
+            tenclip__api_dot_v1_dot_tenclip__pb2.SimilarRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SimilarUpload(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/tenclip.v1.VideoRecognition/SimilarUpload',
+            tenclip__api_dot_v1_dot_tenclip__pb2.SimilarUploadRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.SimilarResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListIndexes(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/tenclip.v1.VideoRecognition/ListIndexes',
+            tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesRequest.SerializeToString,
+            tenclip__api_dot_v1_dot_tenclip__pb2.ListIndexesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,6 +50,12 @@ class VideoRecognitionStub:
     ExtractFeaturesUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]
     ListModels: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]
     GetModel: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]
+    Similar: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.SimilarRequest, _tenclip_pb2.SimilarResponse]
+    """The clips of an index that are nearest to those of a video, from the same decode and pass as its features."""
+    SimilarUpload: _grpc.StreamUnaryMultiCallable[_tenclip_pb2.SimilarUploadRequest, _tenclip_pb2.SimilarResponse]
+    """The same for a video of any size, in pieces, as ExtractFeaturesUpload."""
+    ListIndexes: _grpc.UnaryUnaryMultiCallable[_tenclip_pb2.ListIndexesRequest, _tenclip_pb2.ListIndexesResponse]
+    """The indexes that Similar searches."""
     Live: _grpc.UnaryStreamMultiCallable[_tenclip_pb2.LiveRequest, _tenclip_pb2.LiveUpdate]
     """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
     does so only for schemes, hosts and networks that it was told to allow.
@@ -72,6 +78,12 @@ class VideoRecognitionAsyncStub(VideoRecognitionStub):
     ExtractFeaturesUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.ExtractFeaturesUploadRequest, _tenclip_pb2.ExtractFeaturesResponse]  # type: ignore[assignment]
     ListModels: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ListModelsRequest, _tenclip_pb2.ListModelsResponse]  # type: ignore[assignment]
     GetModel: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.GetModelRequest, _tenclip_pb2.GetModelResponse]  # type: ignore[assignment]
+    Similar: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.SimilarRequest, _tenclip_pb2.SimilarResponse]  # type: ignore[assignment]
+    """The clips of an index that are nearest to those of a video, from the same decode and pass as its features."""
+    SimilarUpload: _aio.StreamUnaryMultiCallable[_tenclip_pb2.SimilarUploadRequest, _tenclip_pb2.SimilarResponse]  # type: ignore[assignment]
+    """The same for a video of any size, in pieces, as ExtractFeaturesUpload."""
+    ListIndexes: _aio.UnaryUnaryMultiCallable[_tenclip_pb2.ListIndexesRequest, _tenclip_pb2.ListIndexesResponse]  # type: ignore[assignment]
+    """The indexes that Similar searches."""
     Live: _aio.UnaryStreamMultiCallable[_tenclip_pb2.LiveRequest, _tenclip_pb2.LiveUpdate]  # type: ignore[assignment]
     """Scores and events of a stream as it happens, until it ends or the caller cancels. The server opens the stream, and
     does so only for schemes, hosts and networks that it was told to allow.
@@ -139,6 +151,30 @@ class VideoRecognitionServicer(metaclass=_abc_1.ABCMeta):
         request: _tenclip_pb2.GetModelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_tenclip_pb2.GetModelResponse, _abc.Awaitable[_tenclip_pb2.GetModelResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Similar(
+        self,
+        request: _tenclip_pb2.SimilarRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.SimilarResponse, _abc.Awaitable[_tenclip_pb2.SimilarResponse]]:
+        """The clips of an index that are nearest to those of a video, from the same decode and pass as its features."""
+
+    @_abc_1.abstractmethod
+    def SimilarUpload(
+        self,
+        request_iterator: _MaybeAsyncIterator[_tenclip_pb2.SimilarUploadRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.SimilarResponse, _abc.Awaitable[_tenclip_pb2.SimilarResponse]]:
+        """The same for a video of any size, in pieces, as ExtractFeaturesUpload."""
+
+    @_abc_1.abstractmethod
+    def ListIndexes(
+        self,
+        request: _tenclip_pb2.ListIndexesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_tenclip_pb2.ListIndexesResponse, _abc.Awaitable[_tenclip_pb2.ListIndexesResponse]]:
+        """The indexes that Similar searches."""
 
     @_abc_1.abstractmethod
     def Live(
