@@ -5,7 +5,8 @@ Importing this package needs nothing else; its functions need pyarrow and faiss 
 ::
 
     metadata folder rows   what an index on disk consists of
-    inputs build recall    made from tables of features, and measured
+    inputs tables build    made from tables of features
+    recall                 how many of the nearest rows it finds, measured
     index duplicates       searched
     search_process process searched from a process that must not load faiss: one that holds torch, a server
     vectors                the only module that knows faiss

@@ -125,6 +125,31 @@ def test_extract_features(call: Call, servicer: FakeRecognition) -> None:
     assert request.clips.mode == pb.WINDOWS
 
 
+def test_similar(call: Call, servicer: FakeRecognition) -> None:
+    result = call("similar", b"bytes", index="clips", k=2, by_video=True, labels=["run"], without_videos=("a.mp4",))
+    assert [(n.video, n.clip_index, n.labels) for n in result.neighbours] == [
+        ("indexed.mp4", 0, ("run",)),
+        ("indexed.mp4", 1, ("run",)),
+    ]
+    assert result.neighbours[1].score == pytest.approx(0.9)
+    assert result.neighbours[1].query_clip.frame_indices == tuple(range(16))
+    assert (result.index.name, result.index.clips, result.index.recall_at_10) == ("clips", 100, None)
+    assert result.features is None
+    assert result.to_dict()["neighbours"][0]["query_clip"]["index"] == 0
+    assert call("list_indexes") == (result.index,)
+    request, _ = servicer.requests
+    assert request == pb.SimilarRequest(
+        index="clips",
+        k=2,
+        by_video=True,
+        labels=["run"],
+        without_videos=["a.mp4"],
+        clips=pb.ClipSelection(),
+        model=pb.ModelRef(),
+        video=pb.Video(data=b"bytes", name="<bytes>"),
+    )
+
+
 def test_named_protocol_and_server_path(call: Call, servicer: FakeRecognition) -> None:
     result = call("predict", ServerPath("kept/a.mp4"), protocol="center-clip")
     assert result.provenance.protocol == "center-clip"

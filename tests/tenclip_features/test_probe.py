@@ -103,6 +103,7 @@ def test_a_constant_feature_does_no_harm(tmp_path: Path) -> None:
     for r in rows:
         r["features"] = [*r["features"], 7.0]
     result = fit_probe(read_feature_table([write_table(path, rows)]), manifest)
+    assert isinstance(result.probe, Probe)
     assert np.isfinite(result.probe.weights).all()
     assert result.mean_features.top1 == 1
 
@@ -229,6 +230,7 @@ class TestSeveralRuns:
         train = clips.select(kept)
         targets = np.array([[labels[0] == c for c in "abc"] for labels in train.labels])
         expected = fit_linear(train.video_features(), targets, 1.0)
+        assert isinstance(run.probe, Probe)
         np.testing.assert_allclose(run.probe.weights, expected.weights, rtol=1e-5, atol=1e-6)
 
     def test_splits_of_a_data_set(self, tmp_path: Path) -> None:

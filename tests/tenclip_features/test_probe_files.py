@@ -11,6 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_features.linear import Probe
 from tenclip_features.probe import cross_validate_probe, fit_probe
 from tenclip_features.probe_files import load_probe, save_probe, write_predictions
 from tenclip_features.probe_results import ProbeResult
@@ -44,7 +45,7 @@ def test_the_probe_of_a_cross_validation_is_fitted_on_all_videos(tmp_path: Path)
     table = read_feature_table([path])
     runs = cross_validate_probe(table, manifest, cv=3, strengths=[1.0])
     loaded = load_probe(save_probe(tmp_path / "p", runs)[1])
-    assert runs.final is not None
+    assert isinstance(runs.final, Probe)
     np.testing.assert_array_equal(loaded.weights, runs.final.weights)
     assert json.loads((tmp_path / "p.json").read_text())["C"] == 1.0
 

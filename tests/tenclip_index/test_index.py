@@ -68,7 +68,7 @@ def index(tmp_path_factory: pytest.TempPathFactory, features: NDArray[np.float32
 def best_rows(stored: NDArray[np.float32], query: NDArray[np.float32], k: int) -> list[int]:
     """By numpy alone: all scores, the highest first, equal ones in the order of the rows."""
     scores = np.asarray([np.float32(np.dot(v.astype(np.float64), query.astype(np.float64))) for v in stored])
-    return np.lexsort((np.arange(len(stored)), -scores))[:k].tolist()
+    return [int(row) for row in np.lexsort((np.arange(len(stored)), -scores))[:k]]
 
 
 # Few different numbers, so that many rows are as near as others, and rows that are the same.
