@@ -10,7 +10,7 @@ from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qsl
 
-from tenclip_api.errors import DeadlineExceeded, InvalidRequest
+from tenclip_api.errors import DeadlineExceeded, InvalidRequest, PermissionDenied
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.http.body import Body
 from tenclip_serving.http.problems import Refused
@@ -51,7 +51,7 @@ class Call:
         self._timeout: float | None = None
 
     def check(self) -> None:
-        """Raises InvalidRequest and Refused for headers that cannot be."""
+        """Raises InvalidRequest, PermissionDenied and Refused for headers that cannot be, or must not."""
         names = [name for name, _ in self.pairs]
         if len(names) > MAX_HEADERS:
             raise Refused(431, InvalidRequest(f"the request has {len(names)} headers; at most {MAX_HEADERS} may be"))
@@ -66,6 +66,8 @@ class Call:
             raise InvalidRequest("the request has Content-Length and Transfer-Encoding; send one of them")
         if self.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, InvalidRequest("Content-Encoding is not taken; send the body as it is"))
+        if self.method == "POST" and self._is_of_another_site():
+            raise PermissionDenied("requests of other sites' pages are not taken")
         if (text := self.headers.get(TIMEOUT_HEADER)) is not None:
             self._timeout = _seconds(text)
 
@@ -135,6 +137,13 @@ class Call:
         """End the connection, whatever is still on its way."""
         hang_up: Callable[[], None] = self.scope["state"]["hang_up"]
         hang_up()
+
+    def _is_of_another_site(self) -> bool:
+        """A browser says so, and nobody else: its user, who may be let in, did not mean to ask."""
+        site, origin = self.headers.get("sec-fetch-site"), self.headers.get("origin")
+        if site is not None:
+            return site not in ("same-origin", "none")
+        return origin is not None and origin.partition("://")[2] != self.headers.get("host")
 
     async def _sent(self, message: MutableMapping[str, Any]) -> None:
         try:

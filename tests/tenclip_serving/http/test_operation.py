@@ -332,6 +332,25 @@ def test_a_request_behind_a_refused_one_is_not_taken_for_part_of_it(http_server:
         assert connection.recv(1000) == b""
 
 
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"sec-fetch-site": "cross-site", "origin": "https://evil.example"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"origin": "http://here:1", "host": "here:1"}, 400),
+        ({"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, 400),
+    ],
+)
+def test_pages_of_other_sites_ask_nothing(http_server: ServerProcess, headers: dict[str, str], status: int) -> None:
+    """Without a video: 400 is for those who are let in."""
+    answer = post(http_server, "/v1/predict?model=tiny", headers=headers)
+    assert answer.status_code == status
+    if status == 403:
+        assert as_grpc(answer)[1:] == ("PERMISSION_DENIED", "requests of other sites' pages are not taken")
+
+
 def test_requests_one_behind_the_other(http_server: ServerProcess) -> None:
     request = b"GET /v1/models/tiny HTTP/1.1\r\nHost: x\r\ntenclip-request-id: %b\r\n\r\n"
     with connected(http_server) as connection:

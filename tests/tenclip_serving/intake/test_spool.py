@@ -267,7 +267,7 @@ def test_a_disk_with_less_than_announced_is_said_at_once(monkeypatch: pytest.Mon
     on = spool()
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=99))
-    with pytest.raises(Overloaded, match="has less than its"), on.file("v", num_bytes=100):
+    with pytest.raises(Overloaded, match="its disk has less than"), on.file("v", num_bytes=100):
         pass
     assert on.held == 0
     on.close()
