@@ -155,7 +155,9 @@ class _Screen:
         elif isinstance(update, LiveEvent):
             self._events.appendleft(f"{source}  {describe(update)}")
         else:
-            self._states[source] = describe(update).partition("; " if isinstance(update, LiveHeartbeat) else "\n")[0]
+            # Their counts have a line of their own here.
+            counted = isinstance(update, LiveHeartbeat | LiveEnded)
+            self._states[source] = describe(update).partition("; ")[0] if counted else describe(update)
         self._refresh(now=not isinstance(update, LiveWindow))
 
     def fail(self, source: str, error: TenclipError) -> None:
