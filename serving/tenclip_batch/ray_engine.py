@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenclip_api.errors import InvalidRequest, MissingDependency, TenclipError, error_classes
+from tenclip_api.errors import InvalidRequest, MissingDependency, ServerUnavailable, TenclipError, error_classes
 from tenclip_batch.bundle import open_bundle
 from tenclip_batch.dataset import Dataset
 from tenclip_batch.options import RuntimeOptions
@@ -37,6 +37,8 @@ from tenclip_video.cpus import usable_cpus
 
 # Ray's store holds names of videos and rows of the ledger; this is the least that it takes.
 _STORE_BYTES = 80 << 20
+# A busy machine takes its time to start Ray's processes; its own limit is 30.
+_START_SECONDS = 300
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 
 
@@ -106,7 +108,9 @@ def _chunks(todo: Sequence[BatchVideo], dataset: Dataset, size: int) -> list[Chu
 
 def _chunk_size(num_videos: int, num_actors: int) -> int:
     """Small enough that all actors end at about the same time."""
-    return min(_MOST_VIDEOS_OF_CHUNK, max(1, math.ceil(num_videos / (_CHUNKS_PER_ACTOR * num_actors))))
+    return min(# A busy machine takes its time to start Ray's processes; its own limit is 30.
+_START_SECONDS = 300
+_MOST_VIDEOS_OF_CHUNK, max(1, math.ceil(num_videos / (_CHUNKS_PER_ACTOR * num_actors))))
 
 
 def _num_actors(ray: Any, options: RayOptions) -> int:
@@ -156,6 +160,7 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
     """Ray, connected. A cluster of our own listens on loopback only, asks for a token, and leaves nothing behind."""
     # Before Ray is imported, which reads them then.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_SECONDS))
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes about actors, on our standard error
     if options.address is None:
         # Without these Ray writes a token into the home folder, or asks for none.
@@ -176,14 +181,7 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
         if options.address is None:
             # Short: paths of sockets have 107 characters at most.
             folder = tempfile.mkdtemp(prefix="tenclip-ray-")
-            ray.init(
-                num_cpus=usable_cpus(),
-                include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
-                _node_ip_address="127.0.0.1",
-                _temp_dir=folder,
-                **quiet,
-            )
+            _start(ray, folder, quiet)
         else:
             _connect(ray, options.address, quiet)
         yield ray
@@ -191,6 +189,22 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
         ray.shutdown()
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(ray: Any, folder: str, quiet: dict[str, Any]) -> None:
+    """A cluster of this machine. Raises ServerUnavailable where it does not come up: Ray's own errors have no base."""
+    try:
+        ray.init(
+            num_cpus=usable_cpus(),
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+            **quiet,
+        )
+    except Exception as err:
+        why = " ".join(str(err).split()) or type(err).__name__
+        raise ServerUnavailable(f"Ray cannot be started on this machine: {why}; --engine local needs none") from err
 
 
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
