@@ -37,8 +37,6 @@ from tenclip_video.cpus import usable_cpus
 
 # Ray's store holds names of videos and rows of the ledger; this is the least that it takes.
 _STORE_BYTES = 80 << 20
-# A busy machine takes its time to start Ray's processes; its own limit is 30.
-_START_SECONDS = 300
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 
 
@@ -108,9 +106,7 @@ def _chunks(todo: Sequence[BatchVideo], dataset: Dataset, size: int) -> list[Chu
 
 def _chunk_size(num_videos: int, num_actors: int) -> int:
     """Small enough that all actors end at about the same time."""
-    return min(# A busy machine takes its time to start Ray's processes; its own limit is 30.
-_START_SECONDS = 300
-_MOST_VIDEOS_OF_CHUNK, max(1, math.ceil(num_videos / (_CHUNKS_PER_ACTOR * num_actors))))
+    return min(_MOST_VIDEOS_OF_CHUNK, max(1, math.ceil(num_videos / (_CHUNKS_PER_ACTOR * num_actors))))
 
 
 def _num_actors(ray: Any, options: RayOptions) -> int:
@@ -160,7 +156,6 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
     """Ray, connected. A cluster of our own listens on loopback only, asks for a token, and leaves nothing behind."""
     # Before Ray is imported, which reads them then.
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", str(_START_SECONDS))
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its own notes about actors, on our standard error
     if options.address is None:
         # Without these Ray writes a token into the home folder, or asks for none.
