@@ -37,6 +37,7 @@ from tenclip_video.cpus import usable_cpus
 
 # Ray's store holds names of videos and rows of the ledger; this is the least that it takes.
 _STORE_BYTES = 80 << 20
+_STARTS = 3
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 
 
@@ -187,19 +188,28 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
 
 
 def _start(ray: Any, folder: str, quiet: dict[str, Any]) -> None:
-    """A cluster of this machine. Raises ServerUnavailable where it does not come up: Ray's own errors have no base."""
-    try:
-        ray.init(
-            num_cpus=usable_cpus(),
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=folder,
-            **quiet,
-        )
-    except Exception as err:
-        why = " ".join(str(err).split()) or type(err).__name__
-        raise ServerUnavailable(f"Ray cannot be started on this machine: {why}; --engine local needs none") from err
+    """A cluster of this machine. Raises ServerUnavailable where it does not come up: Ray's own errors have no base.
+
+    Its processes have half a minute to start, which a busy machine may not give them the first time.
+    """
+    for left in reversed(range(_STARTS)):
+        try:
+            ray.init(
+                num_cpus=usable_cpus(),
+                include_dashboard=False,
+                object_store_memory=_STORE_BYTES,
+                _node_ip_address="127.0.0.1",
+                _temp_dir=folder,
+                **quiet,
+            )
+            return
+        except Exception as err:
+            ray.shutdown()
+            if not left:
+                why = " ".join(str(err).split()) or type(err).__name__
+                raise ServerUnavailable(
+                    f"Ray cannot be started on this machine: {why}; --engine local does without"
+                ) from err
 
 
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
