@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tenclip_api.errors import InvalidRequest, MissingDependency, TenclipError, error_classes
+from tenclip_api.errors import InvalidRequest, MissingDependency, ServerUnavailable, TenclipError, error_classes
 from tenclip_batch.bundle import open_bundle
 from tenclip_batch.dataset import Dataset
 from tenclip_batch.options import RuntimeOptions
@@ -37,6 +37,7 @@ from tenclip_video.cpus import usable_cpus
 
 # Ray's store holds names of videos and rows of the ledger; this is the least that it takes.
 _STORE_BYTES = 80 << 20
+_STARTS = 3
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 
 
@@ -176,6 +177,23 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
         if options.address is None:
             # Short: paths of sockets have 107 characters at most.
             folder = tempfile.mkdtemp(prefix="tenclip-ray-")
+            _start(ray, folder, quiet)
+        else:
+            _connect(ray, options.address, quiet)
+        yield ray
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(ray: Any, folder: str, quiet: dict[str, Any]) -> None:
+    """A cluster of this machine. Raises ServerUnavailable where it does not come up: Ray's own errors have no base.
+
+    Its processes have half a minute to start, which a busy machine may not give them the first time.
+    """
+    for left in reversed(range(_STARTS)):
+        try:
             ray.init(
                 num_cpus=usable_cpus(),
                 include_dashboard=False,
@@ -184,13 +202,14 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
                 _temp_dir=folder,
                 **quiet,
             )
-        else:
-            _connect(ray, options.address, quiet)
-        yield ray
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            return
+        except Exception as err:
+            ray.shutdown()
+            if not left:
+                why = " ".join(str(err).split()) or type(err).__name__
+                raise ServerUnavailable(
+                    f"Ray cannot be started on this machine: {why}; --engine local does without"
+                ) from err
 
 
 def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:

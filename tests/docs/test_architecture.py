@@ -59,7 +59,7 @@ def tied(first: str, second: str) -> bool:
     return names(first, second) or names(second, first)
 
 
-def test_there_are_nine_journeys() -> None:
+def test_there_are_ten_journeys() -> None:
     assert [title.removeprefix("The life of a ") for title in journeys()] == [
         "request",
         "training sample",
@@ -67,6 +67,7 @@ def test_there_are_nine_journeys() -> None:
         "distilled clip",
         "feature row",
         "neighbour",
+        "batch",
         "report",
         "live stream",
         "video on the page",

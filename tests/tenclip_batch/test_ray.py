@@ -21,6 +21,7 @@ from tenclip_batch.settings import part_format, protocol_of, settings_of
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, Uri
 from tenclip_batch.videos import batch_videos
 from tenclip_batch.worker import WorkerPlan
+from tenclip_serving.decoding.worker import _environment
 from tests.tenclip_serving.helpers import make_bundle
 
 from .helpers import SMALL, rows, run, tenclip
@@ -118,3 +119,8 @@ def test_paths_are_whole_for_actors(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         ParquetCell(tmp_path / "a.parquet", 0, "x"),
         Uri("s3://b/c"),
     ]
+
+
+def test_decode_processes_do_not_know_the_token_of_the_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    assert "secret" not in _environment().values()

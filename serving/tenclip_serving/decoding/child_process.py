@@ -110,10 +110,14 @@ class ChildProcess:
         return True
 
 
+# What a process that reads files of strangers must not know: it lets anyone run code on a cluster.
+_SECRETS = frozenset({"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"})
+
+
 def _environment() -> dict[str, str]:
     """The server's, with its import path (`-P` keeps the working directory off it) and one thread a library."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in _SECRETS},
         "PYTHONPATH": os.pathsep.join(p for p in sys.path if p),
         "OPENBLAS_NUM_THREADS": "1",
         "OMP_NUM_THREADS": "1",
