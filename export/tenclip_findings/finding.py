@@ -43,7 +43,8 @@ class Contrast:
 class Finding:
     """number: its place in lists. paper: which paper, section and table. arms: from a seed's laboratory to arms by
     name, each a job with scores. headline: contrasts of few arms, which are also made with another network. baseline:
-    the arm that difficulty was set by. chance: accuracy of guessing, in per cent.
+    the arm that difficulty was set by; tuning: the command that shows it, where `--tuning` cannot. chance: accuracy of
+    guessing, in per cent.
     """
 
     number: int
@@ -59,6 +60,7 @@ class Finding:
     seeds: int = 5
     quick: bool = False
     notes: str = ""
+    tuning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

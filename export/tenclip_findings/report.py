@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, select_autoescape
 from markupsafe import Markup, escape
 
+from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
 from tenclip_findings.finding import DETECTABLE_POINTS
+from tenclip_findings.lab.sets import TEST_VIDEOS
 from tenclip_findings.run import RESULTS, Options
 
 REPORT = "report.html"
@@ -24,7 +27,7 @@ def write_report(options: Options) -> Path:
     environment = Environment(
         loader=PackageLoader("tenclip_findings"), autoescape=select_autoescape(), trim_blocks=True
     )
-    page = environment.get_template("findings.html").render(**values, bars=bars, effects=effects)
+    page = environment.get_template("findings.html").render(**values, bars=bars, effects=effects, extent=_extent)
     path = options.out / REPORT
     write_text(path, page)
     return path
@@ -113,38 +116,82 @@ def _svg(title: str, height: float, rows: Sequence[Markup]) -> Markup:
     ).format(width=_WIDTH, height=height, title=title, content=Markup("").join(rows))
 
 
-def write_page(values: Mapping[str, Any], path: Path) -> None:
-    """The table of the documentation, between two marks of a page that has them, else as a page of its own."""
-    begin, end = "<!-- findings: begin -->", "<!-- findings: end -->"
-    text = path.read_text(encoding="utf-8") if path.exists() else f"# Findings\n\n{begin}\n{end}\n"
-    before, _, rest = text.partition(begin)
-    _, _, after = rest.partition(end)
-    write_text(path, f"{before}{begin}\n\n{markdown(values)}\n{end}{after}")
+def write_page(values: Mapping[str, Any], path: Path, *, evidence: Path | None = None) -> None:
+    """The tables of the documentation, between two marks of a page that has them, else as a page of its own. Findings
+    that the page has and `values` has not, stay as they are.
+
+    evidence: folder that the page links to, where it lies beside the page.
+    """
+    text = path.read_text(encoding="utf-8") if path.exists() else f"# Findings\n\n{_BEGIN}\n{_END}\n"
+    before, begin, rest = text.partition(_BEGIN)
+    old, end, after = rest.partition(_END)
+    if begin and not end:
+        raise DatasetError(f"{path}: has {_BEGIN} and no {_END} after it; put it where the tables end")
+    sections = dict[str, str](_SECTION.findall(old))
+    links = evidence.name if evidence is not None and evidence.parent == path.parent else ""
+    sections |= {f["name"]: section(f, links) for f in values["findings"]}
+    tables = "\n\n".join(f"{_mark(name)}\n\n{text.strip()}" for name, text in sorted(sections.items(), key=_place))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f"{before}{_BEGIN}\n\n{tables or NOTHING}\n\n{_END}{after}")
 
 
-def markdown(values: Mapping[str, Any]) -> str:
-    """The results as Markdown: a table of contrasts and one of accuracies for each finding."""
-    lines = [f"Measured on {values['date']}, {values['machine']}, by `tenclip findings`.", ""]
-    for finding in values["findings"]:
-        lines += [f"### {finding['number']}. {finding['question']}", ""]
-        lines += [f"{finding['paper']}. {finding['data']}. {_extent(finding)}", ""]
-        lines += ["| Effect | Mean | 95% interval | Seeds | The paper | Verdict |", "|---|---|---|---|---|---|"]
-        for c in finding["contrasts"]:
-            effect, seeds = c["effect"], " ".join(f"{s['mean']:+.1f}" for s in c["seeds"])
-            verdict = c["verdict"] + (" (below what can be detected here)" if c["below_detection"] else "")
-            lines.append(
-                f"| {_cell(c['name'])} ({c['unit']}) | {effect['mean']:+.1f} | {effect['low']:+.1f} to "
-                f"{effect['high']:+.1f} | {seeds} | {_cell(c['paper'])} | {verdict} |"
-            )
-        arms = ", ".join(f"{_cell(name)} {s['mean']:.1f}" for name, s in finding["top1"].items())
-        lines += ["", f"Top-1 in per cent, mean of the seeds: {arms}; guessing {finding['chance']:.1f}."]
-        lines += ["", finding["notes"], ""] if finding["notes"] else [""]
-    return "\n".join(lines)
+_BEGIN, _END = "<!-- findings: begin -->", "<!-- findings: end -->"
+_SECTION = re.compile(r"<!-- finding: (\S+) -->\n(.*?)(?=<!-- finding: \S+ -->|\Z)", re.DOTALL)
+NOTHING = "The tables are written here by `make findings`."
+
+
+def _mark(name: str) -> str:
+    return f"<!-- finding: {name} -->"
+
+
+def _place(named: tuple[str, str]) -> tuple[int, str]:
+    """By the number in its heading, then by name."""
+    name, text = named
+    number = re.search(r"^### (\d+)\.", text, re.MULTILINE)
+    return (int(number[1]) if number else 1000, name)
+
+
+def section(finding: Mapping[str, Any], links: str = "") -> str:
+    """A finding as Markdown: its contrasts, and what its arms got right. links: folder of evidence files."""
+    lines = [f"### {finding['number']}. {finding['question']}", ""]
+    lines += [f"`{finding['name']}`: {finding['paper']}. {finding['data']}. {_extent(finding)}", ""]
+    lines += ["| Effect | Mean | 95% interval | Seeds | The paper | Verdict |", "|---|---|---|---|---|---|"]
+    for c in finding["contrasts"]:
+        effect, seeds = c["effect"], " ".join(f"{s['mean']:+.1f}" for s in c["seeds"])
+        verdict = c["verdict"] + (" (below what can be detected here)" if c["below_detection"] else "")
+        lines.append(
+            f"| {_cell(c['name'])} ({c['unit']}) | {effect['mean']:+.1f} | {effect['low']:+.1f} to "
+            f"{effect['high']:+.1f} | {seeds} | {_cell(c['paper'])} | {verdict} |"
+        )
+    arms = "; ".join(f"{_cell(name)} {s['mean']:.1f}" for name, s in finding["top1"].items())
+    lines += ["", f"Top-1 in per cent, mean of the seeds: {arms}; guessing {finding['chance']:.1f}."]
+    if finding["notes"]:
+        lines += ["", finding["notes"]]
+    return "\n".join([*lines, "", _origin(finding, links)])
+
+
+def _origin(finding: Mapping[str, Any], links: str) -> str:
+    """When, where and with what it was measured."""
+    words = f"Measured on {_both(finding['dates'])}, {_both(finding['machines'])}, tenclip {_both(finding['versions'])}"
+    settings = f"settings `{finding['settings']}`"
+    if not finding["of_these_settings"]:
+        settings += ", which have changed since"
+    link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
+    return f"{words}, {settings}{link}."
+
+
+def _both(words: Sequence[str]) -> str:
+    return _cell(" and ".join(words))
 
 
 def _extent(finding: Mapping[str, Any]) -> str:
     scale = "" if finding["scale"] == 1 else f", at {finding['scale']:.2g} times the videos and clips"
-    return f"{finding['seeds']} seeds of {finding['test_videos']} test videos{scale}."
+    few = "" if finding["test_videos"] >= TEST_VIDEOS else f" (fewer than {TEST_VIDEOS:,}: small effects are not seen)"
+    return f"{_capital(finding['extent'])} of {finding['test_videos']:,} test videos{few}{scale}."
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _cell(text: str) -> str:
