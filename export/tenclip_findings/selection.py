@@ -61,7 +61,7 @@ def _of_evidence(names: list[str], folder: Path) -> Selection:
 
 
 def _of_footage(names: list[str], data: Path, network: str) -> Selection:
-    from tenclip_findings.footage import footage_findings
+    from tenclip_findings.footage.findings import footage_findings
 
     known = {f.name for f in chosen(names)}
     if network != "r3d":
