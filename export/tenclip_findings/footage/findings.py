@@ -36,7 +36,11 @@ _GENERATED = {
 
 def footage_findings(path: Path) -> tuple[list[Finding], dict[str, str]]:
     """(findings, reasons for each of the others by name). Raises DatasetError, see `read_footage`."""
-    footage = read_footage(path)
+    return findings_of(read_footage(path))
+
+
+def findings_of(footage: Footage) -> tuple[list[Finding], dict[str, str]]:
+    """As `footage_findings`."""
     reasons = {
         **_GENERATED,
         "tail-preserving": _balanced(footage),
