@@ -10,7 +10,7 @@ from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job
 
 # Of a seed on one thread: videos, the heavy network, three samplers, all windows of all videos.
-SEED_SECONDS = 1500.0
+SEED_SECONDS = 1200.0
 TRAINED, MOTION_ENERGY = "trained", "motion energy"
 
 
