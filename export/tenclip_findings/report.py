@@ -57,6 +57,7 @@ def write_page(values: Mapping[str, Any], path: Path, *, evidence: Path | None =
     write_text(path, f"{before}{_BEGIN}\n\n{tables or NOTHING}\n\n{_END}{after}")
 
 
+_EXPECTED = {"positive": "", "negative": " (a loss is expected)", "none": " (no effect is expected)"}
 _BEGIN, _END = "<!-- findings: begin -->", "<!-- findings: end -->"
 _SECTION = re.compile(r"<!-- finding: (\S+) -->\n(.*?)(?=<!-- finding: \S+ -->|\Z)", re.DOTALL)
 NOTHING = "The tables are written here by `make findings`."
@@ -80,7 +81,8 @@ def section(finding: Mapping[str, Any], links: str = "") -> str:
     lines += ["| Effect | Mean | 95% interval | Seeds | The paper | Verdict |", "|---|---|---|---|---|---|"]
     for c in finding["contrasts"]:
         effect, seeds = c["effect"], " ".join(f"{s['mean']:+.1f}" for s in c["seeds"])
-        verdict = c["verdict"] + (" (below what can be detected here)" if c["below_detection"] else "")
+        below = " (below what can be detected here)" if c["below_detection"] else ""
+        verdict = c["verdict"] + _EXPECTED[c["expected"]] + below
         lines.append(
             f"| {_cell(c['name'])} ({c['unit']}) | {effect['mean']:+.1f} | {effect['low']:+.1f} to "
             f"{effect['high']:+.1f} | {seeds} | {_cell(c['paper'])} | {verdict} |"
