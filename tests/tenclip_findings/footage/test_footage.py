@@ -16,6 +16,7 @@ from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client.cli.main import main
 from tenclip_data.samples import Sample
 from tenclip_findings.catalog import all_findings
+from tenclip_findings.costs import work_of
 from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import Finding
 from tenclip_findings.footage.data import Footage, read_footage
@@ -126,6 +127,9 @@ def test_arms_are_of_this_data_and_each_seed_has_its_own_half_of_the_classes(man
         tested = [j for j in parts if j.settings["split"] == "test"]
         assert [tuple(j.settings["classes"]) for j in tested] == [target], "one set of test videos for all arms"
         assert all(j.kind != "lab.tasks.synth" for j in in_order(arms.values()))
+    cost = work_of({name: finding}, {name: [1, 2]}, Options(out=Path(), scale=0.01))
+    assert cost.training_clips > 0
+    assert cost.videos == 0
 
 
 def test_other_data_is_other_work(manifest: Path, tmp_path: Path) -> None:
