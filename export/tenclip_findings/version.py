@@ -10,14 +10,14 @@ _TIMEOUT = 10.0  # seconds that git may take
 
 
 def code_version() -> str:
-    """tenclip's version, with its commit where it runs from a checkout: "0.1.0 (73d7336)"; "+" after the commit: the
-    package has changes that are in none.
+    """tenclip's version, with its commit where it runs from a checkout: "0.1.0 (73d7336)"; "+" after the commit: there
+    are changes that are in none, those of docs left out, where a run writes.
     """
     folder = Path(__file__).parent
     commit = _git(folder, "rev-parse", "--short", "HEAD") if _git(folder, "ls-files", Path(__file__).name) else ""
     if not commit:
         return version("tenclip")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", str(folder))
+    changed = _git(folder, "status", "--porcelain", "--untracked-files=no", "--", ":/", ":(top,exclude)docs")
     return f"{version('tenclip')} ({commit}{'+' if changed else ''})"
 
 
