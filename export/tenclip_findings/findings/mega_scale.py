@@ -10,7 +10,7 @@ from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import BRIEF
 
-PRETRAIN_CLIPS, TARGET_CLIPS = 6_000, 6_000
+PRETRAIN_CLIPS, TARGET_CLIPS = 6_000, 8_000
 FRACTIONS = (0.25, 0.5, 1.0)
 # Three datasets of other verbs each: A and B of one style, C of another.
 _SET: dict[str, Any] = {**BRIEF, "label": "pair", "overlap": 0.5, "held_out_nouns": 4}
@@ -19,7 +19,7 @@ _VERBS = {
     "M": ("move_right", "move_down", "zoom_out", "swing_vertical"),
     "S": ("rotate_counterclockwise", "circle_counterclockwise"),
 }
-_TOTALS, _SITES = {"K": 2000, "M": 2000, "S": 1000}, {"K": "", "M": "", "S": "phone"}
+_TOTALS, _SITES = {"K": 1600, "M": 1600, "S": 800}, {"K": "", "M": "", "S": "phone"}
 _TARGET: dict[str, Any] = {
     "classes": ("shake", "bounce", "pulse", "wobble"),
     "label": "pair",
@@ -37,7 +37,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     for place, (name, verbs) in enumerate(_VERBS.items()):
         world = {**_SET, **_site(name), "classes": verbs}
         sets[name] = lab.videos(name, total=_TOTALS[name], seed=1000 * lab.seed + place, least=80, **world)
-    target = lab.videos("target", total=320, seed=1000 * lab.seed + 10, **_TARGET)
+    target = lab.videos("target", total=640, seed=1000 * lab.seed + 10, **_TARGET)
     test = lab.clips(lab.videos("test", total=1600, seed=77, **_TARGET))
     data = {name: lab.rows(sets[name], title=name) for name in sets}
     data["K+M"] = lab.rows(sets["K"], sets["M"], title="K+M")
@@ -67,7 +67,7 @@ FINDING = Finding(
     name="mega-scale",
     question="Do more instances of the same classes, more classes and merged datasets help?",
     paper="mega-scale 3D CNNs, 4.1 and 4.2, tables 2 to 4",
-    data="pairs of verbs and nouns at three sites (2,000, 2,000 and 1,000 videos); target: 16 pairs, 20 videos each",
+    data="pairs of verbs and nouns at three sites (1,600, 1,600 and 800 videos); target: 16 pairs, 40 videos each",
     arms=arms,
     contrasts=(
         Contrast(name="instances: slope", weights=_per_quarter("instances"), unit="points per quarter", paper="rises"),

@@ -29,7 +29,7 @@ PAIRS: Final[dict[str, Any]] = {
 WEAK: Final[dict[str, Any]] = {"wrong": 0.3, "off_topic": 0.0}
 MOST_WEAK_VIDEOS: Final = 10_000
 # Training clips of a pre-training on the weakly labelled videos, of one on smaller sets, and of a fine-tuning.
-PRETRAIN_CLIPS, SET_CLIPS, TARGET_CLIPS = 16_000, 8_000, 6_000
+PRETRAIN_CLIPS, SET_CLIPS, TARGET_CLIPS = 15_000, 8_000, 6_000
 
 
 @dataclass(frozen=True, kw_only=True)
