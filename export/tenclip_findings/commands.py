@@ -13,54 +13,99 @@ def findings(
         list[str] | None, typer.Argument(help="Names or numbers of findings; all of them without.", metavar="[NAME]...")
     ] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder of jobs and results.")] = Path("findings"),
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also write the tables into this Markdown page; evidence is kept in the folder of the same name."
+        ),
+    ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each finding.", show_default="its own, 5")] = None,
     scale: Annotated[float, typer.Option(min=0.001, help="Factor of videos and of training clips.")] = 1.0,
-    quick: Annotated[bool, typer.Option("--quick", help="One seed of a third of the clips, of some findings.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="One seed of a quarter of the clips, of some findings.")
+    ] = False,
+    network: Annotated[
+        str, typer.Option(help="r3d, or r2plus1d for the headlines of some findings with few arms.")
+    ] = "r3d",
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Manifest or folder of your own labelled videos, in the place of generated ones."),
+    ] = None,
     tuning: Annotated[
         bool, typer.Option("--tuning", help="Only the baseline arms, on the seed that difficulty is set by.")
     ] = False,
+    kept: Annotated[
+        Path | None,
+        typer.Option("--from", help="Compute tables and verdicts from this folder of evidence, and run nothing."),
+    ] = None,
     processes: Annotated[
         int | None, typer.Option(min=1, help="Jobs at once, of one thread each.", show_default="one a core")
     ] = None,
-    page: Annotated[Path | None, typer.Option(help="Also write the table as Markdown, as docs/findings.md.")] = None,
-    show: Annotated[bool, typer.Option("--list", help="Say what there is, and do nothing.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print results.json in the place of tables.")] = False,
+    show: Annotated[bool, typer.Option("--list", help="Say what there is and what it costs, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what this run would still have to do, and do nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in the place of tables.")] = False,
 ) -> None:
-    """Repeat the findings of the papers in small, on generated videos.
+    """Repeat the findings of the papers in small, on generated videos or on your own.
 
-    Each finding trains its arms anew from videos made for it and says "shown" only where all seeds agree in sign and
-    the 95% interval of the mean effect excludes zero. A run that was stopped goes on where it was; results of jobs stay
-    in --out, and findings share them.
+    Each finding trains its arms anew and says "shown" only where all seeds agree in sign and the 95% interval of the
+    mean effect excludes zero. A run that was stopped goes on where it was. Of each seed that is done, which test videos
+    every arm got right is kept as evidence: that seed is not done again while its settings are the same, even where
+    --out is gone, so findings can be run one by one, on one day or another.
 
     Examples:
       tenclip findings --list
       tenclip findings --quick --out quick
-      tenclip findings log-linear distinit --out findings
-      tenclip findings --out findings --page docs/findings.md
-      tenclip findings durations --tuning
+      tenclip findings durations --out findings --page docs/findings.md
+      tenclip findings --page docs/findings.md --dry-run
+      tenclip findings --from docs/findings --page docs/findings.md
+      tenclip findings --network r2plus1d --out headlines
+      tenclip findings --data videos.csv --out mine
+      tenclip findings mega-scale --tuning
     """
-    from tenclip_findings.catalog import chosen
-    from tenclip_findings.console import FindingsConsole, print_list
+    from tenclip_findings.console import FindingsConsole, print_costs, print_refused
     from tenclip_findings.report import read_results, write_page, write_report
-    from tenclip_findings.run import QUICK_SCALE, Options, baselines, run_findings
+    from tenclip_findings.run import QUICK_SCALE, Options, baselines, measure, run_findings, write_results
+    from tenclip_findings.selection import Selection, select
 
-    selected = chosen(names or [])
-    if tuning and page is not None:
-        raise typer.BadParameter("--tuning shows baselines alone, of which no page is written", param_hint="--page")
-    if show:
-        print_list(selected, as_json=as_json)
-        return
+    _check(tuning=tuning, page=page, kept=kept, data=data, quick=quick)
     if quick:
-        selected = [f for f in selected if f.quick] if not names else selected
         scale, seeds = scale * QUICK_SCALE, seeds or 1
-    options = Options(out=out, seeds=seeds, scale=scale, processes=processes)
-    if tuning:
-        with FindingsConsole(quiet=as_json) as console:
-            console.baselines(baselines(selected, options, on_progress=console.progress))
+    chosen: Selection = select(names or [], network=network, data=data, quick=quick, kept=kept, tuning=tuning)
+    evidence = kept or (None if page is None else page.with_suffix(""))
+    options = Options(out=out, seeds=seeds, scale=scale, processes=processes, kept=evidence)
+    if not as_json:
+        print_refused(chosen)
+    if show or dry_run:
+        print_costs(chosen.findings, options, left_only=dry_run, as_json=as_json)
         return
     with FindingsConsole(quiet=as_json) as console:
-        measured = run_findings(selected, options, on_progress=console.progress)
+        if tuning:
+            console.baselines(baselines(chosen.findings, options, on_progress=console.progress))
+            return
+        if kept is not None:
+            measured = measure(chosen.findings, options)
+            write_results(measured, options)
+        else:
+            measured = run_findings(
+                chosen.findings, options, on_progress=console.progress, on_evidence=console.evidence
+            )
     report = write_report(options)
     if page is not None:
-        write_page(read_results(out), page)
+        write_page(read_results(out), page, evidence=options.evidence)
     console.results(measured, options, report)
+
+
+def _check(*, tuning: bool, page: Path | None, kept: Path | None, data: Path | None, quick: bool) -> None:
+    """Raises BadParameter for options that do not go together."""
+    if tuning and page is not None:
+        raise typer.BadParameter("--tuning shows baselines alone, of which no page is written", param_hint="--page")
+    if tuning and data is not None:
+        raise typer.BadParameter("the difficulty of your own videos is what it is", param_hint="--tuning")
+    if quick and data is not None:
+        raise typer.BadParameter("is of generated videos; with --data give --seeds and --scale", param_hint="--quick")
+    if kept is not None and (tuning or data is not None or quick):
+        raise typer.BadParameter("runs nothing, so --tuning, --quick and --data do not go with it", param_hint="--from")
+    if kept is not None and not kept.is_dir():
+        raise typer.BadParameter(f"{kept}: no such folder of evidence", param_hint="--from")

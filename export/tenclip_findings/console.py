@@ -14,9 +14,13 @@ from rich.console import Console
 from rich.table import Table
 
 from tenclip_findings.finding import Finding
+from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.pool import Progress
-from tenclip_findings.run import RESULTS, Measured, Options
+from tenclip_findings.lab.sets import TEST_VIDEOS
+from tenclip_findings.run import RESULTS, Measured, Options, seeds_missing
+from tenclip_findings.selection import Selection
 from tenclip_training.console import Reporter, reporting
+from tenclip_video.cpus import usable_cpus
 
 
 class FindingsConsole:
@@ -51,6 +55,11 @@ class FindingsConsole:
         for name, percent in top1.items():
             print(f"{name}: {percent:.1f}%")
 
+    def evidence(self, finding: Finding, seed: int) -> None:
+        """Called when a seed of a finding is done and kept."""
+        assert self._reporter is not None
+        self._reporter.say(f"{finding.name}: seed {seed} is done")
+
     def results(self, measured: Sequence[Measured], options: Options, report: Path) -> None:
         """What was found."""
         if self._quiet:
@@ -65,8 +74,9 @@ class FindingsConsole:
 def table_of(found: Measured) -> Table:
     """The contrasts of a finding."""
     finding = found.finding
-    seeds = f"{found.seeds} seed{'s' if found.seeds > 1 else ''}"
-    table = Table(title=f"{finding.number}. {finding.name} ({finding.paper}; {seeds}, {found.videos} test videos)")
+    title = f"{finding.number}. {finding.name} ({finding.paper}; {found.extent}, {found.videos:,} test videos)"
+    few = f"fewer than {TEST_VIDEOS:,} test videos: small effects are not seen" if found.videos < TEST_VIDEOS else None
+    table = Table(title=title, caption=few)
     for name in ("effect", "mean", "95% interval", "seeds", "the paper", "verdict"):
         table.add_column(name, justify="left" if name in ("effect", "the paper", "verdict") else "right")
     for r in found.results:
@@ -77,31 +87,76 @@ def table_of(found: Measured) -> Table:
             f"{mean.low:+.1f} to {mean.high:+.1f}",
             " ".join(f"{s.mean:+.1f}" for s in r.comparison.seeds),
             r.contrast.paper,
-            r.verdict,
+            found.verdict(r),
         )
     return table
 
 
-def print_list(findings: Sequence[Finding], *, as_json: bool) -> None:
-    """What there is, and what it costs."""
+def print_refused(selection: Selection) -> None:
+    """What is left out, on standard error."""
+    console = Console(stderr=True, highlight=False)
+    for name, reason in selection.refused.items():
+        console.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
+
+
+def print_costs(findings: Sequence[Finding], options: Options, *, left_only: bool, as_json: bool) -> None:
+    """What there is, and what it costs: all of it, or what there is no evidence of yet."""
+    from tenclip_findings.costs import measure_rates, work_of
+
+    named = {f.name: f for f in findings}
+    seeds = {name: seeds_missing(f, options) if left_only else list(options.seeds_of(f)) for name, f in named.items()}
+    works = {name: work_of({name: f}, {name: seeds[name]}, options) for name, f in named.items()}
+    together = work_of(named, seeds, options)
+    processes = options.processes or usable_cpus()
+    rates = measure_rates(together.networks)
     rows = [
         {
             "number": f.number,
-            "name": f.name,
+            "name": name,
             "question": f.question,
             "paper": f.paper,
-            "seeds": f.seeds,
+            "seeds": len(seeds[name]),
+            "arms": len(f.arms(Lab(seed=1, scale=options.scale))),
             "quick": f.quick,
+            "training_clips": works[name].training_clips,
+            "videos": works[name].videos,
+            "minutes": round(works[name].minutes(rates, processes), 1),
         }
-        for f in findings
+        for name, f in named.items()
     ]
+    total = {
+        "training_clips": together.training_clips,
+        "videos": together.videos,
+        "minutes": round(together.minutes(rates, processes), 1),
+    }
     if as_json:
-        print(json.dumps(rows, indent=2))
+        speed = {"clips_per_second": round(rates.clips_per_second, 1), "processes": processes}
+        print(json.dumps({"findings": rows, "together": total, **speed}, indent=2))
         return
-    table = Table("", "name", "question", "paper", "seeds", "--quick")
+    table = Table(
+        caption=f"minutes: about, of {processes} cores that do nothing else; a thread learns from "
+        f"{rates.clips_per_second:.0f} clips/s of R3D with 10 layers here. Together, jobs that findings share count "
+        "once."
+    )
+    console = Console(highlight=False)
+    wide = console.width >= _WIDE
+    table.add_column("")
+    table.add_column("name", no_wrap=True)
+    for name in ("seeds", "arms", "clips", "videos", "minutes"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("--quick", no_wrap=True)
+    if wide:
+        table.add_column("question")
     for row in rows:
         table.add_row(
-            str(row["number"]), str(row["name"]), str(row["question"]), str(row["paper"]), str(row["seeds"]),
-            "yes" if row["quick"] else "",
+            str(row["number"]), str(row["name"]), str(row["seeds"]), str(row["arms"]), f"{row['training_clips']:,}",
+            f"{row['videos']:,}", f"{row['minutes']:,.0f}", "yes" if row["quick"] else "",
+            *([str(row["question"])] if wide else []),
         )  # fmt: skip
-    Console(highlight=False).print(table)
+    table.add_row(
+        "", "together", "", "", f"{total['training_clips']:,}", f"{total['videos']:,}", f"{total['minutes']:,.0f}"
+    )
+    console.print(table)
+
+
+_WIDE = 120  # columns that leave room for questions

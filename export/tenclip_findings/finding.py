@@ -42,8 +42,9 @@ class Contrast:
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """number: its place in lists. paper: which paper, section and table. arms: from a seed's laboratory to arms by
-    name, each a job with scores. chance: accuracy of guessing, in per cent.
-    baseline: the arm that difficulty was set by.
+    name, each a job with scores. headline: contrasts of few arms, which are also made with another network. baseline:
+    the arm that difficulty was set by; tuning: the command that shows it, where `--tuning` cannot. chance: accuracy of
+    guessing, in per cent.
     """
 
     number: int
@@ -53,11 +54,13 @@ class Finding:
     data: str
     arms: Callable[[Lab], Mapping[str, Job]]
     contrasts: Sequence[Contrast]
+    headline: Sequence[Contrast] = ()
     baseline: str
     chance: float
     seeds: int = 5
     quick: bool = False
     notes: str = ""
+    tuning: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,46 +1,57 @@
-"""From findings to results: their jobs are done, seed by seed, and their contrasts computed from what is done.
+"""From findings to results: their jobs are done, seed by seed; what they have found is kept as evidence, from which
+contrasts and verdicts are computed.
 
-OUT/jobs/...            the jobs, see `lab/pool.py`
+OUT/jobs/...            the jobs, see `lab/pool.py`; can be removed when the evidence is there
+OUT/evidence/...        a file for each finding, see `evidence.py`; may be another folder, which is kept
 OUT/results.json        every finding: accuracies of its arms by seed, contrasts, verdicts
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_data.atomic import write_text
+from tenclip_export.speed import machine
+from tenclip_findings.evidence import SUFFIX, Evidence, SeedEvidence, read_evidence, write_evidence
 from tenclip_findings.finding import Finding, Result, contrast_of
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.pool import Progress, result_of, run_jobs
 from tenclip_findings.lab.tasks import FRAMES
 from tenclip_findings.statistics import Spread
-from tenclip_video.cpus import usable_cpus
+from tenclip_findings.version import code_version
 
-QUICK_SCALE = 1 / 3
+QUICK_SCALE = 1 / 4
 TUNING_SEED = 99  # difficulty is set on it; no finding is reported on it
 RESULTS = "results.json"
+OPEN = "open"  # in the place of a verdict while seeds are missing
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips."""
+    """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips.
+
+    kept: folder of the evidence, None for one in `out`.
+    """
 
     out: Path
     seeds: int | None = None
     scale: float = 1.0
     processes: int | None = None
+    kept: Path | None = None
 
     def seeds_of(self, finding: Finding) -> range:
         return range(1, 1 + (self.seeds or finding.seeds))
@@ -49,44 +60,100 @@ class Options:
     def jobs(self) -> Path:
         return self.out / "jobs"
 
+    @property
+    def evidence(self) -> Path:
+        return self.kept or self.out / "evidence"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A finding that was run. top1: by arm, in per cent, over the seeds. videos: of a seed's test set. seconds: of the
-    jobs' processes together, those shared with other findings included.
-    """
+    """A finding and what it rests on."""
 
     finding: Finding
-    seeds: int
-    scale: float
-    top1: Mapping[str, Spread]
-    results: Sequence[Result]
-    videos: int
-    seconds: float
+    evidence: Evidence
+
+    @cached_property
+    def top1(self) -> dict[str, Spread]:
+        """By arm, in per cent, over the seeds."""
+        seeds = [seed.correct for seed in self.evidence.seeds]
+        return {name: Spread.of([100 * float(arms[name].mean()) for arms in seeds]) for name in seeds[0]}
+
+    @cached_property
+    def results(self) -> list[Result]:
+        """One of each contrast."""
+        return [contrast_of(c, [seed.correct for seed in self.evidence.seeds]) for c in self.finding.contrasts]
+
+    @property
+    def videos(self) -> int:
+        """Of a seed's test set, at least."""
+        return min(seed.videos for seed in self.evidence.seeds)
+
+    @property
+    def extent(self) -> str:
+        """ "5 seeds", or "2 of 5 seeds"."""
+        done, wanted = len(self.evidence.seeds), self.finding.seeds
+        return f"{done} seed{'s' if done > 1 else ''}" if done >= wanted else f"{done} of {wanted} seeds"
+
+    def verdict(self, result: Result) -> str:
+        """Open while seeds are missing."""
+        return result.verdict if len(self.evidence.seeds) >= self.finding.seeds else OPEN
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
-        f = self.finding
+        f, seeds = self.finding, self.evidence.seeds
         return {
             **{
                 name: getattr(f, name) for name in ("number", "name", "question", "paper", "data", "baseline", "chance")
             },
             "notes": f.notes,
-            "seeds": self.seeds,
-            "scale": self.scale,
+            "seeds": len(seeds),
+            "extent": self.extent,
+            "scale": self.evidence.scale,
             "test_videos": self.videos,
-            "process_seconds": round(self.seconds),
+            "settings": self.evidence.settings,
+            "of_these_settings": self.evidence.settings == settings_of(f, self.evidence.scale),
+            "dates": sorted({seed.date for seed in seeds}),
+            "versions": sorted({seed.version for seed in seeds}),
+            "machines": sorted({seed.machine for seed in seeds}),
+            "process_seconds": round(sum(seed.seconds for seed in seeds)),
             "top1": {name: dataclasses.asdict(spread) for name, spread in self.top1.items()},
             "contrasts": [
                 {
                     **dataclasses.asdict(r.contrast),
                     "effect": dataclasses.asdict(r.comparison.mean),
                     "seeds": [dataclasses.asdict(s) for s in r.comparison.seeds],
-                    "verdict": r.verdict,
+                    "verdict": self.verdict(r),
                 }
                 for r in self.results
             ],
         }
+
+
+def settings_of(finding: Finding, scale: float) -> str:
+    """Hex digest of all that decides a finding's results at a scale but the seed: the jobs of every arm."""
+    arms = finding.arms(Lab(seed=0, scale=scale))
+    text = json.dumps({name: job.key for name, job in arms.items()}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def seeds_missing(finding: Finding, options: Options) -> list[int]:
+    """Seeds of which there is no evidence with these settings.
+
+    Raises InvalidRequest where there is evidence of another scale: it would have to go.
+    """
+    kept = read_evidence(options.evidence, finding.name)
+    wanted = options.seeds_of(finding)
+    if kept is None:
+        return list(wanted)
+    if kept.scale != options.scale:
+        raise InvalidRequest(
+            f"{options.evidence / (finding.name + SUFFIX)}: is evidence of scale {kept.scale:.3g}, and this run is of "
+            f"{options.scale:.3g}; choose another --page or --out, or remove the file"
+        )
+    if kept.settings != settings_of(finding, options.scale):
+        return list(wanted)
+    there = {seed.seed for seed in kept.seeds}
+    return [seed for seed in wanted if seed not in there]
 
 
 def run_findings(
@@ -94,26 +161,94 @@ def run_findings(
     options: Options,
     *,
     on_progress: Callable[[Progress], None] | None = None,
-    on_finding: Callable[[Measured], None] | None = None,
+    on_evidence: Callable[[Finding, int], None] | None = None,
 ) -> list[Measured]:
-    """Do all that is not done, one seed of every finding before the next seed, so that a run that is stopped has
-    something of each. Decoded videos go when a seed is done: those of all seeds would fill a disk.
-    Raises TenclipError.
+    """Do all that there is no evidence of, one seed of every finding before the next seed, so that a run that is
+    stopped has something of each. Evidence of a seed is written as soon as its last arm is done. Decoded videos go when
+    a seed is done: those of all seeds would fill a disk. Raises TenclipError.
+
+    on_evidence: told each finding and seed of which there is evidence now.
     """
-    most = max(len(options.seeds_of(f)) for f in findings)
-    for number in range(most):
-        jobs = [
-            job for f in findings if number < len(options.seeds_of(f)) for job in _arms(f, options, number).values()
-        ]
-        run_jobs(jobs, options.jobs, processes=options.processes, on_progress=on_progress)
+    missing = {f.name: seeds_missing(f, options) for f in findings}
+    for seed in sorted({seed for seeds in missing.values() for seed in seeds}):
+        collector = _Collector([f for f in findings if seed in missing[f.name]], seed, options, on_evidence)
+
+        def progress(p: Progress, collector: _Collector = collector) -> None:
+            collector.collect()
+            if on_progress is not None:
+                on_progress(p)
+
+        collector.collect()
+        run_jobs(collector.jobs, options.jobs, processes=options.processes, on_progress=progress)
+        collector.collect()
         shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
-    measured = []
-    for finding in findings:
-        measured.append(measure(finding, options))
-        if on_finding is not None:
-            on_finding(measured[-1])
+    measured = measure(findings, options)
     write_results(measured, options)
     return measured
+
+
+class _Collector:
+    """Evidence of one seed of some findings, of each when its arms are done."""
+
+    def __init__(
+        self,
+        findings: Sequence[Finding],
+        seed: int,
+        options: Options,
+        on_evidence: Callable[[Finding, int], None] | None,
+    ) -> None:
+        self._seed, self._options, self._told = seed, options, on_evidence
+        self._open = {f.name: (f, f.arms(Lab(seed=seed, scale=options.scale))) for f in findings}
+        self._machine, self._version = machine(), code_version()
+
+    @property
+    def jobs(self) -> list[Job]:
+        """Those of the findings that are open."""
+        return [job for _, arms in self._open.values() for job in arms.values()]
+
+    def collect(self) -> None:
+        for name, (finding, arms) in list(self._open.items()):
+            if all(result_of(job, self._options.jobs) is not None for job in arms.values()):
+                self._keep(finding, arms)
+                del self._open[name]
+
+    def _keep(self, finding: Finding, arms: Mapping[str, Job]) -> None:
+        options = self._options
+        settings = settings_of(finding, options.scale)
+        evidence = read_evidence(options.evidence, finding.name)
+        if evidence is None or evidence.settings != settings:
+            evidence = Evidence(name=finding.name, settings=settings, scale=options.scale, seeds=())
+        seed = SeedEvidence(
+            seed=self._seed,
+            correct={name: correct_of(job, options.jobs) for name, job in arms.items()},
+            date=date.today().isoformat(),
+            version=self._version,
+            machine=self._machine,
+            seconds=_seconds(arms.values(), options.jobs),
+        )
+        write_evidence(options.evidence, evidence.with_seed(seed))
+        if self._told is not None:
+            self._told(finding, self._seed)
+
+
+def _seconds(arms: Any, root: Path) -> float:
+    """Of the processes of all jobs of some arms, those shared with other findings included."""
+    return sum(float((result_of(job, root) or {}).get("seconds", 0.0)) for job in in_order(arms))
+
+
+def measure(findings: Sequence[Finding], options: Options) -> list[Measured]:
+    """What there is evidence of, of other settings too; that which lacks an arm of a contrast is left out.
+    Raises DatasetError for evidence that cannot be read.
+    """
+    found = []
+    for finding in findings:
+        evidence = read_evidence(options.evidence, finding.name)
+        if evidence is None or not evidence.seeds:
+            continue
+        needed = {arm for contrast in finding.contrasts for arm in contrast.weights}
+        if all(needed <= seed.correct.keys() for seed in evidence.seeds):
+            found.append(Measured(finding=finding, evidence=evidence))
+    return found
 
 
 def baselines(
@@ -129,30 +264,6 @@ def baselines(
     return {name: 100 * float(correct_of(job, options.jobs).mean()) for name, job in jobs.items()}
 
 
-def _arms(finding: Finding, options: Options, number: int) -> Mapping[str, Job]:
-    return finding.arms(Lab(seed=options.seeds_of(finding)[number], scale=options.scale))
-
-
-def measure(finding: Finding, options: Options) -> Measured:
-    """What the jobs of a finding have found; all of them are done."""
-    arms_by_seed = [_arms(finding, options, number) for number in range(len(options.seeds_of(finding)))]
-    correct = [{name: correct_of(job, options.jobs) for name, job in arms.items()} for arms in arms_by_seed]
-    seconds = sum(
-        float((result_of(job, options.jobs) or {}).get("seconds", 0.0))
-        for job in in_order(job for arms in arms_by_seed for job in arms.values())
-    )
-    names = correct[0]
-    return Measured(
-        finding=finding,
-        seeds=len(correct),
-        scale=options.scale,
-        top1={name: Spread.of([100 * float(arms[name].mean()) for arms in correct]) for name in names},
-        results=[contrast_of(contrast, correct) for contrast in finding.contrasts],
-        videos=max(len(values) for values in correct[0].values()),
-        seconds=seconds,
-    )
-
-
 def correct_of(job: Job, root: Path) -> NDArray[np.bool_]:
     """Which test videos an arm got right, [N]."""
     with np.load(job.folder(root) / "scores.npz", allow_pickle=False) as arrays:
@@ -161,12 +272,9 @@ def correct_of(job: Job, root: Path) -> NDArray[np.bool_]:
 
 
 def write_results(measured: Sequence[Measured], options: Options) -> Path:
-    """`results.json`, with the day and the machine."""
-    path, python = options.out / RESULTS, f"Python {platform.python_version()}"
-    values = {
-        "date": date.today().isoformat(),
-        "machine": f"{usable_cpus()} cores, {platform.machine()}, {platform.system()}, {python}",
-        "findings": [m.to_dict() for m in measured],
-    }
+    """`results.json`."""
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / RESULTS
+    values = {"date": date.today().isoformat(), "findings": [m.to_dict() for m in measured]}
     write_text(path, json.dumps(values, indent=2) + "\n")
     return path

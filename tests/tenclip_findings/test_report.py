@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenclip_api.errors import InvalidRequest
+from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_findings.catalog import all_findings, chosen
-from tenclip_findings.finding import Contrast, Finding, contrast_of, difference
-from tenclip_findings.report import markdown, read_results, write_page, write_report
+from tenclip_findings.evidence import Evidence, SeedEvidence
+from tenclip_findings.finding import Contrast, Finding, difference
+from tenclip_findings.report import read_results, section, write_page, write_report
 from tenclip_findings.run import Measured, Options, write_results
-from tenclip_findings.statistics import Spread
 
 HOSTILE = "a <b> & | c"
 
@@ -34,17 +34,14 @@ def measured() -> Measured:
         baseline="before",
         chance=6.25,
         notes="Only in small.",
-    )
-    top1 = {name: Spread.of([100 * float(a[name].mean()) for a in arms]) for name in ("after", "before")}
-    return Measured(
-        finding=finding,
         seeds=3,
-        scale=0.5,
-        top1=top1,
-        results=[contrast_of(contrast, arms)],
-        videos=500,
-        seconds=12.3,
     )
+    seeds = tuple(
+        SeedEvidence(seed=seed, correct=a, date="2026-01-02", version="1.2.3", machine="a machine", seconds=4.0)
+        for seed, a in enumerate(arms, start=1)
+    )
+    evidence = Evidence(name=finding.name, settings="of this", scale=0.5, seeds=seeds)
+    return Measured(finding=finding, evidence=evidence)
 
 
 class Words(HTMLParser):
@@ -87,7 +84,34 @@ def test_the_table_takes_the_place_of_the_one_before_and_leaves_the_rest(tmp_pat
     assert text.count("### 7. Is it so?") == 1
     (row,) = [line for line in text.splitlines() if line.startswith("| a ")]
     assert row.replace("\\|", "").count("|") == 7, "a bar in a name is no cell"
-    assert "3 seeds of 500 test videos, at 0.5 times the videos and clips." in text
+    assert "3 seeds of 500 test videos (fewer than 1,600: small effects are not seen), at 0.5 times" in text
+
+
+def test_a_page_keeps_the_tables_of_findings_that_are_not_in_this_run(tmp_path: Path) -> None:
+    write_results([measured()], Options(out=tmp_path))
+    values, page = read_results(tmp_path), tmp_path / "findings.md"
+    (first,) = values["findings"]
+    write_page(values, page)
+    other = {**first, "name": "another", "number": 2, "question": "Is the other so?"}
+    write_page({"findings": [other]}, page)
+    text = page.read_text()
+    assert text.index("### 2. Is the other so?") < text.index("### 7. Is it so?"), "by number"
+    write_page({"findings": [{**first, "question": "Is it really?"}]}, page)
+    text = page.read_text()
+    assert "### 2. Is the other so?" in text
+    assert "### 7. Is it really?" in text
+    assert "### 7. Is it so?" not in text
+    assert text.count("<!-- finding: another -->") == 1
+    write_page({"findings": []}, page)
+    assert page.read_text() == text
+
+
+def test_a_page_whose_tables_do_not_end_is_left_alone(tmp_path: Path) -> None:
+    page = tmp_path / "findings.md"
+    page.write_text("# Mine\n\n<!-- findings: begin -->\n\nmine\n")
+    with pytest.raises(DatasetError, match=r"findings\.md: has .* and no"):
+        write_page({"findings": []}, page)
+    assert "mine" in page.read_text()
 
 
 def test_results_are_plain_json_and_have_all_that_the_verdict_follows_from(tmp_path: Path) -> None:
@@ -100,7 +124,7 @@ def test_results_are_plain_json_and_have_all_that_the_verdict_follows_from(tmp_p
     assert contrast["effect"]["mean"] == pytest.approx(
         finding["top1"]["after"]["mean"] - finding["top1"]["before"]["mean"]
     )
-    assert "Measured on" in markdown(values)
+    assert "Measured on 2026-01-02, a machine, tenclip 1.2.3" in section(finding)
 
 
 def test_findings_are_chosen_by_name_or_number_and_others_are_listed() -> None:

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
+from tenclip_api.errors import TenclipError
+from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.tasks import FRAMES
-from tenclip_findings.run import RESULTS, TUNING_SEED, Options, baselines, correct_of, run_findings
+from tenclip_findings.lab.tasks_salience import SEED
+from tenclip_findings.run import RESULTS, TUNING_SEED, Options, baselines, correct_of, run_findings, seeds_missing
+from tenclip_findings.salience.results import write_seed
+from tests.tenclip_findings.salience.made_up import results
 
 SMALL: dict[str, Any] = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "height": 36, "objects": [1, 1]}
 
@@ -53,9 +61,49 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     results = json.loads((tmp_path / RESULTS).read_text())
     assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
     assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
-    (again,) = run_findings([FINDING], options, on_progress=lambda p: seen.append(p))
+    shutil.rmtree(options.jobs)
+    told = list[tuple[str, int]]()
+    (again,) = run_findings(
+        [FINDING], options, on_progress=seen.append, on_evidence=lambda f, seed: told.append((f.name, seed))
+    )
     assert seen[-1].done == len(seen), "nothing was left to do"
+    assert not options.jobs.exists()
+    assert told == []
     assert again.top1 == measured.top1
+    assert again.results[0].comparison == measured.results[0].comparison
+
+
+def test_what_one_finding_has_found_is_kept_where_another_fails(tmp_path: Path) -> None:
+    """Its jobs were done when the run died, so the next one only writes down what they have found."""
+    (seed,) = results(seeds=1).seeds
+    (tmp_path / "made-up" / "seed").mkdir(parents=True)
+    write_seed(tmp_path / "made-up" / "seed" / SEED, seed)
+
+    def of_seed(lab: Lab, run: Path = tmp_path / "made-up") -> Mapping[str, Job]:
+        kinds = {"network": 10, "probe": 1}
+        return {
+            name: Job("lab.tasks_salience.arm", {"run": str(run), "kind": "uniform", "num_clips": clips})
+            for name, clips in kinds.items()
+        }
+
+    def without_seed(lab: Lab) -> Mapping[str, Job]:
+        clips = [job / "" for job in good.arms(lab).values()]  # after these
+        return {
+            "network": Job("lab.tasks.subset", {"manifest": "none", "kind": "random", "seed": clips}, "no such set")
+        }
+
+    good = dataclasses.replace(FINDING, name="good", arms=of_seed)
+    bad = dataclasses.replace(FINDING, name="bad", arms=without_seed, contrasts=())
+    options, told, seen = Options(out=tmp_path, processes=1), list[tuple[str, int]](), list[Progress]()
+    with pytest.raises(TenclipError, match="no such set: none: no such manifest"):
+        run_findings([good, bad], options, on_evidence=lambda f, seed: told.append((f.name, seed)))
+    assert told == [("good", 1)]
+    assert seeds_missing(bad, options) == [1]
+    shutil.rmtree(options.evidence)
+    (measured,) = run_findings([good], options, on_progress=seen.append)
+    assert seen == []
+    assert measured.top1["network"].mean == 50.0
+    assert read_evidence(options.evidence, "good") is not None
 
 
 def test_tuning_trains_the_baseline_alone_on_its_own_seed(tmp_path: Path) -> None:

@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import pairs_target, scratch
+from tenclip_findings.lab.sets import BRIEF, SET_CLIPS, pairs_target, scratch
 from tenclip_training.curation.budgets import ranked
 from tenclip_training.synth import CLASSES, NOUNS
 
 SETS = {"verb": "verb", "noun": "noun", "pair": "pair", "unrelated": "background"}  # name -> column of the manifest
 TARGETS = ("verb", "noun", "pair")
-CLIPS = 12_000
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
@@ -28,11 +27,12 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         classes=ranked(CLASSES, lab.seed),
         nouns=[*ranked(NOUNS[:12], lab.seed), *NOUNS[12:]],
         held_out_nouns=4,
+        **BRIEF,
     )
     target = pairs_target(lab)
     found = {"scratch": scratch(lab, target)}
     for name, column in SETS.items():
-        network = lab.train(f"on {name} labels", videos, clips=CLIPS, label_column=column, flip=False)
+        network = lab.train(f"on {name} labels", videos, clips=SET_CLIPS, label_column=column, flip=False)
         for task in TARGETS:
             found[arm(name, task)] = lab.probe(network / LAST, target.clips, target.test, column=task)
     return found

@@ -57,6 +57,13 @@ FINDING = Finding(
             paper="74.8 - 67.0 = 7.8",
         ),
     ),
+    headline=(
+        Contrast(
+            name="full-ft of most videos - scratch",
+            weights=difference(f"full-ft {SIZES[-1]}", "scratch"),
+            paper="74.8 - 67.0 = 7.8",
+        ),
+    ),
     baseline="scratch",
     chance=100 / 16,
     quick=True,

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference, slope
-from tenclip_findings.lab.arms import LAST, MANIFEST, R2PLUS1D_10, Lab
+from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
+from tenclip_findings.lab.sets import BRIEF
 
-PRETRAIN_CLIPS, TARGET_CLIPS = 8_000, 6_000
+PRETRAIN_CLIPS, TARGET_CLIPS = 6_000, 8_000
 FRACTIONS = (0.25, 0.5, 1.0)
 # Three datasets of other verbs each: A and B of one style, C of another.
-_SET: dict[str, Any] = {"label": "pair", "overlap": 0.5, "held_out_nouns": 4}
+_SET: dict[str, Any] = {**BRIEF, "label": "pair", "overlap": 0.5, "held_out_nouns": 4}
 _VERBS = {
     "K": ("move_left", "move_up", "rotate_clockwise", "zoom_in", "swing_horizontal", "circle_clockwise"),
     "M": ("move_right", "move_down", "zoom_out", "swing_vertical"),
     "S": ("rotate_counterclockwise", "circle_counterclockwise"),
 }
-_TOTALS, _SITES = {"K": 2000, "M": 2000, "S": 1000}, {"K": "", "M": "", "S": "phone"}
+_TOTALS, _SITES = {"K": 1600, "M": 1600, "S": 800}, {"K": "", "M": "", "S": "phone"}
 _TARGET: dict[str, Any] = {
     "classes": ("shake", "bounce", "pulse", "wobble"),
     "label": "pair",
@@ -31,13 +31,13 @@ _TARGET: dict[str, Any] = {
 
 def arms(lab: Lab) -> Mapping[str, Job]:
     """Pre-trainings of equal length on parts of K, on K, M and S and on what they make together, each fine-tuned on
-    verbs that none of them has. Once more with R(2+1)D for K and K+M.
+    verbs that none of them has.
     """
     sets = {}
     for place, (name, verbs) in enumerate(_VERBS.items()):
         world = {**_SET, **_site(name), "classes": verbs}
         sets[name] = lab.videos(name, total=_TOTALS[name], seed=1000 * lab.seed + place, least=80, **world)
-    target = lab.videos("target", total=320, seed=1000 * lab.seed + 10, **_TARGET)
+    target = lab.videos("target", total=640, seed=1000 * lab.seed + 10, **_TARGET)
     test = lab.clips(lab.videos("test", total=1600, seed=77, **_TARGET))
     data = {name: lab.rows(sets[name], title=name) for name in sets}
     data["K+M"] = lab.rows(sets["K"], sets["M"], title="K+M")
@@ -50,12 +50,6 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     for name, part in data.items():
         network = lab.train(f"on {name}", part, clips=PRETRAIN_CLIPS)
         found[name] = lab.finetuned(f"after {name}", network / LAST, target, test, clips=TARGET_CLIPS)
-    other = replace(lab, architecture=R2PLUS1D_10)
-    for name in ("K", "K+M"):
-        network = other.train(f"R(2+1)D on {name}", data[name], clips=PRETRAIN_CLIPS)
-        found[f"R(2+1)D {name}"] = other.finetuned(
-            f"R(2+1)D after {name}", network / LAST, target, test, clips=TARGET_CLIPS
-        )
     return found
 
 
@@ -73,7 +67,7 @@ FINDING = Finding(
     name="mega-scale",
     question="Do more instances of the same classes, more classes and merged datasets help?",
     paper="mega-scale 3D CNNs, 4.1 and 4.2, tables 2 to 4",
-    data="pairs of verbs and nouns at three sites (2,000, 2,000 and 1,000 videos); target: 16 pairs, 20 videos each",
+    data="pairs of verbs and nouns at three sites (1,600, 1,600 and 800 videos); target: 16 pairs, 40 videos each",
     arms=arms,
     contrasts=(
         Contrast(name="instances: slope", weights=_per_quarter("instances"), unit="points per quarter", paper="rises"),
@@ -86,11 +80,14 @@ FINDING = Finding(
             paper="-0.6, -1.6, -1.2",
             below_detection=True,
         ),
+        Contrast(name="K - scratch", weights=difference("K", "scratch"), paper="pre-trained wins"),
+    ),
+    headline=(
         Contrast(
-            name="K+M - K (R(2+1)D)",
-            weights=difference("R(2+1)D K+M", "R(2+1)D K"),
+            name="K+M - K",
+            weights=difference("K+M", "K"),
             expected="negative",
-            paper="-2.2, -3.0, -4.4",
+            paper="UCF -2.2, HMDB -3.0, ActivityNet -4.4",
         ),
         Contrast(name="K - scratch", weights=difference("K", "scratch"), paper="pre-trained wins"),
     ),

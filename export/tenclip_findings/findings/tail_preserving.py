@@ -7,13 +7,12 @@ from collections.abc import Mapping
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import pairs_target, scratch
+from tenclip_findings.lab.sets import BRIEF, SET_CLIPS, pairs_target, scratch
 from tenclip_training.curation.budgets import ranked
 from tenclip_training.synth import CLASSES, NOUNS
 
 BUDGETS = (300, 900, 2700)
 KINDS = ("tail-preserving", "random")
-CLIPS = 12_000
 VERBS, KEPT_NOUNS = CLASSES[:4], NOUNS[:8]
 
 
@@ -28,13 +27,14 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         classes=ranked(VERBS, lab.seed),
         nouns=ranked(KEPT_NOUNS, lab.seed),
         label="pair",
+        **BRIEF,
     )
     target = pairs_target(lab)
     found = {"scratch": scratch(lab, target)}
     for budget in BUDGETS:
         for kind in KINDS:
             part = lab.subset(kind, pool, videos=budget, least=16)
-            network = lab.train(f"on {budget} videos, {kind}", part, clips=CLIPS, flip=False)
+            network = lab.train(f"on {budget} videos, {kind}", part, clips=SET_CLIPS, flip=False)
             found[f"{kind} {budget}"] = lab.probe(network / LAST, target.clips, target.test)
     return found
 

@@ -26,13 +26,15 @@ class Output:
 class Job:
     """One piece of work. kind: a function of this package, as
     "lab.tasks.train". settings: its arguments, values for JSON, with `Output`s of other jobs at any
-    depth. title: for people. clips: training clips that it costs, for the time that is left.
+    depth. title: for people. clips: training clips that it costs, for the time that is left. seconds: of one thread,
+    about, where it is more than training and videos; see `costs`.
     """
 
     kind: str
     settings: Mapping[str, Any]
     title: str = ""
     clips: int = 0
+    seconds: float = 0.0
     _needs: tuple[Job, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

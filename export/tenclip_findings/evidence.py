@@ -1,0 +1,142 @@
+"""What a finding rests on, in files that outlive the jobs: which test videos each arm of each seed got right.
+
+FOLDER/NAME.json is a finding. Verdicts follow from it alone, and a seed that it has need not be done again while the
+settings are the same. Hits are one bit a video, so that five seeds of ten arms take some 20 kB.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tenclip_api.errors import DatasetError
+from tenclip_data.atomic import write_text
+
+FORMAT = 1
+SUFFIX = ".json"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SeedEvidence:
+    """correct: by arm, [N] of the same N test videos. version: of tenclip, with its commit where there is one.
+
+    seconds: of the jobs' processes together.
+    """
+
+    seed: int
+    correct: Mapping[str, NDArray[np.bool_]]
+    date: str
+    version: str
+    machine: str
+    seconds: float
+
+    @property
+    def videos(self) -> int:
+        return len(next(iter(self.correct.values())))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "seed": self.seed,
+            "date": self.date,
+            "version": self.version,
+            "machine": self.machine,
+            "process_seconds": round(self.seconds),
+            "videos": self.videos,
+            "arms": {
+                name: {"top1": round(100 * float(hits.mean()), 4), "correct": pack(hits)}
+                for name, hits in self.correct.items()
+            },
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SeedEvidence:
+        """Raises KeyError, TypeError or ValueError for anything else than `to_dict` gives."""
+        return cls(
+            seed=int(values["seed"]),
+            date=str(values["date"]),
+            version=str(values["version"]),
+            machine=str(values["machine"]),
+            seconds=float(values["process_seconds"]),
+            correct={name: unpack(arm["correct"], int(values["videos"])) for name, arm in values["arms"].items()},
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """settings: digest of everything that decides the results but the seed; see `run.settings_of`."""
+
+    name: str
+    settings: str
+    scale: float
+    seeds: tuple[SeedEvidence, ...]
+
+    def with_seed(self, seed: SeedEvidence) -> Evidence:
+        """The same with one seed more, in the place of that seed's earlier evidence."""
+        others = [s for s in self.seeds if s.seed != seed.seed]
+        seeds = tuple(sorted([*others, seed], key=lambda s: s.seed))
+        return Evidence(name=self.name, settings=self.settings, scale=self.scale, seeds=seeds)
+
+
+def read_evidence(folder: Path, name: str) -> Evidence | None:
+    """None where there is no file of this finding. Raises DatasetError for one that cannot be read."""
+    path = folder / f"{name}{SUFFIX}"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        if values["format"] != FORMAT:
+            raise ValueError(f"its format is {values['format']}, and {FORMAT} can be read")
+        seeds = tuple(SeedEvidence.from_dict(s) for s in values["seeds"])
+        return Evidence(name=values["finding"], settings=values["settings"], scale=float(values["scale"]), seeds=seeds)
+    except FileNotFoundError:
+        return None
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as err:
+        raise DatasetError(
+            f"{path}: is no evidence of a finding ({err!r}); restore it, or remove it to run the finding anew"
+        ) from err
+
+
+def write_evidence(folder: Path, evidence: Evidence) -> Path:
+    """Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{evidence.name}{SUFFIX}"
+    values = {
+        "format": FORMAT,
+        "finding": evidence.name,
+        "settings": evidence.settings,
+        "scale": evidence.scale,
+        "seeds": [seed.to_dict() for seed in evidence.seeds],
+    }
+    write_text(path, json.dumps(values, indent=1) + "\n")
+    return path
+
+
+def pack(hits: NDArray[np.bool_]) -> str:
+    """Bits of [N] in base64, the first video in the highest bit of the first byte.
+
+    >>> pack(np.array([True, False, True]))
+    'oA=='
+    """
+    return base64.b64encode(np.packbits(hits).tobytes()).decode("ascii")
+
+
+def unpack(text: str, videos: int) -> NDArray[np.bool_]:
+    """Raises ValueError for text of other than so many videos.
+
+    >>> unpack("oA==", 3).tolist()
+    [True, False, True]
+    """
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as err:
+        raise ValueError(f"hits that are no base64: {err}") from err
+    if videos < 1 or len(data) != (videos + 7) // 8:
+        raise ValueError(f"hits of {8 * len(data)} videos at most, not of {videos}")
+    return np.unpackbits(np.frombuffer(data, np.uint8), count=videos).astype(np.bool_)

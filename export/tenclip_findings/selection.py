@@ -1,0 +1,75 @@
+"""Which findings a command is about, and which it cannot be about, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tenclip_api.errors import InvalidRequest
+from tenclip_findings.catalog import all_findings, chosen, headlines
+from tenclip_findings.evidence import SUFFIX
+from tenclip_findings.finding import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """refused: why, by name."""
+
+    findings: Sequence[Finding]
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+
+def select(
+    names: list[str],
+    *,
+    network: str = "r3d",
+    data: Path | None = None,
+    quick: bool = False,
+    kept: Path | None = None,
+    tuning: bool = False,
+) -> Selection:
+    """The findings of a command's options. Raises InvalidRequest for names that there are not, and where nothing is
+    left; DatasetError for data that cannot be read.
+    """
+    if data is not None:
+        return _of_footage(names, data, network)
+    if kept is not None:
+        return _of_evidence(names, kept)
+    found = chosen(names, network)
+    if quick and not names:
+        found = [f for f in found if f.quick]
+    refused = {f.name: f"`{f.tuning}` shows its baseline" for f in found if tuning and f.tuning}
+    found = [f for f in found if f.name not in refused]
+    if not found:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items()) or "none of them is for --quick"
+        raise InvalidRequest(f"no finding is left to run: {reasons}")
+    return Selection(findings=found, refused=refused)
+
+
+def _of_evidence(names: list[str], folder: Path) -> Selection:
+    """Those that the folder has a file of, headlines included."""
+    known = {f.name: f for f in (*all_findings(), *headlines())}
+    wanted = {f.name for f in chosen(names)} | {name for name in names if name in known} if names else set(known)
+    there = sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+    findings = [f for name, f in known.items() if name in there and name in wanted]
+    if not findings:
+        raise InvalidRequest(f"{folder}: has no evidence of {', '.join(names) or 'any finding'}; run them first")
+    return Selection(
+        findings=findings, refused={name: "no finding has this name" for name in there if name not in known}
+    )
+
+
+def _of_footage(names: list[str], data: Path, network: str) -> Selection:
+    from tenclip_findings.footage.findings import footage_findings
+
+    known = {f.name for f in chosen(names)}
+    if network != "r3d":
+        raise InvalidRequest(f"--network {network} is of generated videos; leave it out with --data")
+    found, refused = footage_findings(data)
+    found = [f for f in found if f.name in known]
+    refused = {name: why for name, why in refused.items() if name in known}
+    if not found:
+        reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
+        raise InvalidRequest(f"{data}: no finding can be run on it: {reasons}")
+    return Selection(findings=found, refused=refused)

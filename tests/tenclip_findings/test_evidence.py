@@ -1,0 +1,191 @@
+"""Evidence outlives its jobs: what is kept is what was found, and verdicts follow from it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from tenclip_api.errors import DatasetError, InvalidRequest
+from tenclip_client.cli.main import main
+from tenclip_findings.catalog import chosen
+from tenclip_findings.evidence import Evidence, SeedEvidence, pack, read_evidence, unpack, write_evidence
+from tenclip_findings.finding import Contrast, Finding
+from tenclip_findings.lab.arms import Lab
+from tenclip_findings.lab.jobs import Job
+from tenclip_findings.run import OPEN, Options, measure, seeds_missing, settings_of
+
+(DURATIONS,) = chosen(["durations"])
+ARMS = tuple(DURATIONS.arms(Lab(seed=1)))
+
+
+def kept(
+    accuracy: Mapping[str, float],
+    *,
+    seeds: int = 5,
+    settings: str | None = None,
+    scale: float = 1.0,
+    videos: int = 1600,
+) -> Evidence:
+    """Evidence of `durations` with arms of these accuracies, and of a half for the others."""
+    found = []
+    for seed in range(1, seeds + 1):
+        luck = np.random.default_rng(seed).random(videos)
+        correct: dict[str, NDArray[np.bool_]] = {name: luck < accuracy.get(name, 0.5) for name in ARMS}
+        found.append(
+            SeedEvidence(
+                seed=seed, correct=correct, date="2026-01-02", version="1.2.3 (abc)", machine="a machine", seconds=9.0
+            )
+        )
+    settings = settings or settings_of(DURATIONS, scale)
+    return Evidence(name="durations", settings=settings, scale=scale, seeds=tuple(found))
+
+
+def verdicts(folder: Path) -> dict[str, str]:
+    (measured,) = measure([DURATIONS], Options(out=folder, kept=folder))
+    return {r.contrast.name: measured.verdict(r) for r in measured.results}
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=70))
+def test_hits_come_back_as_they_were(hits: list[bool]) -> None:
+    assert unpack(pack(np.array(hits)), len(hits)).tolist() == hits
+
+
+def test_evidence_comes_back_as_it_was_and_is_small(tmp_path: Path) -> None:
+    evidence = kept({"short-N": 0.6})
+    path = write_evidence(tmp_path, evidence)
+    again = read_evidence(tmp_path, "durations")
+    assert again is not None
+    assert (again.settings, again.scale, len(again.seeds)) == (evidence.settings, 1.0, 5)
+    for before, after in zip(evidence.seeds, again.seeds, strict=True):
+        assert list(before.correct) == list(after.correct)
+        assert all((before.correct[name] == after.correct[name]).all() for name in ARMS)
+        assert (after.date, after.version, after.machine, after.seconds) == (
+            before.date, before.version, before.machine, before.seconds,
+        )  # fmt: skip
+    assert path.stat().st_size < 20_000
+    assert read_evidence(tmp_path, "capacity") is None
+
+
+def test_identical_arms_show_nothing_and_swapped_arms_flip_the_verdict(tmp_path: Path) -> None:
+    localised = "localised: short-N - long-center-N"
+    write_evidence(tmp_path, kept({}))
+    assert verdicts(tmp_path)[localised] == "not shown"
+    write_evidence(tmp_path, kept({"short-N": 0.6}))
+    assert verdicts(tmp_path)[localised] == "shown"
+    write_evidence(tmp_path, kept({"long-center-N": 0.6}))
+    assert verdicts(tmp_path)[localised] == "the opposite is shown"
+
+
+def test_a_verdict_is_open_while_seeds_are_missing(tmp_path: Path) -> None:
+    write_evidence(tmp_path, kept({"short-N": 0.9}, seeds=4))
+    assert set(verdicts(tmp_path).values()) == {OPEN}
+    (measured,) = measure([DURATIONS], Options(out=tmp_path, kept=tmp_path))
+    assert measured.extent == "4 of 5 seeds"
+
+
+def test_only_seeds_without_evidence_of_these_settings_are_missing(tmp_path: Path) -> None:
+    options = Options(out=tmp_path, kept=tmp_path)
+    assert seeds_missing(DURATIONS, options) == [1, 2, 3, 4, 5]
+    write_evidence(tmp_path, kept({}, seeds=3))
+    assert seeds_missing(DURATIONS, options) == [4, 5]
+    assert seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, seeds=2)) == []
+    write_evidence(tmp_path, kept({}, settings="other"))
+    assert seeds_missing(DURATIONS, options) == [1, 2, 3, 4, 5]
+    (measured,) = measure([DURATIONS], options)
+    assert measured.to_dict()["of_these_settings"] is False
+
+
+def test_evidence_of_another_scale_is_not_overwritten(tmp_path: Path) -> None:
+    path = write_evidence(tmp_path, kept({}))
+    with pytest.raises(InvalidRequest, match=r"durations\.json: is evidence of scale 1, and this run is of 0\.25"):
+        seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, scale=0.25))
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda v: "{",
+        lambda v: json.dumps([]),
+        lambda v: json.dumps({**v, "format": 99}),
+        lambda v: json.dumps({k: x for k, x in v.items() if k != "scale"}),
+        lambda v: json.dumps({**v, "seeds": [{**v["seeds"][0], "videos": 1700}]}),
+        lambda v: json.dumps({**v, "seeds": [{**v["seeds"][0], "arms": {"scratch": {"correct": "$"}}}]}),
+    ],
+)
+def test_damaged_evidence_is_named_with_what_would_help(tmp_path: Path, damage: object) -> None:
+    assert callable(damage)
+    path = write_evidence(tmp_path, kept({}, seeds=1))
+    path.write_text(damage(json.loads(path.read_text())))
+    with pytest.raises(DatasetError, match=r"durations\.json: is no evidence.*remove it to run the finding anew"):
+        read_evidence(tmp_path, "durations")
+
+
+def test_evidence_without_an_arm_of_a_contrast_is_left_out(tmp_path: Path) -> None:
+    write_evidence(tmp_path, kept({}))
+    contrast = Contrast(name="new", weights={"new arm": 1.0, "scratch": -1.0})
+    changed = Finding(
+        number=5, name="durations", question="?", paper="", data="", arms=_no_arms, contrasts=(contrast,),
+        baseline="scratch", chance=1.0,
+    )  # fmt: skip
+    assert measure([changed], Options(out=tmp_path, kept=tmp_path)) == []
+
+
+def _no_arms(lab: Lab) -> Mapping[str, Job]:
+    return {}
+
+
+def test_the_command_makes_a_page_of_evidence_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, page, out = tmp_path / "docs" / "findings", tmp_path / "docs" / "findings.md", tmp_path / "out"
+    write_evidence(folder, kept({"short-N": 0.6}))
+    (folder / "unheard-of.json").write_text("{}")
+    code, said = _run(capsys, "findings", "--from", folder, "--page", page, "--out", out)
+    assert code == 0, said
+    text = page.read_text()
+    assert "### 5. Are short videos better" in text
+    assert "| localised: short-N - long-center-N (points) |" in text
+    assert "Measured on 2026-01-02, a machine, tenclip 1.2.3 (abc)" in text
+    assert "[hits of every video](findings/durations.json)" in text
+    assert "left out: unheard-of: no finding has this name" in said
+    assert (out / "report.html").exists()
+    assert not (out / "jobs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--from", "nowhere"), "no such folder of evidence"),
+        (("--from", ".", "--quick"), "runs nothing"),
+        (("--tuning", "--page", "x.md"), "no page is written"),
+        (("salient-clips", "--tuning"), "python -m tenclip_findings.salience --tuning"),
+        (("--from", "."), "has no evidence of any finding"),
+        (("--network", "vgg"), "no network 'vgg'"),
+        (("capacity", "--network", "r2plus1d"), "no finding with headlines for r2plus1d capacity"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(
+    arguments: tuple[str, ...],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = _run(capsys, "findings", *arguments)
+    assert code != 0
+    assert words in said
+
+
+def _run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[object, str]:
+    """(exit code, what was printed, on one line)."""
+    with pytest.raises(SystemExit) as caught:
+        main([str(a) for a in arguments])
+    printed = capsys.readouterr()
+    return caught.value.code, " ".join((printed.out + printed.err).replace("│", " ").split())
