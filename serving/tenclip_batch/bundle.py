@@ -12,7 +12,8 @@ from typing import Any
 from tenclip_api.errors import BundleError, InvalidRequest
 from tenclip_batch.options import ClipChoices, RuntimeOptions
 from tenclip_features.weights import weights_hash
-from tenclip_serving.models.repository import ServedModel, find_bundles, load_model, version_key
+from tenclip_serving.models.directory import find_bundles
+from tenclip_serving.models.repository import ServedModel, load_model, version_key
 from tenclip_video.bundle import BundleInfo, read_bundle, sha256
 from tenclip_video.spec import ClipSpec
 
@@ -29,11 +30,10 @@ def find_bundle(folder: Path) -> Path:
         raise BundleError(f"{folder}: no such folder; --bundle is a bundle, as `tenclip export` writes it")
     for root in (folder, folder.parent):
         try:
-            found = [
-                b for b in find_bundles(root).bundles if b.is_relative_to(folder) and (b / "bundle.json").is_file()
-            ]
+            paths = find_bundles(root).bundles.values()
         except OSError as err:
             raise BundleError(f"{root}: cannot be read: {err.strerror or err}") from err
+        found = [b for b in paths if b.is_relative_to(folder) and (b / "bundle.json").is_file()]
         names = sorted({b.parent.name for b in found})
         if len(names) == 1:
             return max(found, key=lambda b: version_key(b.name))

@@ -18,10 +18,10 @@ from tenclip_batch.options import ClipChoices, OutputOptions
 from tenclip_batch.ray_actor import ActorPlan, Chunk, ChunkWorker, choose_here
 from tenclip_batch.ray_engine import _absolute, _chunk_size, _error
 from tenclip_batch.settings import part_format, protocol_of, settings_of
-from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, Uri
+from tenclip_batch.sources import BatchVideo, ParquetCell, Source, TarMember, Uri
 from tenclip_batch.videos import batch_videos
 from tenclip_batch.worker import WorkerPlan
-from tenclip_serving.decoding.worker import _environment
+from tenclip_serving.decoding.child_process import _environment
 from tests.tenclip_serving.helpers import make_bundle
 
 from .helpers import SMALL, rows, run, tenclip
@@ -112,7 +112,7 @@ def test_chunks_are_small_enough_for_all_actors() -> None:
 
 def test_paths_are_whole_for_actors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    sources = [Path("a.mp4"), TarMember(Path("a.tar"), 0, 1), ParquetCell(Path("a.parquet"), 0, "x"), Uri("s3://b/c")]
+    sources: list[Source] = [Path("a.mp4"), TarMember(Path("a.tar"), 0, 1), ParquetCell(Path("a.parquet"), 0, "x"), Uri("s3://b/c")]
     assert [_absolute(BatchVideo("n", s)).source for s in sources] == [
         tmp_path / "a.mp4",
         TarMember(tmp_path / "a.tar", 0, 1),

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from tenclip_api.errors import BundleError
 from tenclip_export.triton import TritonSettings, check_graph, export_triton, triton_config
-from tenclip_serving.models.repository import find_bundles
+from tenclip_serving.models.directory import find_bundles
 from tenclip_video.bundle import Bundle, Variant, read_bundle
 
 from ..triton_protocol import triton_messages
@@ -158,7 +158,7 @@ def test_in_place_the_folder_serves_both(copied: Bundle) -> None:
     assert export_triton(copied, root) == copied.path.parent
     assert {p.name for p in copied.path.parent.iterdir()} == {"1", "config.pbtxt", "labels.txt"}
     assert {p: p.read_bytes() for p in copied.path.iterdir()} == before
-    assert list(find_bundles(root).bundles) == [copied.path]
+    assert list(find_bundles(root).bundles.values()) == [copied.path]
     export_triton(copied, root)  # again: only the config is written
 
 
