@@ -112,7 +112,12 @@ def test_chunks_are_small_enough_for_all_actors() -> None:
 
 def test_paths_are_whole_for_actors(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    sources: list[Source] = [Path("a.mp4"), TarMember(Path("a.tar"), 0, 1), ParquetCell(Path("a.parquet"), 0, "x"), Uri("s3://b/c")]
+    sources: list[Source] = [
+        Path("a.mp4"),
+        TarMember(Path("a.tar"), 0, 1),
+        ParquetCell(Path("a.parquet"), 0, "x"),
+        Uri("s3://b/c"),
+    ]
     assert [_absolute(BatchVideo("n", s)).source for s in sources] == [
         tmp_path / "a.mp4",
         TarMember(tmp_path / "a.tar", 0, 1),
