@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -82,10 +81,21 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and len(list(folder.rglob("*.mp4"))) < 3:
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # it alone: its own processes end with it
     process.wait()
+    while _has_processes(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _has_processes(process.pid)
     before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.mp4")}
     assert result_of(many, root) is None
     run_jobs([many], root, processes=1)
     assert (result_of(many, root) or {})["files"] == 60
     assert sum(path.stat().st_mtime_ns == stamp for path, stamp in before.items()) >= 3
+
+
+def _has_processes(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

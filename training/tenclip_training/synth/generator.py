@@ -15,7 +15,6 @@ import logging
 import multiprocessing
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +26,7 @@ import av
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
+from tenclip_training.processes import end_with_parent
 from tenclip_training.synth.config import SynthConfig
 from tenclip_training.synth.encode import PART_SUFFIX, Encoder, available_encoder, write_image, write_video
 from tenclip_training.synth.manifest import description, differences, manifest_csv
@@ -178,15 +178,7 @@ def _begin_worker() -> None:
 
     cv2.setNumThreads(1)  # one core each
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops us
-    # A parent that is killed cannot: end with it.
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    end_with_parent()  # one that is killed cannot
 
 
 def _is_there(path: Path) -> bool:
