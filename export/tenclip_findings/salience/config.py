@@ -119,7 +119,7 @@ class SeedConfig:
         recipe = demo_recipe(manifest, out, val_split="val", seed=self.seed)
         if self.quick:
             return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=2, model={"width": 8})
-        return recipe.changed(epochs=EPOCHS, warmup_epochs=EPOCHS / 10, val_every=EPOCHS, model={"width": WIDTH})
+        return recipe.changed(val_every=recipe.epochs, model={"width": WIDTH}, precision="bf16")
 
     @property
     def sampler_epochs(self) -> int:
@@ -139,5 +139,4 @@ def _splits(**videos: int) -> tuple[tuple[str, float], ...]:
 
 # Probability that a scene without the action shows the action of another class.
 OTHER_ACTIONS = 0.15
-EPOCHS = 14
 WIDTH = 24

@@ -8,8 +8,9 @@ together say in at most a stated share of videos that come from where those came
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,10 @@ from tenclip_video.protocols import Averaging
 # The thresholds that are tested, from the strictest to the loosest; fixed before any data are seen. Margins are at most
 # 1, so the first of them never stops.
 THRESHOLDS: tuple[float, ...] = (1.01, *(round(1 - i / 100, 2) for i in range(101)))
+# The error bounds that rules are calibrated for where nobody states others; the default is what a request without a
+# bound gets.
+DEFAULT_ERROR_BOUND = 0.05
+ERROR_BOUNDS = (0.02, 0.05, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +56,24 @@ class StoppingRule:
             return True
         second, best = np.partition(probabilities, -2)[-2:]
         return bool(best - second >= self.threshold)
+
+
+def all_rules(default: StoppingRule | None, others: Iterable[StoppingRule]) -> tuple[StoppingRule, ...]:
+    """The rules of a sampler, the strictest bound first."""
+    rules = (*(() if default is None else (default,)), *others)
+    return tuple(sorted(rules, key=lambda rule: rule.error_bound))
+
+
+def read_rules(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`stopping` and `other_stopping` of a description in JSON; files of before there were others have the one alone.
+
+    Raises TypeError for what are no rules.
+    """
+    default = values.get("stopping")
+    return {
+        "stopping": None if default is None else StoppingRule(**default),
+        "other_stopping": tuple(StoppingRule(**rule) for rule in values.get("other_stopping", ())),
+    }
 
 
 def calibrate_stopping(
