@@ -98,7 +98,10 @@ def test_what_is_printed_of_a_prediction() -> None:
 
 def test_a_prediction_that_was_not_settled() -> None:
     report = AdaptiveReport(clips_planned=10, clips_used=10, settled=False, error_bound=0.05, confidence=0.9)
-    assert str(adaptive_line(report)) == "  used 10 of 10 clips: the classes were not settled before the last one"
+    assert (
+        str(adaptive_line(report))
+        == "  used 10 of 10 clips: the classes were not settled before the last one, with an error bound of 0.05"
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1])

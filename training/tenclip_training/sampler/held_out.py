@@ -19,8 +19,8 @@ from tenclip_video.salience.scores import WindowScores
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutVideo:
-    """seconds: [M,2]; teacher: float32 [M,C] class scores; salience: float32 [M]; motion_energy: float32 [M], None where it
-    is not known; action: where the class is shown.
+    """seconds: [M,2]; teacher: float32 [M,C] class scores; salience: float32 [M]; motion_energy: float32 [M], None
+    where it is not known; action: where the class is shown.
     """
 
     name: str
