@@ -51,7 +51,7 @@ def page(results: Results) -> str:
         _stopping_table(results),
         "## Seconds",
         f"Mean seconds of one prediction on {seeds[0].seconds[0].num_videos} test videos a seed, one after another, "
-        "decoding included. Scoring reads the video by itself.",
+        "decoding included. Scoring reads the video by itself. " + _load(results),
         _seconds_table(results),
         "## Calibration",
         "Temperature scaling of the scores of ten uniform clips, fitted on the untrimmed calibration videos.",
@@ -166,6 +166,15 @@ def _stopping_table(results: Results) -> str:
                     ]
                 )
     return table(["scorer", "videos", "bound", "differ from all clips", "interval", "bound", "clips"], rows)
+
+
+def _load(results: Results) -> str:
+    """How busy the machine was while seconds were measured."""
+    load = Spread.of([s.seconds[0].load for s in results.seeds]).mean
+    busy = (
+        " Other work ran beside it: compare the parts of a row, and rows with each other, no more." if load > 3 else ""
+    )
+    return f"The load of the machine was {load:.1f} meanwhile.{busy}"
 
 
 def _seconds_table(results: Results) -> str:

@@ -116,7 +116,7 @@ class TemperatureResult:
 @dataclass(frozen=True, kw_only=True)
 class SecondsResult:
     """Mean seconds of one prediction of a video: scoring its windows (decoding for that included), decoding the clips
-    that are taken, and the heavy network.
+    that are taken, and the heavy network. load: of the machine meanwhile, processes that run or wait to.
     """
 
     arm: str
@@ -124,6 +124,7 @@ class SecondsResult:
     decoding: float
     network: float
     num_videos: int
+    load: float = 0.0
 
     @property
     def total(self) -> float:

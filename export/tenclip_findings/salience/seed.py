@@ -13,6 +13,7 @@ OUT/seed.json     what was found
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -240,7 +241,8 @@ class SeedRun:
         def measure(_: bool) -> Result:
             scorers = {s.name: s.open() for s in samplers}
             timer = Timer(videos, open_runtime(bundle), bundle.info.clip_spec)
-            return {"seconds": [dataclasses.asdict(s) for s in timer.measure(scorers)]}
+            found = timer.measure(scorers)
+            return {"seconds": [{**dataclasses.asdict(s), "load": os.getloadavg()[0]} for s in found]}
 
         found = self._stage("seconds", "seconds of predictions", {"videos": len(videos)}, measure, lambda _: True)
         return tuple(SecondsResult(**s) for s in found["seconds"])
