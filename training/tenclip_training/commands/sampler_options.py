@@ -100,7 +100,7 @@ class FitOptions:
     tolerance: Annotated[
         float,
         typer.Option(min=0, help="Pairs whose scores differ by no more are passed over.", rich_help_panel=FIT),
-    ] = 0.01
+    ] = 0.1
     epochs: Annotated[int, typer.Option(min=1, help="Visits of each video.", rich_help_panel=FIT)] = 20
     batch_size: Annotated[int, typer.Option(min=1, help="Videos.", rich_help_panel=FIT)] = 16
     windows: Annotated[int, typer.Option(min=2, help="Windows of a video at each visit.", rich_help_panel=FIT)] = 8

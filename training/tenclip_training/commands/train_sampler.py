@@ -73,7 +73,7 @@ def train_sampler(
             decoding=decoding_of(decoding),
             progress=lambda what, done, total: reporter.update(titles[what], done, total, "videos"),
             on_epoch=lambda e: reporter.update(
-                "fitting", e.epoch, config.fit.epochs, f"loss {e.loss:.3f}{_correlation(e.correlation)}"
+                "fitting", e.epoch, config.fit.epochs, f"loss {e.loss:.3f}{_agreement(e.agreement)}"
             ),
         )
     if json:
@@ -104,8 +104,8 @@ def _videos(
     return labelled_videos(manifest, classes, val=val)
 
 
-def _correlation(value: float | None) -> str:
-    return "" if value is None else f", rank correlation {value:.3f}"
+def _agreement(value: float | None) -> str:
+    return "" if value is None else f", {value:.1%} of the order right"
 
 
 def _print(report: Report, config: SamplerConfig) -> None:
@@ -137,9 +137,11 @@ def _lines(report: Report) -> list[str]:
     epochs = len(report.history)
     chosen = (
         f"epoch {report.best_epoch} of {epochs}, the last: no video of val has an order to choose by"
-        if report.history[-1].correlation is None
+        if report.history[-1].agreement is None
         else f"epoch {report.best_epoch} of {epochs}, chosen by {counts['select']} videos of val"
     )
+    if report.best_epoch == 0:
+        chosen += ": none was better than how much moves, by which it begins"
     lines = [f"learned from {counts['train']} videos; {chosen}"]
     if metrics["videos"]:
         lines += [

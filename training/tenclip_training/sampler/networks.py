@@ -22,9 +22,9 @@ _SMALLEST_STD = 1e-3
 class SamplerNet(nn.Module):
     """Windows [M,T,H,W,C] -> outputs [M,N]: the salience alone (N = 1), or N classes.
 
-    What convolutions make of a window is joined by statistics of how much moves in it (`_Movement`): the order that
-    motion energy gives is a weighted sum of them, so it need not be learned from pixels.
-    mean, std: float32 [C], of the inputs.
+    What convolutions make of a window is joined by statistics of how much moves in it (`_Movement`). Of one output, the
+    network begins with the order that these give, which is about that of motion energy: it is refined, and need not be
+    learned from pixels. mean, std: float32 [C], of the inputs.
     """
 
     def __init__(
@@ -39,6 +39,10 @@ class SamplerNet(nn.Module):
         self.movement = _Movement(spec) if _Movement.is_seen_by(spec) else None
         features = 2 * _WIDTH + (_Movement.FEATURES if self.movement is not None else 0)
         self.head = nn.Linear(features, num_outputs)
+        if self.movement is not None and num_outputs == 1:
+            with torch.no_grad():
+                self.head.weight.zero_()
+                self.head.weight[0, 2 * _WIDTH + _Movement.BEGIN] = 1
 
     def forward(self, windows: Tensor) -> Tensor:
         x = windows.float()
@@ -55,12 +59,13 @@ _WIDTH = 64  # F of the last layer; its mean and its highest value over time are
 class _Movement(nn.Module):
     """How much moves: logarithms of the mean, the highest and the lowest of two quantities over time, normalised.
 
-    The first is the mean absolute difference of luma from one moment to the next (that of red, green and blue, of kind
-    rgb), which is motion energy; the second how unevenly that is spread over the picture, its standard deviation. Both
-    as shares of the full range.
+    Both are of the absolute differences of luma from one moment to the next (of red, green and blue, of kind rgb), as
+    shares of the full range: their mean over the picture, and their standard deviation, which a flash or a wandering
+    camera raises less. As of motion energy, the moment of the highest is left out of the mean, for a cut.
     """
 
     FEATURES = 6
+    BEGIN = 3  # the mean over time of the standard deviation
     _LEAST = 1e-3  # a quarter of a grey level: less is noise
 
     def __init__(self, spec: SamplerSpec) -> None:
@@ -81,9 +86,14 @@ class _Movement(nn.Module):
             change = x[..., CHANNELS.index("difference")].flatten(2)  # (M,T,H*W)
         level = change.mean(dim=2)
         spread = (change.square().mean(dim=2) - level.square()).clamp(min=0).sqrt()
-        over_time = [f for q in (level, spread) for f in (q.mean(dim=1), q.amax(dim=1), q.amin(dim=1))]
+        over_time = [f for q in (level, spread) for f in (_without_highest(q), q.amax(dim=1), q.amin(dim=1))]
         features: Tensor = self.normalise((torch.stack(over_time, dim=1) + self._LEAST).log())
         return features
+
+
+def _without_highest(x: Tensor) -> Tensor:
+    """[M,T] -> [M]: the mean of all but the highest."""
+    return (x.sum(dim=1) - x.amax(dim=1)) / max(1, x.shape[1] - 1)
 
 
 class _Looking(nn.Module):
