@@ -27,7 +27,7 @@ from .conftest import ColorWorld
 
 CONFIG = SamplerConfig(
     kind="rgb",
-    fit=FitConfig(epochs=6, batch_size=4),
+    fit=FitConfig(epochs=8, batch_size=4),
     max_clips=3,
     error_bounds=(0.25, 0.5, 0.01),
     confidence=0.9,
@@ -54,7 +54,8 @@ def trained(
 
 def test_the_sampler_finds_the_colour(trained: Report) -> None:
     metrics = trained.spec.metrics
-    assert metrics["rank_correlation"] > 0.5
+    assert max(e.agreement or 0 for e in trained.history) > 0.8
+    assert metrics["rank_correlation"] > 0.2, "most windows are grey, and in no order"
     assert metrics["action_recall_salient_3"] > metrics["action_recall_uniform_3"]
     assert metrics["top1_salient_3"] >= metrics["top1_uniform_3"]
     assert {f"top1_motion_{n}" for n in (1, 3)} | {f"action_recall_motion_{n}" for n in (1, 3)} <= metrics.keys()
@@ -83,7 +84,7 @@ def test_what_is_in_the_folder(trained: Report) -> None:
     values = json.loads((folder / "metrics.json").read_text())
     assert values == json.loads(json.dumps(trained.to_dict()))
     assert values["metrics"] == trained.spec.metrics
-    assert len((folder / "history.jsonl").read_text().splitlines()) == 6
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 8
     assert SamplerResult.read(folder) == trained.result
     assert trained.result.teacher_identity.startswith("tiny-linear ")
 
