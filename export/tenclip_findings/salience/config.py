@@ -30,6 +30,7 @@ from tenclip_training.sampler.fit import FitConfig
 from tenclip_training.synth import CLASSES, SynthConfig
 
 MODEL_NAME = "salience"
+MOTION_ENERGY = "motion energy"  # the scorer that learns nothing
 # Clips of the uniform arms: on the test videos, and on the other sets. Ten is the baseline of all comparisons.
 UNIFORM = (1, 2, 3, 5, 10, 30)
 FEW_UNIFORM = (1, 3, 10)

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from tenclip_demo.console import StageConsole
 from tenclip_demo.stages import Result, Stages
 from tenclip_findings.salience import arms
-from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, UNIFORM, SeedConfig
+from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, MOTION_ENERGY, UNIFORM, SeedConfig
 from tenclip_findings.salience.costs import Timer, graph_macs
 from tenclip_findings.salience.judge import CALIBRATION_SET, QUICK_ERROR_BOUNDS, Judge, Rules
 from tenclip_findings.salience.network import (
@@ -36,7 +36,6 @@ from tenclip_findings.salience.network import (
 )
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
 from tenclip_findings.salience.samplers import (
-    MOTION_ENERGY,
     SAMPLERS,
     SamplerPlan,
     SamplerTraining,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tenclip_findings.salience.config import BASELINE, MOST_SALIENT
+from tenclip_findings.salience.config import BASELINE, MOST_SALIENT, MOTION_ENERGY
 from tenclip_findings.salience.results import ArmResult, Results, StoppingResult
 from tenclip_findings.statistics import BoundCheck, Comparison, Difference, Spread, check_bound, compare
 
@@ -63,6 +63,7 @@ def verdicts(results: Results) -> tuple[Line, ...]:
             *(_adaptive(results, scorer, counted) for counted in COUNTED),
             _trimmed(results, scorer),
             *_bounds(results, scorer),
+            *([_learned(results, scorer)] if scorer != MOTION_ENERGY in results.scorers else []),
         ]
     return (*found, _temperature(results))
 
@@ -87,6 +88,17 @@ def _better(results: Results, scorer: str, kind: str, num_clips: int, other: str
     found = compared(after, results.arms("test", kind, num_clips=num_clips))  # type: ignore[arg-type]
     return Line(
         claim=f"{MOST_SALIENT} salient clips are right more often than {other}",
+        scorer=scorer,
+        verdict=found.verdict,
+        figures=_signs(found),
+    )
+
+
+def _learned(results: Results, scorer: str) -> Line:
+    after, before = (results.arms("test", "salient", s, MOST_SALIENT) for s in (scorer, MOTION_ENERGY))
+    found = compared(after, before)
+    return Line(
+        claim=f"{MOST_SALIENT} clips by a learned sampler are right more often than {MOST_SALIENT} by motion energy",
         scorer=scorer,
         verdict=found.verdict,
         figures=_signs(found),
@@ -207,7 +219,7 @@ def _temperature(results: Results) -> Line:
     return Line(
         claim="one temperature, fitted on calibration videos, lowers the expected calibration error of test videos",
         scorer="",
-        verdict="shown" if all(b > a for b, a in pairs) else "not shown",
+        verdict="shown" if not refused and all(b > a for b, a in pairs) else "not shown",
         figures=f"{before.mean:.3f} before, {after.mean:.3f} after, in each seed "
         + ", ".join(f"{b:.3f} to {a:.3f}" for b, a in pairs)
         + f"; temperature {temperature.mean:.2f}"

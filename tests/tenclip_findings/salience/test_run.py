@@ -14,7 +14,8 @@ from typer.testing import CliRunner, Result
 from tenclip_findings.salience import samplers
 from tenclip_findings.salience.__main__ import salience
 from tenclip_findings.salience.results import Results
-from tenclip_findings.salience.samplers import MOTION_ENERGY, SAMPLERS
+from tenclip_findings.salience.config import MOTION_ENERGY
+from tenclip_findings.salience.samplers import SAMPLERS
 from tenclip_findings.salience.scoring import ScoredSet
 from tenclip_findings.salience.verdicts import verdicts
 from tenclip_serving.runtimes import create_runtime

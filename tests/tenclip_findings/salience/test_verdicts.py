@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -27,6 +28,7 @@ def test_a_gain_is_shown_with_its_cost() -> None:
         "no loss is shown",
         "holds",
         "the bound does not carry over for 1 of 2 bounds",
+        "not shown",  # both scorers are as often right
         "shown",
     ]
     assert "+25.0 points" in found[0].figures
@@ -38,6 +40,15 @@ def test_a_gain_is_shown_with_its_cost() -> None:
     assert found[5].figures.startswith("error bound 20%, 1.5 clips on average, 15% of the operations")
     assert found[7].figures == "of 360 videos differ 0.0% (bound 5%: holds), 1.7% (bound 20%: holds)"
     assert found[8].figures.endswith("25.0% (bound 20%: does not hold)")
+
+
+def test_a_refused_temperature_lowers_nothing() -> None:
+    found = results()
+    refused = dataclasses.replace(found.seeds[0].temperature, refused="it does not help")
+    seeds = (dataclasses.replace(found.seeds[0], temperature=refused), *found.seeds[1:])
+    line = verdicts(dataclasses.replace(found, seeds=seeds))[-1]
+    assert line.verdict == "not shown"
+    assert line.figures.endswith("refused for 1 of 3 seeds")
 
 
 def test_the_strictest_rule_that_is_cheap_enough_is_compared() -> None:
