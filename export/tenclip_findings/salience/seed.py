@@ -262,7 +262,11 @@ class SeedRun:
             found = check_server(models, self._out / "server.log", wanted)
             return {**dataclasses.asdict(found), "agrees": found.agrees}
 
-        return self._stage("served", "the same through a server", {"videos": count}, check, lambda _: True)
+        settings = {
+            "videos": count,
+            "rules": {f"{bound:g}": dataclasses.asdict(rule) for bound, rule in rules[sampler.name].items()},
+        }
+        return self._stage("served", "the same through a server", settings, check, lambda _: True)
 
 
 def _loads(load: Callable[[Path], object], path: Path) -> bool:
