@@ -23,6 +23,7 @@ class ClipChoice:
     end: float | None = None
     fully_convolutional: bool | None = None
     adaptive: bool = False
+    error_bound: float | None = None
     sampler: str | None = None
     protocol: str | None = None
 

@@ -143,6 +143,7 @@ class ClientMethods(BaseClient):
         end: float | None = None,
         fully_convolutional: bool | None = None,
         adaptive: bool = False,
+        error_bound: float | None = None,
         sampler: str | None = None,
         protocol: str | None = None,
         top_k: int = 5,
@@ -165,6 +166,8 @@ class ClientMethods(BaseClient):
         start, end: use only this part of the video, in seconds from its first frame; `end` is exclusive.
         adaptive: run the salient clips one after the other, the most salient first, and stop when the classes of the
             video are settled by the model's own stopping rule; `adaptive` of the result says how many were used.
+        error_bound: which stopping rule, by the share of videos whose class may differ: one of `get_model(...)
+            .sampler.rules`; None for the model's default.
         sampler: what scores the windows: None for the model's own sampler (motion energy where it has none),
             "motion-energy", or "name" or "name/version" of another model whose sampler is borrowed.
         fully_convolutional: True slides the classifier over the larger crop, False uses the centre crop.
@@ -195,6 +198,7 @@ class ClientMethods(BaseClient):
             end=end,
             fully_convolutional=fully_convolutional,
             adaptive=adaptive,
+            error_bound=error_bound,
             sampler=sampler,
             protocol=protocol,
             top_k=top_k,
@@ -220,6 +224,7 @@ class ClientMethods(BaseClient):
         end: float | None = None,
         fully_convolutional: bool | None = None,
         adaptive: bool = False,
+        error_bound: float | None = None,
         sampler: str | None = None,
         protocol: str | None = None,
         top_k: int = 5,
@@ -251,6 +256,7 @@ class ClientMethods(BaseClient):
             end=end,
             fully_convolutional=fully_convolutional,
             adaptive=adaptive,
+            error_bound=error_bound,
             sampler=sampler,
             protocol=protocol,
             top_k=top_k,
@@ -348,6 +354,7 @@ class ClientMethods(BaseClient):
         end: float | None = None,
         fully_convolutional: bool | None = None,
         adaptive: bool = False,
+        error_bound: float | None = None,
         sampler: str | None = None,
         protocol: str | None = None,
         timeline: bool = False,
@@ -374,6 +381,7 @@ class ClientMethods(BaseClient):
             end=end,
             fully_convolutional=fully_convolutional,
             adaptive=adaptive,
+            error_bound=error_bound,
             sampler=sampler,
             protocol=protocol,
             timeline=timeline,

@@ -106,6 +106,7 @@ def predict_request(
     end: float | None,
     fully_convolutional: bool | None,
     adaptive: bool,
+    error_bound: float | None,
     sampler: str | None,
     protocol: str | None,
     top_k: int,
@@ -117,7 +118,9 @@ def predict_request(
     """Raises InvalidRequest for what no server could accept; what depends on the model, the server judges."""
     return pb.PredictRequest(
         model=model_ref(model),
-        clips=clip_selection(clips, num_clips, window_step, start, end, adaptive=adaptive, sampler=sampler),
+        clips=clip_selection(
+            clips, num_clips, window_step, start, end, adaptive=adaptive, error_bound=error_bound, sampler=sampler
+        ),
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
         top_k=_count("top_k", top_k),
@@ -138,6 +141,7 @@ def features_request(
     end: float | None,
     fully_convolutional: bool | None,
     adaptive: bool,
+    error_bound: float | None,
     sampler: str | None,
     protocol: str | None,
     timeline: bool,
@@ -146,7 +150,9 @@ def features_request(
     """Raises InvalidRequest, as `predict_request`."""
     return pb.ExtractFeaturesRequest(
         model=model_ref(model),
-        clips=clip_selection(clips, num_clips, window_step, start, end, adaptive=adaptive, sampler=sampler),
+        clips=clip_selection(
+            clips, num_clips, window_step, start, end, adaptive=adaptive, error_bound=error_bound, sampler=sampler
+        ),
         spatial_mode=spatial_mode(fully_convolutional),
         protocol=protocol or "",
         include_timeline=timeline,
@@ -214,6 +220,7 @@ def clip_selection(
     end: float | None,
     *,
     adaptive: bool = False,
+    error_bound: float | None = None,
     sampler: str | None = None,
 ) -> pb.ClipSelection:
     """Raises InvalidRequest. start, end: seconds from the video's first frame."""
@@ -224,6 +231,11 @@ def clip_selection(
             f"adaptive prediction runs clips in the order of their salience, which clips={clips!r} do not have; leave "
             "clips out, or name 'salient'"
         )
+    if error_bound is not None:
+        if not adaptive:
+            raise InvalidRequest(f"error_bound {error_bound:g} is of adaptive prediction; ask for that, too")
+        if not 0 < error_bound < 1:
+            raise InvalidRequest(f"error_bound is a share of videos, between 0 and 1; got {error_bound:g}")
     for what, seconds in (("start", start), ("end", end)):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
             raise InvalidRequest(f"{what} must be finite and not negative, in seconds; got {seconds}")
@@ -236,6 +248,7 @@ def clip_selection(
         start_seconds=start or 0.0,
         end_seconds=end or 0.0,
         adaptive=bool(adaptive),
+        error_bound=error_bound or 0.0,
         sampler=sampler or "",
     )
 

@@ -226,6 +226,7 @@ def _sampler(message: pb.Sampler) -> SamplerInfo:
         teacher=message.teacher,
         audio_clips=message.audio_clips,
         stopping=_stopping(message.stopping) if message.HasField("stopping") else None,
+        other_stopping=tuple(_stopping(rule) for rule in message.other_stopping),
     )
 
 

@@ -22,6 +22,8 @@ async def pin_sampler(client: AsyncClient, choice: ClipChoice, model: ModelInfo)
     Raises what `get_model` raises for the name of a sampler that is not there.
     """
     asked: dict[str, Any] = {"adaptive": True} if choice.adaptive else {}
+    if choice.error_bound is not None:
+        asked["error_bound"] = choice.error_bound
     owner = model
     if choice.sampler == MOTION_ENERGY:
         return choice, {**asked, "sampler": MOTION_ENERGY}

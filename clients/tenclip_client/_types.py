@@ -358,8 +358,8 @@ class SamplerInfo(_Result):
 
     `kind`: what it looks at ("compressed", "keyframes", "rgb", "audio"). `loss`: what it was trained with ("ac" or
     "rank"). `clip_span`, `window_step`: frames of a window and from one to the next, at `target_fps` (None: the video's
-    own). `audio_clips`: how many clips a second network chooses by sound. `stopping`: None where the model cannot
-    predict adaptively.
+    own). `audio_clips`: how many clips a second network chooses by sound. `stopping`: the rule of adaptive predictions
+    that name no error bound, None where there is none; `other_stopping`: those of other bounds, the strictest first.
     """
 
     name: str
@@ -371,6 +371,13 @@ class SamplerInfo(_Result):
     teacher: str
     audio_clips: int
     stopping: StoppingRule | None
+    other_stopping: tuple[StoppingRule, ...] = ()
+
+    @property
+    def rules(self) -> tuple[StoppingRule, ...]:
+        """All stopping rules, the strictest bound first; none where the model cannot predict adaptively."""
+        rules = (*(() if self.stopping is None else (self.stopping,)), *self.other_stopping)
+        return tuple(sorted(rules, key=lambda rule: rule.error_bound))
 
 
 @dataclass(frozen=True, kw_only=True)

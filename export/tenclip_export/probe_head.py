@@ -119,7 +119,7 @@ def _copy_sampler(bundle: Bundle, stage: Path) -> BundleSampler | None:
     for relative in sampler.files:
         (stage / relative).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(bundle.path / relative, stage / relative)
-    return replace(sampler, stopping=None)
+    return replace(sampler, stopping=None, other_stopping=())
 
 
 def _check(probe: Probe, bundle: Bundle) -> None:

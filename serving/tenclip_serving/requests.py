@@ -31,7 +31,8 @@ SpatialMode = Literal["pooled", "fully_convolutional"]
 class ClipRequest:
     """The clips that a caller asks for, unchecked. None and 0 leave it to the model's protocol.
 
-    adaptive: stop when the classes are settled. sampler: what scores the windows: "" (the model's own, where it has
+    adaptive: stop when the classes are settled, by the stopping rule with this error_bound (a share; 0: the model's
+    default). sampler: what scores the windows: "" (the model's own, where it has
     one), "motion-energy", or "NAME" or "NAME/VERSION" of another model.
     `resolve_protocol` and `resolve_salience` check them.
     """
@@ -42,6 +43,7 @@ class ClipRequest:
     start_seconds: float = 0.0
     end_seconds: float = 0.0
     adaptive: bool = False
+    error_bound: float = 0.0
     sampler: str = ""
 
 

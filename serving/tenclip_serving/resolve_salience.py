@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -28,8 +29,8 @@ class Salience:
 def resolve_salience(asked: ClipRequest, model: ServedModel, repository: Repository) -> Salience:
     """The sampler that a request names, or the model's own; motion energy where it has none.
 
-    Raises InvalidRequest for a sampler that is not there or was made for other clips, and for an adaptive request
-    without a stopping rule that holds for it.
+    Raises InvalidRequest for a sampler that is not there or was made for other clips, for an adaptive request
+    without a stopping rule that holds for it, and for an error bound without adaptive.
     """
     if asked.sampler in ("", MOTION_ENERGY):
         sampler = None if asked.sampler else model.sampler
@@ -43,6 +44,11 @@ def resolve_salience(asked: ClipRequest, model: ServedModel, repository: Reposit
             sampler.check_clips(model.bundle.info.clip_spec)
         except BundleError as err:
             raise InvalidRequest(f"the sampler of {owner.name}/{owner.version} does not fit: {err.message}") from err
+    if asked.error_bound and not asked.adaptive:
+        raise InvalidRequest(
+            f"error_bound {asked.error_bound:g} is of adaptive prediction, which was not asked for; ask for it, or "
+            "leave the bound out"
+        )
     borrowed = owner.key != model.key
     stopping = _stopping(asked, model, sampler, borrowed=borrowed) if asked.adaptive else None
     return Salience(sampler=sampler, borrowed=borrowed, stopping=stopping)
@@ -68,7 +74,7 @@ def _stopping(asked: ClipRequest, model: ServedModel, sampler: ServedSampler | N
     """Raises InvalidRequest where the model has no rule, or the rule does not hold for what is asked."""
     ref = f"{model.name}/{model.version}"
     own = model.sampler
-    if own is None or own.stopping is None:
+    if own is None or not own.rules:
         lacks = "no sampler, and so no stopping rule" if own is None else "a sampler without a stopping rule"
         raise InvalidRequest(
             f"model {ref} has {lacks}; ask without adaptive, or give its bundle a calibrated one (tenclip add-sampler)"
@@ -85,7 +91,26 @@ def _stopping(asked: ClipRequest, model: ServedModel, sampler: ServedSampler | N
             f"model {ref} was trained with a sigmoid for each class: several classes may be right at once, so the lead "
             "of the best over the second says nothing of when to stop; ask without adaptive"
         )
-    return own.stopping
+    return _rule_for(asked.error_bound, own, ref)
+
+
+def _rule_for(error_bound: float, sampler: ServedSampler, ref: str) -> StoppingRule:
+    """error_bound: 0 for the default. Raises InvalidRequest that names the bounds that there are."""
+    known = ", ".join(f"{rule.error_bound:g}" for rule in sampler.rules)
+    if not error_bound:
+        if sampler.stopping is None:
+            raise InvalidRequest(
+                f"model {ref} has no stopping rule for the error bound that is taken where a request names none; name "
+                f"one that it has: {known}"
+            )
+        return sampler.stopping
+    for rule in sampler.rules:
+        if math.isclose(rule.error_bound, error_bound, rel_tol=1e-6):
+            return rule
+    raise InvalidRequest(
+        f"model {ref} has no stopping rule with the error bound {error_bound:g}; it has {known}"
+        + ("" if sampler.stopping is None else f" ({sampler.stopping.error_bound:g} where a request names none)")
+    )
 
 
 def has_independent_classes(info: BundleInfo) -> bool:

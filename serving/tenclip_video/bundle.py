@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import BundleError
 from tenclip_video.protocols import DEFAULT_PROTOCOL, PROTOCOLS
-from tenclip_video.salience.stopping import StoppingRule
+from tenclip_video.salience.stopping import StoppingRule, all_rules, read_rules
 from tenclip_video.spec import ClipSpec, require_types
 
 SCHEMA_VERSION = 1
@@ -93,7 +93,8 @@ class BundleSampler:
     """The learned salience of a bundle: paths relative to it, each with its SHA-256 in `files`.
 
     path: the sampler that looks, `salience.onnx`. audio_path: the one that listens; `audio_clips` of the chosen clips
-    are its own. stopping: of adaptive prediction, calibrated for this model with this sampler.
+    are its own. stopping: the rule of adaptive prediction where no error bound is asked for; other_stopping: those of
+    other bounds. All are calibrated for this model with this sampler.
     """
 
     path: str = "salience.onnx"
@@ -101,11 +102,16 @@ class BundleSampler:
     audio_clips: int = 0
     files: dict[str, str] = field(default_factory=dict)
     stopping: StoppingRule | None = None
+    other_stopping: tuple[StoppingRule, ...] = ()
+
+    @property
+    def rules(self) -> tuple[StoppingRule, ...]:
+        """All stopping rules, the strictest bound first."""
+        return all_rules(self.stopping, self.other_stopping)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        stopping = values.get("stopping")
-        return cls(**{**values, "stopping": None if stopping is None else StoppingRule(**stopping)})
+        return cls(**{**values, **read_rules(values)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -200,7 +206,7 @@ class BundleInfo:
             values["calibration"] = ScoreCalibration(**calibration)
         info = cls(**values)
         parts = (info, info.tolerance, *info.variants, *info.parity, *info.speed, info.sampler, info.calibration)
-        for part in (*parts, None if info.sampler is None else info.sampler.stopping):
+        for part in (*parts, *(() if info.sampler is None else info.sampler.rules)):
             if part is not None:
                 require_types(part)
         return info

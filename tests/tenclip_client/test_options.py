@@ -33,8 +33,9 @@ def test_clip_options_are_the_arguments_of_a_call() -> None:
 
 
 def test_a_sampler_and_adaptive_are_arguments_of_a_call() -> None:
-    choice = ClipOptions(selection="salient", adaptive=True, sampler="moves/2").choice()
+    choice = ClipOptions(selection="salient", adaptive=True, error_bound=0.2, sampler="moves/2").choice()
     assert (choice.clips, choice.adaptive, choice.sampler) == ("salient", True, "moves/2")
+    assert choice.error_bound == 0.2
     assert (ClipOptions().choice().adaptive, ClipOptions().choice().sampler) == (False, None)
 
 

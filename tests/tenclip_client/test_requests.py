@@ -24,6 +24,7 @@ PREDICT: dict[str, Any] = {
     "end": None,
     "fully_convolutional": None,
     "adaptive": False,
+    "error_bound": None,
     "sampler": None,
     "protocol": None,
     "top_k": 5,
@@ -53,6 +54,8 @@ def test_clip_modes(clips: str, mode: pb.ClipMode.ValueType) -> None:
 def test_adaptive_and_a_sampler(clips: str | None) -> None:
     request = predict_request(clips=clips, adaptive=True, sampler="moves/2")
     assert (request.clips.adaptive, request.clips.sampler) == (True, "moves/2")
+    assert request.clips.error_bound == 0.0
+    assert predict_request(clips=clips, adaptive=True, error_bound=0.2).clips.error_bound == 0.2
 
 
 @pytest.mark.parametrize(
@@ -91,6 +94,9 @@ def test_model(model: str, name: str, version: str) -> None:
             {"clips": "uniform", "adaptive": True},
             "which clips='uniform' do not have; leave clips out, or name 'salient'",
         ),
+        ({"error_bound": 0.2}, "error_bound 0.2 is of adaptive prediction; ask for that, too"),
+        ({"adaptive": True, "error_bound": 20}, "a share of videos, between 0 and 1; got 20"),
+        ({"adaptive": True, "error_bound": math.nan}, "between 0 and 1; got nan"),
         ({"clips": "windows", "adaptive": True}, "which clips='windows' do not have"),
     ],
 )

@@ -98,7 +98,10 @@ def test_what_is_printed_of_a_prediction() -> None:
 
 def test_a_prediction_that_was_not_settled() -> None:
     report = AdaptiveReport(clips_planned=10, clips_used=10, settled=False, error_bound=0.05, confidence=0.9)
-    assert str(adaptive_line(report)) == "  used 10 of 10 clips: the classes were not settled before the last one"
+    assert (
+        str(adaptive_line(report))
+        == "  used 10 of 10 clips: the classes were not settled before the last one, with an error bound of 0.05"
+    )
 
 
 @pytest.mark.parametrize("count", [0, 1])
@@ -112,9 +115,15 @@ def test_facts_of_a_sampler() -> None:
     assert facts == {
         "sampler": "moves-compressed: compressed, loss rank, learned from moves/1, 2 of the clips chosen by sound",
         "sampler windows": "32 frames, 16 apart at 15 frames a second",
-        "adaptive": "stops at a lead of 0.62 after 2 to 10 clips, 3.25 on average; another class than with all of them "
-        "in at most 5.0% of videos (confidence 90.0%, 400 videos)",
+        "error bound 0.05": "adaptive stops at a lead of 0.62 after 2 to 10 clips, 3.25 on average; another class than "
+        "with all of them in at most 5.0% of videos (confidence 90.0%, 400 videos)",
     }
+    several = pb.Sampler()
+    several.CopyFrom(SAMPLER)
+    several.other_stopping.add(threshold=0.1, min_clips=1, max_clips=10, error_bound=0.2, confidence=0.9)
+    several.other_stopping.add(threshold=0.9, min_clips=1, max_clips=10, error_bound=0.02, confidence=0.9)
+    names = [name for name, _ in sampler_facts(with_sampler(several).sampler)]
+    assert names[2:] == ["error bound 0.02", "error bound 0.05 (default)", "error bound 0.2"]
     assert dict(sampler_facts(None)) == {"sampler": "none: salient clips are found by motion energy"}
     bare = with_sampler(pb.Sampler(name="s", kind="rgb", loss="ac", clip_span=8, window_step=4)).sampler
     assert dict(sampler_facts(bare))["adaptive"] == "no: its bundle holds no stopping rule"

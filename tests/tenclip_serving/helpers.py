@@ -53,6 +53,8 @@ SAMPLER_SPEC = SamplerSpec(
 RULE = StoppingRule(
     threshold=0.5, max_clips=6, error_bound=0.05, confidence=0.9, num_videos=60, num_different=0, mean_clips=2.5
 )
+LOOSER = replace(RULE, threshold=0.0, error_bound=0.2, mean_clips=1.0)
+STRICTER = replace(RULE, threshold=1.01, error_bound=0.02, mean_clips=6.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class Sampler:
     bias: float = 0.0
     spec: SamplerSpec = field(default=SAMPLER_SPEC)
     stopping: StoppingRule | None = None
+    other_stopping: tuple[StoppingRule, ...] = ()
 
 
 def _weights(num_classes: int) -> NDArray[np.float32]:
@@ -183,7 +186,11 @@ def make_bundle(
     described = None
     if sampler is not None:
         write_sampler(path / "salience.onnx", sampler)
-        described = BundleSampler(files={"salience.onnx": sha256(path / "salience.onnx")}, stopping=sampler.stopping)
+        described = BundleSampler(
+            files={"salience.onnx": sha256(path / "salience.onnx")},
+            stopping=sampler.stopping,
+            other_stopping=sampler.other_stopping,
+        )
     info = BundleInfo(
         name=name,
         version=version,

@@ -14,14 +14,17 @@ from tenclip_serving.requests import ClipRequest
 from tenclip_serving.resolve_salience import has_independent_classes, resolve_salience
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_video.bundle import read_bundle
-from tests.tenclip_serving.helpers import RULE, SAMPLER_SPEC, SPEC, Sampler, make_bundle
+from tenclip_video.salience import StoppingRule
+from tests.tenclip_serving.helpers import LOOSER, RULE, SAMPLER_SPEC, SPEC, STRICTER, Sampler, make_bundle
 
 SIGMOIDS = {"config": {"objective": {"loss": "softmax+sigmoid"}}}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    """`ruled` has a stopping rule, `scored` a sampler alone, `plain` nothing, `longer` a sampler for other clips."""
+    """`ruled` has a stopping rule, `several` has three, `loose` one but no default, `scored` a sampler alone, `plain`
+    nothing, `longer` a sampler for other clips.
+    """
     root = tmp_path_factory.mktemp("models")
     paths = [
         make_bundle(root, "ruled", "1", sampler=Sampler(stopping=RULE)),
@@ -35,6 +38,8 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
             sampler=Sampler(spec=replace(SAMPLER_SPEC, clip_span=7)),
         ),
         make_bundle(root, "tags", sampler=Sampler(stopping=RULE), provenance=SIGMOIDS),
+        make_bundle(root, "several", sampler=Sampler(stopping=RULE, other_stopping=(LOOSER, STRICTER))),
+        make_bundle(root, "loose", sampler=Sampler(other_stopping=(LOOSER,))),
         make_bundle(root, "backbone", labels=(), sampler=Sampler(stopping=RULE)),
     ]
     models: dict[str, dict[str, ServedModel]] = {}
@@ -69,7 +74,10 @@ def test_samplers_are_borrowed_by_name_and_version(repository: Repository) -> No
     assert other.borrowed
 
 
-KNOWN = "this server has the samplers motion-energy, backbone/1, longer/1, ruled/2, ruled/1, scored/1, tags/1"
+KNOWN = (
+    "this server has the samplers motion-energy, backbone/1, longer/1, loose/1, ruled/2, ruled/1, scored/1, several/1, "
+    "tags/1"
+)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +104,20 @@ KNOWN = "this server has the samplers motion-energy, backbone/1, longer/1, ruled
         ),
         ("ruled", {"adaptive": True, "sampler": "ruled/1"}, "does not hold for those of 'ruled/1'"),
         ("ruled", {"adaptive": True, "sampler": "motion-energy"}, "does not hold for those of 'motion-energy'"),
+        (
+            "several",
+            {"adaptive": True, "error_bound": 0.3},
+            r"model several/1 has no stopping rule with the error bound 0\.3; it has 0\.02, 0\.05, 0\.2 "
+            r"\(0\.05 where a request names none\)",
+        ),
+        ("several", {"adaptive": True, "error_bound": float("nan")}, "no stopping rule with the error bound nan"),
+        ("several", {"adaptive": True, "error_bound": -1.0}, "no stopping rule with the error bound -1"),
+        ("several", {"error_bound": 0.2}, r"error_bound 0\.2 is of adaptive prediction, which was not asked for"),
+        (
+            "loose",
+            {"adaptive": True},
+            r"no stopping rule for the error bound .* names none; name one that it has: 0\.2",
+        ),
         ("tags", {"adaptive": True}, "model tags/1 was trained with a sigmoid for each class"),
         ("backbone", {"adaptive": True}, "model backbone/1 has no classifier"),
     ],
@@ -103,6 +125,17 @@ KNOWN = "this server has the samplers motion-energy, backbone/1, longer/1, ruled
 def test_what_is_refused(repository: Repository, model: str, asked: Mapping[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
         resolve_salience(ClipRequest(**asked), repository.get(model), repository)
+
+
+def test_a_request_chooses_the_rule_by_its_error_bound(repository: Repository) -> None:
+    def rule_of(model: str, error_bound: float = 0.0) -> StoppingRule | None:
+        asked = ClipRequest(adaptive=True, error_bound=error_bound)
+        return resolve_salience(asked, repository.get(model), repository).stopping
+
+    assert rule_of("several") == rule_of("several", 0.05) == RULE
+    assert [rule_of("several", bound) for bound in (0.02, 0.2)] == [STRICTER, LOOSER]
+    assert rule_of("loose", 0.2) == LOOSER
+    assert rule_of("ruled", 0.05) == RULE
 
 
 @pytest.mark.parametrize(

@@ -326,6 +326,12 @@ def with_samplers(bundle: Path) -> Path:
         stopping=StoppingRule(
             threshold=0.4, error_bound=0.05, confidence=0.95, num_videos=80, num_different=1, mean_clips=2.5
         ),
+        other_stopping=(
+            StoppingRule(threshold=0.2, error_bound=0.2, confidence=0.95, num_videos=80, num_different=9, mean_clips=1),
+            StoppingRule(
+                threshold=0.9, error_bound=0.02, confidence=0.95, num_videos=80, num_different=0, mean_clips=9
+            ),
+        ),
     )
     calibration = ScoreCalibration(temperature=2.0, protocol="ten-clip", num_videos=9, ece_before=0.2, ece_after=0.1)
     edit(bundle, lambda v: v.update(sampler=asdict(sampler), calibration=asdict(calibration)))
@@ -336,6 +342,12 @@ def test_samplers_of_a_bundle(with_samplers: Path, tmp_path: Path) -> None:
     read = read_bundle(with_samplers)
     assert read.sampler_files == (with_samplers / "salience.onnx", with_samplers / "sound.onnx")
     assert BundleInfo.from_dict(json.loads(json.dumps(read.info.to_dict()))) == read.info
+    assert read.info.sampler is not None
+    assert [rule.error_bound for rule in read.info.sampler.rules] == [0.02, 0.05, 0.2]
+    edit(with_samplers, lambda v: v["sampler"].pop("other_stopping"))  # as bundles were before
+    earlier = read_bundle(with_samplers).info.sampler
+    assert earlier is not None
+    assert earlier.rules == (read.info.sampler.stopping,)
     edit(with_samplers, lambda v: v.update(sampler=None))
     assert read_bundle(with_samplers).sampler_files == ()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -73,7 +74,14 @@ def test_settled() -> None:
 def test_the_loosest_threshold_is_taken_where_nothing_ever_differs() -> None:
     found = calibrate_stopping([SURE] * 60)
     assert found == StoppingRule(
-        threshold=0.0, max_clips=10, error_bound=0.05, confidence=0.95, num_videos=60, num_different=0, mean_clips=1.0
+        threshold=0.0,
+        max_clips=10,
+        error_bound=0.05,
+        confidence=0.95,
+        num_videos=60,
+        num_different=0,
+        mean_clips=1.0,
+        is_curtailed=True,
     )
 
 
@@ -101,6 +109,28 @@ def test_min_clips() -> None:
     assert found.min_clips == 2
     short = calibrate_stopping([SURE[:1]] * 60, min_clips=2)
     assert short.mean_clips == 1, "a video of one clip has no more"
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(0, 10_000), st.integers(1, 12), st.floats(0.2, 6))
+def test_a_lead_that_cannot_be_lost_ends_it_and_changes_no_class(seed: int, max_clips: int, sharpness: float) -> None:
+    """At the strictest threshold, at which a rule without this runs all clips."""
+    videos = [
+        v**sharpness / (v**sharpness).sum(axis=1, keepdims=True) for v in noisy_videos(np.random.default_rng(seed), 20)
+    ]
+    strictest = rule(THRESHOLDS[0], max_clips=max_clips)
+    for video in videos:
+        ran, then, last = stops_after(replace(strictest, is_curtailed=True), video)
+        assert then == last
+        assert ran <= stops_after(strictest, video)[0] == min(10, max_clips)
+
+
+def test_a_sure_video_needs_half_of_its_clips_at_most_by_any_rule() -> None:
+    sure = np.tile(np.array([[0.99, 0.01]], np.float32), (10, 1))
+    assert stops_after(replace(rule(1.01), is_curtailed=True), sure)[0] == 6
+    assert stops_after(rule(1.01), sure)[0] == 10
+    by_logits = calibrate_stopping([sure] * 60, averaging="logits")
+    assert not by_logits.is_curtailed, "one clip may outweigh all others in the mean of logits"
 
 
 def test_averaging_of_logits_is_that_of_the_protocol() -> None:

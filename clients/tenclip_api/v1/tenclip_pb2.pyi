@@ -145,6 +145,7 @@ class ClipSelection(_message.Message):
     END_SECONDS_FIELD_NUMBER: _builtins.int
     ADAPTIVE_FIELD_NUMBER: _builtins.int
     SAMPLER_FIELD_NUMBER: _builtins.int
+    ERROR_BOUND_FIELD_NUMBER: _builtins.int
     mode: Global___ClipMode.ValueType
     num_clips: _builtins.int
     """0: the protocol's own (ten)."""
@@ -163,6 +164,10 @@ class ClipSelection(_message.Message):
     """What scores the windows, for SALIENT and for the timeline. Empty: the model's own sampler, where it has one, else
     "motion-energy"; "NAME" or "NAME/VERSION": the sampler of another model that this server holds.
     """
+    error_bound: _builtins.float
+    """Of `adaptive`: the error bound whose stopping rule is to be used, one of those in Model.sampler; 0: that of
+    Model.sampler.stopping. Another one is an error that names those that there are.
+    """
     def __init__(
         self,
         *,
@@ -173,10 +178,11 @@ class ClipSelection(_message.Message):
         end_seconds: _builtins.float = ...,
         adaptive: _builtins.bool = ...,
         sampler: _builtins.str = ...,
+        error_bound: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "end_seconds", b"end_seconds", "mode", b"mode", "num_clips", b"num_clips", "sampler", b"sampler", "start_seconds", b"start_seconds", "window_step_frames", b"window_step_frames"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "end_seconds", b"end_seconds", "error_bound", b"error_bound", "mode", b"mode", "num_clips", b"num_clips", "sampler", b"sampler", "start_seconds", b"start_seconds", "window_step_frames", b"window_step_frames"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -950,6 +956,7 @@ class Sampler(_message.Message):
     TEACHER_FIELD_NUMBER: _builtins.int
     AUDIO_CLIPS_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    OTHER_STOPPING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     kind: _builtins.str
     """What it looks at: "compressed", "keyframes", "rgb" or "audio"."""
@@ -965,7 +972,11 @@ class Sampler(_message.Message):
     """How many of the chosen clips a second network chooses by sound; 0: there is none."""
     @_builtins.property
     def stopping(self) -> Global___StoppingRule:
-        """Not set: this model cannot predict adaptively."""
+        """The rule of adaptive predictions that name no error bound. Not set: there is none, so they must name one."""
+
+    @_builtins.property
+    def other_stopping(self) -> _containers.RepeatedCompositeFieldContainer[Global___StoppingRule]:
+        """The rules of other error bounds, the strictest first. None of both: this model cannot predict adaptively."""
 
     def __init__(
         self,
@@ -979,10 +990,11 @@ class Sampler(_message.Message):
         teacher: _builtins.str = ...,
         audio_clips: _builtins.int = ...,
         stopping: Global___StoppingRule | None = ...,
+        other_stopping: _abc.Iterable[Global___StoppingRule] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["stopping", b"stopping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_clips", b"audio_clips", "clip_span", b"clip_span", "kind", b"kind", "loss", b"loss", "name", b"name", "stopping", b"stopping", "target_fps", b"target_fps", "teacher", b"teacher", "window_step", b"window_step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_clips", b"audio_clips", "clip_span", b"clip_span", "kind", b"kind", "loss", b"loss", "name", b"name", "other_stopping", b"other_stopping", "stopping", b"stopping", "target_fps", b"target_fps", "teacher", b"teacher", "window_step", b"window_step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

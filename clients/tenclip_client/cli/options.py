@@ -162,6 +162,17 @@ class ClipOptions:
             rich_help_panel=CLIPS,
         ),
     ] = False
+    error_bound: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Of --adaptive: in how many videos the class may differ from that of all clips; one of the bounds "
+            "that `tenclip models NAME` lists. Default: the model's own.",
+            rich_help_panel=CLIPS,
+        ),
+    ] = None
     sampler: Annotated[
         str | None,
         typer.Option(

@@ -19,7 +19,10 @@ def adaptive_line(report: AdaptiveReport) -> Text:
     """`used 3 of 10 clips: settled ...`, with what the stopping rule promises."""
     line = Text(f"  used {report.clips_used} of {report.clips_planned} clips", style="bold")
     if not report.settled:
-        line.append(": the classes were not settled before the last one", style="not bold dim")
+        line.append(
+            f": the classes were not settled before the last one, with an error bound of {report.error_bound:.3g}",
+            style="not bold dim",
+        )
         return line
     promise = (
         f": settled; on videos like those of the calibration, another class than with all clips in at most "
@@ -33,7 +36,7 @@ def sampler_word(sampler: SamplerInfo | None) -> str:
     """For a column of a table: `compressed, adaptive`."""
     if sampler is None:
         return "none"
-    return sampler.kind if sampler.stopping is None else f"{sampler.kind}, adaptive"
+    return f"{sampler.kind}, adaptive" if sampler.rules else sampler.kind
 
 
 def sampler_facts(sampler: SamplerInfo | None) -> Iterable[tuple[str, str]]:
@@ -46,12 +49,16 @@ def sampler_facts(sampler: SamplerInfo | None) -> Iterable[tuple[str, str]]:
     teacher = f", learned from {sampler.teacher}" if sampler.teacher else ""
     yield "sampler", f"{sampler.name}: {sampler.kind}, loss {sampler.loss}{teacher}{sound}"
     yield "sampler windows", f"{sampler.clip_span} frames, {sampler.window_step} apart{rate}"
-    yield "adaptive", "no: its bundle holds no stopping rule" if sampler.stopping is None else _rule(sampler.stopping)
+    if not sampler.rules:
+        yield "adaptive", "no: its bundle holds no stopping rule"
+    for rule in sampler.rules:
+        is_default = rule is sampler.stopping and len(sampler.rules) > 1
+        yield f"error bound {rule.error_bound:g}{' (default)' if is_default else ''}", _rule(rule)
 
 
 def _rule(rule: StoppingRule) -> str:
     return (
-        f"stops at a lead of {rule.threshold:.3g} after {rule.min_clips} to {rule.max_clips} clips, "
+        f"adaptive stops at a lead of {rule.threshold:.3g} after {rule.min_clips} to {rule.max_clips} clips, "
         f"{rule.mean_clips:.3g} on average; another class than with all of them in at most {rule.error_bound:.1%} of "
         f"videos (confidence {rule.confidence:.1%}, {rule.num_videos} videos)"
     )

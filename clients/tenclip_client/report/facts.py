@@ -61,7 +61,7 @@ def adaptive_words(report: AdaptiveReport) -> str:
     """How far an adaptive prediction went, and what that is worth."""
     used = f"{report.clips_used} of {counted(report.clips_planned, 'planned clip')} ran"
     if not report.settled:
-        return f"{used}: the stopping rule let none of them out."
+        return f"{used}: the stopping rule, with an error bound of {percent(report.error_bound)}, let none of them out."
     return (
         f"{used}, then the stopping rule ended it. On videos like those of its calibration, the class differs from "
         f"that of all clips for at most {percent(report.error_bound)} of them, with confidence "

@@ -22,12 +22,13 @@ Point = tuple[float, float]
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line of (GFLOPs, top-1) points, or a single mark; its name stands in the legend."""
+    """A line of (GFLOPs, top-1) points, or a single mark; its name stands in the legend. marks: diamonds, not dots."""
 
     name: str
     color: str
     points: tuple[Point, ...]
     dashed: bool = False
+    marks: bool = False
 
 
 def draw(results: Results, set_name: str = "test") -> str:
@@ -75,8 +76,8 @@ def all_series(results: Results, set_name: str) -> tuple[Series, ...]:
     for scorer, color in zip(results.scorers, COLORS, strict=False):
         arms = [results.arms(set_name, "salient", scorer, n) for n in salient]
         found.append(Series(name=f"salient ({scorer})", color=color, points=_points(arms)))
-        adaptive = _points([results.arms(set_name, "adaptive", scorer)])
-        found.append(Series(name=f"adaptive ({scorer})", color=color, points=adaptive))
+        bounds = [results.adaptive(set_name, scorer, b) for b in sorted(results.error_bounds)]
+        found.append(Series(name=f"adaptive ({scorer})", color=color, points=_points(bounds), marks=True))
     return tuple(found)
 
 
@@ -116,12 +117,13 @@ def _line(series: Series, points: Sequence[Point]) -> Markup:
     dash = "5 4" if series.dashed else None
     return join(
         tag("polyline", points=path, fill="none", stroke=series.color, stroke_width=2, stroke_dasharray=dash),
-        [tag("circle", cx=x, cy=y, r=2.5, fill=series.color) for x, y in points if not series.dashed],
+        [_mark(series, x, y) for x, y in points if series.marks],
+        [tag("circle", cx=x, cy=y, r=2.5, fill=series.color) for x, y in points if not (series.dashed or series.marks)],
     )
 
 
 def _mark(series: Series, x: float, y: float) -> Markup:
-    return tag("path", d=f"M{x:.1f},{y - 7:.1f}l7,7l-7,7l-7,-7Z", fill=series.color, stroke="#ffffff")
+    return tag("path", d=f"M{x:.1f},{y - 6:.1f}l6,6l-6,6l-6,-6Z", fill=series.color, stroke="#ffffff")
 
 
 def _legend(series: Series, index: int) -> Markup:

@@ -18,12 +18,15 @@ from tenclip_training.evaluation.calibration import calibrate
 from tenclip_training.sampler.temperature import fit_temperature
 from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.protocols import DEFAULT_PROTOCOL
-from tenclip_video.salience import StoppingRule, calibrate_stopping
+from tenclip_video.salience import ERROR_BOUNDS, StoppingRule, calibrate_stopping
 
-# Of the stopping rule: at most so many videos differ from all clips, with this confidence.
-ERROR_BOUND, CONFIDENCE = 0.05, 0.95
-QUICK_ERROR_BOUND = 0.5  # what a handful of videos can show
+# Of the stopping rules: at most so many videos differ from all clips, with this confidence. Stated before anything was
+# measured.
+CONFIDENCE = 0.95
+QUICK_ERROR_BOUNDS = (0.5, 0.6)  # what a handful of videos can show
 CALIBRATION_SET = "calibration"
+# The rules of a scorer, by their error bounds.
+Rules = Mapping[float, StoppingRule]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,27 +37,25 @@ class Judge:
     salience: Mapping[str, Mapping[str, Salience]]
     clip_macs: int
     macs: Mapping[str, int]
-    error_bound: float = ERROR_BOUND
+    error_bounds: tuple[float, ...] = ERROR_BOUNDS
 
     def orders(self, scorer: str, name: str) -> list[Ints]:
         """The windows of each video of a set that are taken, the most salient first."""
         return arms.salience_orders(self.salience[scorer][name], MOST_SALIENT)
 
-    def rules(self) -> dict[str, StoppingRule]:
-        """A stopping rule for each scorer, calibrated on the validation videos."""
-        return {scorer: self._rule(scorer) for scorer in self.salience}
+    def rules(self) -> dict[str, Rules]:
+        """The stopping rules of each scorer, calibrated on the calibration videos."""
+        return {scorer: self._rules(scorer) for scorer in self.salience}
 
-    def _rule(self, scorer: str) -> StoppingRule:
+    def _rules(self, scorer: str) -> Rules:
         videos = self.scored[CALIBRATION_SET].videos
-        orders = self.orders(scorer, CALIBRATION_SET)
-        return calibrate_stopping(
-            [v.windows[order] for v, order in zip(videos, orders, strict=True)],
-            error_bound=self.error_bound,
-            confidence=CONFIDENCE,
-            max_clips=MOST_SALIENT,
-        )
+        clips = [v.windows[o] for v, o in zip(videos, self.orders(scorer, CALIBRATION_SET), strict=True)]
+        return {
+            bound: calibrate_stopping(clips, error_bound=bound, confidence=CONFIDENCE, max_clips=MOST_SALIENT)
+            for bound in self.error_bounds
+        }
 
-    def judge(self, name: str, rules: Mapping[str, StoppingRule]) -> SetResult:
+    def judge(self, name: str, rules: Mapping[str, Rules]) -> SetResult:
         """Every arm on the set `name`."""
         scored = self.scored[name]
         found = [
@@ -66,8 +67,9 @@ class Judge:
         for scorer in self.salience:
             orders = self.orders(scorer, name)
             found += self._in_order(name, "salient", orders, scorer=scorer)
-            outcome = arms.adaptive(scored, orders, rules[scorer])
-            found.append(self._result(name, "adaptive", outcome, scorer=scorer))
+            for bound, rule in rules[scorer].items():
+                outcome = arms.adaptive(scored, orders, rule)
+                found.append(self._result(name, "adaptive", outcome, scorer=scorer, error_bound=bound))
         ends = [v.seconds[-1, 1] for v in scored.videos]
         return SetResult(
             name=name,
@@ -99,6 +101,7 @@ class Judge:
         *,
         scorer: str = "",
         num_clips: int = 0,
+        error_bound: float = 0.0,
         action: float | None = None,
     ) -> ArmResult:
         scored = self.scored[name]
@@ -107,6 +110,7 @@ class Judge:
             kind=kind,
             scorer=scorer,
             num_clips=num_clips,
+            error_bound=error_bound,
             correct=tuple(outcome.correct(arms.truth_of(scored)).astype(int).tolist()),
             clips=tuple(outcome.clips.tolist()),
             gflops=self.clip_macs * float(outcome.clips.mean()) / 1e9 + scoring,

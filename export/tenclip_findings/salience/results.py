@@ -23,7 +23,8 @@ ArmKind = Literal["uniform", "dense", "salient", "adaptive", "oracle: overlap", 
 class ArmResult:
     """One arm on the N videos of a set. correct: 1 or 0 of each. clips: that the heavy network ran, of each.
 
-    scorer: "" where none chooses. num_clips: asked for; 0 where the arm decides. gflops: multiply-adds, in billions, of
+    scorer: "" where none chooses. num_clips: asked for; 0 where the arm decides. error_bound: of the stopping rule of
+    adaptive prediction, else 0. gflops: multiply-adds, in billions, of
     one video, the mean over videos, scoring included; scoring_gflops: the scorer's part of them.
     windows_with_action: of the windows taken, the mean share of which half is action; None where it is not counted.
     """
@@ -31,6 +32,7 @@ class ArmResult:
     kind: ArmKind
     scorer: str = ""
     num_clips: int = 0
+    error_bound: float = 0.0
     correct: tuple[int, ...]
     clips: tuple[int, ...]
     gflops: float
@@ -61,12 +63,12 @@ class SetResult:
     seconds: float
     arms: tuple[ArmResult, ...]
 
-    def arm(self, kind: ArmKind, scorer: str = "", num_clips: int = 0) -> ArmResult:
+    def arm(self, kind: ArmKind, scorer: str = "", num_clips: int = 0, error_bound: float = 0.0) -> ArmResult:
         """Raises KeyError where there is no such arm."""
         for arm in self.arms:
-            if (arm.kind, arm.scorer, arm.num_clips) == (kind, scorer, num_clips):
+            if (arm.kind, arm.scorer, arm.num_clips, arm.error_bound) == (kind, scorer, num_clips, error_bound):
                 return arm
-        raise KeyError(f"{self.name}: no arm {kind} {scorer} {num_clips}")
+        raise KeyError(f"{self.name}: no arm {kind} {scorer} {num_clips} {error_bound:g}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,10 @@ class ScorerResult:
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingResult:
-    """A stopping rule and how often it differs from all clips, on each set: name -> (different, videos)."""
+    """A stopping rule and how often it differs from all clips, on each set: name -> (different, videos).
+
+    A scorer has one for each error bound.
+    """
 
     scorer: str
     threshold: float
@@ -111,7 +116,7 @@ class TemperatureResult:
 @dataclass(frozen=True, kw_only=True)
 class SecondsResult:
     """Mean seconds of one prediction of a video: scoring its windows (decoding for that included), decoding the clips
-    that are taken, and the heavy network.
+    that are taken, and the heavy network. load: of the machine meanwhile, processes that run or wait to.
     """
 
     arm: str
@@ -119,6 +124,7 @@ class SecondsResult:
     decoding: float
     network: float
     num_videos: int
+    load: float = 0.0
 
     @property
     def total(self) -> float:
@@ -185,9 +191,26 @@ class Results:
         """Names of the scorers, in their order."""
         return tuple(s.name for s in self.seeds[0].scorers)
 
-    def arms(self, set_name: str, kind: ArmKind, scorer: str = "", num_clips: int = 0) -> tuple[ArmResult, ...]:
+    @property
+    def error_bounds(self) -> tuple[float, ...]:
+        """Of adaptive prediction, in their order."""
+        return tuple(dict.fromkeys(r.error_bound for r in self.seeds[0].stopping))
+
+    def arms(
+        self, set_name: str, kind: ArmKind, scorer: str = "", num_clips: int = 0, error_bound: float = 0.0
+    ) -> tuple[ArmResult, ...]:
         """The arm of each seed."""
-        return tuple(s.set(set_name).arm(kind, scorer, num_clips) for s in self.seeds)
+        return tuple(s.set(set_name).arm(kind, scorer, num_clips, error_bound) for s in self.seeds)
+
+    def adaptive(self, set_name: str, scorer: str, error_bound: float) -> tuple[ArmResult, ...]:
+        """Adaptive prediction of each seed, by the rule of this bound."""
+        return self.arms(set_name, "adaptive", scorer, error_bound=error_bound)
+
+    def rules(self, scorer: str, error_bound: float) -> tuple[StoppingResult, ...]:
+        """The stopping rule of each seed."""
+        return tuple(
+            next(r for r in s.stopping if (r.scorer, r.error_bound) == (scorer, error_bound)) for s in self.seeds
+        )
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)

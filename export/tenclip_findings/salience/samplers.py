@@ -22,7 +22,6 @@ from tenclip_training.sampler.videos import SamplerVideos, labelled_videos
 from tenclip_video.bundle import Bundle
 from tenclip_video.salience import ClipScorer, LearnedScorer, MotionEnergyScorer, SamplerKind, load_sampler
 
-MOTION_ENERGY = "motion energy"
 # (what, done, of how many)
 Progress = Callable[[str, int, int], None]
 

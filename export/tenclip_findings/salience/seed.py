@@ -13,6 +13,7 @@ OUT/seed.json     what was found
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
@@ -22,9 +23,9 @@ from typing import Any, TypeVar
 from tenclip_demo.console import StageConsole
 from tenclip_demo.stages import Result, Stages
 from tenclip_findings.salience import arms
-from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, UNIFORM, SeedConfig
+from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, MOTION_ENERGY, UNIFORM, SeedConfig
 from tenclip_findings.salience.costs import Timer, graph_macs
-from tenclip_findings.salience.judge import CALIBRATION_SET, ERROR_BOUND, QUICK_ERROR_BOUND, Judge
+from tenclip_findings.salience.judge import CALIBRATION_SET, QUICK_ERROR_BOUNDS, Judge, Rules
 from tenclip_findings.salience.network import (
     export_network,
     is_bundle,
@@ -35,7 +36,6 @@ from tenclip_findings.salience.network import (
 )
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
 from tenclip_findings.salience.samplers import (
-    MOTION_ENERGY,
     SAMPLERS,
     SamplerPlan,
     SamplerTraining,
@@ -46,7 +46,7 @@ from tenclip_findings.salience.scoring import Salience, ScoredSet, score_salienc
 from tenclip_findings.salience.served import bundle_with_sampler, check_server, expected
 from tenclip_findings.salience.videos import Sets, TrueVideo, make_videos
 from tenclip_video.bundle import Bundle, read_bundle
-from tenclip_video.salience import StoppingRule
+from tenclip_video.salience import ERROR_BOUNDS
 
 Arrays = TypeVar("Arrays", ScoredSet, Salience)
 TIMED_VIDEOS, QUICK_TIMED_VIDEOS = 12, 2
@@ -77,7 +77,7 @@ class SeedRun:
             salience=salience,
             clip_macs=network_macs(checkpoint),
             macs=macs,
-            error_bound=QUICK_ERROR_BOUND if self._config.quick else ERROR_BOUND,
+            error_bounds=QUICK_ERROR_BOUNDS if self._config.quick else ERROR_BOUNDS,
         )
         rules = judge.rules()
         served = self._served(sets, bundle, samplers[0], judge, rules)
@@ -90,7 +90,7 @@ class SeedRun:
             trimmed_val_top1=top1,
             sets=tuple(judge.judge(name, rules) for name in scored),
             scorers=tuple(self._scorer(s, macs[s.name]) for s in samplers),
-            stopping=tuple(judge.stopping(name, rule) for name, rule in rules.items()),
+            stopping=tuple(judge.stopping(name, rule) for name in rules for rule in rules[name].values()),
             temperature=judge.temperature(),
             seconds=seconds,
             served=served,
@@ -240,28 +240,33 @@ class SeedRun:
         def measure(_: bool) -> Result:
             scorers = {s.name: s.open() for s in samplers}
             timer = Timer(videos, open_runtime(bundle), bundle.info.clip_spec)
-            return {"seconds": [dataclasses.asdict(s) for s in timer.measure(scorers)]}
+            found = timer.measure(scorers)
+            return {"seconds": [{**dataclasses.asdict(s), "load": os.getloadavg()[0]} for s in found]}
 
         found = self._stage("seconds", "seconds of predictions", {"videos": len(videos)}, measure, lambda _: True)
         return tuple(SecondsResult(**s) for s in found["seconds"])
 
     def _served(
-        self, sets: Sets, bundle: Bundle, sampler: TrainedScorer, judge: Judge, rules: Mapping[str, StoppingRule]
+        self, sets: Sets, bundle: Bundle, sampler: TrainedScorer, judge: Judge, rules: Mapping[str, Rules]
     ) -> dict[str, Any]:
-        """The first sampler and its rule in the bundle of a real server."""
+        """The first sampler and its rules in the bundle of a real server."""
         count = QUICK_SERVED_VIDEOS if self._config.quick else SERVED_VIDEOS
         assert sampler.path is not None, "the first scorer is a trained one"
-        path, rule, models = sampler.path, rules[sampler.name], self._out / "served"
+        path, models = sampler.path, self._out / "served"
 
         def check(_: bool) -> Result:
-            bundle_with_sampler(bundle, path, rule, models)
+            bundle_with_sampler(bundle, path, rules[sampler.name], models)
             scored, orders = judge.scored["test"], judge.orders(sampler.name, "test")
-            adaptive = arms.adaptive(scored, orders, rule)
+            adaptive = {bound: arms.adaptive(scored, orders, rule) for bound, rule in rules[sampler.name].items()}
             wanted = expected(sets.judged["test"], scored.videos, orders, adaptive, count)
             found = check_server(models, self._out / "server.log", wanted)
             return {**dataclasses.asdict(found), "agrees": found.agrees}
 
-        return self._stage("served", "the same through a server", {"videos": count}, check, lambda _: True)
+        settings = {
+            "videos": count,
+            "rules": {f"{bound:g}": dataclasses.asdict(rule) for bound, rule in rules[sampler.name].items()},
+        }
+        return self._stage("served", "the same through a server", settings, check, lambda _: True)
 
 
 def _loads(load: Callable[[Path], object], path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from tenclip_training.sampler.bundles import add_sampler
 from tenclip_training.sampler.identity import identity_of
 from tenclip_training.sampler.results import SamplerResult
 from tenclip_video.bundle import Bundle
-from tenclip_video.salience import StoppingRule
+from tenclip_video.salience import DEFAULT_ERROR_BOUND, StoppingRule
 
 # Of probabilities: runtimes may add in another order.
 TOLERANCE = 1e-3
@@ -28,8 +28,8 @@ TOLERANCE = 1e-3
 @dataclass(frozen=True, kw_only=True)
 class ServedCheck:
     """same_clips: videos whose clips are those of the offline arithmetic, of `videos`. same_stops: those that adaptive
-    prediction gives as many clips as there. largest_difference: of any probability of a clip or a video, in videos with
-    the same clips. scorer: the name that the server gives its scorer.
+    prediction gives as many clips as there, by each of the rules. largest_difference: of any probability of a clip or a
+    video, in videos with the same clips. scorer: the name that the server gives its scorer.
     """
 
     videos: int
@@ -43,14 +43,19 @@ class ServedCheck:
         return self.same_clips == self.same_stops == self.videos and self.largest_difference <= TOLERANCE
 
 
-def bundle_with_sampler(bundle: Bundle, sampler: Path, rule: StoppingRule, models: Path) -> None:
-    """A copy of `bundle` in `models` that has a sampler, an ONNX file, and this rule. Raises TenclipError."""
+def bundle_with_sampler(bundle: Bundle, sampler: Path, rules: Mapping[float, StoppingRule], models: Path) -> None:
+    """A copy of `bundle` in `models` that has a sampler, an ONNX file, and these rules. Raises TenclipError."""
     shutil.rmtree(models, ignore_errors=True)
     folder = models / ".sampler"  # as a run of tenclip train-sampler leaves it
     folder.mkdir(parents=True)
     shutil.copy(sampler, folder)
+    default = rules.get(DEFAULT_ERROR_BOUND)
     result = SamplerResult(
-        file=sampler.name, teacher=bundle.info.name, teacher_identity=identity_of(bundle.info), stopping=rule
+        file=sampler.name,
+        teacher=bundle.info.name,
+        teacher_identity=identity_of(bundle.info),
+        stopping=default,
+        other_stopping=tuple(rule for rule in rules.values() if rule is not default),
     )
     result.write(folder)
     add_sampler(bundle.path, folder, out=models / bundle.info.name / bundle.info.version)
@@ -61,22 +66,26 @@ def bundle_with_sampler(bundle: Bundle, sampler: Path, rule: StoppingRule, model
 class Expected:
     """What the arithmetic says of a video. order: its windows, the most salient first, as many as are taken.
 
-    adaptive_clips: how many of them adaptive prediction runs.
+    adaptive_clips: how many of them adaptive prediction runs, by error bound.
     """
 
     video: TrueVideo
     scored: ScoredVideo
     order: Ints
-    adaptive_clips: int
+    adaptive_clips: dict[float, int]
 
 
 def expected(
-    videos: Sequence[TrueVideo], scored: Sequence[ScoredVideo], orders: Sequence[Ints], adaptive: Outcome, count: int
+    videos: Sequence[TrueVideo],
+    scored: Sequence[ScoredVideo],
+    orders: Sequence[Ints],
+    adaptive: Mapping[float, Outcome],
+    count: int,
 ) -> list[Expected]:
-    """The first `count` videos."""
+    """The first `count` videos. adaptive: by error bound."""
     return [
-        Expected(video=v, scored=s, order=o, adaptive_clips=int(n))
-        for v, s, o, n in list(zip(videos, scored, orders, adaptive.clips, strict=True))[:count]
+        Expected(video=v, scored=s, order=o, adaptive_clips={b: int(a.clips[i]) for b, a in adaptive.items()})
+        for i, (v, s, o) in enumerate(list(zip(videos, scored, orders, strict=True))[:count])
     ]
 
 
@@ -91,12 +100,23 @@ def check_server(models: Path, log: Path, videos: Sequence[Expected]) -> ServedC
                 one.video.path, clips="salient", num_clips=len(one.order), top_k=classes, clip_scores=True
             )
             scorer = answer.timeline.scorer if answer.timeline else ""
-            early = client.predict(one.video.path, clips="salient", adaptive=True, top_k=classes)
-            stops += early.adaptive is not None and early.adaptive.clips_used == one.adaptive_clips
+            stops += all(_stops(client, one, bound) for bound in one.adaptive_clips)
             if _same_clips(answer, one):
                 same += 1
                 largest = max(largest, _largest_difference(answer, one))
     return ServedCheck(videos=len(videos), same_clips=same, same_stops=stops, largest_difference=largest, scorer=scorer)
+
+
+def _stops(client: Client, one: Expected, error_bound: float) -> bool:
+    """Whether adaptive prediction runs as many clips; without a bound, too, where this is the default one."""
+    asked: list[float | None] = [error_bound, *([None] if error_bound == DEFAULT_ERROR_BOUND else [])]
+    answers = [client.predict(one.video.path, clips="salient", adaptive=True, error_bound=bound) for bound in asked]
+    return all(
+        a.adaptive is not None
+        and a.adaptive.clips_used == one.adaptive_clips[error_bound]
+        and a.adaptive.error_bound == error_bound
+        for a in answers
+    )
 
 
 def _same_clips(answer: Prediction, one: Expected) -> bool:

@@ -73,6 +73,7 @@ def recognition_request(
             start_seconds=clips.start_seconds,
             end_seconds=clips.end_seconds,
             adaptive=clips.adaptive,
+            error_bound=clips.error_bound,
             sampler=clips.sampler,
         ),
         spatial_mode=spatial_mode(request.spatial_mode),
@@ -286,6 +287,7 @@ def _sampler(sampler: ServedSampler) -> pb.Sampler:
         teacher=spec.teacher,
         audio_clips=sampler.audio_clips,
         stopping=None if rule is None else _stopping(rule),
+        other_stopping=[_stopping(other) for other in sampler.rules if other is not rule],
     )
 
 

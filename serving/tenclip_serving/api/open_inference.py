@@ -6,9 +6,9 @@ A model has two inputs, of which a request has one:
     VIDEO   BYTES [1]           an encoded file, decoded here        -> probabilities FP32 [K], labels BYTES [K],
                                                                         features FP32 [D]
 
-Parameters of a request with VIDEO: protocol, or num_clips, mode, start_seconds, end_seconds; adaptive, sampler (as in
-tenclip.v1); top_k (only so many probabilities and labels, the best first; else all, in the order of the classes); name
-(for messages and the log).
+Parameters of a request with VIDEO: protocol, or num_clips, mode, start_seconds, end_seconds; adaptive, error_bound,
+sampler (as in tenclip.v1); top_k (only so many probabilities and labels, the best first; else all, in the order of the
+classes); name (for messages and the log).
 Parameters of any request: timeout (microseconds), priority (ignored, as by Triton for a model without priorities).
 """
 
@@ -350,6 +350,7 @@ def _describe_clips(response: pb.ModelInferResponse, result: Recognition) -> Non
         response.parameters["clips_planned"].int64_param = report.clips_planned
         response.parameters["clips_used"].int64_param = report.clips_used
         response.parameters["settled"].bool_param = report.settled
+        response.parameters["error_bound"].double_param = report.error_bound
 
 
 def _asked(request: pb.ModelInferRequest, *, video: bool) -> _Asked:
@@ -374,9 +375,10 @@ def _asked(request: pb.ModelInferRequest, *, video: bool) -> _Asked:
             clips=ClipRequest(
                 mode=_mode(parameters.text("mode")),
                 num_clips=parameters.count("num_clips"),
-                start_seconds=parameters.seconds("start_seconds"),
-                end_seconds=parameters.seconds("end_seconds"),
+                start_seconds=parameters.number("start_seconds"),
+                end_seconds=parameters.number("end_seconds"),
                 adaptive=parameters.boolean("adaptive"),
+                error_bound=parameters.number("error_bound"),
                 sampler=parameters.text("sampler"),
             ),
             protocol=parameters.text("protocol"),

@@ -155,7 +155,7 @@ class Parameters:
             "a whole number of at least 1",
         )
 
-    def seconds(self, name: str) -> float:
+    def number(self, name: str) -> float:
         """0 where it is not there. What the number must be is the core's to judge."""
         return self._take(name, float, 0.0, _is_number, "a number")
 

@@ -18,6 +18,7 @@ from tenclip_video.salience import (
     check_clips,
     read_sampler_files,
 )
+from tenclip_video.salience.stopping import all_rules
 from tenclip_video.salience.windows import input_dtype
 from tenclip_video.spec import ClipSpec
 
@@ -27,11 +28,20 @@ _NUM_WINDOWS = 2
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedSampler:
-    """files: as decode processes get them. scorer: the same, opened. stopping: of adaptive prediction."""
+    """files: as decode processes get them. scorer: the same, opened.
+
+    stopping: of adaptive prediction where no error bound is asked for; other_stopping: of other bounds.
+    """
 
     files: SamplerFiles
     scorer: LearnedScorer
     stopping: StoppingRule | None = None
+    other_stopping: tuple[StoppingRule, ...] = ()
+
+    @property
+    def rules(self) -> tuple[StoppingRule, ...]:
+        """All stopping rules, the strictest bound first."""
+        return all_rules(self.stopping, self.other_stopping)
 
     @property
     def spec(self) -> SamplerSpec:
@@ -70,7 +80,9 @@ def load_served_sampler(bundle: Bundle) -> ServedSampler | None:
         scores = sampler.scores(np.zeros((_NUM_WINDOWS, *spec.input_shape), input_dtype(spec)))
         if not np.isfinite(scores).all():
             raise BundleError(f"{sampler.file}: the sampler gives {scores.tolist()} for black windows: no numbers")
-    return ServedSampler(files=files, scorer=scorer, stopping=described.stopping)
+    return ServedSampler(
+        files=files, scorer=scorer, stopping=described.stopping, other_stopping=described.other_stopping
+    )
 
 
 def _check_hashes(bundle: Bundle, described: BundleSampler, files: SamplerFiles) -> None:

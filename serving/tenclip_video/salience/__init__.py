@@ -18,10 +18,12 @@ from tenclip_video.salience.learned import (
 from tenclip_video.salience.motion_energy import MotionEnergyScorer
 from tenclip_video.salience.sampler_spec import SamplerKind, SamplerSpec
 from tenclip_video.salience.scores import ClipScorer, SalienceTimeline, WindowScores
-from tenclip_video.salience.stopping import StoppingRule, calibrate_stopping
+from tenclip_video.salience.stopping import DEFAULT_ERROR_BOUND, ERROR_BOUNDS, StoppingRule, calibrate_stopping
 from tenclip_video.salience.windows import WindowInputs
 
 __all__ = [
+    "DEFAULT_ERROR_BOUND",
+    "ERROR_BOUNDS",
     "ClipScorer",
     "LearnedScorer",
     "MotionEnergyScorer",

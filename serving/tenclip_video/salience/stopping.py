@@ -8,8 +8,9 @@ together say in at most a stated share of videos that come from where those came
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,11 +22,21 @@ from tenclip_video.protocols import Averaging
 # The thresholds that are tested, from the strictest to the loosest; fixed before any data are seen. Margins are at most
 # 1, so the first of them never stops.
 THRESHOLDS: tuple[float, ...] = (1.01, *(round(1 - i / 100, 2) for i in range(101)))
+# Of sums of ten float32 probabilities, with much to spare.
+_ROUNDING = 1e-4
+# The error bounds that rules are calibrated for where nobody states others; the default is what a request without a
+# bound gets.
+DEFAULT_ERROR_BOUND = 0.05
+ERROR_BOUNDS = (0.02, 0.05, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoppingRule:
     """Stop after n clips where the best score leads the second by at least `threshold`, and n is at least `min_clips`.
+
+    is_curtailed: stop as well where the K - n clips that remain could not change the class, whatever they say: in the
+    mean of probabilities a lead of m is lost only to n * m clips that are sure of the second class. That changes no
+    answer, so it costs nothing of the bound.
 
     max_clips: K, all clips. error_bound: the share of videos whose class may differ from that of all K clips, held with
     probability `confidence` over the choice of `num_videos` calibration videos, of which `num_different` differed.
@@ -40,6 +51,7 @@ class StoppingRule:
     num_videos: int
     num_different: int
     mean_clips: float
+    is_curtailed: bool = False
 
     def settled(self, probabilities: NDArray[np.float32], num_done: int) -> bool:
         """Whether to stop. probabilities: float32 [K] of the video, from the `num_done` clips that are done."""
@@ -50,7 +62,36 @@ class StoppingRule:
         if len(probabilities) < 2:
             return True
         second, best = np.partition(probabilities, -2)[-2:]
-        return bool(best - second >= self.threshold)
+        lead = best - second
+        is_past = bool(lead >= self.threshold)
+        return is_past or (self.is_curtailed and is_certain(float(lead), num_done, self.max_clips))
+
+
+def all_rules(default: StoppingRule | None, others: Iterable[StoppingRule]) -> tuple[StoppingRule, ...]:
+    """The rules of a sampler, the strictest bound first."""
+    rules = (*(() if default is None else (default,)), *others)
+    return tuple(sorted(rules, key=lambda rule: rule.error_bound))
+
+
+def read_rules(values: Mapping[str, Any]) -> dict[str, Any]:
+    """`stopping` and `other_stopping` of a description in JSON; files of before there were others have the one alone.
+
+    Raises TypeError for what are no rules.
+    """
+    default = values.get("stopping")
+    return {
+        "stopping": None if default is None else StoppingRule(**default),
+        "other_stopping": tuple(StoppingRule(**rule) for rule in values.get("other_stopping", ())),
+    }
+
+
+def is_certain(lead: float, num_done: int, max_clips: int) -> bool:
+    """Whether a lead in the mean probabilities of `num_done` clips cannot be lost to those that remain.
+
+    >>> is_certain(0.9, 5, 10), is_certain(0.9, 6, 10)
+    (False, True)
+    """
+    return num_done * lead > max_clips - num_done + _ROUNDING
 
 
 def calibrate_stopping(
@@ -83,6 +124,11 @@ def calibrate_stopping(
     margins[:, : min_clips - 1] = -np.inf
     last = np.array([min(len(v), max_clips) for v in videos]) - 1
     rows = np.arange(len(videos))
+    is_curtailed = averaging == "probabilities"
+    if is_curtailed:
+        done = np.arange(1, max_clips + 1)
+        margins[done * margins.astype(np.float64) > max_clips - done + _ROUNDING] = np.inf
+        margins[:, : min_clips - 1] = -np.inf
     margins[rows, last] = np.inf  # all clips are done
     best: tuple[float, int, float] | None = None
     for threshold in THRESHOLDS:
@@ -101,6 +147,7 @@ def calibrate_stopping(
         num_videos=len(videos),
         num_different=best[1],
         mean_clips=best[2],
+        is_curtailed=is_curtailed,
     )
 
 

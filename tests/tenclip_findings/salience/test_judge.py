@@ -25,11 +25,11 @@ def made_set(num_videos: int, *, salient_right: float, seed: int) -> ScoredSet:
     return scored_set(*videos)
 
 
-def judge(*, num_videos: int = 100, salient_right: float = 1.0, error_bound: float = 0.05) -> Judge:
+def judge(*, num_videos: int = 100, salient_right: float = 1.0, error_bounds: tuple[float, ...] = (0.05, 0.5)) -> Judge:
     scored = {name: made_set(num_videos, salient_right=salient_right, seed=i) for i, name in enumerate(SETS)}
     last_first = np.arange(20, dtype=np.float32)
     salience = {NAME: {n: Salience(scores=tuple(last_first for _ in s.videos)) for n, s in scored.items()}}
-    return Judge(scored=scored, salience=salience, clip_macs=CLIP, macs={NAME: WINDOW}, error_bound=error_bound)
+    return Judge(scored=scored, salience=salience, clip_macs=CLIP, macs={NAME: WINDOW}, error_bounds=error_bounds)
 
 
 def test_arms_have_their_accuracy_and_their_cost() -> None:
@@ -49,9 +49,10 @@ def test_arms_have_their_accuracy_and_their_cost() -> None:
 def test_a_rule_is_calibrated_on_its_set_and_counted_on_all() -> None:
     made = judge()
     rules = made.rules()
-    assert rules[NAME].num_videos == 100
-    found = made.stopping(NAME, rules[NAME])
-    early = made.judge("test", rules).arm("adaptive", NAME)
+    assert {bound: rule.error_bound for bound, rule in rules[NAME].items()} == {0.05: 0.05, 0.5: 0.5}
+    assert rules[NAME][0.05].num_videos == 100
+    found = made.stopping(NAME, rules[NAME][0.05])
+    early = made.judge("test", rules).arm("adaptive", NAME, error_bound=0.05)
     # All ten clips say class 1 or 0 as the sure one is outvoted or not; stopping at once says 0.
     whole = made.judge("test", rules).arm("salient", NAME, 10)
     expected = int((early.right != whole.right).sum())

@@ -6,7 +6,7 @@ from tenclip_findings.salience.chart import all_series, draw
 from tenclip_findings.salience.report import CHART, page
 from tenclip_findings.salience.verdicts import verdicts
 
-from .made_up import SCORERS, results
+from .made_up import BOUNDS, SCORERS, results
 
 
 def test_the_page_says_what_the_verdicts_say() -> None:
@@ -44,3 +44,5 @@ def test_the_chart_is_xml_with_every_arm() -> None:
     assert names[:3] == ["uniform", "all windows", "oracle: windows of the action"]
     assert all(name in text for name in names)
     assert len(names) == 3 + 2 * len(SCORERS)
+    adaptive = next(s for s in all_series(found, "test") if s.name == f"adaptive ({SCORERS[0]})")
+    assert len(adaptive.points) == len(BOUNDS), "one for each error bound"

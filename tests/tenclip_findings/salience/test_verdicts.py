@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -26,7 +27,8 @@ def test_a_gain_is_shown_with_its_cost() -> None:
         *("shown", "shown", "shown", "shown", "shown", "shown"),
         "no loss is shown",
         "holds",
-        "the bound does not carry over",
+        "the bound does not carry over for 1 of 2 bounds",
+        "not shown",  # both scorers are as often right
         "shown",
     ]
     assert "+25.0 points" in found[0].figures
@@ -34,10 +36,27 @@ def test_a_gain_is_shown_with_its_cost() -> None:
     assert found[2].figures.startswith("3 clips, 31% of the operations")
     assert found[3].figures.startswith("3 clips, 30% of the operations")
     assert "The fewest clips that reach the baseline's mean are 1, with 11%" in found[2].figures
-    assert found[4].figures.startswith("1.5 clips on average, 16% of the operations")
-    assert found[5].figures.startswith("1.5 clips on average, 15% of the operations")
-    assert "6 of 360 videos differ" in found[7].figures
-    assert "90 of 360" in found[8].figures
+    assert found[4].figures.startswith("error bound 20%, 1.5 clips on average, 16% of the operations")
+    assert found[5].figures.startswith("error bound 20%, 1.5 clips on average, 15% of the operations")
+    assert found[7].figures == "of 360 videos differ 0.0% (bound 5%: holds), 1.7% (bound 20%: holds)"
+    assert found[8].figures.endswith("25.0% (bound 20%: does not hold)")
+
+
+def test_a_refused_temperature_lowers_nothing() -> None:
+    found = results()
+    refused = dataclasses.replace(found.seeds[0].temperature, refused="it does not help")
+    seeds = (dataclasses.replace(found.seeds[0], temperature=refused), *found.seeds[1:])
+    line = verdicts(dataclasses.replace(found, seeds=seeds))[-1]
+    assert line.verdict == "not shown"
+    assert line.figures.endswith("refused for 1 of 3 seeds")
+
+
+def test_the_strictest_rule_that_is_cheap_enough_is_compared() -> None:
+    """By its cost, not by its accuracy."""
+    figures = lines(results(adaptive_clips=0.25, scoring_gflops=0.0))[4].figures
+    assert figures.startswith("error bound 5%, 1.0 clips on average")
+    dear = lines(results(adaptive_clips=6.0))[4]
+    assert (dear.verdict, dear.figures.partition(",")[0]) == ("not shown", "no rule is that cheap")
 
 
 def test_swapped_accuracies_flip_the_verdicts() -> None:
@@ -69,7 +88,11 @@ def test_adaptive_prediction_must_keep_to_its_fifth() -> None:
 
 @pytest.mark.parametrize(
     ("different", "expected"),
-    [((0, 0), ["holds", "holds"]), ((7, 7), ["exceeded, within chance"] * 2), ((40, 6), ["does not hold", "holds"])],
+    [
+        ((0, 0), ["holds", "holds"]),
+        ((26, 26), ["exceeded, within chance"] * 2),
+        ((60, 6), ["does not hold for 1 of 2 bounds", "holds"]),
+    ],
 )
 def test_the_bound_is_held_against_what_was_observed(different: tuple[int, int], expected: list[str]) -> None:
     assert words(results(different=different))[7:9] == expected

@@ -23,7 +23,7 @@ from tenclip_client._extraction import ClipChoice
 from tenclip_client._inputs import expand_inputs
 from tenclip_client.cli.main import main
 from tenclip_video.bundle import ScoreCalibration
-from tests.tenclip_serving.helpers import RULE, Sampler, ServerProcess, make_bundle, running_server
+from tests.tenclip_serving.helpers import LOOSER, RULE, STRICTER, Sampler, ServerProcess, make_bundle, running_server
 from tests.tenclip_serving.test_server import metric
 
 TEMPERATURE = ScoreCalibration(temperature=2.0, protocol="salient-clips", num_videos=9, ece_before=0.2, ece_after=0.1)
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, videos: Path) -> Iterator[S
     make_bundle(
         root,
         "salient",
-        sampler=Sampler(stopping=RULE),
+        sampler=Sampler(stopping=RULE, other_stopping=(STRICTER, LOOSER)),
         default_protocol="salient-clips",
         calibration=TEMPERATURE,
     )
@@ -61,6 +61,8 @@ def test_models_tell_of_their_samplers(client: Client) -> None:
     assert (sampler.name, sampler.kind, sampler.clip_span, sampler.window_step) == ("colours", "rgb", 4, 2)
     assert sampler.stopping is not None
     assert (sampler.stopping.max_clips, sampler.stopping.threshold) == (RULE.max_clips, RULE.threshold)
+    assert [rule.error_bound for rule in sampler.rules] == [0.02, 0.05, 0.2]
+    assert [rule.error_bound for rule in sampler.other_stopping] == [0.02, 0.2]
     assert by_name["plain"].sampler is None
     (failed,) = models.failed
     assert failed.ref == "broken:1"
@@ -102,6 +104,16 @@ def test_an_adaptive_prediction_and_its_stream(client: Client, videos: Path) -> 
     assert len(features.features.clips) == report.clips_used
 
 
+def test_a_request_chooses_the_error_bound(client: Client, videos: Path) -> None:
+    """The strictest rule never stops, the loosest at once; the answer says which it was."""
+    for bound, used in ((0.02, 6), (0.2, 1)):
+        report = client.predict(videos / "colors.mp4", model="salient", adaptive=True, error_bound=bound).adaptive
+        assert report is not None
+        assert (report.clips_used, report.clips_planned, report.error_bound) == (used, 6, bound)
+        features = client.extract_features(videos / "colors.mp4", model="salient", adaptive=True, error_bound=bound)
+        assert features.adaptive == report
+
+
 def test_metrics(server: ServerProcess, client: Client, videos: Path) -> None:
     names = [("tenclip_adaptive_clips_total", {"what": what, "model": "salient"}) for what in ("planned", "used")]
     names += [("tenclip_clips_saved_total", {"model": "salient"}), ("tenclip_stage_seconds_count", {"stage": "score"})]
@@ -130,6 +142,10 @@ def test_calibrated_scores(client: Client, videos: Path) -> None:
         ({"model": "plain", "clips": "salient", "sampler": "plain/1"}, "plain/1 has no sampler; this server has"),
         ({"model": "plain", "sampler": "salient"}, "no meaning for UNIFORM clips without a timeline"),
         ({"model": "salient", "adaptive": True, "sampler": "motion-energy"}, "does not hold for those of"),
+        (
+            {"model": "salient", "adaptive": True, "error_bound": 0.1},
+            r"no stopping rule with the error bound 0\.1; it has 0\.02, 0\.05, 0\.2 \(0\.05 where a request names",
+        ),
         ({"model": "salient", "adaptive": True, "num_clips": 3}, "does not hold for num_clips 3"),
     ],
 )
@@ -163,6 +179,8 @@ def test_predict_says_what_chose_the_clips_and_how_many_ran(tenclip: Tenclip, vi
     out = tenclip("predict", video, "--model", "salient", "--adaptive")
     assert "salience by colours" in out
     assert "used 1 of 6 clips: settled" in out
+    out = tenclip("predict", video, "--model", "salient", "--adaptive", "--error-bound", "0.02")
+    assert "used 6 of 6 clips: the classes were not settled before the last one, with an error bound of 0.02" in out
     out = tenclip("predict", video, "--model", "plain", "--selection", "salient", "--sampler", "salient", "--json")
     (entry,) = json.loads(out)
     assert entry["prediction"]["timeline"]["scorer"] == "colours"
@@ -173,7 +191,9 @@ def test_models_shows_samplers(tenclip: Tenclip) -> None:
     out = tenclip("models")
     assert "sampler" in out.splitlines()[0]
     assert "rgb, adaptive" in out
-    assert "stops at a lead of 0.5 after 1 to 6 clips" in tenclip("models", "salient")
+    lines = tenclip("models", "salient").splitlines()
+    rules = [line.split("adaptive stops")[0].split() for line in lines if "adaptive stops at a lead of" in line]
+    assert rules == [["error", "bound", "0.02"], ["error", "bound", "0.05", "(default)"], ["error", "bound", "0.2"]]
 
 
 # -- features of many videos ------------------------------------------------------------------------------------------
@@ -193,6 +213,9 @@ def test_features_are_of_the_clips_that_ran(server: ServerProcess, videos: Path,
     out = tmp_path / "f.parquet"
     settings = extract(server, videos / "colors.mp4", out, model="salient", adaptive=True)
     assert settings["adaptive"] is True
+    assert "error_bound" not in settings
+    with pytest.raises(DatasetError, match=r"error_bound was not set, now 0\.2"):
+        extract(server, videos / "colors.mp4", out, model="salient", adaptive=True, error_bound=0.2)
     assert "salience.onnx" in settings["sampler_files"]
     assert pq.read_table(out)["clip_index"].to_pylist() == [5]
     with pytest.raises(DatasetError, match="adaptive was True, now not set"):
@@ -221,7 +244,7 @@ def infer(server: ServerProcess, model: str, data: bytes, **parameters: Any) -> 
     request.inputs.add(name="VIDEO", datatype="BYTES", shape=[1])
     request.raw_input_contents.append(struct.pack("<I", len(data)) + data)
     for name, value in parameters.items():
-        kind = {bool: "bool_param", int: "int64_param", str: "string_param"}[type(value)]
+        kind = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}[type(value)]
         setattr(request.parameters[name], kind, value)
     with grpc.insecure_channel(server.address) as channel:
         return open_inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request, timeout=30)
@@ -240,11 +263,16 @@ def test_open_inference(server: ServerProcess, client: Client, videos: Path) -> 
     (raw,) = (r for o, r in zip(answer.outputs, answer.raw_output_contents, strict=True) if o.name == "probabilities")
     by_index = {t.index: t.score for t in expected.top}
     assert np.frombuffer(raw, "<f4").tolist() == [by_index[i] for i in range(4)]
+    assert parameters["error_bound"].double_param == RULE.error_bound
+    loose = infer(server, "salient", data, adaptive=True, error_bound=0.2).parameters
+    assert (loose["clips_used"].int64_param, loose["error_bound"].double_param) == (1, 0.2)
     borrowed = infer(server, "plain", data, mode="salient", num_clips=2, sampler="salient/1")
     assert borrowed.parameters["scorer"].string_param == "colours"
     assert "clips_used" not in borrowed.parameters
     for asked, says in (
         ({"adaptive": "yes"}, "parameter 'adaptive' must be true or false"),
+        ({"adaptive": True, "error_bound": 0.5}, "no stopping rule with the error bound 0.5"),
+        ({"adaptive": True, "error_bound": "a fifth"}, "parameter 'error_bound' must be a number"),
         ({"sampler": 3}, "parameter 'sampler' must be a string"),
         ({"mode": "uniform", "adaptive": True}, "which UNIFORM clips do not have"),
     ):

@@ -178,9 +178,9 @@ def test_parameters() -> None:
     made.parameters["d"].bool_param = True
     made.parameters["e"].SetInParent()
     parameters = Parameters(made.parameters)
-    assert (parameters.text("a"), parameters.count("b"), parameters.seconds("c")) == ("text", 3, 1.5)
+    assert (parameters.text("a"), parameters.count("b"), parameters.number("c")) == ("text", 3, 1.5)
     assert parameters.boolean("d")
-    assert (parameters.text("x"), parameters.count("y"), parameters.seconds("z")) == ("", 0, 0.0)
+    assert (parameters.text("x"), parameters.count("y"), parameters.number("z")) == ("", 0, 0.0)
     with pytest.raises(InvalidRequest, match="'e' must be true or false, got None"):
         parameters.boolean("e")
     made.parameters["f"].int64_param = 2**40

@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_sampler_is_trained_and_given_to_its_bundle(bundle: Path, videos: Path, cache: Path, tmp_path: Path) -> None:
-    loose = ("--error-bound", "0.9", "--confidence", "0.6")
+    loose = ("--error-bound", "0.9", "--error-bound", "0.95", "--confidence", "0.6")
     out = tmp_path / "sampler"
     values = output_of(
         run("train-sampler", videos, "--teacher", bundle, "--out", out, "--cache", cache, *QUICK, *loose, "--json")
@@ -55,12 +55,13 @@ def test_a_sampler_is_trained_and_given_to_its_bundle(bundle: Path, videos: Path
     added = output_of(run("add-sampler", bundle, out, "--out", copy, "--json"))
     assert (added["name"], added["default_protocol"]) == ("salient", "salient-clips")
     assert added["sampler"]["stopping"] == values["stopping"]
+    assert [rule["error_bound"] for rule in added["sampler"]["other_stopping"]] == [0.95]
     assert added["notes"] == [f"no temperature: {values['calibration_refused']}"]
     assert read_bundle(copy).sampler_files == (copy / "salience.onnx",)
     told = run("add-sampler", make_bundle(tmp_path / "models", "others"), out)
     assert told.exit_code == 0
     assert "sampler salience.onnx; protocol salient-clips" in told.stdout
-    assert "adaptive: stops at a margin" in told.stdout, "it is the same network"
+    assert "adaptive (default), error bound" in told.stdout, "it is the same network"
 
 
 def test_the_heavy_network_may_be_on_a_server(bundle: Path, videos: Path, tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tests.tenclip_serving.helpers import SPEC, make_bundle
 STOPPING = StoppingRule(
     threshold=0.4, error_bound=0.05, confidence=0.95, num_videos=80, num_different=0, mean_clips=2.5, max_clips=10
 )
+LOOSER = dataclasses.replace(STOPPING, threshold=0.2, error_bound=0.2, mean_clips=1.5)
 CALIBRATION = ScoreCalibration(temperature=1.5, protocol="salient-clips", num_videos=40, ece_before=0.1, ece_after=0.05)
 
 
@@ -61,7 +62,7 @@ def run_folder(folder: Path, file: Path, identity: str, **values: Any) -> Path:
     """What tenclip train-sampler leaves, as far as it is read."""
     folder.mkdir()
     shutil.copy(file, folder / "salience.onnx")
-    given = {"stopping": STOPPING, "calibration": CALIBRATION, **values}
+    given = {"stopping": STOPPING, "other_stopping": (LOOSER,), "calibration": CALIBRATION, **values}
     SamplerResult(file="salience.onnx", teacher="teacher", teacher_identity=identity, **given).write(folder)
     return folder
 
@@ -80,6 +81,7 @@ def test_a_run_gives_its_bundle_all_that_it_made(bundle: Path, run: Path, files:
     assert info.sampler is not None
     assert info.sampler.files == {"salience.onnx": sha256(files["first"])}
     assert info.sampler.stopping == STOPPING
+    assert info.sampler.other_stopping == (LOOSER,)
     assert info.calibration == CALIBRATION
     assert info.default_protocol == "salient-clips"
     assert read_bundle(bundle).sampler_files == (bundle / "salience.onnx",)
@@ -107,19 +109,42 @@ def test_what_holds_for_another_network_stays_behind(bundle: Path, files: dict[s
     folder = run_folder(tmp_path / "run", files["first"], "other 123")
     added = add_sampler(bundle, folder)
     assert added.bundle.info.sampler is not None
-    assert added.bundle.info.sampler.stopping is None
+    assert added.bundle.info.sampler.rules == ()
     assert added.bundle.info.calibration is None
     assert added.notes == (
-        "the sampler learned from another network (teacher); its stopping rule and temperature hold for that one "
+        "the sampler learned from another network (teacher); its stopping rules and temperature hold for that one "
         "alone, and stay there",
     )
 
 
 def test_reasons_why_there_is_no_rule_are_told(bundle: Path, files: dict[str, Path], tmp_path: Path) -> None:
     identity = identity_of(read_bundle(bundle).info)
-    values = {"stopping": None, "stopping_refused": "8 are too few", "calibration": None, "calibration_refused": "why"}
+    values = {
+        "stopping": None,
+        "other_stopping": (),
+        "stopping_refused": "8 are too few",
+        "calibration": None,
+        "calibration_refused": "why",
+    }
     added = add_sampler(bundle, run_folder(tmp_path / "run", files["first"], identity, **values))
     assert added.notes == ("no stopping rule: 8 are too few", "no temperature: why")
+    some = run_folder(tmp_path / "some", files["first"], identity, stopping_refused="8 are too few")
+    assert add_sampler(bundle, some).notes == ("no stopping rule for some error bounds: 8 are too few",)
+
+
+def test_a_folder_of_before_there_were_several_rules(bundle: Path, run: Path) -> None:
+    file = run / "sampler.json"
+    values = json.loads(file.read_text())
+    del values["other_stopping"]
+    file.write_text(json.dumps(values))
+    assert SamplerResult.read(run).rules == (STOPPING,)
+    sampler = add_sampler(bundle, run).bundle.info.sampler
+    assert sampler is not None
+    assert sampler.rules == (STOPPING,)
+    for what in ([1], "none", None, [{"threshold": 0.1}]):
+        file.write_text(json.dumps({**values, "other_stopping": what}))
+        with pytest.raises(BundleError, match=r"sampler\.json"):
+            SamplerResult.read(run)
 
 
 def test_from_another_bundle_comes_the_sampler_alone(bundle: Path, run: Path, tmp_path: Path) -> None:
@@ -129,7 +154,7 @@ def test_from_another_bundle_comes_the_sampler_alone(bundle: Path, run: Path, tm
     assert added.bundle.info.sampler is not None
     assert read_bundle(bundle).info.sampler is not None
     assert added.bundle.info.sampler.files == read_bundle(bundle).info.sampler.files  # type: ignore[union-attr]
-    assert added.bundle.info.sampler.stopping is None
+    assert added.bundle.info.sampler.rules == ()
     with pytest.raises(BundleError, match="this bundle has no sampler"):
         add_sampler(bundle, make_bundle(tmp_path / "models", "third"))
 
@@ -140,7 +165,7 @@ def test_a_sampler_that_listens_beside_it(bundle: Path, run: Path, files: dict[s
     assert sampler is not None
     assert (sampler.path, sampler.audio_path, sampler.audio_clips) == ("salience.onnx", "salience-audio.onnx", 3)
     assert added.bundle.sampler_files == (bundle / "salience.onnx", bundle / "salience-audio.onnx")
-    assert sampler.stopping is None
+    assert sampler.rules == ()
     assert "no longer hold: left out" in added.notes[-1]
     other = make_bundle(tmp_path / "models", "others")
     assert add_sampler(other, bundle).bundle.info.sampler == sampler, "both come from a bundle that has both"

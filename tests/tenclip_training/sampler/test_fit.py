@@ -8,7 +8,7 @@ import torch
 
 from tenclip_api.errors import DatasetError, TrainingDiverged
 from tenclip_training.sampler.fit import Epoch, FitConfig, FitVideo, fit, salience_of
-from tenclip_training.sampler.ranks import mean_rank_correlation
+from tenclip_training.sampler.ranks import mean_agreement, mean_rank_correlation
 
 from .helpers import bright_video, small_spec
 from .test_networks import KINDS
@@ -33,7 +33,7 @@ def test_the_order_of_windows_is_learned(kind: str) -> None:
 
 def test_classes_are_learned() -> None:
     config = dataclasses.replace(QUICK, loss="ac", epochs=8)
-    fitted = fit(SPEC, TRAIN, SELECT, config, num_classes=2)
+    fitted = fit(SPEC, TRAIN, [], config, num_classes=2)  # the last epoch: classes are learned, not an order
     right = []
     for video in (bright_video(SPEC, seed, label=seed % 2) for seed in range(200, 206)):
         with torch.inference_mode():
@@ -62,10 +62,11 @@ def test_the_best_epoch_is_kept() -> None:
     fitted = fit(SPEC, TRAIN, SELECT, config, num_classes=2, on_epoch=seen.append)
     assert tuple(seen) == fitted.history
     assert [e.epoch for e in seen] == list(range(1, 7))
-    correlations = [e.correlation for e in seen]
-    assert fitted.best_epoch == 1 + int(np.argmax(correlations))  # type: ignore[arg-type]
+    agreements = [e.agreement for e in seen]
+    best = max(a for a in agreements if a is not None)
+    assert fitted.best_epoch == max(e.epoch for e in seen if e.agreement == best), "the last of equal ones"
     scores = [salience_of(fitted.salience, v.inputs) for v in SELECT]
-    assert mean_rank_correlation(scores, [v.teacher for v in SELECT]) == max(c for c in correlations if c is not None)
+    assert mean_agreement(scores, [v.teacher for v in SELECT]) == best
 
 
 def test_without_videos_to_choose_by_the_last_epoch_is_kept() -> None:
@@ -73,7 +74,7 @@ def test_without_videos_to_choose_by_the_last_epoch_is_kept() -> None:
     for select in ([], [one_window]):
         fitted = fit(SPEC, TRAIN, select, dataclasses.replace(QUICK, epochs=3), num_classes=2)
         assert fitted.best_epoch == 3
-        assert [e.correlation for e in fitted.history] == [None] * 3
+        assert [e.agreement for e in fitted.history] == [None] * 3
 
 
 def test_videos_without_pairs_are_left_out_and_counted() -> None:
@@ -83,7 +84,7 @@ def test_videos_without_pairs_are_left_out_and_counted() -> None:
     without = fit(SPEC, TRAIN, SELECT, QUICK, num_classes=2)
     assert (with_them.unpaired, without.unpaired) == (2, 0)
     assert with_them.history == without.history
-    with pytest.raises(DatasetError, match=r"nothing to learn from: of none of 2 training videos .* more than 0.01"):
+    with pytest.raises(DatasetError, match=r"nothing to learn from: of none of 2 training videos .* more than 0.1"):
         fit(SPEC, [one_window, alike], SELECT, QUICK, num_classes=2)
     classes = fit(SPEC, [one_window, alike], SELECT, dataclasses.replace(QUICK, loss="ac", epochs=1), num_classes=2)
     assert classes.unpaired == 0

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,18 @@ def test_figures_of_two_videos() -> None:
     assert found["action_recall_salient_10"] == 1
     # Of the one video the correlation is that of (0,1,5,2,0) with (0,0,1,0,0), of the other one it is negative.
     assert -0.8 < found["rank_correlation"] < 0.5
+
+
+def test_motion_energy_is_compared_where_it_is_known_of_all() -> None:
+    """It takes the right window of the one video, and a wrong one of the other."""
+    moving = [
+        dataclasses.replace(FOUND, motion_energy=np.array([0, 9, 1, 0, 0], np.float32)),
+        dataclasses.replace(MISSED, motion_energy=np.array([0, 9, 1, 0], np.float32)),
+    ]
+    found = held_out_metrics(moving, [1])
+    assert (found["top1_motion_1"], found["action_recall_motion_1"]) == (0.5, 0.5)
+    assert found["top1_salient_1"] == held_out_metrics([FOUND, MISSED], [1])["top1_salient_1"]
+    assert not [name for name in held_out_metrics([moving[0], MISSED], [1]) if "motion" in name]
 
 
 def test_without_annotation_and_without_an_order() -> None:

@@ -26,7 +26,12 @@ from tests.tenclip_training.omni.colors import COLORS, GREY, painted, write_vide
 from .conftest import ColorWorld
 
 CONFIG = SamplerConfig(
-    kind="rgb", fit=FitConfig(epochs=6, batch_size=4), max_clips=3, error_bound=0.25, confidence=0.9, window_step=2
+    kind="rgb",
+    fit=FitConfig(epochs=8, batch_size=4),
+    max_clips=3,
+    error_bounds=(0.25, 0.5, 0.01),
+    confidence=0.9,
+    window_step=2,
 )
 
 
@@ -49,9 +54,11 @@ def trained(
 
 def test_the_sampler_finds_the_colour(trained: Report) -> None:
     metrics = trained.spec.metrics
-    assert metrics["rank_correlation"] > 0.5
+    assert max(e.agreement or 0 for e in trained.history) > 0.8
+    assert metrics["rank_correlation"] > 0.2, "most windows are grey, and in no order"
     assert metrics["action_recall_salient_3"] > metrics["action_recall_uniform_3"]
     assert metrics["top1_salient_3"] >= metrics["top1_uniform_3"]
+    assert {f"top1_motion_{n}" for n in (1, 3)} | {f"action_recall_motion_{n}" for n in (1, 3)} <= metrics.keys()
     assert metrics["windows_per_video"] == 19
     assert trained.videos["train"] == 12
     assert trained.videos["select"] + trained.videos["held_out"] == 48
@@ -77,7 +84,7 @@ def test_what_is_in_the_folder(trained: Report) -> None:
     values = json.loads((folder / "metrics.json").read_text())
     assert values == json.loads(json.dumps(trained.to_dict()))
     assert values["metrics"] == trained.spec.metrics
-    assert len((folder / "history.jsonl").read_text().splitlines()) == 6
+    assert len((folder / "history.jsonl").read_text().splitlines()) == 8
     assert SamplerResult.read(folder) == trained.result
     assert trained.result.teacher_identity.startswith("tiny-linear ")
 
@@ -87,6 +94,9 @@ def test_what_is_promised_was_measured_on_videos_that_chose_nothing(trained: Rep
     assert rule is not None
     assert rule.num_videos == trained.videos["held_out"]
     assert (rule.error_bound, rule.confidence, rule.max_clips) == (0.25, 0.9, 3)
+    assert [r.error_bound for r in trained.result.rules] == [0.25, 0.5]
+    assert "at most 1.0% of videos change their class" in trained.result.stopping_refused
+    assert trained.result.other_stopping[0].threshold <= rule.threshold
     # Either there is a temperature, from half of the same videos, or a reason why there is none.
     calibration = trained.result.calibration
     assert (calibration is None) == bool(trained.result.calibration_refused)
@@ -127,6 +137,7 @@ def test_few_videos_and_some_that_cannot_be_used(
     assert report.videos == {"train": 5, "select": 2, "held_out": 8}
     assert report.unpaired == 1, "the short one has a single window"
     assert report.result.stopping is None
+    assert [r.error_bound for r in report.result.rules] == [0.5], "for which 8 are enough"
     assert "8 held-out videos are too few" in report.result.stopping_refused
     assert "8 held-out videos are too few for a temperature" in report.result.calibration_refused
     with pytest.raises(DatasetError, match=r"none of 1 training videos can be used; the first: empty\.mp4"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tenclip_training.commands.options import Json, print_json
+from tenclip_training.commands.sampler_options import rule_words
 
 if TYPE_CHECKING:
     from tenclip_training.sampler.bundles import Added
@@ -67,8 +68,8 @@ def add_sampler(
     info = added.bundle.info
     assert info.sampler is not None
     typer.echo(f"{added.bundle.path}: sampler {', '.join(info.sampler.files)}; protocol {info.default_protocol}")
-    if (rule := info.sampler.stopping) is not None:
-        typer.echo(f"adaptive: stops at a margin of {rule.threshold:g}, {rule.mean_clips:.1f} clips on average")
+    for rule in info.sampler.rules:
+        typer.echo(f"adaptive{' (default)' if rule is info.sampler.stopping else ''}, {rule_words(rule)}")
 
 
 def _values(added: Added) -> dict[str, Any]:

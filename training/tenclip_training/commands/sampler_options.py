@@ -15,6 +15,16 @@ if TYPE_CHECKING:
     from tenclip_training.sampler.fit import FitConfig
     from tenclip_training.sampler.run import SamplerConfig
     from tenclip_training.sampler.teacher import WindowTeacher
+    from tenclip_video.salience import StoppingRule
+
+
+def rule_words(rule: StoppingRule) -> str:
+    """What a rule promises and what it costs, in a line."""
+    return (
+        f"error bound {rule.error_bound:g}: stops at a margin of {rule.threshold:g}, {rule.mean_clips:.1f} of "
+        f"{rule.max_clips} clips on average"
+    )
+
 
 TEACHER, SAMPLER, FIT, BOUNDS = "Heavy network", "Sampler", "Fitting", "Adaptive prediction"
 
@@ -90,7 +100,7 @@ class FitOptions:
     tolerance: Annotated[
         float,
         typer.Option(min=0, help="Pairs whose scores differ by no more are passed over.", rich_help_panel=FIT),
-    ] = 0.01
+    ] = 0.1
     epochs: Annotated[int, typer.Option(min=1, help="Visits of each video.", rich_help_panel=FIT)] = 20
     batch_size: Annotated[int, typer.Option(min=1, help="Videos.", rich_help_panel=FIT)] = 16
     windows: Annotated[int, typer.Option(min=2, help="Windows of a video at each visit.", rich_help_panel=FIT)] = 8
@@ -148,16 +158,18 @@ class SamplerOptions:
     ] = 128
     max_clips: Annotated[int, typer.Option(min=1, help="Clips that are taken of a video.", rich_help_panel=BOUNDS)] = 10
     error_bound: Annotated[
-        float,
+        list[float] | None,
         typer.Option(
             min=0.001,
             max=0.999,
-            help="Share of videos whose class may change by stopping early.",
+            help="Share of videos whose class may change by stopping early; once for each that requests may choose, "
+            "first the one that they get without choosing.",
+            show_default="0.05, 0.02, 0.1, 0.2, 0.3",
             rich_help_panel=BOUNDS,
         ),
-    ] = 0.05
+    ] = None
     confidence: Annotated[
-        float, typer.Option(min=0.5, max=0.9999, help="With which that holds.", rich_help_panel=BOUNDS)
+        float, typer.Option(min=0.5, max=0.9999, help="With which each of these holds.", rich_help_panel=BOUNDS)
     ] = 0.95
 
     def config(self, fit: FitConfig) -> SamplerConfig:
@@ -175,6 +187,6 @@ class SamplerOptions:
             window_step=self.window_step,
             max_windows=self.max_windows,
             max_clips=self.max_clips,
-            error_bound=self.error_bound,
             confidence=self.confidence,
+            **({"error_bounds": tuple(self.error_bound)} if self.error_bound else {}),
         )

@@ -11,7 +11,7 @@ from tenclip_client.cli.options import ConnectionOptions
 from tenclip_settings import with_option_groups
 from tenclip_training.commands.curate.options import DecodingOptions, print_notes
 from tenclip_training.commands.options import Json, ManifestOptions, print_json, usage_errors
-from tenclip_training.commands.sampler_options import FitOptions, HeavyOptions, SamplerOptions
+from tenclip_training.commands.sampler_options import FitOptions, HeavyOptions, SamplerOptions, rule_words
 
 if TYPE_CHECKING:
     from tenclip_training.sampler.run import Report, SamplerConfig
@@ -58,7 +58,11 @@ def train_sampler(
     with usage_errors():
         teacher = heavy.open(data.labels, connection)
         videos = _videos(manifest, data, teacher.labels, val_split, unlabelled=unlabelled)
-    titles = {"teacher": "scores of the heavy network", "inputs": "inputs of the sampler"}
+    titles = {
+        "teacher": "scores of the heavy network",
+        "inputs": "inputs of the sampler",
+        "motion": "motion energy, to compare with",
+    }
     with reporting() as reporter:
         report = run(
             videos,
@@ -69,7 +73,7 @@ def train_sampler(
             decoding=decoding_of(decoding),
             progress=lambda what, done, total: reporter.update(titles[what], done, total, "videos"),
             on_epoch=lambda e: reporter.update(
-                "fitting", e.epoch, config.fit.epochs, f"loss {e.loss:.3f}{_correlation(e.correlation)}"
+                "fitting", e.epoch, config.fit.epochs, f"loss {e.loss:.3f}{_agreement(e.agreement)}"
             ),
         )
     if json:
@@ -100,8 +104,8 @@ def _videos(
     return labelled_videos(manifest, classes, val=val)
 
 
-def _correlation(value: float | None) -> str:
-    return "" if value is None else f", rank correlation {value:.3f}"
+def _agreement(value: float | None) -> str:
+    return "" if value is None else f", {value:.1%} of the order right"
 
 
 def _print(report: Report, config: SamplerConfig) -> None:
@@ -113,11 +117,14 @@ def _print(report: Report, config: SamplerConfig) -> None:
     metrics = report.spec.metrics
     if metrics["videos"]:
         table = Table(box=None, pad_edge=False, header_style="dim")
-        for column in ("clips", "salient", "uniform", "oracle", "all windows", "action found", "uniform"):
+        for column in (
+            *("clips", "salient", "motion energy", "uniform", "oracle", "all windows"),
+            *("action found", "motion energy", "uniform"),
+        ):
             table.add_column(column)
         for count in config.counts:
-            names = [f"top1_{choice}_{count}" for choice in ("salient", "uniform", "oracle")]
-            names += ["top1_all", *(f"action_recall_{choice}_{count}" for choice in ("salient", "uniform"))]
+            names = [f"top1_{choice}_{count}" for choice in ("salient", "motion", "uniform", "oracle")]
+            names += ["top1_all", *(f"action_recall_{choice}_{count}" for choice in ("salient", "motion", "uniform"))]
             table.add_row(str(count), *(f"{metrics[n]:.1%}" if n in metrics else "-" for n in names))
         console.print(table)
     for line in _lines(report):
@@ -130,9 +137,11 @@ def _lines(report: Report) -> list[str]:
     epochs = len(report.history)
     chosen = (
         f"epoch {report.best_epoch} of {epochs}, the last: no video of val has an order to choose by"
-        if report.history[-1].correlation is None
+        if report.history[-1].agreement is None
         else f"epoch {report.best_epoch} of {epochs}, chosen by {counts['select']} videos of val"
     )
+    if report.best_epoch == 0:
+        chosen += ": none was better than how much moves, by which it begins"
     lines = [f"learned from {counts['train']} videos; {chosen}"]
     if metrics["videos"]:
         lines += [
@@ -148,13 +157,13 @@ def _lines(report: Report) -> list[str]:
     lines += [f"{note} ({count} videos)" for note, count in report.notes.items()]
     if report.failures:
         lines.append(f"not usable: {len(report.failures)} videos, listed in {report.path.parent / 'failures.jsonl'}")
-    if (rule := result.stopping) is not None:
-        lines.append(
-            f"adaptive: stops at a margin of {rule.threshold:g}, {rule.mean_clips:.1f} of {rule.max_clips} clips on "
-            f"average; {rule.num_different} of {rule.num_videos} videos changed their class"
-        )
-    else:
-        lines.append(f"no stopping rule: {result.stopping_refused}")
+    lines += [
+        f"adaptive{' (default)' if rule is result.stopping else ''}, {rule_words(rule)}; {rule.num_different} of "
+        f"{rule.num_videos} videos changed their class"
+        for rule in result.rules
+    ]
+    if result.stopping_refused:
+        lines.append(f"no {'other ' if result.rules else ''}stopping rule: {result.stopping_refused}")
     if (scaling := result.calibration) is not None:
         lines.append(
             f"temperature {scaling.temperature:.2f}: calibration error {scaling.ece_before:.3f} before, "

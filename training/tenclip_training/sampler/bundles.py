@@ -39,6 +39,7 @@ class Source:
     audio_file: Path | None = None
     audio_clips: int = 0
     stopping: StoppingRule | None = None
+    other_stopping: tuple[StoppingRule, ...] = ()
     calibration: ScoreCalibration | None = None
     notes: tuple[str, ...] = ()
 
@@ -92,13 +93,13 @@ def add_sampler(
 def _source(path: Path, bundle: Bundle) -> Source:
     """The sampler that a path names. Raises BundleError."""
     if path.is_file():
-        return Source(file=path, notes=("a file brings no stopping rule: adaptive prediction needs a folder's",))
+        return Source(file=path, notes=("a file brings no stopping rules: adaptive prediction needs a folder's",))
     if (path / "bundle.json").exists():
         other = read_bundle(path)
         if other.info.sampler is None:
             raise BundleError(f"{path}: this bundle has no sampler")
         files = other.sampler_files
-        note = "another bundle's stopping rule and temperature hold for its network alone, and stay there"
+        note = "another bundle's stopping rules and temperature hold for its network alone, and stay there"
         return Source(
             file=files[0],
             audio_file=files[1] if len(files) > 1 else None,
@@ -109,16 +110,25 @@ def _source(path: Path, bundle: Bundle) -> Source:
     file = path / result.file
     if result.teacher_identity != identity_of(bundle.info):
         note = (
-            f"the sampler learned from another network ({result.teacher}); its stopping rule and temperature hold for "
+            f"the sampler learned from another network ({result.teacher}); its stopping rules and temperature hold for "
             "that one alone, and stay there"
         )
         return Source(file=file, notes=(note,))
     notes = [
         f"no {what}: {reason}"
-        for what, reason in (("stopping rule", result.stopping_refused), ("temperature", result.calibration_refused))
+        for what, reason in (
+            ("stopping rule for some error bounds" if result.rules else "stopping rule", result.stopping_refused),
+            ("temperature", result.calibration_refused),
+        )
         if reason
     ]
-    return Source(file=file, stopping=result.stopping, calibration=result.calibration, notes=tuple(notes))
+    return Source(
+        file=file,
+        stopping=result.stopping,
+        other_stopping=result.other_stopping,
+        calibration=result.calibration,
+        notes=tuple(notes),
+    )
 
 
 def _with_audio(source: Source, audio: Path | None, audio_clips: int) -> Source:
@@ -130,9 +140,17 @@ def _with_audio(source: Source, audio: Path | None, audio_clips: int) -> Source:
         raise InvalidRequest("a sampler that listens needs --audio-clips: how many of the clips it chooses")
     file = audio if audio.is_file() else audio / SamplerResult.read(audio).file
     notes = source.notes
-    if source.stopping is not None or source.calibration is not None:
-        notes += ("with clips chosen by sound the stopping rule and the temperature no longer hold: left out",)
-    return replace(source, audio_file=file, audio_clips=audio_clips, stopping=None, calibration=None, notes=notes)
+    if source.stopping is not None or source.other_stopping or source.calibration is not None:
+        notes += ("with clips chosen by sound the stopping rules and the temperature no longer hold: left out",)
+    return replace(
+        source,
+        audio_file=file,
+        audio_clips=audio_clips,
+        stopping=None,
+        other_stopping=(),
+        calibration=None,
+        notes=notes,
+    )
 
 
 def _check(source: Source, bundle: Bundle) -> None:
@@ -164,7 +182,12 @@ def _write(bundle: Bundle, info: BundleInfo, source: Source, *, keep_default_pro
     audio_path = None if source.audio_file is None else _copy(source.audio_file, bundle.path, "salience-audio", listed)
     files = {p: sha256(bundle.path / p) for p in (path, audio_path) if p is not None}
     made = BundleSampler(
-        path=path, audio_path=audio_path, audio_clips=source.audio_clips, files=files, stopping=source.stopping
+        path=path,
+        audio_path=audio_path,
+        audio_clips=source.audio_clips,
+        files=files,
+        stopping=source.stopping,
+        other_stopping=source.other_stopping,
     )
     notes = source.notes
     protocol = PROTOCOL

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from tenclip_api.errors import DatasetError, TrainingDiverged
 from tenclip_training.sampler.losses import LossName, RankForm, rank_loss
 from tenclip_training.sampler.networks import Salience, SamplerNet, channel_statistics
-from tenclip_training.sampler.ranks import mean_rank_correlation
+from tenclip_training.sampler.ranks import mean_agreement
 from tenclip_video.salience.sampler_spec import SamplerSpec
 
 _WINDOWS_AT_ONCE = 256
@@ -38,7 +38,7 @@ class FitConfig:
     loss: LossName = "rank"
     rank_form: RankForm = "margin"
     eta: float = 0.2
-    tolerance: float = 0.01
+    tolerance: float = 0.1
     epochs: int = 20
     batch_size: int = 16
     windows: int = 8
@@ -59,13 +59,13 @@ class FitVideo:
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
-    """epoch: from 1. loss: mean over batches. correlation: Spearman's with the heavy network, on the videos that
-    choose; None where none of them can be ranked.
+    """epoch: from 1. loss: mean over batches. agreement: with the heavy network's order (`ranks.agreement`), on the
+    videos that choose; None where none of them can be ranked.
     """
 
     epoch: int
     loss: float
-    correlation: float | None
+    agreement: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +89,11 @@ def fit(
     num_classes: int,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Fitted:
-    """Fit a network on `train`, and keep the epoch whose ranks agree best with the heavy network's on `select`.
+    """Fit a network on `train`, and keep the epoch whose order agrees best with the heavy network's on `select`.
 
-    The last epoch is kept where `select` has no video to rank. The same arguments give the same network.
+    Epoch 0, which has learned nothing and orders windows by how much moves in them, is one of them where the network
+    sees that (`SamplerNet`). Of equal ones the last is kept, and the last of all where `select` has no video to rank.
+    The same arguments give the same network.
     Raises DatasetError where there is nothing to learn from, TrainingDiverged.
     """
     unpaired = 0
@@ -114,7 +116,13 @@ def fit(
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     history: list[Epoch] = []
-    best: tuple[float, int, dict[str, Tensor]] = -math.inf, 0, {}
+
+    def judge() -> float | None:
+        scores = [salience_of(salience, v.inputs) for v in select]
+        return mean_agreement(scores, [v.teacher for v in select])
+
+    at_first = judge() if network.movement is not None and config.loss == "rank" else None
+    best = -math.inf if at_first is None else at_first, 0, copy.deepcopy(network.state_dict())
     for epoch in range(1, config.epochs + 1):
         salience.train()
         losses = []
@@ -127,12 +135,11 @@ def fit(
             losses.append(float(loss.detach()))
         if not np.isfinite(losses).all():
             raise TrainingDiverged(f"the loss is {losses[-1]} in epoch {epoch}; a smaller learning rate may help")
-        scores = [salience_of(salience, v.inputs) for v in select]
-        correlation = mean_rank_correlation(scores, [v.teacher for v in select])
-        history.append(Epoch(epoch=epoch, loss=float(np.mean(losses)), correlation=correlation))
+        agreement = judge()
+        history.append(Epoch(epoch=epoch, loss=float(np.mean(losses)), agreement=agreement))
         on_epoch(history[-1])
-        if correlation is None or correlation > best[0]:
-            best = -math.inf if correlation is None else correlation, epoch, copy.deepcopy(network.state_dict())
+        if agreement is None or agreement >= best[0]:
+            best = -math.inf if agreement is None else agreement, epoch, copy.deepcopy(network.state_dict())
     network.load_state_dict(best[2])
     return Fitted(salience.eval(), best[1], tuple(history), unpaired)
 

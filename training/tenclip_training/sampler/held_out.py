@@ -19,13 +19,16 @@ from tenclip_video.salience.scores import WindowScores
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeldOutVideo:
-    """seconds: [M,2]; teacher: float32 [M,C] class scores; salience: float32 [M]; action: where the class is shown."""
+    """seconds: [M,2]; teacher: float32 [M,C] class scores; salience: float32 [M]; motion_energy: float32 [M], None
+    where it is not known; action: where the class is shown.
+    """
 
     name: str
     label: int
     seconds: NDArray[np.float64]
     teacher: NDArray[np.float32]
     salience: NDArray[np.float32]
+    motion_energy: NDArray[np.float32] | None = None
     action: tuple[Interval, ...] = ()
 
     @property
@@ -53,16 +56,23 @@ def by_teacher(video: HeldOutVideo, count: int) -> NDArray[np.int64]:
     return WindowScores(video.of_label).order(count)
 
 
-CHOICES: dict[str, Choice] = {"salient": by_salience, "uniform": evenly, "oracle": by_teacher}
+def by_motion(video: HeldOutVideo, count: int) -> NDArray[np.int64]:
+    """As a server without a sampler takes them."""
+    assert video.motion_energy is not None, "asked for where it is known"
+    return WindowScores(video.motion_energy).order(count)
+
+
+CHOICES: dict[str, Choice] = {"salient": by_salience, "uniform": evenly, "motion": by_motion, "oracle": by_teacher}
 
 
 def held_out_metrics(videos: Sequence[HeldOutVideo], counts: Sequence[int]) -> dict[str, float]:
     """Figures by name; shares from 0 to 1. counts: the numbers K of windows that are taken.
 
     videos, windows_per_video; rank_correlation: Spearman's with the heavy network's score of the class, mean over the
-    videos that have an order; `top1_all` of all windows, `top1_salient_K`, `top1_uniform_K` and `top1_oracle_K` of K;
+    videos that have an order; `top1_all` of all windows, `top1_salient_K`, `top1_uniform_K`, `top1_motion_K` (motion
+    energy, where it is known of all videos) and `top1_oracle_K` of K;
     where the action is annotated `action_recall_salient_K` (the share of its time that the windows show, mean over
-    videos) and the same for uniform ones.
+    videos) and the same for uniform ones and by motion energy.
     """
     if not videos:
         return {"videos": 0.0}
@@ -80,6 +90,8 @@ def held_out_metrics(videos: Sequence[HeldOutVideo], counts: Sequence[int]) -> d
     for count in counts:
         found[f"longer_than_{count}"] = float(sum(len(v.salience) > count for v in videos))
         for name, choice in CHOICES.items():
+            if name == "motion" and any(v.motion_energy is None for v in videos):
+                continue
             found[f"top1_{name}_{count}"] = _top1(videos, choice, count)
             if annotated and name != "oracle":
                 recalls = [action_recall(v.seconds[choice(v, count)], v.action) for v in annotated]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,40 @@ def rank_correlation(scores: NDArray[np.float32], teacher: NDArray[np.float32]) 
     return float(round((first @ second) / np.sqrt((first @ first) * (second @ second)), 12))
 
 
+def agreement(scores: NDArray[np.float32], teacher: NDArray[np.float32]) -> float | None:
+    """The share of pairs of windows that two scores [M] put in the same order, each pair with the gap of the teacher's
+    scores as its weight, so that windows which the teacher hardly tells apart hardly count. Ties of `scores` are half.
+
+    None where the teacher's are all equal, or fewer than two.
+
+    >>> agreement(np.float32([1, 2, 3]), np.float32([0.0, 1.0, 0.75]))
+    0.875
+    """
+    if len(teacher) < 2 or np.ptp(teacher) == 0:
+        return None
+    teacher = teacher.astype(np.float64)
+    gaps = teacher[:, None] - teacher[None, :]
+    same = (1 + np.sign(scores[:, None] - scores[None, :]) * np.sign(gaps)) / 2
+    return float((np.abs(gaps) * same).sum() / np.abs(gaps).sum())
+
+
 def mean_rank_correlation(
     scores: Sequence[NDArray[np.float32]], teacher: Sequence[NDArray[np.float32]]
 ) -> float | None:
     """The mean over videos; None where no video has an order."""
-    found = [rank_correlation(s, t) for s, t in zip(scores, teacher, strict=True)]
+    return _mean(rank_correlation, scores, teacher)
+
+
+def mean_agreement(scores: Sequence[NDArray[np.float32]], teacher: Sequence[NDArray[np.float32]]) -> float | None:
+    """The mean over videos; None where no video has an order."""
+    return _mean(agreement, scores, teacher)
+
+
+def _mean(
+    measure: Callable[[NDArray[np.float32], NDArray[np.float32]], float | None],
+    scores: Sequence[NDArray[np.float32]],
+    teacher: Sequence[NDArray[np.float32]],
+) -> float | None:
+    found = [measure(s, t) for s, t in zip(scores, teacher, strict=True)]
     known = [c for c in found if c is not None]
     return float(np.mean(known)) if known else None

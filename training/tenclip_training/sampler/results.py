@@ -15,7 +15,7 @@ from tenclip_api.errors import BundleError
 from tenclip_data.atomic import write_text
 from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.salience.sampler_spec import SamplerKind
-from tenclip_video.salience.stopping import StoppingRule
+from tenclip_video.salience.stopping import StoppingRule, all_rules, read_rules
 from tenclip_video.spec import require_types
 
 RESULT_FILE = "sampler.json"
@@ -31,17 +31,25 @@ def sampler_file(kind: SamplerKind) -> str:
 class SamplerResult:
     """file: the sampler, relative to the folder. teacher: as it was asked for; teacher_identity: see `identity_of`.
 
-    stopping, calibration: None where they could not be made, and then stopping_refused and calibration_refused say why.
+    stopping: of the error bound that is taken where none is asked for; other_stopping: of other bounds. stopping,
+    calibration: None where they could not be made. stopping_refused: why rules are missing, that one or any other;
+    calibration_refused: why there is no temperature.
     """
 
     file: str
     teacher: str
     teacher_identity: str
     stopping: StoppingRule | None = None
+    other_stopping: tuple[StoppingRule, ...] = ()
     stopping_refused: str = ""
     calibration: ScoreCalibration | None = None
     calibration_refused: str = ""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def rules(self) -> tuple[StoppingRule, ...]:
+        """All stopping rules, the strictest bound first."""
+        return all_rules(self.stopping, self.other_stopping)
 
     def write(self, folder: Path) -> None:
         write_text(folder / RESULT_FILE, json.dumps(asdict(self), indent=2) + "\n")
@@ -54,15 +62,15 @@ class SamplerResult:
             values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             if (version := values.get("schema_version")) != SCHEMA_VERSION:
                 raise ValueError(f"schema_version {version!r}; this version of tenclip reads {SCHEMA_VERSION}")
-            stopping, calibration = values.get("stopping"), values.get("calibration")
+            calibration = values.get("calibration")
             made = cls(
                 **{
                     **values,
-                    "stopping": None if stopping is None else StoppingRule(**stopping),
+                    **read_rules(values),
                     "calibration": None if calibration is None else ScoreCalibration(**calibration),
                 }
             )
-            for part in (made, made.stopping, made.calibration):
+            for part in (made, *made.rules, made.calibration):
                 if part is not None:
                     require_types(part)
         except FileNotFoundError:

@@ -18,13 +18,23 @@ from tenclip_training.sampler.export import export_sampler
 from tenclip_training.sampler.fit import Epoch, FitConfig, FitVideo, fit, salience_of
 from tenclip_training.sampler.held_out import HeldOutVideo, clips_by_salience, held_out_metrics
 from tenclip_training.sampler.inputs import Inputs, InputStore
+from tenclip_training.sampler.motion import MotionStore
 from tenclip_training.sampler.results import SamplerResult, sampler_file
 from tenclip_training.sampler.teacher import TeacherStore, TeacherWindows, WindowTeacher
 from tenclip_training.sampler.temperature import fit_temperature
 from tenclip_training.sampler.videos import SamplerVideo, SamplerVideos
 from tenclip_training.sampler.windows import PROTOCOL, WindowGrid
 from tenclip_video.bundle import ScoreCalibration
-from tenclip_video.salience import SamplerKind, SamplerSpec, StoppingRule, calibrate_stopping, default_spec
+from tenclip_video.salience import (
+    DEFAULT_ERROR_BOUND,
+    ERROR_BOUNDS,
+    SamplerKind,
+    SamplerSpec,
+    StoppingRule,
+    calibrate_stopping,
+    default_spec,
+)
+from tenclip_video.salience.stopping import all_rules
 
 # (what is done, how much of it, of how much)
 Progress = Callable[[str, int, int], None]
@@ -35,7 +45,8 @@ class SamplerConfig:
     """kind: what the sampler looks at. name: what answers call it; "" for its kind.
 
     window_step: frames from one candidate window to the next; None for half a clip. max_windows: candidates of one
-    video in training, at most. max_clips: K, the clips that are taken. error_bound, confidence: of the stopping rule.
+    video in training, at most. max_clips: K, the clips that are taken. error_bounds: of the stopping rules, one for
+    each, of which the first is taken where a request names none; confidence: of each.
     """
 
     kind: SamplerKind = "compressed"
@@ -44,7 +55,7 @@ class SamplerConfig:
     window_step: int | None = None
     max_windows: int = 128
     max_clips: int = 10
-    error_bound: float = 0.05
+    error_bounds: tuple[float, ...] = (DEFAULT_ERROR_BOUND, *(b for b in ERROR_BOUNDS if b != DEFAULT_ERROR_BOUND))
     confidence: float = 0.95
 
     def spec(self, teacher: WindowTeacher) -> SamplerSpec:
@@ -140,7 +151,8 @@ def train_sampler(
         num_classes=len(teacher.labels),
         on_epoch=on_epoch,
     )
-    held_out = [k.held_out(salience_of(fitted.salience, k.inputs)) for k in parts["held_out"]]
+    motion = _motion_energy([k.video for k in parts["held_out"]], teacher, grid, folder, how, progress)
+    held_out = [k.held_out(salience_of(fitted.salience, k.inputs), motion.get(k.video.name)) for k in parts["held_out"]]
     spec = replace(spec, metrics=held_out_metrics(held_out, config.counts))
     labelled = all(v.label is not None for v in videos.all)
     path = out / sampler_file(spec.kind)
@@ -183,13 +195,14 @@ class _Known:
     def to_fit(self) -> FitVideo:
         return FitVideo(self.video.name, self.inputs, self.windows.scores[:, self.label], self.label)
 
-    def held_out(self, salience: NDArray[np.float32]) -> HeldOutVideo:
+    def held_out(self, salience: NDArray[np.float32], motion: NDArray[np.float32] | None) -> HeldOutVideo:
         return HeldOutVideo(
             name=self.video.name,
             label=self.label,
             seconds=self.windows.seconds,
             teacher=self.windows.scores,
             salience=salience,
+            motion_energy=motion if motion is not None and len(motion) == len(salience) else None,
             action=self.video.action,
         )
 
@@ -228,19 +241,39 @@ def _known_videos(
     return known, failures, inputs.notes(files)
 
 
+def _motion_energy(
+    videos: Sequence[SamplerVideo],
+    teacher: WindowTeacher,
+    grid: WindowGrid,
+    cache: Path,
+    decoding: Decoding,
+    progress: Progress,
+) -> dict[str, NDArray[np.float32]]:
+    """What would be chosen without a sampler: motion energy of the windows, by the names of the videos."""
+    files = [v.video for v in videos]
+    store = MotionStore(cache, teacher.spec, grid)
+    store.update(files, decoding, lambda done, total: progress("motion", done, total))
+    return store.read(files)
+
+
 def _stopping(held_out: Sequence[HeldOutVideo], config: SamplerConfig) -> dict[str, Any]:
-    """stopping, or stopping_refused."""
-    try:
-        rule: StoppingRule = calibrate_stopping(
-            clips_by_salience(held_out, config.max_clips),
-            error_bound=config.error_bound,
-            confidence=config.confidence,
-            max_clips=config.max_clips,
-            averaging=PROTOCOL.averaging,
-        )
-    except InvalidRequest as err:
-        return {"stopping_refused": err.message}
-    return {"stopping": rule}
+    """stopping and other_stopping; stopping_refused of the first bound that has no rule."""
+    clips = clips_by_salience(held_out, config.max_clips)
+    rules: dict[float, StoppingRule] = {}
+    refused = ""
+    for bound in dict.fromkeys(config.error_bounds):
+        try:
+            rules[bound] = calibrate_stopping(
+                clips,
+                error_bound=bound,
+                confidence=config.confidence,
+                max_clips=config.max_clips,
+                averaging=PROTOCOL.averaging,
+            )
+        except InvalidRequest as err:
+            refused = refused or err.message
+    default = rules.pop(config.error_bounds[0], None)
+    return {"stopping": default, "other_stopping": all_rules(None, rules.values()), "stopping_refused": refused}
 
 
 def _calibration(
