@@ -10,9 +10,8 @@ from rich.console import Console
 
 from tenclip_demo.console import StageConsole
 from tenclip_findings.lab.tasks import Found
-from tenclip_findings.salience.config import SeedConfig
+from tenclip_findings.salience.config import MOTION_ENERGY, SeedConfig
 from tenclip_findings.salience.results import ArmKind, SeedResult
-from tenclip_findings.salience.samplers import MOTION_ENERGY
 from tenclip_findings.salience.seed import SeedRun
 
 SEED = "seed.json"
