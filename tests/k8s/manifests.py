@@ -23,8 +23,18 @@ K8S = PROJECT / "k8s"
 VERSIONS = tuple(dict.fromkeys(all_versions()))[-3:]
 # What `kubectl apply -k` is meant for.
 TARGETS = ("base", "features", "overlays/gpu", "overlays/monitoring")
-# Defined by the Prometheus operator, not by Kubernetes, so no release of Kubernetes has their schemas.
-CUSTOM_KINDS = ("PrometheusRule", "ServiceMonitor")
+# Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
+CUSTOM_GROUPS = frozenset(
+    (
+        "cert-manager.io",
+        "gateway.networking.k8s.io",
+        "keda.sh",
+        "monitoring.coreos.com",
+        "ray.io",
+        "serving.kserve.io",
+        "trainer.kubeflow.org",
+    )
+)
 
 
 def read_yaml(path: Path) -> list[Manifest]:
@@ -65,6 +75,10 @@ def _build(target: str) -> str:
     assert result.returncode == 0, result.stderr
     assert not result.stderr  # deprecated fields are told there
     return json.dumps([d for d in yaml.safe_load_all(result.stdout) if d is not None])
+
+
+def is_custom(manifest: Manifest) -> bool:
+    return manifest["apiVersion"].partition("/")[0] in CUSTOM_GROUPS
 
 
 def validate(manifest: Manifest, version: str) -> None:
