@@ -22,7 +22,7 @@ K8S = PROJECT / "k8s"
 # The newest release that there are schemas for, and the two before it.
 VERSIONS = tuple(dict.fromkeys(all_versions()))[-3:]
 # What `kubectl apply -k` is meant for.
-TARGETS = ("base", "features", "overlays/gpu", "overlays/monitoring")
+TARGETS = ("base", "features", "kserve", "overlays/gpu", "overlays/monitoring")
 # Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
 CUSTOM_GROUPS = frozenset(
     (

@@ -39,6 +39,9 @@ def test_a_manifest_is_what_its_definition_says(name: str, crds: Path) -> None:
         ("ServiceMonitor/tenclip", "metadata/lables", {}, "'lables' was unexpected"),
         ("PrometheusRule/tenclip", "spec/groups/0/rules/0/alerts", "x", "'alerts' was unexpected"),
         ("PrometheusRule/tenclip", "spec/groups/0/rules/0/expr", ["up"], "is not of type"),
+        ("ClusterServingRuntime/tenclip", "spec/containers/0/port", [], "'port' was unexpected"),
+        ("InferenceService/moves", "spec/predictor/scaleMetric", "queue", "'queue' is not one of"),
+        ("InferenceService/moves", "spec/predictor/model/storageURI", "s3://a/b", "'storageURI' was unexpected"),
     ],
 )
 def test_a_mistake_is_noticed(name: str, path: str, value: object, problem: str, crds: Path) -> None:

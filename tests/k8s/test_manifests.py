@@ -20,7 +20,6 @@ from tests.k8s.manifests import (
     K8S,
     TARGETS,
     VERSIONS,
-    Manifest,
     build,
     is_custom,
     kustomization,
