@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -63,15 +65,40 @@ def build(target: str) -> list[Manifest]:
     return [dict(document) for document in json.loads(_build(target))]
 
 
+def build_with(*components: str, base: str = "base") -> list[Manifest]:
+    """What an overlay of k8s/BASE with these components would send; see `build`."""
+    return [dict(document) for document in json.loads(_build_with(components, base))]
+
+
+@cache
+def _build_with(components: tuple[str, ...], base: str) -> str:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+
+        def place(path: Path) -> str:  # kustomize takes no absolute ones
+            return os.path.relpath(path, folder)
+
+        overlay = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [place(K8S / base)],
+            "components": [place(K8S / "components" / name) for name in components],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        return _kustomize(folder)
+
+
 @cache
 def _build(target: str) -> str:
+    return _kustomize(K8S / target)
+
+
+def _kustomize(folder: Path) -> str:
     commands = {"kubectl": ["kubectl", "kustomize"], "kustomize": ["kustomize", "build"]}
     command = next((c for tool, c in commands.items() if shutil.which(tool)), None)
     if command is None:
         pytest.skip("neither kubectl nor kustomize is installed")
-    result = subprocess.run(
-        [*command, K8S / target], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT
-    )
+    result = subprocess.run([*command, folder], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT)
     assert result.returncode == 0, result.stderr
     assert not result.stderr  # deprecated fields are told there
     return json.dumps([d for d in yaml.safe_load_all(result.stdout) if d is not None])

@@ -50,17 +50,25 @@ def check_service_ports(manifests: Manifests) -> Iterator[str]:
 
 
 def check_autoscalers(manifests: Manifests) -> Iterator[str]:
-    """An autoscaler's target exists, leaves the number of pods to it, and has the container that it measures."""
-    for autoscaler in (m for m in manifests if m["kind"] == "HorizontalPodAutoscaler"):
-        target = autoscaler["spec"]["scaleTargetRef"]
+    """An autoscaler's target exists, is its alone, leaves the number of pods to it, and has what it measures."""
+    targets: set[str] = set()
+    for autoscaler in (m for m in manifests if m["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")):
+        spec = autoscaler["spec"]
+        target = spec["scaleTargetRef"]
         workload = _find(manifests, target["kind"], target["name"])
         if workload is None or workload["apiVersion"] != target["apiVersion"]:
             yield f"{label(autoscaler)}: its target {target['kind']}/{target['name']} is not there"
             continue
+        if label(workload) in targets:
+            yield f"{label(workload)}: has two autoscalers"
+        targets.add(label(workload))
         if "replicas" in workload["spec"]:
             yield f"{label(workload)}: sets replicas, which {label(autoscaler)} owns"
+        least, most = (spec.get(f"{end}Replicas", spec.get(f"{end}ReplicaCount")) for end in ("min", "max"))
+        if least > most:
+            yield f"{label(autoscaler)}: from {least} to {most} pods"
         containers = {c["name"]: c for c in _containers(workload)}
-        for metric in (m["containerResource"] for m in autoscaler["spec"]["metrics"] if "containerResource" in m):
+        for metric in (m["containerResource"] for m in spec.get("metrics", []) if "containerResource" in m):
             requests = containers.get(metric["container"], {}).get("resources", {}).get("requests", {})
             if metric["name"] not in requests:
                 yield f"{label(autoscaler)}: container {metric['container']} requests no {metric['name']}"
