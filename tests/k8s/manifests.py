@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import tempfile
 from functools import cache
@@ -17,6 +16,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from tests.conftest import PROJECT
+from tests.k8s.programs import find_program
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -24,7 +24,22 @@ K8S = PROJECT / "k8s"
 # The newest release that there are schemas for, and the two before it.
 VERSIONS = tuple(dict.fromkeys(all_versions()))[-3:]
 # What `kubectl apply -k` is meant for.
-TARGETS = ("base", "features", "kserve", "overlays/gpu", "overlays/monitoring")
+TARGETS = ("base", "batch", "features", "kserve", "overlays/gpu", "overlays/monitoring", "ray", "train")
+# Each as an overlay of the base has it.
+COMPONENTS = (
+    ("gateway",),
+    ("grafana",),
+    ("gpu-mig",),
+    ("gpu-time-slicing",),
+    ("keda",),
+    ("keda-to-zero",),
+    ("model-sync-oci",),
+    ("model-sync-s3",),
+    ("podmonitor",),
+    ("prometheus-adapter",),
+    ("tls",),
+    ("tls", "tokens"),
+)
 # Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
 CUSTOM_GROUPS = frozenset(
     (
@@ -94,8 +109,9 @@ def _build(target: str) -> str:
 
 
 def _kustomize(folder: Path) -> str:
-    commands = {"kubectl": ["kubectl", "kustomize"], "kustomize": ["kustomize", "build"]}
-    command = next((c for tool, c in commands.items() if shutil.which(tool)), None)
+    commands = {"kubectl": "kustomize", "kustomize": "build"}
+    found = ((find_program(tool), word) for tool, word in commands.items())
+    command = next(([program, word] for program, word in found if program), None)
     if command is None:
         pytest.skip("neither kubectl nor kustomize is installed")
     result = subprocess.run([*command, folder], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT)

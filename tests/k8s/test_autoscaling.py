@@ -24,11 +24,6 @@ def prometheus_triggers(component: str) -> list[dict[str, Any]]:
     return [t for t in scaled_object(component)["spec"]["triggers"] if t["type"] == "prometheus"]
 
 
-@pytest.mark.parametrize("component", [*KEDA, "prometheus-adapter"])
-def test_manifests_agree_with_each_other(component: str) -> None:
-    assert find_problems(build_with(component)) == []
-
-
 @pytest.mark.parametrize("component", KEDA)
 def test_keda_alone_scales_the_deployment(component: str) -> None:
     kinds = [m["kind"] for m in build_with(component)]

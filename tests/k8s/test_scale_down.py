@@ -95,4 +95,3 @@ def test_no_request_is_lost_when_one_of_three_servers_goes(servers: list[ServerP
     assert load.errors == []
     assert all(count > 0 for count in before), "each server had its share"
     assert all(now > then for now, then in zip(after, before[1:], strict=True)), "the others took it over"
-

@@ -6,7 +6,8 @@ show that a check notices a manifest that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence, Set
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from tests.k8s.manifests import Manifest, label
@@ -18,8 +19,10 @@ SPARE_SECONDS = 10
 OF_THE_CLUSTER = ("Namespace", "ClusterServingRuntime")
 
 
-def find_problems(manifests: Manifests) -> list[str]:
-    return [problem for check in CHECKS for problem in check(manifests)]
+def find_problems(manifests: Manifests, *, beside: Sequence[Manifest] = ()) -> list[str]:
+    """beside: what is applied before, from which claims may be named."""
+    claims = {m["metadata"]["name"] for m in (*manifests, *beside) if m["kind"] == "PersistentVolumeClaim"}
+    return [*check_claims(manifests, claims), *(problem for check in CHECKS for problem in check(manifests))]
 
 
 def check_selectors(manifests: Manifests) -> Iterator[str]:
@@ -83,28 +86,41 @@ def check_probes(manifests: Manifests) -> Iterator[str]:
                 yield f"{label(workload)}: has only {sorted(probes)}"
             ports = {p["containerPort"] for p in container.get("ports", [])}
             for name, probe in probes.items():
-                if probe["grpc"]["port"] not in ports:
-                    yield f"{label(workload)}: {name} asks port {probe['grpc']['port']}, not one of {sorted(ports)}"
+                port = probe["grpc"]["port"] if "grpc" in probe else _asked_port(probe["exec"]["command"])
+                if port not in ports:
+                    yield f"{label(workload)}: {name} asks port {port}, not one of {sorted(ports)}"
+
+
+def _asked_port(command: list[str]) -> int:
+    """Of the health check's own command."""
+    (address,) = (word for word in command if word.startswith("127.0.0.1:"))
+    return int(address.partition(":")[2])
+
+
+def check_claims(manifests: Manifests, claims: Set[str]) -> Iterator[str]:
+    """Claims that a pod names are there, of this target or one that is applied before."""
+    for pod in pods(manifests):
+        for volume in (v for v in pod.spec["volumes"] if "persistentVolumeClaim" in v):
+            name = volume["persistentVolumeClaim"]["claimName"]
+            if name not in claims:
+                yield f"{pod.owner}: claim {name} is not there"
 
 
 def check_references(manifests: Manifests) -> Iterator[str]:
-    """Claims, config maps, mounts and fields that a pod names are there."""
-    for workload in _workloads(manifests):
-        volumes = {v["name"]: v for v in _pod(workload)["volumes"]}
-        for claim in (v["persistentVolumeClaim"] for v in volumes.values() if "persistentVolumeClaim" in v):
-            if _find(manifests, "PersistentVolumeClaim", claim["claimName"]) is None:
-                yield f"{label(workload)}: claim {claim['claimName']} is not there"
-        for container in _containers(workload):
-            mounted = {m["name"] for m in container["volumeMounts"]}
-            if mounted != set(volumes):
-                yield f"{label(workload)}: mounts {sorted(mounted)} of the volumes {sorted(volumes)}"
-            for source in (s["configMapRef"]["name"] for s in container.get("envFrom", [])):
+    """Config maps, mounts and fields that a pod names are there."""
+    for pod in pods(manifests):
+        volumes = {v["name"] for v in pod.spec["volumes"]}
+        mounted = {m["name"] for container in pod.containers for m in container["volumeMounts"]}
+        if mounted != volumes:
+            yield f"{pod.owner}: mounts {sorted(mounted)} of the volumes {sorted(volumes)}"
+        for container in pod.containers:
+            for source in (s["configMapRef"]["name"] for s in container.get("envFrom", []) if "configMapRef" in s):
                 if _find(manifests, "ConfigMap", source) is None:
-                    yield f"{label(workload)}: config map {source} is not there"
-            for field in (v["valueFrom"]["resourceFieldRef"] for v in container.get("env", [])):
+                    yield f"{pod.owner}: config map {source} is not there"
+            for field in (v["valueFrom"]["resourceFieldRef"] for v in container.get("env", []) if "valueFrom" in v):
                 kind, resource = field["resource"].split(".")
                 if field["containerName"] != container["name"] or resource not in container["resources"][kind]:
-                    yield f"{label(workload)}: no {field['resource']} in container {field['containerName']}"
+                    yield f"{pod.owner}: no {field['resource']} in container {field['containerName']}"
 
 
 def check_arguments(manifests: Manifests) -> Iterator[str]:
@@ -120,52 +136,52 @@ def check_service_accounts(manifests: Manifests) -> Iterator[str]:
     for account in (m for m in manifests if m["kind"] == "ServiceAccount"):
         if account.get("automountServiceAccountToken") is not False:
             yield f"{label(account)}: hands out tokens"
-    for workload in _workloads(manifests):
-        if _pod(workload).get("automountServiceAccountToken") is not False:
-            yield f"{label(workload)}: mounts a token"
-        if _pod(workload).get("enableServiceLinks") is not False:
-            yield f"{label(workload)}: gets TENCLIP_* variables of the Services beside it"
+    for pod in pods(manifests):
+        if pod.spec.get("automountServiceAccountToken") is not False:
+            yield f"{pod.owner}: mounts a token"
+        if pod.spec.get("enableServiceLinks") is not False:
+            yield f"{pod.owner}: gets TENCLIP_* variables of the Services beside it"
 
 
 def check_pod_security(manifests: Manifests) -> Iterator[str]:
-    """The "restricted" Pod Security Standard, which the namespace enforces, and a read-only root beyond it."""
-    for workload in _workloads(manifests):
-        pod = _pod(workload)
+    """The "restricted" Pod Security Standard, which the namespace enforces, and a read-only root beyond it.
+
+    Ray writes where it likes, and its image has a user of its own: pods of a RayJob are spared what is beyond.
+    """
+    for pod in pods(manifests):
         wanted = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        yield from _differences(workload, pod["securityContext"], wanted)
-        if not pod["securityContext"].get("runAsUser", 0) >= 10000:
-            yield f"{label(workload)}: runAsUser may be a user of the node"
-        allowed = {"name", "emptyDir", "persistentVolumeClaim", "configMap"}
-        for volume in pod["volumes"]:
+        yield from _differences(pod.owner, pod.spec["securityContext"], wanted)
+        ray = pod.owner.startswith("RayJob/")
+        if not pod.spec["securityContext"].get("runAsUser", 0) >= (1 if ray else 10000):
+            yield f"{pod.owner}: runAsUser may be a user of the node"
+        allowed = {"name", "emptyDir", "persistentVolumeClaim", "configMap", "secret"}
+        for volume in pod.spec["volumes"]:
             if not volume.keys() <= allowed:
-                yield f"{label(workload)}: volume {volume['name']} is of a kind that is not allowed"
+                yield f"{pod.owner}: volume {volume['name']} is of a kind that is not allowed"
         for key in ("hostNetwork", "hostPID", "hostIPC"):
-            if pod.get(key):
-                yield f"{label(workload)}: {key}"
-        for container in _containers(workload):
-            wanted = {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            yield from _differences(workload, container["securityContext"], wanted)
+            if pod.spec.get(key):
+                yield f"{pod.owner}: {key}"
+        for container in pod.containers:
+            wanted = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+            wanted |= {} if ray else {"readOnlyRootFilesystem": True}
+            yield from _differences(pod.owner, container["securityContext"], wanted)
 
 
 def check_resources(manifests: Manifests) -> Iterator[str]:
     """Every container has requests and limits; memory that volumes may take fits beside the process's own."""
-    for workload in _workloads(manifests):
-        for container in _containers(workload):
+    for pod in pods(manifests):
+        for container in pod.containers:
             for kind in ("requests", "limits"):
                 missing = {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys()
                 if missing:
-                    yield f"{label(workload)}: no {kind} of {sorted(missing)}"
-        for volume in (v["emptyDir"] for v in _pod(workload)["volumes"] if "emptyDir" in v):
+                    yield f"{pod.owner}: no {kind} of {sorted(missing)}"
+        for volume in (v["emptyDir"] for v in pod.spec["volumes"] if "emptyDir" in v):
             if "sizeLimit" not in volume:
-                yield f"{label(workload)}: an emptyDir without a limit"
+                yield f"{pod.owner}: an emptyDir without a limit"
             elif volume.get("medium") == "Memory":
-                limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in _containers(workload))
+                limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in pod.containers)
                 if _bytes(volume["sizeLimit"]) > limit // 2:
-                    yield f"{label(workload)}: its memory volume may take more than half of its memory"
+                    yield f"{pod.owner}: its memory volume may take more than half of its memory"
 
 
 def check_shutdown(manifests: Manifests) -> Iterator[str]:
@@ -225,6 +241,9 @@ def arguments(workload: Manifest, manifests: Manifests) -> list[str]:
         config_map = _find(manifests, "ConfigMap", source["configMapRef"]["name"])
         environment |= config_map["data"] if config_map else {}
     for variable in container.get("env", []):
+        if "value" in variable:
+            environment[variable["name"]] = variable["value"]
+            continue
         kind, resource = variable["valueFrom"]["resourceFieldRef"]["resource"].split(".")
         environment[variable["name"]] = container["resources"][kind][resource]
     return [_expand(argument, environment) for argument in container["args"]]
@@ -235,6 +254,37 @@ def _expand(argument: str, environment: dict[str, str]) -> str:
     for name, value in environment.items():
         argument = argument.replace(f"$({name})", value)
     return argument
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pod:
+    """A pod that somebody makes of a template. owner: the kind and name of who does."""
+
+    owner: str
+    spec: Manifest
+
+    @property
+    def containers(self) -> list[Any]:
+        return [*self.spec.get("initContainers", []), *self.spec["containers"]]
+
+
+def pods(manifests: Manifests) -> Iterator[Pod]:
+    """Every pod, also of jobs that Ray and the trainer make."""
+    for manifest in manifests:
+        spec = manifest.get("spec", {})
+        match manifest["kind"]:
+            case "Deployment" | "Job":
+                templates = [spec["template"]]
+            case "RayJob":
+                cluster = spec["rayClusterSpec"]
+                templates = [group["template"] for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])]
+            case "TrainingRuntime":
+                jobs = spec["template"]["spec"]["replicatedJobs"]
+                templates = [job["template"]["spec"]["template"] for job in jobs]
+            case _:
+                templates = []
+        for template in templates:
+            yield Pod(owner=label(manifest), spec=template["spec"])
 
 
 def _workloads(manifests: Manifests) -> Manifests:
@@ -277,10 +327,10 @@ def _find(manifests: Manifests, kind: str, name: str) -> Manifest | None:
     return next((m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name), None)
 
 
-def _differences(workload: Manifest, context: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
+def _differences(owner: str, context: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
     for key, value in wanted.items():
         if context.get(key) != value:
-            yield f"{label(workload)}: {key} is {context.get(key)}, not {value}"
+            yield f"{owner}: {key} is {context.get(key)}, not {value}"
 
 
 def _bytes(quantity: str) -> int:
