@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import tempfile
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -103,6 +104,15 @@ def _build_with(components: tuple[str, ...], base: str) -> str:
         return _kustomize(folder)
 
 
+def build_text(overlay: str) -> list[Manifest]:
+    """What a kustomization.yaml in a folder beside k8s/ would send; see `build`."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+        placed = overlay.replace("../k8s/", f"{os.path.relpath(K8S, folder)}/")
+        (folder / "kustomization.yaml").write_text(placed)
+        return [dict(document) for document in json.loads(_kustomize(folder))]
+
+
 @cache
 def _build(target: str) -> str:
     return _kustomize(K8S / target)
@@ -139,6 +149,11 @@ def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Mani
     """The one manifest of this kind (and name). Raises ValueError if there is none, or more than one."""
     (found,) = (m for m in manifests if m["kind"] == kind and name in (None, m["metadata"]["name"]))
     return found
+
+
+def project_version() -> str:
+    version: str = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    return version
 
 
 def label(manifest: Manifest) -> str:

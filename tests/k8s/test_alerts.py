@@ -124,3 +124,8 @@ def test_an_alert_has_a_runbook(alert: str) -> None:
 
 def test_the_runbooks_are_in_the_navigation() -> None:
     assert "runbooks.md" in (PROJECT / "mkdocs.yml").read_text()
+
+
+def test_the_readme_lists_every_alert() -> None:
+    listed = re.findall(r"^\| (Tenclip\w+) \|", (K8S / "README.md").read_text(), re.MULTILINE)
+    assert listed == list(rules())

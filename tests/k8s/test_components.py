@@ -14,7 +14,8 @@ import trustme
 
 from tenclip_api.errors import Unauthenticated
 from tenclip_client import Client
-from tests.k8s.manifests import K8S, build_with, named
+from tests.k8s.manifests import K8S, build_text, build_with, named
+from tests.k8s.wiring import find_problems
 from tests.tenclip_serving.helpers import make_bundle, make_video, running_server
 
 # Fields of a Certificate that the manifest uses, as cert-manager's reference of cert-manager.io/v1 has them.
@@ -172,3 +173,20 @@ def test_the_readme_names_every_component() -> None:
     text = (K8S / "README.md").read_text()
     missing = [p.name for p in (K8S / "components").iterdir() if f"components/{p.name}" not in text]
     assert missing == []
+
+
+OVERLAYS = re.findall(r"```yaml\n(# my-cluster/.*?)```", (K8S / "README.md").read_text(), re.DOTALL)
+
+
+@pytest.mark.parametrize("overlay", OVERLAYS, ids=range(len(OVERLAYS)))
+def test_an_overlay_of_the_readme_builds(overlay: str) -> None:
+    manifests = build_text(overlay)
+    assert find_problems(manifests) == []
+    # And changes what it is about.
+    changed = re.findall(r"s3://my-\S+/video|YOURS|registry\.example\.com/\S+", overlay)
+    assert changed
+    assert [value for value in changed if value not in str(manifests)] == []
+
+
+def test_the_readme_shows_overlays() -> None:
+    assert len(OVERLAYS) == 3

@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, VERSIONS, Manifest, build, label, named, read_yaml, validate
+from tests.k8s.manifests import K8S, VERSIONS, Manifest, build, label, named, project_version, read_yaml, validate
 from tests.k8s.programs import find_program
-from tests.k8s.test_manifests import project_version
 from tests.k8s.wiring import find_problems
 
 CHART = K8S / "helm" / "tenclip"

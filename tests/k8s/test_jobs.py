@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from tenclip_client.cli.main import GROUP, build_command
-from tests.k8s.manifests import Manifest, build, build_with, named
-from tests.k8s.test_manifests import project_version
+from tests.k8s.manifests import Manifest, build, build_with, named, project_version
 from tests.k8s.wiring import pods
 
 

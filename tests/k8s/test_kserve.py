@@ -13,8 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.k8s.manifests import Manifest, build, named
-from tests.k8s.test_manifests import project_version
+from tests.k8s.manifests import Manifest, build, named, project_version
 from tests.tenclip_serving.helpers import LABELS, ServerProcess, make_bundle, make_video, running_server
 
 # tritonclient registers the same protobuf package as our stubs: it gets a process of its own.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from tests.k8s.manifests import (
     kustomization,
     label,
     named,
+    project_version,
     read_yaml,
     source_manifests,
     validate,
@@ -36,11 +36,6 @@ from tests.k8s.wiring import arguments, find_problems
 SERVICE = tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name
 SOURCES = {label(m): m for m in source_manifests()}
 KUSTOMIZATIONS = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
-
-
-def project_version() -> str:
-    version: str = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    return version
 
 
 # --- schemas --------------------------------------------------------------------------------------------------------
