@@ -22,7 +22,7 @@ import typer
 from tenclip_api.v1 import tenclip_pb2
 from tests.conftest import PROJECT
 from tests.k8s.manifests import K8S, named, read_yaml
-from tests.k8s.wiring import pods
+from tests.k8s.pods import pods
 
 if importlib.util.find_spec("dockerfile") is None:
     pytest.skip("needs the dockerfile package (extra dev)", allow_module_level=True)

@@ -10,7 +10,7 @@ import pytest
 
 from tenclip_client.cli.main import GROUP, build_command
 from tests.k8s.manifests import Manifest, build, build_with, named, project_version
-from tests.k8s.wiring import pods
+from tests.k8s.pods import pods
 
 
 def options(words: list[str]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -93,7 +94,8 @@ def test_the_probe_of_the_runtime_finds_the_server_ready(server: ServerProcess) 
     (container,) = manifests()[0]["spec"]["containers"]
     asked = health_pb2.HealthCheckRequest(service=container["readinessProbe"]["grpc"]["service"])
     with grpc.insecure_channel(server.address) as channel:
-        answer = health_pb2_grpc.HealthStub(channel).Check(asked, timeout=20)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(asked, timeout=20)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
