@@ -1,6 +1,8 @@
-# Two images from one wheel:
+# Three images from one wheel:
 #   docker build -t tenclip:0.1.0 .                              the server (the default target)
 #   docker build -t tenclip-batch:0.1.0 --target batch .         the client for batch work: no decoder, no runtime
+#   docker build -t tenclip-train:0.1.0 --target train .         training, with torch
+#   docker build -t tenclip-jobs:0.1.0 --build-arg EXTRA=jobs .  the server's image, for `tenclip batch` too
 #   docker build -t tenclip:0.1.0-gpu --build-arg EXTRA=gpu .    the server with TensorRT, for machines with a GPU
 # Whoever publishes them should pin PYTHON_IMAGE by digest (python:...@sha256:...).
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
@@ -35,7 +37,14 @@ COPY --from=wheel /dist /dist
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/tenclip install --constraint /constraints.txt "$(echo /dist/*.whl)[batch]"
 
-# --- what both images share ---
+FROM ${PYTHON_IMAGE} AS train-environment
+COPY constraints.txt /
+RUN python -m venv --without-pip /opt/tenclip
+COPY --from=wheel /dist /dist
+RUN --mount=type=cache,target=/root/.cache/pip \
+    pip --python /opt/tenclip install --constraint /constraints.txt "$(echo /dist/*.whl)[train]"
+
+# --- what all images share ---
 FROM ${PYTHON_IMAGE} AS runtime
 LABEL org.opencontainers.image.title="tenclip" \
       org.opencontainers.image.description="Train, export and serve video action-recognition models." \
@@ -56,6 +65,13 @@ STOPSIGNAL SIGTERM
 FROM runtime AS batch
 COPY --from=batch-environment /opt/tenclip /opt/tenclip
 RUN python -c "import grpc, pyarrow"
+ENTRYPOINT ["tenclip"]
+CMD ["--help"]
+
+# --- tenclip-train: `torchrun ... --no-python tenclip train` in the place of the entry point for several processes ---
+FROM runtime AS train
+COPY --from=train-environment /opt/tenclip /opt/tenclip
+RUN python -c "import av, cv2, torch" && torchrun --help >/dev/null
 ENTRYPOINT ["tenclip"]
 CMD ["--help"]
 

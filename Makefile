@@ -36,6 +36,9 @@ system-packages: ## Install what some tests need of Debian's packages (as root):
 	if dpkg -s $$packages >/dev/null 2>&1; then echo "system packages are there"; else \
 	apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$packages >/dev/null; fi
 
+helm: $(READY) ## Put Helm into .venv (38 MB), for the tests of k8s/helm.
+	@test -x $(BIN)/helm || $(BIN)/python -m tests.k8s.get_helm
+
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -73,4 +76,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test system-packages check stubs bench soak findings salience docs clean
+.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience docs clean

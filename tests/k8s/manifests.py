@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import subprocess
+import tempfile
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +17,7 @@ import yaml
 from kubernetes_validate.utils import all_versions
 
 from tests.conftest import PROJECT
+from tests.k8s.programs import find_program
 
 Manifest: TypeAlias = dict[str, Any]
 
@@ -22,9 +25,34 @@ K8S = PROJECT / "k8s"
 # The newest release that there are schemas for, and the two before it.
 VERSIONS = tuple(dict.fromkeys(all_versions()))[-3:]
 # What `kubectl apply -k` is meant for.
-TARGETS = ("base", "features", "overlays/gpu", "overlays/monitoring")
-# Defined by the Prometheus operator, not by Kubernetes, so no release of Kubernetes has their schemas.
-CUSTOM_KINDS = ("PrometheusRule", "ServiceMonitor")
+TARGETS = ("base", "batch", "features", "kserve", "overlays/gpu", "overlays/monitoring", "ray", "train")
+# Each as an overlay of the base has it.
+COMPONENTS = (
+    ("gateway",),
+    ("grafana",),
+    ("gpu-mig",),
+    ("gpu-time-slicing",),
+    ("keda",),
+    ("keda-to-zero",),
+    ("model-sync-oci",),
+    ("model-sync-s3",),
+    ("podmonitor",),
+    ("prometheus-adapter",),
+    ("tls",),
+    ("tls", "tokens"),
+)
+# Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
+CUSTOM_GROUPS = frozenset(
+    (
+        "cert-manager.io",
+        "gateway.networking.k8s.io",
+        "keda.sh",
+        "monitoring.coreos.com",
+        "ray.io",
+        "serving.kserve.io",
+        "trainer.kubeflow.org",
+    )
+)
 
 
 def read_yaml(path: Path) -> list[Manifest]:
@@ -53,18 +81,57 @@ def build(target: str) -> list[Manifest]:
     return [dict(document) for document in json.loads(_build(target))]
 
 
+def build_with(*components: str, base: str = "base") -> list[Manifest]:
+    """What an overlay of k8s/BASE with these components would send; see `build`."""
+    return [dict(document) for document in json.loads(_build_with(components, base))]
+
+
+@cache
+def _build_with(components: tuple[str, ...], base: str) -> str:
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+
+        def place(path: Path) -> str:  # kustomize takes no absolute ones
+            return os.path.relpath(path, folder)
+
+        overlay = {
+            "apiVersion": "kustomize.config.k8s.io/v1beta1",
+            "kind": "Kustomization",
+            "resources": [place(K8S / base)],
+            "components": [place(K8S / "components" / name) for name in components],
+        }
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+        return _kustomize(folder)
+
+
+def build_text(overlay: str) -> list[Manifest]:
+    """What a kustomization.yaml in a folder beside k8s/ would send; see `build`."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made).resolve()
+        placed = overlay.replace("../k8s/", f"{os.path.relpath(K8S, folder)}/")
+        (folder / "kustomization.yaml").write_text(placed)
+        return [dict(document) for document in json.loads(_kustomize(folder))]
+
+
 @cache
 def _build(target: str) -> str:
-    commands = {"kubectl": ["kubectl", "kustomize"], "kustomize": ["kustomize", "build"]}
-    command = next((c for tool, c in commands.items() if shutil.which(tool)), None)
+    return _kustomize(K8S / target)
+
+
+def _kustomize(folder: Path) -> str:
+    commands = {"kubectl": "kustomize", "kustomize": "build"}
+    found = ((find_program(tool), word) for tool, word in commands.items())
+    command = next(([program, word] for program, word in found if program), None)
     if command is None:
         pytest.skip("neither kubectl nor kustomize is installed")
-    result = subprocess.run(
-        [*command, K8S / target], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT
-    )
+    result = subprocess.run([*command, folder], capture_output=True, text=True, timeout=60, check=False, cwd=PROJECT)
     assert result.returncode == 0, result.stderr
     assert not result.stderr  # deprecated fields are told there
     return json.dumps([d for d in yaml.safe_load_all(result.stdout) if d is not None])
+
+
+def is_custom(manifest: Manifest) -> bool:
+    return manifest["apiVersion"].partition("/")[0] in CUSTOM_GROUPS
 
 
 def validate(manifest: Manifest, version: str) -> None:
@@ -82,6 +149,11 @@ def named(manifests: list[Manifest], kind: str, name: str | None = None) -> Mani
     """The one manifest of this kind (and name). Raises ValueError if there is none, or more than one."""
     (found,) = (m for m in manifests if m["kind"] == kind and name in (None, m["metadata"]["name"]))
     return found
+
+
+def project_version() -> str:
+    version: str = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
+    return version
 
 
 def label(manifest: Manifest) -> str:

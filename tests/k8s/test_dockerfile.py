@@ -22,6 +22,7 @@ import typer
 from tenclip_api.v1 import tenclip_pb2
 from tests.conftest import PROJECT
 from tests.k8s.manifests import K8S, named, read_yaml
+from tests.k8s.pods import pods
 
 if importlib.util.find_spec("dockerfile") is None:
     pytest.skip("needs the dockerfile package (extra dev)", allow_module_level=True)
@@ -218,9 +219,20 @@ def test_the_jobs_entry_point_is_the_command_line() -> None:
     assert last(STAGES, "batch", "ENTRYPOINT").exec_form
 
 
+def test_the_training_image_has_torch_and_runs_as_the_pods_of_its_runtime() -> None:
+    (copied,) = (i for i in STAGES["train"].all("COPY"))
+    assert "--from=train-environment" in copied.flags or "--from=train-environment" in copied.words
+    assert any("[train]" in word for i in STAGES["train-environment"].all("RUN") for word in i.words)
+    assert last(STAGES, "train", "ENTRYPOINT").words == ("tenclip",)
+    (user,) = last(STAGES, "train", "USER").words
+    (pod,) = pods(read_yaml(K8S / "train" / "runtime.yaml"))
+    context = pod.spec["securityContext"]
+    assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
+
+
 def test_every_installation_is_pinned_by_the_constraints() -> None:
     installs = [word for s in STAGES.values() for i in s.all("RUN") for word in i.words if "install" in word]
-    assert len(installs) == 3
+    assert len(installs) == 4
     for install in installs:
         assert re.search(r"--constraint /?constraints\.txt ", install), install
     builder = installs[0].split("constraints.txt", 1)[1].split()
@@ -244,7 +256,7 @@ def requirements(extra: str) -> set[str]:
 def test_the_images_extras_exist_and_name_no_torch() -> None:
     (argument,) = STAGES["serve-environment"].all("ARG")
     assert argument.words == ("EXTRA=serve",)
-    for extra in ("serve", "gpu", "batch"):
+    for extra in ("serve", "gpu", "batch", "jobs"):
         assert requirements(extra)
         assert "torch" not in requirements(extra)
     assert "torch" in requirements("train")  # the check sees it where it is

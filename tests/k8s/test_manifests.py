@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +14,19 @@ from typer.testing import CliRunner
 
 from tenclip_api.v1 import tenclip_pb2
 from tests.conftest import PROJECT
+from tests.k8s.edits import edited
 from tests.k8s.manifests import (
-    CUSTOM_KINDS,
+    COMPONENTS,
     K8S,
     TARGETS,
     VERSIONS,
-    Manifest,
     build,
+    build_with,
+    is_custom,
     kustomization,
     label,
     named,
+    project_version,
     read_yaml,
     source_manifests,
     validate,
@@ -37,16 +38,11 @@ SOURCES = {label(m): m for m in source_manifests()}
 KUSTOMIZATIONS = sorted(path.parent for path in K8S.rglob("kustomization.yaml"))
 
 
-def project_version() -> str:
-    version: str = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["version"]
-    return version
-
-
 # --- schemas --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-@pytest.mark.parametrize("name", [name for name, m in SOURCES.items() if m["kind"] not in CUSTOM_KINDS])
+@pytest.mark.parametrize("name", [name for name, m in SOURCES.items() if not is_custom(m)])
 def test_a_source_manifest_is_valid(name: str, version: str) -> None:
     validate(SOURCES[name], version)
 
@@ -55,32 +51,18 @@ def test_a_source_manifest_is_valid(name: str, version: str) -> None:
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_applied_is_valid(target: str, version: str) -> None:
     for manifest in build(target):
-        if manifest["kind"] not in CUSTOM_KINDS:
+        if not is_custom(manifest):
             validate(manifest, version)
 
 
-def test_only_the_operators_kinds_have_no_schema() -> None:
+def test_only_custom_kinds_have_no_schema() -> None:
     unknown = set()
-    for manifest in SOURCES.values():
+    for name, manifest in SOURCES.items():
         try:
             validate(manifest, VERSIONS[-1])
-        except SchemaNotFoundError as error:
-            unknown.add(error.kind)
-    assert unknown == set(CUSTOM_KINDS)
-
-
-def edited(manifest: Manifest, path: str, value: object) -> Manifest:
-    """A copy with another value at `path` ("spec/ports/0/port", "/" in a key is "~1"); None removes what is there."""
-    manifest = copy.deepcopy(manifest)
-    *parents, last = (int(key) if key.isdigit() else key.replace("~1", "/") for key in path.split("/"))
-    parent: Any = manifest
-    for key in parents:
-        parent = parent[key]
-    if value is None:
-        del parent[last]
-    else:
-        parent[last] = value
-    return manifest
+        except SchemaNotFoundError:
+            unknown.add(name)
+    assert unknown == {name for name, manifest in SOURCES.items() if is_custom(manifest)}
 
 
 CONTAINER = "spec/template/spec/containers/0"
@@ -121,7 +103,7 @@ def test_a_kustomization_lists_every_file_beside_it_and_only_those(folder: Path)
         *document.get("resources", []),
         *document.get("components", []),
         *(patch["path"] for patch in document.get("patches", [])),
-        *(file for generator in generators for file in generator.get("envs", [])),
+        *(file for g in generators for file in (*g.get("envs", []), *g.get("files", []))),
     ]
     assert len(listed) == len(set(listed))
     folders = {name for name in listed if (folder / name).is_dir()}
@@ -133,6 +115,8 @@ def test_a_kustomization_lists_every_file_beside_it_and_only_those(folder: Path)
 def test_every_target_is_tested() -> None:
     whole = {f.relative_to(K8S).as_posix() for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Kustomization"}
     assert whole == set(TARGETS)
+    components = {f.name for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Component"}
+    assert components == {name for names in COMPONENTS for name in names} | {"gpu", "monitoring"}
 
 
 def test_a_changed_setting_rolls_the_pods() -> None:
@@ -148,9 +132,23 @@ def test_a_changed_setting_rolls_the_pods() -> None:
 # --- wiring ---------------------------------------------------------------------------------------------------------
 
 
+# Claims with the models, the videos and the datasets.
+BESIDE = ("base", "batch", "features")
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_manifests_agree_with_each_other(target: str) -> None:
-    assert find_problems(build(target)) == []
+    beside = [m for other in BESIDE if other != target for m in build(other)]
+    assert find_problems(build(target), beside=beside) == []
+
+
+@pytest.mark.parametrize("components", COMPONENTS, ids=" ".join)
+def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
+    manifests = build_with(*components)
+    assert find_problems(manifests) == []
+    for manifest in manifests:
+        if not is_custom(manifest):
+            validate(manifest, VERSIONS[-1])
 
 
 @pytest.mark.parametrize(
@@ -217,7 +215,7 @@ def test_images_and_labels_carry_the_projects_version(target: str) -> None:
         template = workload["spec"]["template"]
         (container,) = template["spec"]["containers"]
         image, _, tag = container["image"].partition(":")
-        assert image == {"server": "tenclip", "features": "tenclip-batch"}[container["name"]]
+        assert image == {"server": "tenclip", "features": "tenclip-batch", "batch": "tenclip-jobs"}[container["name"]]
         assert tag.removesuffix("-gpu") == project_version()
         assert tag.endswith("-gpu") == (target == "overlays/gpu")
         assert template["metadata"]["labels"]["app.kubernetes.io/version"] == project_version()
@@ -314,4 +312,5 @@ def test_paths_in_the_readme_exist() -> None:
 
 
 def test_yaml_files_are_not_empty() -> None:
-    assert all(read_yaml(path) for path in K8S.rglob("*.yaml"))
+    templates = K8S / "helm" / "tenclip" / "templates"  # no YAML before they are filled
+    assert all(read_yaml(path) for path in K8S.rglob("*.yaml") if templates not in path.parents)

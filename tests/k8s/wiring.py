@@ -6,18 +6,30 @@ show that a check notices a manifest that is wrong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from tests.k8s.manifests import Manifest, label
+from tests.k8s.pods import (
+    Manifests,
+    check_claims,
+    check_pod_security,
+    check_references,
+    check_resources,
+    check_service_accounts,
+    find_manifest,
+)
 
-Manifests: TypeAlias = list[Manifest]
 # A decoder that is in the middle of a video gets a few seconds after the server's own grace.
 SPARE_SECONDS = 10
+# Kinds that live in no namespace.
+OF_THE_CLUSTER = ("Namespace", "ClusterServingRuntime")
 
 
-def find_problems(manifests: Manifests) -> list[str]:
-    return [problem for check in CHECKS for problem in check(manifests)]
+def find_problems(manifests: Manifests, *, beside: Sequence[Manifest] = ()) -> list[str]:
+    """beside: what is applied before, from which claims may be named."""
+    claims = {m["metadata"]["name"] for m in (*manifests, *beside) if m["kind"] == "PersistentVolumeClaim"}
+    return [*check_claims(manifests, claims), *(problem for check in CHECKS for problem in check(manifests))]
 
 
 def check_selectors(manifests: Manifests) -> Iterator[str]:
@@ -48,17 +60,25 @@ def check_service_ports(manifests: Manifests) -> Iterator[str]:
 
 
 def check_autoscalers(manifests: Manifests) -> Iterator[str]:
-    """An autoscaler's target exists, leaves the number of pods to it, and has the container that it measures."""
-    for autoscaler in (m for m in manifests if m["kind"] == "HorizontalPodAutoscaler"):
-        target = autoscaler["spec"]["scaleTargetRef"]
-        workload = _find(manifests, target["kind"], target["name"])
+    """An autoscaler's target exists, is its alone, leaves the number of pods to it, and has what it measures."""
+    targets: set[str] = set()
+    for autoscaler in (m for m in manifests if m["kind"] in ("HorizontalPodAutoscaler", "ScaledObject")):
+        spec = autoscaler["spec"]
+        target = spec["scaleTargetRef"]
+        workload = find_manifest(manifests, target["kind"], target["name"])
         if workload is None or workload["apiVersion"] != target["apiVersion"]:
             yield f"{label(autoscaler)}: its target {target['kind']}/{target['name']} is not there"
             continue
+        if label(workload) in targets:
+            yield f"{label(workload)}: has two autoscalers"
+        targets.add(label(workload))
         if "replicas" in workload["spec"]:
             yield f"{label(workload)}: sets replicas, which {label(autoscaler)} owns"
+        least, most = (spec.get(f"{end}Replicas", spec.get(f"{end}ReplicaCount")) for end in ("min", "max"))
+        if least > most:
+            yield f"{label(autoscaler)}: from {least} to {most} pods"
         containers = {c["name"]: c for c in _containers(workload)}
-        for metric in (m["containerResource"] for m in autoscaler["spec"]["metrics"] if "containerResource" in m):
+        for metric in (m["containerResource"] for m in spec.get("metrics", []) if "containerResource" in m):
             requests = containers.get(metric["container"], {}).get("resources", {}).get("requests", {})
             if metric["name"] not in requests:
                 yield f"{label(autoscaler)}: container {metric['container']} requests no {metric['name']}"
@@ -73,28 +93,15 @@ def check_probes(manifests: Manifests) -> Iterator[str]:
                 yield f"{label(workload)}: has only {sorted(probes)}"
             ports = {p["containerPort"] for p in container.get("ports", [])}
             for name, probe in probes.items():
-                if probe["grpc"]["port"] not in ports:
-                    yield f"{label(workload)}: {name} asks port {probe['grpc']['port']}, not one of {sorted(ports)}"
+                port = probe["grpc"]["port"] if "grpc" in probe else _asked_port(probe["exec"]["command"])
+                if port not in ports:
+                    yield f"{label(workload)}: {name} asks port {port}, not one of {sorted(ports)}"
 
 
-def check_references(manifests: Manifests) -> Iterator[str]:
-    """Claims, config maps, mounts and fields that a pod names are there."""
-    for workload in _workloads(manifests):
-        volumes = {v["name"]: v for v in _pod(workload)["volumes"]}
-        for claim in (v["persistentVolumeClaim"] for v in volumes.values() if "persistentVolumeClaim" in v):
-            if _find(manifests, "PersistentVolumeClaim", claim["claimName"]) is None:
-                yield f"{label(workload)}: claim {claim['claimName']} is not there"
-        for container in _containers(workload):
-            mounted = {m["name"] for m in container["volumeMounts"]}
-            if mounted != set(volumes):
-                yield f"{label(workload)}: mounts {sorted(mounted)} of the volumes {sorted(volumes)}"
-            for source in (s["configMapRef"]["name"] for s in container.get("envFrom", [])):
-                if _find(manifests, "ConfigMap", source) is None:
-                    yield f"{label(workload)}: config map {source} is not there"
-            for field in (v["valueFrom"]["resourceFieldRef"] for v in container.get("env", [])):
-                kind, resource = field["resource"].split(".")
-                if field["containerName"] != container["name"] or resource not in container["resources"][kind]:
-                    yield f"{label(workload)}: no {field['resource']} in container {field['containerName']}"
+def _asked_port(command: list[str]) -> int:
+    """Of the health check's own command."""
+    (address,) = (word for word in command if word.startswith("127.0.0.1:"))
+    return int(address.partition(":")[2])
 
 
 def check_arguments(manifests: Manifests) -> Iterator[str]:
@@ -103,59 +110,6 @@ def check_arguments(manifests: Manifests) -> Iterator[str]:
         for argument in arguments(workload, manifests):
             if "$(" in argument:
                 yield f"{label(workload)}: nothing sets the variable of {argument}"
-
-
-def check_service_accounts(manifests: Manifests) -> Iterator[str]:
-    """No pod holds a token of the cluster, and every account that is made here refuses one."""
-    for account in (m for m in manifests if m["kind"] == "ServiceAccount"):
-        if account.get("automountServiceAccountToken") is not False:
-            yield f"{label(account)}: hands out tokens"
-    for workload in _workloads(manifests):
-        if _pod(workload).get("automountServiceAccountToken") is not False:
-            yield f"{label(workload)}: mounts a token"
-        if _pod(workload).get("enableServiceLinks") is not False:
-            yield f"{label(workload)}: gets TENCLIP_* variables of the Services beside it"
-
-
-def check_pod_security(manifests: Manifests) -> Iterator[str]:
-    """The "restricted" Pod Security Standard, which the namespace enforces, and a read-only root beyond it."""
-    for workload in _workloads(manifests):
-        pod = _pod(workload)
-        wanted = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
-        yield from _differences(workload, pod["securityContext"], wanted)
-        if not pod["securityContext"].get("runAsUser", 0) >= 10000:
-            yield f"{label(workload)}: runAsUser may be a user of the node"
-        allowed = {"name", "emptyDir", "persistentVolumeClaim", "configMap"}
-        for volume in pod["volumes"]:
-            if not volume.keys() <= allowed:
-                yield f"{label(workload)}: volume {volume['name']} is of a kind that is not allowed"
-        for key in ("hostNetwork", "hostPID", "hostIPC"):
-            if pod.get(key):
-                yield f"{label(workload)}: {key}"
-        for container in _containers(workload):
-            wanted = {
-                "allowPrivilegeEscalation": False,
-                "readOnlyRootFilesystem": True,
-                "capabilities": {"drop": ["ALL"]},
-            }
-            yield from _differences(workload, container["securityContext"], wanted)
-
-
-def check_resources(manifests: Manifests) -> Iterator[str]:
-    """Every container has requests and limits; memory that volumes may take fits beside the process's own."""
-    for workload in _workloads(manifests):
-        for container in _containers(workload):
-            for kind in ("requests", "limits"):
-                missing = {"cpu", "memory"} - container.get("resources", {}).get(kind, {}).keys()
-                if missing:
-                    yield f"{label(workload)}: no {kind} of {sorted(missing)}"
-        for volume in (v["emptyDir"] for v in _pod(workload)["volumes"] if "emptyDir" in v):
-            if "sizeLimit" not in volume:
-                yield f"{label(workload)}: an emptyDir without a limit"
-            elif volume.get("medium") == "Memory":
-                limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in _containers(workload))
-                if _bytes(volume["sizeLimit"]) > limit // 2:
-                    yield f"{label(workload)}: its memory volume may take more than half of its memory"
 
 
 def check_shutdown(manifests: Manifests) -> Iterator[str]:
@@ -186,7 +140,7 @@ def check_rollout(manifests: Manifests) -> Iterator[str]:
 
 def check_namespace(manifests: Manifests) -> Iterator[str]:
     """Everything lives in one namespace."""
-    found = {m["metadata"].get("namespace") for m in manifests if m["kind"] != "Namespace"}
+    found = {m["metadata"].get("namespace") for m in manifests if m["kind"] not in OF_THE_CLUSTER}
     if found != {"tenclip"}:
         yield f"namespaces are {sorted(map(str, found))}"
 
@@ -212,9 +166,12 @@ def arguments(workload: Manifest, manifests: Manifests) -> list[str]:
     (container,) = _containers(workload)
     environment: dict[str, str] = {}
     for source in container.get("envFrom", []):
-        config_map = _find(manifests, "ConfigMap", source["configMapRef"]["name"])
+        config_map = find_manifest(manifests, "ConfigMap", source["configMapRef"]["name"])
         environment |= config_map["data"] if config_map else {}
     for variable in container.get("env", []):
+        if "value" in variable:
+            environment[variable["name"]] = variable["value"]
+            continue
         kind, resource = variable["valueFrom"]["resourceFieldRef"]["resource"].split(".")
         environment[variable["name"]] = container["resources"][kind][resource]
     return [_expand(argument, environment) for argument in container["args"]]
@@ -261,18 +218,3 @@ def _selectors(manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:
 
 def _matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
     return selector.items() <= labels.items()
-
-
-def _find(manifests: Manifests, kind: str, name: str) -> Manifest | None:
-    return next((m for m in manifests if m["kind"] == kind and m["metadata"]["name"] == name), None)
-
-
-def _differences(workload: Manifest, context: dict[str, Any], wanted: dict[str, Any]) -> Iterator[str]:
-    for key, value in wanted.items():
-        if context.get(key) != value:
-            yield f"{label(workload)}: {key} is {context.get(key)}, not {value}"
-
-
-def _bytes(quantity: str) -> int:
-    units = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
-    return int(quantity[:-2]) * units[quantity[-2:]]

@@ -7,8 +7,8 @@ Names and numbers are those of the public specification, so that any of its clie
 which tensors there are, is in tenclip_serving/api/open_inference.py. Field numbers that are left out belong to features
 that this server has not (shared memory, traces, log settings).
 
-A process can register this file or another's copy of the same package, never both: nothing but the server imports
-these stubs.
+A process can register this file or another's copy of the same package, never both: nothing but the server and
+`tenclip bench --method infer` imports these stubs.
 """
 
 from collections import abc as _abc

@@ -67,16 +67,20 @@ class LoadOptions:
     ] = 1000
     seed: Annotated[int, typer.Option(help="Seeds the choice of videos and arrival times.", rich_help_panel=_LOAD)] = 0
 
-    def plan(self, videos: Sequence[str], *, server_path: bool) -> LoadPlan:
+    def plan(self, videos: Sequence[str], *, server_path: bool, without_videos: bool = False) -> LoadPlan:
         """The load of these videos (files, folders or patterns, each with `@WEIGHT` or without).
 
-        server_path: the videos are paths on the server's machine. Raises InvalidRequest.
+        server_path: the videos are paths on the server's machine. without_videos: there need be none, for requests of
+        made-up tensors. Raises InvalidRequest.
         """
-        from tenclip_client._load import LoadPlan
+        from tenclip_client._load import LoadPlan, LoadVideo
         from tenclip_client._load_videos import weighted_videos
 
+        found = weighted_videos(videos, server_path=server_path)
+        if without_videos and not found:
+            found = [LoadVideo(name="tensors", data=b"", group="tensors")]
         return LoadPlan(
-            videos=weighted_videos(videos, server_path=server_path),
+            videos=found,
             concurrency=1 if self.concurrency is None and self.rate is None else self.concurrency,
             rate=self.rate,
             arrivals=self.arrivals,
@@ -92,7 +96,20 @@ class LoadOptions:
 class RequestOptions:
     """The call that every request makes, and how it reaches the server."""
 
-    method: Annotated[Literal["predict", "features"], typer.Option(help="Which call to send.")] = "predict"
+    method: Annotated[
+        Literal["predict", "features", "infer"],
+        typer.Option(help="Which call to send; infer: the Open Inference Protocol's, to any server that speaks it."),
+    ] = "predict"
+    input: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="With infer: an input to send. Default: a file if one is taken, else all. Repeatable."
+        ),
+    ] = None
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME:SIZES", help="With infer: the shape of an input, clips:1,16,112,112,3. Repeatable."),
+    ] = None
     model: Model = ""
     selection: Selection = None
     num_clips: NumClips = None
@@ -114,3 +131,13 @@ class RequestOptions:
         from tenclip_client._extraction import ClipChoice
 
         return ClipChoice(model=self.model, clips=self.selection, num_clips=self.num_clips, protocol=self.protocol)
+
+    def check(self) -> None:
+        """Raises InvalidRequest for options that the method has not."""
+        from tenclip_api.errors import InvalidRequest
+
+        clips = {"selection": self.selection, "num-clips": self.num_clips, "protocol": self.protocol}
+        tensors = {"input": self.input, "shape": self.shape}
+        others = {**clips, "server-path": self.server_path or None} if self.method == "infer" else tensors
+        if given := [f"--{name}" for name, value in others.items() if value]:
+            raise InvalidRequest(f"--method {self.method} takes no {', '.join(given)}")

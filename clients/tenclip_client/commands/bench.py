@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 def bench(
     *,
     videos: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="VIDEO[@WEIGHT]",
             help="Files, folders or patterns; with a weight, that many times as often as another of weight 1.",
             show_default=False,
         ),
-    ],
+    ] = None,
     connection: ConnectionOptions,
     load: LoadOptions,
     request: RequestOptions,
@@ -44,6 +44,9 @@ def bench(
     Throughput counts good answers that arrived while it was measured. Ctrl-C ends it early, with a report.
     Exit code 1 when no request succeeded.
 
+    --method infer speaks the Open Inference Protocol (v2) by gRPC to any server that does: Triton, TorchServe, those of
+    KServe, this one. Inputs of type BYTES get the videos, others made-up numbers, and then no videos are named.
+
     Examples:
 
     \b
@@ -52,12 +55,17 @@ def bench(
       tenclip bench clips/ --rate 25 --arrivals constant --requests 1000
       tenclip bench short.mp4@9 two-hours.mp4@1 --rate 4 --deadline 10 --json > bench.json
       tenclip bench --server gpu-box:7411 --server-path /videos/a.mp4 --method features -c 32 --connections 4
+      tenclip bench clips/ --server triton:8001 --method infer --model moves -c 8
+      tenclip bench --server triton:8001 --method infer --model moves --input clips --shape clips:8,16,112,112,3
     """
     from tenclip_client.cli.bench_report import print_report
 
-    plan = load.plan(videos, server_path=request.server_path)
+    if not videos and request.method != "infer":
+        raise typer.BadParameter("name at least one video", param_hint="VIDEO[@WEIGHT]")
+    request.check()
+    plan = load.plan(videos or [], server_path=request.server_path, without_videos=request.method == "infer")
     settings = connection.client_settings(request.deadline)
-    report = asyncio.run(_run(plan, settings, request.connections, request.method, request.choice()))
+    report = asyncio.run(_run(plan, settings, request, seed=load.seed, files=bool(videos)))
     if as_json:
         head = {"server": connection.server, "method": request.method, "deadline": request.deadline or None}
         print_json(head | report.to_dict())
@@ -68,7 +76,7 @@ def bench(
 
 
 async def _run(
-    plan: LoadPlan, settings: dict[str, Any], connections: int, method: str, choice: ClipChoice
+    plan: LoadPlan, settings: dict[str, Any], request: RequestOptions, *, seed: int, files: bool
 ) -> LoadReport:
     from tenclip_client import AsyncClient
     from tenclip_client._load import generate
@@ -78,12 +86,32 @@ async def _run(
     own = [("grpc.use_local_subchannel_pool", 1)]
     async with AsyncExitStack() as stack:
         clients = [
-            await stack.enter_async_context(AsyncClient(**settings, retries=0, options=own)) for _ in range(connections)
+            await stack.enter_async_context(AsyncClient(**settings, retries=0, options=own))
+            for _ in range(request.connections)
         ]
         # A server that is not there, or has no such model, is one error and no load.
-        await asyncio.gather(*(client.get_model(choice.model) for client in clients))
+        if request.method == "infer":
+            send = await _infer_sender(clients, request, seed=seed, files=files)
+        else:
+            choice = request.choice()
+            await asyncio.gather(*(client.get_model(choice.model) for client in clients))
+            send = sender(clients, request.method, choice)
         with bench_progress() as on_tick:
-            return await generate(sender(clients, method, choice), plan, on_tick=on_tick)
+            return await generate(send, plan, on_tick=on_tick)
+
+
+async def _infer_sender(clients: Sequence[AsyncClient], request: RequestOptions, *, seed: int, files: bool) -> Send:
+    from tenclip_client._infer import infer_sender, parse_shapes
+
+    return await infer_sender(
+        clients,
+        request.model,
+        inputs=request.input or [],
+        shapes=parse_shapes(request.shape or []),
+        seed=seed,
+        deadline=request.deadline or None,
+        files=files,
+    )
 
 
 def sender(clients: Sequence[AsyncClient], method: str, choice: ClipChoice) -> Send:

@@ -26,6 +26,8 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 # Little-endian, before every element of a raw BYTES tensor.
 _LENGTH = struct.Struct("<I")
+# KServe's client says it by gRPC too, where only JSON over HTTP needs it.
+_SIZE = "binary_data_size"
 
 Output = NDArray[np.float32] | Sequence[str]
 T = TypeVar("T")
@@ -38,12 +40,21 @@ def single_input(request: pb.ModelInferRequest) -> tuple[pb.ModelInferRequest.In
         got = ", ".join(map(repr, names)) or "none"
         raise InvalidRequest(f"inputs: got {got}; send exactly one: '{CLIPS}' (UINT8 clips) or '{VIDEO}' (BYTES [1])")
     (tensor,) = request.inputs
-    _no_extensions(tensor.parameters, f"input {tensor.name!r}")
+    _no_extensions(tensor.parameters.keys() - {_SIZE}, f"input {tensor.name!r}")
     if len(request.raw_input_contents) > 1:
         raise InvalidRequest(f"raw_input_contents has {len(request.raw_input_contents)} tensors for 1 input")
     if request.raw_input_contents and tensor.HasField("contents"):
         raise InvalidRequest(f"input {tensor.name!r} has contents, and raw_input_contents too; send one of them")
-    return tensor, request.raw_input_contents[0] if request.raw_input_contents else None
+    raw = request.raw_input_contents[0] if request.raw_input_contents else None
+    if _SIZE in tensor.parameters:
+        _check_size(tensor, raw)
+    return tensor, raw
+
+
+def _check_size(tensor: pb.ModelInferRequest.InferInputTensor, raw: bytes | None) -> None:
+    said, came = tensor.parameters[_SIZE].int64_param, 0 if raw is None else len(raw)
+    if said != came:
+        raise InvalidRequest(f"input {tensor.name!r} has the {_SIZE} {said}; its raw_input_contents have {came} bytes")
 
 
 def read_clips(

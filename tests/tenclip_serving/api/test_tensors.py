@@ -97,6 +97,16 @@ def test_shared_memory_and_classification_are_not_passed_over(info: BundleInfo) 
         wanted_outputs(made, "clips", info)
 
 
+def test_a_size_that_is_said_and_true_is_no_extension() -> None:
+    """KServe's client sends it by gRPC too."""
+    made = request("VIDEO", "BYTES", (1,), struct.pack("<I", 3) + b"abc")
+    made.inputs[0].parameters["binary_data_size"].int64_param = 7
+    assert read_video(*single_input(made)) == b"abc"
+    made.inputs[0].parameters["binary_data_size"].int64_param = 8
+    with pytest.raises(InvalidRequest, match="has the binary_data_size 8; its raw_input_contents have 7 bytes"):
+        single_input(made)
+
+
 def test_outputs_in_the_order_asked_for(info: BundleInfo) -> None:
     made = pb.ModelInferRequest()
     assert wanted_outputs(made, "VIDEO", info) == ("probabilities", "labels", "features")

@@ -1,0 +1,130 @@
+"""The chart: what real Helm makes of it is what kustomize makes of the base."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import subprocess
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.k8s.manifests import K8S, VERSIONS, Manifest, build, label, named, project_version, read_yaml, validate
+from tests.k8s.programs import find_program
+from tests.k8s.wiring import find_problems
+
+CHART = K8S / "helm" / "tenclip"
+
+
+def helm(*words: str) -> subprocess.CompletedProcess[str]:
+    program = find_program("helm")
+    if program is None:
+        pytest.skip("no helm: make helm")
+    command = [program, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+@cache
+def _rendered(*options: str, namespace: str = "tenclip") -> str:
+    result = helm("template", "tenclip", str(CHART), "--namespace", namespace, *options)
+    assert result.returncode == 0, result.stderr
+    return json.dumps([d for d in yaml.safe_load_all(result.stdout) if d])
+
+
+def rendered(*options: str, namespace: str = "tenclip") -> list[Manifest]:
+    return [dict(document) for document in json.loads(_rendered(*options, namespace=namespace))]
+
+
+def normalised(manifests: list[Manifest]) -> dict[str, Manifest]:
+    """By kind and name, without what each tool adds of its own: who manages, and how a setting rolls the pods."""
+    text = re.sub(r'"tenclip-server-[a-z0-9]{10}"', '"tenclip-server"', json.dumps(manifests))
+    found = {}
+    for manifest in json.loads(text):
+        manifest = copy.deepcopy(manifest)
+        manifest["metadata"].get("labels", {}).pop("app.kubernetes.io/managed-by", None)
+        template = manifest.get("spec", {}).get("template", {}).get("metadata", {})
+        template.pop("annotations", None)
+        found[label(manifest)] = manifest
+    return found
+
+
+def test_it_renders_what_kustomize_builds() -> None:
+    by_helm, by_kustomize = normalised(rendered()), normalised(build("base"))
+    assert by_helm.keys() == by_kustomize.keys()
+    for name, manifest in by_helm.items():
+        assert manifest == by_kustomize[name], name
+
+
+def test_a_difference_is_noticed() -> None:
+    manifests = rendered("--set", "autoscaling.maxReplicas=9")
+    assert normalised(manifests) != normalised(build("base"))
+
+
+@pytest.mark.parametrize("namespace", ["tenclip", "video"])
+def test_what_it_renders_is_valid_in_any_namespace(namespace: str) -> None:
+    manifests = rendered(namespace=namespace)
+    for manifest in manifests:
+        validate(manifest, VERSIONS[-1])
+    places = {m["metadata"].get("namespace", m["metadata"]["name"]) for m in manifests}
+    assert places == {namespace}
+    if namespace == "tenclip":
+        assert find_problems(manifests) == []
+
+
+def test_a_changed_setting_rolls_the_pods() -> None:
+    def annotations(*options: str) -> Any:
+        return named(rendered(*options), "Deployment")["spec"]["template"]["metadata"]["annotations"]
+
+    assert annotations() != annotations("--set", "settings.TENCLIP_LOG_FORMAT=text")
+
+
+def test_without_an_autoscaler_the_number_of_pods_is_a_value() -> None:
+    manifests = rendered("--set", "autoscaling.enabled=false", "--set", "replicas=3")
+    assert named(manifests, "Deployment")["spec"]["replicas"] == 3
+    assert not [m for m in manifests if m["kind"] == "HorizontalPodAutoscaler"]
+
+
+def test_the_grace_period_follows_the_servers() -> None:
+    manifests = rendered("--set-string", "settings.TENCLIP_SHUTDOWN_GRACE_SECONDS=120")
+    assert named(manifests, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 150
+    assert find_problems(manifests) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("autoscaling.maxReplica=3", "maxReplica"),
+        ("replicas=two", "replicas"),
+        ("settings.LOG_FORMAT=text", "LOG_FORMAT"),
+        ("image.pullPolicy=Sometimes", "pullPolicy"),
+    ],
+)
+def test_a_value_that_does_not_exist_is_refused(value: str, problem: str) -> None:
+    result = helm("template", "tenclip", str(CHART), "--set", value)
+    assert result.returncode != 0
+    assert problem in result.stderr
+
+
+def test_it_has_nothing_that_helm_objects_to() -> None:
+    result = helm("lint", "--strict", str(CHART))
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_its_versions_are_the_projects() -> None:
+    (chart,) = read_yaml(CHART / "Chart.yaml")
+    assert chart["version"] == chart["appVersion"] == project_version()
+
+
+def test_its_settings_are_those_of_the_base() -> None:
+    (values,) = read_yaml(CHART / "values.yaml")
+    lines = (K8S / "base" / "server.env").read_text().splitlines()
+    base = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+    assert values["settings"] == base
+
+
+def test_every_file_of_the_base_has_its_template() -> None:
+    base = {p.name for p in (K8S / "base").glob("*.yaml")} - {"kustomization.yaml"}
+    assert {p.name for p in (CHART / "templates").glob("*.yaml")} == base | {"settings.yaml"}

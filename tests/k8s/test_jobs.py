@@ -1,0 +1,137 @@
+"""Batch work and training in pods: the commands are those of this project, and take their options."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tenclip_client.cli.main import GROUP, build_command
+from tests.k8s.manifests import Manifest, build, build_with, named, project_version
+from tests.k8s.pods import pods
+
+
+def options(words: list[str]) -> dict[str, Any]:
+    """The values of a command's options, as its own parser reads them."""
+    from importlib.metadata import entry_points
+
+    registered = {e.name: e for e in entry_points(group=GROUP)}
+    name, *arguments = words
+    if name not in registered:
+        pytest.skip(f"tenclip {name} is not in this version")
+    found: Any = build_command(registered, name).commands[name]
+    while sub_commands := getattr(found, "commands", {}):
+        name, *arguments = arguments
+        found = sub_commands[name]
+    return dict(found.make_context(name, list(arguments)).params)
+
+
+def batch_words() -> list[str]:
+    (container,) = named(build("batch"), "Job")["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["tenclip"]
+    return list(container["args"])
+
+
+def ray_words() -> list[str]:
+    program, *words = shlex.split(named(build("ray"), "RayJob")["spec"]["entrypoint"])
+    assert program == "tenclip"
+    return words
+
+
+def mounts(pod: Manifest) -> dict[str, bool]:
+    """Where volumes are mounted, and whether one may write there."""
+    return {m["mountPath"]: not m.get("readOnly", False) for m in pod["volumeMounts"]}
+
+
+def check_paths(words: list[str], container: Manifest) -> None:
+    """Each path of a command lies on a volume, and what it writes on one that may be written to."""
+    mounted = mounts(container)
+    for word in words:
+        option, _, value = word.rpartition("=")
+        if value.startswith("/"):
+            (root,) = (root for root in mounted if Path(value).is_relative_to(root))
+            assert mounted[root] is (option == "--out"), word
+
+
+def test_the_batch_job_takes_its_options_and_writes_where_it_may() -> None:
+    (container,) = named(build("batch"), "Job")["spec"]["template"]["spec"]["containers"]
+    check_paths(batch_words(), container)
+    options(batch_words())
+
+
+def test_the_ray_job_does_what_the_batch_job_does_on_a_cluster() -> None:
+    words = ray_words()
+    joined = [word.replace("=", " ") for word in batch_words()]
+    assert " ".join(words) == " ".join([*joined, "--engine ray --ray-address auto"])
+    for pod in pods(build("ray")):
+        (container,) = pod.containers
+        assert {"/videos", "/models", "/datasets"} <= mounts(container).keys()
+    found = options(words)
+    assert (found["engine"], found["ray_address"]) == ("ray", "auto")
+
+
+def test_the_cluster_runs_the_version_of_ray_that_is_tested() -> None:
+    ray = pytest.importorskip("ray", reason="pip install 'tenclip[ray]'")
+    assert named(build("ray"), "RayJob")["spec"]["rayClusterSpec"]["rayVersion"] == ray.__version__
+
+
+def test_the_head_does_no_work_and_every_pod_has_the_same_image() -> None:
+    cluster = named(build("ray"), "RayJob")["spec"]["rayClusterSpec"]
+    assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0"
+    images = {c["image"] for pod in pods(build("ray")) for c in pod.containers}
+    assert images == {f"tenclip-ray:{project_version()}"}
+
+
+def test_a_spot_nodes_end_is_not_counted_and_a_mistake_is_not_repeated() -> None:
+    spec = named(build("batch"), "Job")["spec"]
+    ignore, fail = spec["podFailurePolicy"]["rules"]
+    assert ignore["action"] == "Ignore"
+    assert ignore["onPodConditions"][0]["type"] == "DisruptionTarget"
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert fail["onExitCodes"]["containerName"] in [c["name"] for c in spec["template"]["spec"]["containers"]]
+    assert spec["podReplacementPolicy"] == "Failed"
+    assert spec["template"]["spec"]["terminationGracePeriodSeconds"] <= 30  # the shortest notice of the large clouds
+
+
+def test_the_train_job_is_one_of_the_runtime_and_resumes() -> None:
+    manifests = build("train")
+    runtime, job = named(manifests, "TrainingRuntime"), named(manifests, "TrainJob")
+    assert job["spec"]["runtimeRef"]["name"] == runtime["metadata"]["name"]
+    assert job["spec"]["runtimeRef"]["kind"] == runtime["kind"]
+    (pod,) = pods(manifests)
+    (container,) = pod.containers
+    trainer = job["spec"]["trainer"]
+    assert trainer["image"] == container["image"] == f"tenclip-train:{project_version()}"
+    assert trainer["resourcesPerNode"] == container["resources"]
+    assert trainer["numProcPerNode"] == int(container["resources"]["limits"]["nvidia.com/gpu"])
+    check_paths(trainer["args"], container)
+    # The name that the trainer puts the job's command, image and resources into.
+    assert runtime["spec"]["template"]["spec"]["replicatedJobs"][0]["name"] == container["name"] == "node"
+    launcher = trainer["command"][: trainer["command"].index("tenclip")]
+    assert launcher[0] == "torchrun"
+    assert "--no-python" in launcher
+    _, *words = trainer["command"][len(launcher) :]
+    assert options([*words, *trainer["args"]])["resume_if_exists"] is True
+
+
+def test_torchrun_takes_its_options() -> None:
+    run = pytest.importorskip("torch.distributed.run", reason="pip install 'tenclip[train]'")
+    trainer = named(build("train"), "TrainJob")["spec"]["trainer"]
+    _, *words = trainer["command"]
+    parsed = run.get_args_parser().parse_args([*words, *trainer["args"]])
+    assert parsed.no_python
+    assert parsed.max_restarts > 0
+    assert [parsed.training_script, *parsed.training_script_args] == ["tenclip", "train", *trainer["args"]]
+
+
+@pytest.mark.parametrize(
+    ("component", "resource"),
+    [("gpu-mig", "nvidia.com/mig-1g.18gb"), ("gpu-time-slicing", "nvidia.com/gpu.shared")],
+)
+def test_a_part_of_a_gpu_takes_the_place_of_a_whole_one(component: str, resource: str) -> None:
+    (container,) = named(build_with(component), "Deployment")["spec"]["template"]["spec"]["containers"]
+    for kind in ("requests", "limits"):
+        assert {k: v for k, v in container["resources"][kind].items() if "nvidia" in k} == {resource: "1"}
+    assert container["image"].endswith("-gpu")
