@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
-from markupsafe import escape
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
@@ -119,4 +119,4 @@ def _capital(text: str) -> str:
 
 
 def _cell(text: str) -> str:
-    return str(escape(text)).replace("|", "\\|")
+    return html.escape(text, quote=False).replace("|", "\\|")
