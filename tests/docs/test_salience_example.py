@@ -22,7 +22,7 @@ def test_the_worked_example_runs(tmp_path: Path) -> None:
     assert values["videos"]["train"] == 22
     assert values["videos"]["select"] + values["videos"]["held_out"] == 34
     assert values["metrics"]["annotated_videos"] == values["videos"]["held_out"]
-    assert "adaptive: stops at a margin of" in output
+    assert "adaptive (default), error bound 0.3: stops at a margin of" in output
     before, after = (read_bundle(tmp_path / "models" / "objects" / v).info for v in ("1", "2"))
     assert before.sampler is None
     assert after.sampler is not None

@@ -128,6 +128,11 @@ class SeedConfig:
         """Those of `tenclip train-sampler`."""
         return 2 if self.quick else FitConfig().epochs
 
+    @property
+    def sampler_tolerance(self) -> float:
+        """That of `tenclip train-sampler`; a network that has hardly been trained tells no windows apart."""
+        return 0.0 if self.quick else FitConfig().tolerance
+
     def _synth(self, name: str, **values: object) -> SynthConfig:
         number = ("trimmed", "trimmed_test", "untrimmed", "elsewhere").index(name)
         return SynthConfig(classes=self.classes, seed=100 * self.seed + number, **values)  # type: ignore[arg-type]

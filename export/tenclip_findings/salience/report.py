@@ -165,7 +165,7 @@ def _stopping_table(results: Results) -> str:
                         f"{clips.mean:.1f} of {MOST_SALIENT}",
                     ]
                 )
-    return table(["scorer", "videos", "bound", "differ from all clips", "interval", "bound", "clips"], rows)
+    return table(["scorer", "videos", "bound", "differ from all clips", "interval", "verdict", "clips"], rows)
 
 
 def _load(results: Results) -> str:

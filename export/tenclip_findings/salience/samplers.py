@@ -86,11 +86,13 @@ class SamplerTraining:
     def path(self, plan: SamplerPlan) -> Path:
         return self.folder(plan) / sampler_file(plan.kind)
 
-    def train(self, plan: SamplerPlan, *, seed: int, epochs: int, progress: Progress) -> Report:
+    def train(self, plan: SamplerPlan, *, seed: int, epochs: int, tolerance: float, progress: Progress) -> Report:
         """Train one. Scores and inputs that another one needed as well are not computed again."""
         teacher, videos = self._teacher()
         config = SamplerConfig(
-            kind=plan.kind, name=slug(plan.name), fit=FitConfig(loss=plan.loss, epochs=epochs, seed=seed)
+            kind=plan.kind,
+            name=slug(plan.name),
+            fit=FitConfig(loss=plan.loss, epochs=epochs, tolerance=tolerance, seed=seed),
         )
         return train_sampler(videos, teacher, self.folder(plan), config, cache=self._cache, progress=progress)
 

@@ -173,12 +173,14 @@ class SeedRun:
     def _samplers(self, sets: Sets, bundle: Bundle) -> tuple[TrainedScorer, ...]:
         """The trained ones, then motion energy."""
         training = SamplerTraining(bundle, sets.untrimmed, self._out / "samplers", labels=sets.labels)
-        epochs = self._config.sampler_epochs
+        epochs, tolerance = self._config.sampler_epochs, self._config.sampler_tolerance
         found = []
         for plan in SAMPLERS[:QUICK_SAMPLERS] if self._config.quick else SAMPLERS:
 
             def train(_: bool, plan: SamplerPlan = plan) -> Result:
-                report = training.train(plan, seed=self._config.seed, epochs=epochs, progress=self._say)
+                report = training.train(
+                    plan, seed=self._config.seed, epochs=epochs, tolerance=tolerance, progress=self._say
+                )
                 return {"metrics": dict(report.spec.metrics)}
 
             def is_there(_: Result, plan: SamplerPlan = plan) -> bool:

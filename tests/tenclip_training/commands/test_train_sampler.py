@@ -80,7 +80,23 @@ def test_the_table(bundle: Path, videos: Path, cache: Path, tmp_path: Path) -> N
     result = run("train-sampler", videos, "--teacher", bundle, "--out", tmp_path, "--cache", cache, *QUICK)
     assert result.exit_code == 0, result.exception
     lines = result.stdout.splitlines()
-    assert lines[0].split() == ["clips", "salient", "uniform", "oracle", "all", "windows", "action", "found", "uniform"]
+    assert lines[0].split() == (
+        [
+            "clips",
+            "salient",
+            "motion",
+            "energy",
+            "uniform",
+            "oracle",
+            "all",
+            "windows",
+            "action",
+            "found",
+            "motion",
+            "energy",
+            "uniform",
+        ]
+    )
     assert [line.split()[0] for line in lines[1:4]] == ["1", "2", "3"]
     assert "no stopping rule:" in result.stdout
     assert "at least 59 are needed" in result.stdout

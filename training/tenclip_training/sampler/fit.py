@@ -103,7 +103,7 @@ def fit(
     if not train:
         raise DatasetError(
             f"there is nothing to learn from: of none of {unpaired} training videos do two windows have scores that "
-            f"differ by more than {config.tolerance:g}"
+            f"differ by more than {config.tolerance:g}; a smaller tolerance lets closer ones count"
         )
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[]):
