@@ -32,7 +32,7 @@ _PROBLEMS: Mapping[int, str] = {
     503: "The server is going away",
     504: "Not done before the deadline",
 }
-_LIGHT = (400, 401, 403, 404, 431, 500)
+_LIGHT = (400, 401, 403, 404, 409, 431, 500)
 _UINT32, _INT64 = 2**32 - 1, 2**63 - 1
 _TENSOR_TYPES = ["UINT8", "BYTES"]
 
@@ -147,7 +147,7 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
         found["503"] = {"description": "Not ready", "content": content}
     statuses = _PROBLEMS if operation.takes in ("video", "tensors") else {s: _PROBLEMS[s] for s in _LIGHT}
     if operation.takes == "object":
-        statuses = {**statuses, 409: _PROBLEMS[409], 413: _PROBLEMS[413]}
+        statuses = {**statuses, 413: _PROBLEMS[413]}
     for status, about in statuses.items():
         problem = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         found.setdefault(str(status), {"description": about, "content": problem})
