@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 PROJECT = Path(__file__).resolve().parent.parent
 # The one setting that says where real clips, odd files and class lists are.
@@ -17,6 +18,10 @@ DATA_DIR = Path(os.environ.get("TENCLIP_TEST_DATA", PROJECT.parent / "shared" / 
 PARALLEL = "PYTEST_XDIST_WORKER" in os.environ
 if PARALLEL:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# On a busy machine the first inputs take seconds, whatever they are.
+settings.register_profile("tenclip", suppress_health_check=[HealthCheck.too_slow], deadline=None)
+settings.load_profile("tenclip")
 
 _PROXY_VARIABLES = {f"{kind}_proxy" for kind in ("grpc", "https", "http", "all", "no", "no_grpc")}
 

@@ -46,6 +46,7 @@ from tenclip_api.errors import (
     VideoNotFound,
     VideoNotReadable,
     VideoTooLarge,
+    WorkerEnded,
 )
 from tenclip_client._aio import AsyncClient
 from tenclip_client._client import Client
@@ -148,6 +149,7 @@ __all__ = [
     "UndecodableVideo",
     "TruncatedVideo",
     "VideoTooLarge",
+    "WorkerEnded",
     "FetchFailed",
     "PathNotAllowed",
     "UriNotAllowed",

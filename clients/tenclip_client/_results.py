@@ -136,6 +136,7 @@ def model_info(message: pb.Model) -> ModelInfo:
         labels=tuple(message.labels),
         bundle=_json(message.bundle_json),
         sampler=_sampler(message.sampler) if message.HasField("sampler") else None,
+        variant=message.variant,
     )
 
 

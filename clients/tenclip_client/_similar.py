@@ -88,7 +88,7 @@ def neighbours_on_server(
     """All from the server, whose index of this name ("" for its only one) is searched."""
     if choice.adaptive:
         raise InvalidRequest("--adaptive settles classes; neighbours are of the clips that --selection chooses")
-    arguments = {k: v for k, v in vars(choice).items() if k != "adaptive"}
+    arguments = {k: v for k, v in vars(choice).items() if k not in ("adaptive", "error_bound")}
     found: SimilarVideos = client.similar(
         source,
         **arguments,

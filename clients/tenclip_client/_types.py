@@ -386,7 +386,7 @@ class ModelInfo(_Result):
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
     for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
-    `sampler` is None where salient clips are found by motion energy.
+    `sampler` is None where salient clips are found by motion energy. `variant`: that which runs, of those of the bundle.
     """
 
     name: str
@@ -406,6 +406,7 @@ class ModelInfo(_Result):
     labels: tuple[str, ...] = field(repr=False)
     bundle: Mapping[str, Any] = field(repr=False)
     sampler: SamplerInfo | None = None
+    variant: str = ""
 
     @property
     def ref(self) -> str:

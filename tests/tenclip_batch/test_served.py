@@ -60,7 +60,7 @@ def test_predictions_are_those_of_a_server_to_the_bit(
     by_video = {row["video"]: row for row in rows(tmp_path / "out", "videos").to_pylist()}
     clips = rows(tmp_path / "out").to_pylist()
     with running_server(models) as server, Client(server.address) as client:
-        assert client.get_model().bundle["served_variant"] == "fp32"
+        assert client.get_model().variant == "fp32"
         for path in sorted(shared_videos.rglob("v*.mp4")):
             served = client.predict(path, top_k=3, clip_scores=True)
             row = by_video[str(path)]

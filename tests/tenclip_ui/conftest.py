@@ -55,6 +55,6 @@ def page(server: ServerProcess, videos: Path) -> Iterator[PageProcess]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open, its event loop is in the way of asyncio.run
 def browser() -> Iterator[Any]:
     yield from launched()

@@ -1062,6 +1062,7 @@ class Model(_message.Message):
     BUNDLE_JSON_FIELD_NUMBER: _builtins.int
     LABEL_SOURCE_FIELD_NUMBER: _builtins.int
     SAMPLER_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     version: _builtins.str
     is_default_version: _builtins.bool
@@ -1083,6 +1084,8 @@ class Model(_message.Message):
     """"file": real names; "index": nobody published the names, so the class numbers stand for them; "none": the model has
     no classifier, num_classes is 0, and only features can be asked of it.
     """
+    variant: _builtins.str
+    """Which variant of the bundle runs, as "fp32" or "int8"."""
     @_builtins.property
     def protocols(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -1113,10 +1116,11 @@ class Model(_message.Message):
         bundle_json: _builtins.str = ...,
         label_source: _builtins.str = ...,
         sampler: Global___Sampler | None = ...,
+        variant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sampler", b"sampler"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "bundle_json", b"bundle_json", "clip_spec_json", b"clip_spec_json", "default_protocol", b"default_protocol", "family", b"family", "feature_dim", b"feature_dim", "is_default_version", b"is_default_version", "label_source", b"label_source", "labels", b"labels", "name", b"name", "num_classes", b"num_classes", "protocols", b"protocols", "runtime", b"runtime", "runtime_reason", b"runtime_reason", "sampler", b"sampler", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["architecture", b"architecture", "bundle_json", b"bundle_json", "clip_spec_json", b"clip_spec_json", "default_protocol", b"default_protocol", "family", b"family", "feature_dim", b"feature_dim", "is_default_version", b"is_default_version", "label_source", b"label_source", "labels", b"labels", "name", b"name", "num_classes", b"num_classes", "protocols", b"protocols", "runtime", b"runtime", "runtime_reason", b"runtime_reason", "sampler", b"sampler", "state", b"state", "variant", b"variant", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -36,7 +36,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
         "demo": (
             "Train a small video model, export it, serve it, and ask it about videos: all of tenclip in a few minutes."
         ),
-        "findings": "Repeat the findings of the papers in small, on generated videos.",
+        "findings": "Repeat the findings of the papers in small, on generated videos or on your own.",
     },
     "Use a server": {
         "predict": "Recognise the actions in videos.",
@@ -73,7 +73,7 @@ SUMMARIES: dict[str, dict[str, str]] = {
     },
     "Serve and inspect": {
         "batch": "Features or predictions of very many videos, without a server.",
-        "serve": "Serve a directory of bundles over gRPC.",
+        "serve": "Serve a directory of bundles over gRPC and, where asked to, HTTP.",
         "inspect": "Show what is in a video and the clips that a prediction would look at.",
     },
 }

@@ -167,9 +167,8 @@ def _print_variant(model: ModelInfo) -> None:
     """Which variant of its bundle the server runs, where it says so, and the faster one that is there."""
     from tenclip_features.variants import variant_note
 
-    variant = model.bundle.get("served_variant")
-    if isinstance(variant, str):
-        note = variant_note(model.bundle, variant, model.runtime, how="`tenclip serve --variant NAME` takes it")
+    if model.variant:
+        note = variant_note(model.bundle, model.variant, model.runtime, how="`tenclip serve --variant NAME` takes it")
         typer.echo(f"{model.ref}, {note}", err=True)
 
 

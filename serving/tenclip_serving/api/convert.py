@@ -266,6 +266,7 @@ def model_message(served: ServedModel, repository: Repository) -> pb.Model:
         feature_dim=info.feature_dim,
         runtime=served.runtime.name,
         runtime_reason=served.runtime_reason,
+        variant=served.variant,
         default_protocol=info.default_protocol,
         protocols=supported_protocols(info.clip_spec),
         clip_spec_json=json.dumps(info.clip_spec.to_dict()),

@@ -103,8 +103,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
         served = repository.get(request.model.name, request.model.version)
         model = convert.model_message(served, repository)
         model.labels.extend(served.bundle.labels)
-        # Beside what the bundle says of itself: which of its variants runs here.
-        model.bundle_json = json.dumps({**served.bundle.info.to_dict(), "served_variant": served.variant})
+        model.bundle_json = json.dumps(served.bundle.info.to_dict())
         return pb.GetModelResponse(model=model)
 
     async def Live(  # noqa: N802

@@ -7,8 +7,9 @@ import json
 import shutil
 import socket
 import subprocess
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -135,3 +136,10 @@ def problem_of(body: bytes) -> dict[str, Any]:
 def video(path: Path) -> dict[str, Any]:
     """The `files` of httpx for a form with this video."""
     return {"video": (path.name, path.read_bytes())}
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
