@@ -386,7 +386,7 @@ class ModelInfo(_Result):
 
     `state` is "READY", or why it is not. `label_source`: "file" for real names, "index" where the class numbers stand
     for names that nobody published, "none" where the model has no classifier (`num_classes` 0) and gives features only.
-    `sampler` is None where salient clips are found by motion energy. `variant`: that which runs, of those of the bundle.
+    `sampler` is None where salient clips are found by motion energy. `variant`: the one that runs.
     """
 
     name: str

@@ -60,7 +60,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(narrow: ServerProcess, vid
         for number, busy in enumerate((first, second), 1):
             busy.sendall(post_head("/v1/predict", MIB) + b"x" * 1000)
             # Half of the places are for uploads: the second one is refused for that.
-            wait_until(lambda number=number: metric(narrow, "tenclip_requests_in_flight") >= min(number, 1))
+            wait_until(lambda number=number: metric(narrow, "tenclip_requests_in_flight") >= min(number, 1))  # type: ignore[misc]
         status, headers, body = read_answer(second)
         assert (status, problem_of(body)["reason"]) == (429, "OVERLOADED")
         assert "1 videos are being uploaded or fetched" in problem_of(body)["detail"]
