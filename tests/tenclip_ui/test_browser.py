@@ -177,6 +177,7 @@ def test_two_uploads_go_side_by_side(slow: Tab, large: Path, tmp_path: Path) -> 
 def test_a_server_that_goes_down_and_comes_back(browser: Any, models: Path, videos: Path) -> None:
     with running_server(models, "--threads", "1") as server, running_page(server.address) as page:
         opened = Tab(browser, page.url)
+        opened.page.locator("#model option").first.wait_for(state="attached")
         stop(server.process)
         opened.choose(videos / "colors.mp4")
         alert = opened.page.get_by_role("alert").filter(has_text="ServerUnavailable: the server: no server answers")

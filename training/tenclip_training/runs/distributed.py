@@ -108,9 +108,9 @@ class World:
         """Turns torch's error over a process that has died into a TenclipError, which says how to go on."""
         try:
             yield
-        except (RuntimeError, ConnectionError) as err:
-            # A reader that dies while it hands a clip over resets the connection before torch has seen its end.
-            if "DataLoader worker" in str(err) or isinstance(err, ConnectionError):
+        except (RuntimeError, ConnectionError, EOFError) as err:
+            # A reader that dies while it hands a clip over ends the connection before torch has seen its end.
+            if "DataLoader worker" in str(err) or isinstance(err, (ConnectionError, EOFError)):
                 raise TenclipError(
                     f"{run}: a process that reads clips has died, most likely for want of memory. Go on with --resume "
                     f"{run} and fewer --workers, or a smaller --cache ({err})"
