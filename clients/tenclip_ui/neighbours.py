@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from tenclip_api.errors import InvalidRequest, TenclipError, VideoNotFound
-from tenclip_client import AsyncClient, Pieces
+from tenclip_api.errors import TenclipError, VideoNotFound
+from tenclip_client import AsyncClient, Neighbour, Pieces
 from tenclip_ui.answers import line
 from tenclip_ui.link import ServerLink
 from tenclip_ui.media import PlayableVideos
@@ -25,11 +25,8 @@ NUM_NEIGHBOURS = 12
 
 async def indexes_of(client: AsyncClient) -> list[dict[str, Any]]:
     """The indexes of the server; none of one that is older than they are, nor of one that does not say."""
-    list_indexes = getattr(client, "list_indexes", None)
-    if list_indexes is None:
-        return []
     try:
-        return [{"name": i.name, "clips": i.clips, "videos": i.videos} for i in await list_indexes()]
+        return [{"name": i.name, "clips": i.clips, "videos": i.videos} for i in await client.list_indexes()]
     except TenclipError:
         return []
 
@@ -43,10 +40,7 @@ class Similar(StreamedEndpoint):
 
     async def respond(self, request: Request, body: UploadBody, send: Send) -> None:
         client, query = client_of(request, self.link, self._settings), request.query_params
-        similar = getattr(client, "similar", None)
-        if similar is None:
-            raise InvalidRequest("this page does not know of neighbours; its tenclip is older than they are")
-        answer = await similar(
+        answer = await client.similar(
             Pieces(length_of(request.headers), body.read),
             name=query.get("name") or "upload",
             index=query.get("index", ""),
@@ -58,7 +52,7 @@ class Similar(StreamedEndpoint):
         answered = line({"neighbours": found, "index": index})
         await Response(answered, media_type="application/json")(request.scope, _nothing, send)
 
-    def _neighbour(self, neighbour: Any) -> dict[str, Any]:
+    def _neighbour(self, neighbour: Neighbour) -> dict[str, Any]:
         """Without the path that the index has of it."""
         return {
             "name": re.split(r"[/\\]", neighbour.video)[-1],

@@ -12,14 +12,11 @@ from typing import Any
 
 import pytest
 
-from tenclip_client import AsyncClient
 from tenclip_ui.media import PlayableVideos
 from tests.tenclip_serving.helpers import ServerProcess, running_server
 
 from .browsing import Tab, needs_browser
 from .helpers import OURS, PageProcess, running_page
-
-needs_indexes = pytest.mark.skipif(not hasattr(AsyncClient, "similar"), reason="this tenclip has no indexes")
 
 
 def test_only_videos_of_the_folders_are_played(tmp_path: Path) -> None:
@@ -72,7 +69,6 @@ def page_with_index(indexed: ServerProcess, videos: Path) -> Iterator[PageProces
         yield page
 
 
-@needs_indexes
 def test_neighbours_are_told_and_played_without_their_paths(page_with_index: PageProcess, videos: Path) -> None:
     data = (videos / "colors.mp4").read_bytes()
     with page_with_index.client() as client:
@@ -97,7 +93,6 @@ def test_neighbours_are_told_and_played_without_their_paths(page_with_index: Pag
 
 
 @needs_browser
-@needs_indexes
 def test_neighbours_are_shown_with_players(browser: Any, page_with_index: PageProcess, videos: Path) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
     tab = Tab(browser, page_with_index.url)
