@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -225,3 +226,14 @@ def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on_exactly(
     train(one)
     assert losses_of(killed.out) == pytest.approx(losses_of(one.out), abs=1e-6)
     same_parameters(killed.out, one.out)
+
+
+def test_a_pipe_that_ends_is_a_lost_reader_and_a_lost_url_is_not() -> None:
+    world = World()
+    ours, theirs = multiprocessing.Pipe()
+    theirs.close()
+    with pytest.raises(TenclipError, match="a process that reads clips has died"), world.explain_lost_processes("run"):
+        ours.recv_bytes()
+    ours.close()
+    with pytest.raises(ConnectionResetError, match="of a URL"), world.explain_lost_processes("run"):
+        raise ConnectionResetError("of a URL")

@@ -109,18 +109,30 @@ class World:
         try:
             yield
         except (RuntimeError, ConnectionError, EOFError) as err:
-            # A reader that dies while it hands a clip over ends the connection before torch has seen its end.
-            if "DataLoader worker" in str(err) or isinstance(err, (ConnectionError, EOFError)):
+            if "DataLoader worker" in str(err) or _is_of_a_pipe(err):
                 raise TenclipError(
                     f"{run}: a process that reads clips has died, most likely for want of memory. Go on with --resume "
                     f"{run} and fewer --workers, or a smaller --cache ({err})"
                 ) from err
-            if self.size == 1 or not any(sign in str(err).lower() for sign in _LOST):
+            of_torch = isinstance(err, RuntimeError)
+            if self.size == 1 or not of_torch or not any(sign in str(err).lower() for sign in _LOST):
                 raise
             raise TenclipError(
                 f"{run}: another of the {self.size} processes has ended, so process {self.rank} cannot go on; its own "
                 f"error is above or below, unless it was killed. Go on with the same command and --resume {run}"
             ) from err
+
+
+def _is_of_a_pipe(err: Exception) -> bool:
+    """A reader that dies while it hands a clip over ends the connection before torch has seen its end.
+
+    Told by where it was raised: shards by URL lose connections, too.
+    """
+    trace = err.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else trace.tb_frame.f_globals.get("__name__", "")
+    return isinstance(err, (ConnectionError, EOFError)) and module == "multiprocessing.connection"
 
 
 def join_world(device: str) -> World:
