@@ -27,6 +27,13 @@ def findings(
     network: Annotated[
         str, typer.Option(help="r3d, or r2plus1d for the headlines of some findings with few arms.")
     ] = "r3d",
+    precision: Annotated[
+        str,
+        typer.Option(
+            help="Of training: auto, fp32 or bf16; auto is that of the evidence that there is, and else bf16 where the "
+            "processor multiplies it."
+        ),
+    ] = "auto",
     data: Annotated[
         Path | None,
         typer.Option(help="Manifest or folder of your own labelled videos, in the place of generated ones."),
@@ -66,15 +73,17 @@ def findings(
     """
     from tenclip_findings.console import FindingsConsole, print_costs, print_refused
     from tenclip_findings.report import read_results, write_page, write_report
-    from tenclip_findings.run import QUICK_SCALE, Options, baselines, measure, run_findings, write_results
+    from tenclip_findings.run import PRECISIONS, QUICK_SCALE, Options, baselines, measure, run_findings, write_results
     from tenclip_findings.selection import Selection, select
 
+    if precision not in ("auto", *PRECISIONS):
+        raise typer.BadParameter(f"{precision!r} is none of auto, {', '.join(PRECISIONS)}", param_hint="--precision")
     _check(tuning=tuning, page=page, kept=kept, data=data, quick=quick)
     if quick:
         scale, seeds = scale * QUICK_SCALE, seeds or 1
     chosen: Selection = select(names or [], network=network, data=data, quick=quick, kept=kept, tuning=tuning)
     evidence = kept or (None if page is None else page.with_suffix(""))
-    options = Options(out=out, seeds=seeds, scale=scale, processes=processes, kept=evidence)
+    options = Options(out=out, seeds=seeds, scale=scale, processes=processes, kept=evidence, precision=precision)
     if not as_json:
         print_refused(chosen)
     if show or dry_run:

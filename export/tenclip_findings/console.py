@@ -14,10 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tenclip_findings.finding import Finding
-from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.sets import TEST_VIDEOS
-from tenclip_findings.run import RESULTS, Measured, Options, seeds_missing
+from tenclip_findings.run import RESULTS, Measured, Options, fastest_precision, seeds_missing
 from tenclip_findings.selection import Selection
 from tenclip_training.console import Reporter, reporting
 from tenclip_video.cpus import usable_cpus
@@ -108,7 +107,8 @@ def print_costs(findings: Sequence[Finding], options: Options, *, left_only: boo
     works = {name: work_of({name: f}, {name: seeds[name]}, options) for name, f in named.items()}
     together = work_of(named, seeds, options)
     processes = options.processes or usable_cpus()
-    rates = measure_rates(together.networks)
+    precision = fastest_precision() if options.precision == "auto" else options.precision
+    rates = measure_rates(together.networks, precision)
     rows = [
         {
             "number": f.number,
@@ -116,7 +116,7 @@ def print_costs(findings: Sequence[Finding], options: Options, *, left_only: boo
             "question": f.question,
             "paper": f.paper,
             "seeds": len(seeds[name]),
-            "arms": len(f.arms(Lab(seed=1, scale=options.scale))),
+            "arms": len(f.arms(options.lab(f, 1))),
             "quick": f.quick,
             "training_clips": works[name].training_clips,
             "videos": works[name].videos,
@@ -130,13 +130,17 @@ def print_costs(findings: Sequence[Finding], options: Options, *, left_only: boo
         "minutes": round(together.minutes(rates, processes), 1),
     }
     if as_json:
-        speed = {"clips_per_second": round(rates.clips_per_second, 1), "processes": processes}
+        speed = {
+            "clips_per_second": round(rates.clips_per_second, 1),
+            "processes": processes,
+            "precision": precision,
+        }
         print(json.dumps({"findings": rows, "together": total, **speed}, indent=2))
         return
     table = Table(
         caption=f"minutes: about, of {processes} cores that do nothing else; a thread learns from "
-        f"{rates.clips_per_second:.0f} clips/s of R3D with 10 layers here. Together, jobs that findings share count "
-        "once."
+        f"{rates.clips_per_second:.0f} clips/s of R3D with 10 layers in {precision} here. Together, jobs that findings share "
+        "count once."
     )
     console = Console(highlight=False)
     wide = console.width >= _WIDE

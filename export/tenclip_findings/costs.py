@@ -18,11 +18,12 @@ import torch
 
 from tenclip_findings.finding import Finding
 from tenclip_findings.lab import tasks
-from tenclip_findings.lab.arms import BATCH, R3D_10, SPEC, Lab
+from tenclip_findings.lab.arms import BATCH, R3D_10, SPEC
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.tasks import synth_config
 from tenclip_findings.run import Options
 from tenclip_training.models import create_model
+from tenclip_training.runs.optimization import autocast
 
 # (architecture, its options, frames of a clip)
 Network = tuple[str, tuple[tuple[str, Any], ...], int]
@@ -80,7 +81,7 @@ def work_of(findings: Mapping[str, Finding], seeds: Mapping[str, Iterable[int]],
         job
         for name, finding in findings.items()
         for seed in seeds[name]
-        for job in finding.arms(Lab(seed=seed, scale=options.scale)).values()
+        for job in finding.arms(options.lab(finding, seed)).values()
     ]
     return work_of_jobs(in_order(arms))
 
@@ -124,31 +125,36 @@ def _network(architecture: str, options: Mapping[str, Any], num_frames: int) -> 
     return architecture, tuple(sorted(options.items())), num_frames
 
 
-def measure_rates(networks: Collection[Network]) -> Rates:
-    """On this machine, now, with one thread; R3D with ten layers is measured in any case. Takes some seconds."""
+def measure_rates(networks: Collection[Network], precision: str) -> Rates:
+    """On this machine, now, with one thread; R3D with ten layers is measured in any case. Takes some seconds.
+
+    precision: of training, "fp32" or "bf16".
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         wanted = sorted({_network(*R3D_10, int(SPEC["num_frames"])), *networks})
-        return Rates(clip={network: _clip_seconds(network) for network in wanted}, video=_video_seconds())
+        return Rates(clip={network: _clip_seconds(network, precision) for network in wanted}, video=_video_seconds())
     finally:
         torch.set_num_threads(threads)
 
 
-def _clip_seconds(network: Network) -> float:
+def _clip_seconds(network: Network, precision: str) -> float:
     architecture, options, num_frames = network
     crop = int(SPEC["crop"])
     with torch.random.fork_rng():
         size = {"num_frames": num_frames, "crop": crop}
         model = create_model(architecture, num_classes=16, **{**size, **dict(options)})
-        clips = torch.rand(BATCH, 3, num_frames, crop, crop)
-    optimizer = torch.optim.AdamW(model.parameters())
+        clips = torch.rand(BATCH, 3, num_frames, crop, crop).to(memory_format=torch.channels_last_3d)
+    model = model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    optimizer = torch.optim.AdamW(model.parameters(), fused=True)
     best = float("inf")
     for step in range(1 + _STEPS):
         started = time.process_time()
         optimizer.zero_grad()
-        logits, _ = model(clips)
-        logits.square().mean().backward()
+        with autocast(torch.device("cpu"), precision):
+            logits, _ = model(clips)
+        logits.float().square().mean().backward()
         optimizer.step()
         if step:  # the first one warms up
             best = min(best, time.process_time() - started)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
@@ -37,6 +38,7 @@ from tenclip_findings.version import code_version
 QUICK_SCALE = 1 / 4
 TUNING_SEED = 99  # difficulty is set on it; no finding is reported on it
 RESULTS = "results.json"
+PRECISIONS = ("fp32", "bf16")
 OPEN = "open"  # in the place of a verdict while seeds are missing
 
 
@@ -44,7 +46,8 @@ OPEN = "open"  # in the place of a verdict while seeds are missing
 class Options:
     """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips.
 
-    kept: folder of the evidence, None for one in `out`.
+    kept: folder of the evidence, None for one in `out`. precision: of training; "auto" is that of the evidence that
+    there is, and else the one that this machine is faster in.
     """
 
     out: Path
@@ -52,6 +55,22 @@ class Options:
     scale: float = 1.0
     processes: int | None = None
     kept: Path | None = None
+    precision: str = "auto"
+
+    def lab(self, finding: Finding, seed: int) -> Lab:
+        """Of one seed of a finding."""
+        return Lab(seed=seed, scale=self.scale, precision=self.precision_of(finding))
+
+    def precision_of(self, finding: Finding) -> str:
+        """ "fp32" or "bf16". Raises DatasetError for evidence that cannot be read."""
+        if self.precision != "auto":
+            return self.precision
+        kept = read_evidence(self.evidence, finding.name)
+        if kept is not None and kept.scale == self.scale:
+            for precision in PRECISIONS:
+                if kept.settings == settings_of(finding, self.scale, precision):
+                    return precision
+        return fastest_precision()
 
     def seeds_of(self, finding: Finding) -> range:
         return range(1, 1 + (self.seeds or finding.seeds))
@@ -77,6 +96,12 @@ class Measured:
         """By arm, in per cent, over the seeds."""
         seeds = [seed.correct for seed in self.evidence.seeds]
         return {name: Spread.of([100 * float(arms[name].mean()) for arms in seeds]) for name in seeds[0]}
+
+    @cached_property
+    def precision(self) -> str | None:
+        """Of training; None where the evidence is of other settings."""
+        of = {settings_of(self.finding, self.evidence.scale, p): p for p in reversed(PRECISIONS)}
+        return of.get(self.evidence.settings)
 
     @cached_property
     def results(self) -> list[Result]:
@@ -111,7 +136,8 @@ class Measured:
             "scale": self.evidence.scale,
             "test_videos": self.videos,
             "settings": self.evidence.settings,
-            "of_these_settings": self.evidence.settings == settings_of(f, self.evidence.scale),
+            "precision": self.precision,
+            "of_these_settings": self.precision is not None,
             "dates": sorted({seed.date for seed in seeds}),
             "versions": sorted({seed.version for seed in seeds}),
             "machines": sorted({seed.machine for seed in seeds}),
@@ -129,9 +155,15 @@ class Measured:
         }
 
 
-def settings_of(finding: Finding, scale: float) -> str:
+def fastest_precision() -> str:
+    """ "bf16" on a GPU and on a processor that multiplies it (AVX512-BF16, AMX), else "fp32"."""
+    can = torch.cpu.get_capabilities()
+    return "bf16" if torch.cuda.is_available() or can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
+
+
+def settings_of(finding: Finding, scale: float, precision: str) -> str:
     """Hex digest of all that decides a finding's results at a scale but the seed: the jobs of every arm."""
-    arms = finding.arms(Lab(seed=0, scale=scale))
+    arms = finding.arms(Lab(seed=0, scale=scale, precision=precision))
     text = json.dumps({name: job.key for name, job in arms.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -150,7 +182,7 @@ def seeds_missing(finding: Finding, options: Options) -> list[int]:
             f"{options.evidence / (finding.name + SUFFIX)}: is evidence of scale {kept.scale:.3g}, and this run is of "
             f"{options.scale:.3g}; choose another --page or --out, or remove the file"
         )
-    if kept.settings != settings_of(finding, options.scale):
+    if kept.settings != settings_of(finding, options.scale, options.precision_of(finding)):
         return list(wanted)
     there = {seed.seed for seed in kept.seeds}
     return [seed for seed in wanted if seed not in there]
@@ -198,7 +230,7 @@ class _Collector:
         on_evidence: Callable[[Finding, int], None] | None,
     ) -> None:
         self._seed, self._options, self._told = seed, options, on_evidence
-        self._open = {f.name: (f, f.arms(Lab(seed=seed, scale=options.scale))) for f in findings}
+        self._open = {f.name: (f, f.arms(options.lab(f, seed))) for f in findings}
         self._machine, self._version = machine(), code_version()
 
     @property
@@ -214,7 +246,7 @@ class _Collector:
 
     def _keep(self, finding: Finding, arms: Mapping[str, Job]) -> None:
         options = self._options
-        settings = settings_of(finding, options.scale)
+        settings = settings_of(finding, options.scale, options.precision_of(finding))
         evidence = read_evidence(options.evidence, finding.name)
         if evidence is None or evidence.settings != settings:
             evidence = Evidence(name=finding.name, settings=settings, scale=options.scale, seeds=())
@@ -257,8 +289,7 @@ def baselines(
     """Top-1 of each finding's baseline arm alone, in per cent, on `TUNING_SEED`: what difficulty is set by. No other
     arm is trained. Raises TenclipError.
     """
-    lab = Lab(seed=TUNING_SEED, scale=options.scale)
-    jobs = {f.name: f.arms(lab)[f.baseline] for f in findings}
+    jobs = {f.name: f.arms(options.lab(f, TUNING_SEED))[f.baseline] for f in findings}
     run_jobs(list(jobs.values()), options.jobs, processes=options.processes, on_progress=on_progress)
     shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
     return {name: 100 * float(correct_of(job, options.jobs).mean()) for name, job in jobs.items()}

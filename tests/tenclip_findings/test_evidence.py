@@ -43,7 +43,7 @@ def kept(
                 seed=seed, correct=correct, date="2026-01-02", version="1.2.3 (abc)", machine="a machine", seconds=9.0
             )
         )
-    settings = settings or settings_of(DURATIONS, scale)
+    settings = settings or settings_of(DURATIONS, scale, "fp32")
     return Evidence(name="durations", settings=settings, scale=scale, seeds=tuple(found))
 
 

@@ -49,7 +49,7 @@ FINDING = Finding(
 
 
 def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
-    options, seen = Options(out=tmp_path, processes=1), list[Progress]()
+    options, seen = Options(out=tmp_path, processes=1, precision="fp32"), list[Progress]()
     (measured,) = run_findings([FINDING], options, on_progress=seen.append)
     assert [p.title.split(":")[0] for p in seen[:2]] == ["train", "test"]
     assert seen[-1].done == seen[-1].total == len(seen)
@@ -107,7 +107,7 @@ def test_what_one_finding_has_found_is_kept_where_another_fails(tmp_path: Path) 
 
 
 def test_tuning_trains_the_baseline_alone_on_its_own_seed(tmp_path: Path) -> None:
-    options, seen = Options(out=tmp_path, processes=1), list[Progress]()
+    options, seen = Options(out=tmp_path, processes=1, precision="fp32"), list[Progress]()
     top1 = baselines([FINDING], options, on_progress=seen.append)
     found = arms(Lab(seed=TUNING_SEED))
     assert top1 == {"small": 100 * correct_of(found["network"], options.jobs).mean()}

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import threading
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def end_with_parent() -> None:
@@ -17,3 +20,15 @@ def _wait() -> None:
     if parent is not None:
         parent.join()
         os._exit(1)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it frees, up to 1 GiB, instead of returning it to the system and asking anew.
+
+    A step of a small network on a processor takes a quarter less time so. Does nothing where the C library is not
+    glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**30)

@@ -25,11 +25,12 @@ class Lab:
     """One seed of one finding.
 
     seed: of videos, weights and order alike. scale: factor of videos and of training clips. architecture: of every
-    network that an arm does not name another for.
+    network that an arm does not name another for. precision: that networks are trained in, "fp32" or "bf16".
     """
 
     seed: int
     scale: float = 1.0
+    precision: str = "fp32"
     architecture: tuple[str, Mapping[str, Any]] = R3D_10
 
     def count(self, number: int, least: int = 1) -> int:
@@ -103,6 +104,7 @@ class Lab:
             "weight_decay": 0.05,
             "warmup_epochs": 1.0,
             "seed": self.seed,
+            "precision": self.precision,
             "cache_gib": 0.0,
             "save_every_minutes": 2.0,
             "num_frames": SPEC["num_frames"],

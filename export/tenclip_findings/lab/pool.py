@@ -22,7 +22,7 @@ from typing import Any
 from tenclip_api.errors import TenclipError
 from tenclip_data.atomic import write_text
 from tenclip_findings.lab.jobs import Job, in_order
-from tenclip_training.processes import end_with_parent
+from tenclip_training.processes import end_with_parent, keep_freed_memory
 from tenclip_video.cpus import usable_cpus
 
 RESULT = "result.json"
@@ -113,6 +113,7 @@ def _ended(future: Future[float], job: Job) -> float:
 def _one_thread() -> None:
     """Of a new process, before it imports anything large. It ends with the run, also where that is killed."""
     end_with_parent()
+    keep_freed_memory()
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
     import torch
 

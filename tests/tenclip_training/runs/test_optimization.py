@@ -17,7 +17,7 @@ from tenclip_training.runs.sections import Algorithm, OptimizerConfig
 
 
 def test_precision_auto_on_a_processor_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it multiplies bfloat16 itself: torch's gradients are wrong there."""
+    """Also where it multiplies bfloat16 itself."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True, "amx_bf16": True})
     assert resolve_precision("auto", torch.device("cpu")) == "fp32"
     assert resolve_precision("bf16", torch.device("cpu")) == "bf16"

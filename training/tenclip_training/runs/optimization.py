@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
@@ -9,6 +11,7 @@ from torch import Tensor, nn
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.models import VideoModel
+from tenclip_training.runs.bfloat16 import SmallMapsInFloat32
 from tenclip_training.runs.sections import OptimizerConfig
 from tenclip_training.runs.transfer import parameter_groups
 
@@ -25,7 +28,7 @@ def build_optimizer(model: VideoModel, config: OptimizerConfig) -> torch.optim.O
     """
     groups = parameter_groups(model, config)
     if config.algorithm == "adamw":
-        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999))
+        return torch.optim.AdamW(groups, lr=config.lr, betas=(config.momentum, 0.999), fused=True)
     nesterov = config.nesterov and config.momentum > 0
     return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, nesterov=nesterov)
 
@@ -105,12 +108,14 @@ def resolve_precision(precision: str, device: torch.device) -> Literal["fp32", "
         return precision  # type: ignore[return-value]
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # Not bf16, though some processors multiply it: torch 2.13's weight gradients of convolutions over maps of one or
-    # two positions are wrong there, differ from run to run and can write beyond their buffers (AVX512-BF16).
+    # Not bf16, though some processors multiply it: float32 is what others get on theirs.
     return "fp32"
 
 
-def autocast(device: torch.device, precision: str) -> torch.autocast:
+@contextmanager
+def autocast(device: torch.device, precision: str) -> Iterator[None]:
     """The context in which the network computes; weights and losses stay float32."""
     dtype = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device.type, dtype, enabled=precision != "fp32")
+    guard = SmallMapsInFloat32() if device.type == "cpu" and precision == "bf16" else nullcontext()
+    with torch.autocast(device.type, dtype, enabled=precision != "fp32"), guard:
+        yield
