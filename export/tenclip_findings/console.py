@@ -139,8 +139,8 @@ def print_costs(findings: Sequence[Finding], options: Options, *, left_only: boo
         return
     table = Table(
         caption=f"minutes: about, of {processes} cores that do nothing else; a thread learns from "
-        f"{rates.clips_per_second:.0f} clips/s of R3D with 10 layers in {precision} here. Together, jobs that findings share "
-        "count once."
+        f"{rates.clips_per_second:.0f} clips/s of R3D with 10 layers in {precision} here. "
+        "Together, jobs that findings share count once."
     )
     console = Console(highlight=False)
     wide = console.width >= _WIDE
