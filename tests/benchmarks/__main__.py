@@ -1,4 +1,5 @@
-"""Run all benchmarks, or those named: `python -m tests.benchmarks decode runtimes`.
+"""Run all benchmarks, or those named: `python -m tests.benchmarks decode runtimes`, or one with options of its own:
+`python -m tests.benchmarks batch_speed --videos 4`.
 
 Each is a module `bench_NAME.py` with `main(argv) -> dict`, which prints its table and returns what the JSON keeps.
 """
@@ -19,7 +20,10 @@ HERE = Path(__file__).resolve().parent
 RESULTS = HERE.parent.parent / "results"
 
 
-def main(names: list[str]) -> int:
+def main(arguments: list[str]) -> int:
+    names, options = arguments, list[str]()
+    if len(arguments) > 1 and arguments[1].startswith("-"):
+        names, options = arguments[:1], arguments[1:]
     available = sorted(p.stem.removeprefix("bench_") for p in HERE.glob("bench_*.py"))
     unknown = set(names) - set(available)
     if unknown:
@@ -27,12 +31,15 @@ def main(names: list[str]) -> int:
         return 2
     machine = describe_machine()
     print(f"machine: {machine}")
-    results: dict[str, Any] = {"machine": machine, "when": datetime.now(UTC).isoformat(timespec="seconds")}
-    for name in names or available:
-        results[name] = importlib.import_module(f"tests.benchmarks.bench_{name}").main([])
     RESULTS.mkdir(exist_ok=True)
     out = RESULTS / "bench.json"
-    out.write_text(json.dumps(results, indent=2) + "\n")
+    # What was not asked for keeps what was measured last.
+    results: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {}
+    for name in names or available:
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        found = importlib.import_module(f"tests.benchmarks.bench_{name}").main(options)
+        results[name] = {"machine": machine, "when": when, "options": options, **found}
+        out.write_text(json.dumps(results, indent=2) + "\n")
     print(f"written to {out}")
     return 0
 

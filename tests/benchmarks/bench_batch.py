@@ -1,7 +1,7 @@
 """`tenclip batch`: what Ray adds to short videos, and whether memory stays flat from 1,000 to 10,000 of them.
 
     python -m tests.benchmarks batch
-    python -c "from tests.benchmarks.bench_batch import main; main(['--videos', '200'])"
+    python -m tests.benchmarks batch --videos 200
 
 Overhead: the same videos by `--engine local` and `--engine ray`, as commands of their own; the time that Ray takes to
 start a cluster of its own is given apart. Memory: a process works on `--few` and on `--many` videos and says the most

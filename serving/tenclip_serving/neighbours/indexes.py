@@ -110,6 +110,17 @@ class Indexes:
         opened.check_model(served)
         return served
 
+    def check_again(self, opened: OpenedIndex, model: ServedModel, repository: Repository) -> None:
+        """After a video went through `model`: whether one that has taken its name meanwhile would fit the index as
+        well, since the features may be of either. Raises IndexMismatch.
+        """
+        try:
+            served = repository.get(model.name, model.version)
+        except ModelError:  # gone, and so it was the old one
+            return
+        if served is not model:
+            opened.check_model(served)
+
     async def neighbours(
         self,
         opened: OpenedIndex,
