@@ -1,7 +1,7 @@
 """The network as a torch program (`torch.export`), for the torch runtime: bfloat16 and channels-last on GPUs.
 
-Residual networks are padded and fused (`tenclip_training.models.fusion`): batch norms are gone, every convolution writes
-once, with `tenclip::conv2d_relu` of the torch runtime.
+Residual networks are padded and fused (`tenclip_training.models.fusion`): batch norms are gone, and every
+convolution writes once, with `tenclip::conv2d_relu` of the torch runtime.
 """
 
 from __future__ import annotations

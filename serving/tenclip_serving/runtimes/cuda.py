@@ -116,6 +116,11 @@ def _release(library: Any, context: ctypes.c_void_p, stream: ctypes.c_void_p, ad
     library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
 def _check(code: int, call: str) -> None:
+    if code == _OUT_OF_MEMORY:
+        raise ServerError(f"the CUDA driver answers {call} with out of memory")
     if code != 0:
         raise ServerError(f"the CUDA driver answers {call} with error {code}")

@@ -62,7 +62,7 @@ def test_a_convolution_with_norm_and_residual(
     kernel: tuple[int, int, int], stride: tuple[int, int, int], over: str, relu: bool
 ) -> None:
     torch.manual_seed(0)
-    conv = Conv3d(6, 8, kernel, stride, tuple(k // 2 for k in kernel), bias=False).double()
+    conv = Conv3d(6, 8, kernel, stride, (kernel[0] // 2, kernel[1] // 2, kernel[2] // 2), bias=False).double()
     norm = nn.BatchNorm3d(8).double().eval()
     assert norm.running_mean is not None
     norm.running_mean.normal_()
@@ -100,7 +100,9 @@ def test_the_operator_has_the_shapes_that_it_says() -> None:
     weight = torch.randn(8, 4, 3, 3).contiguous(memory_format=torch.channels_last)
     for residual in (None, torch.randn(2, 8, 5, 5)):
         torch.library.opcheck(
-            conv2d_relu(), (x, weight, torch.randn(8), residual, [2, 2], [1, 1]), test_utils=("test_schema", "test_faketensor")
+            conv2d_relu(),
+            (x, weight, torch.randn(8), residual, [2, 2], [1, 1]),
+            test_utils=("test_schema", "test_faketensor"),
         )
 
 

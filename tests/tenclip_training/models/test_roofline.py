@@ -63,9 +63,7 @@ def test_padding_costs_little(r34: list[ConvLayer]) -> None:
 
 
 def test_one_layer_by_hand() -> None:
-    layer = ConvLayer(
-        name="x", kernel=(3, 1, 1), stride=(1, 1, 1), groups=1, input=(4, 2, 3, 3), output=(8, 2, 3, 3)
-    )
+    layer = ConvLayer(name="x", kernel=(3, 1, 1), stride=(1, 1, 1), groups=1, input=(4, 2, 3, 3), output=(8, 2, 3, 3))
     assert layer.num_weights == 8 * 4 * 3
     assert layer.flop(5) == 2 * 5 * (2 * 3 * 3) * 96
     assert layer.bytes(5) == 2 * (5 * (72 + 144) + 96)

@@ -31,7 +31,8 @@ class FusedConv(nn.Module):
         weight, bias = _folded(conv, norm)
         assert not isinstance(conv.padding, str), "padding is always given in numbers here"
         self.relu = relu
-        self.stride, self.padding, self.groups = conv.stride, conv.padding, conv.groups
+        self.kernel_size, self.stride, self.padding = conv.kernel_size, conv.stride, conv.padding
+        self.groups = conv.groups
         self.over = "volume"
         layout: torch.memory_format = torch.channels_last_3d
         if conv.groups == 1 and conv.dilation == (1, 1, 1):
@@ -105,8 +106,8 @@ def as_2d(model: VideoModel) -> VideoModel:
 def fused(model: VideoModel) -> VideoModel:
     """A copy in eval mode with its batch norms folded and each convolution in one pass, see `FusedConv`.
 
-    The same function up to rounding. Only for running and exporting: nothing in it can be trained. Raises ValueError for
-    networks without residual blocks of this package (`VideoResNet`).
+    The same function up to rounding. Only for running and exporting: nothing in it can be trained. Raises ValueError
+    for networks without residual blocks of this package (`VideoResNet`).
     """
     if not isinstance(model, VideoResNet):
         raise ValueError(f"{model.architecture or type(model).__name__} is no residual network that can be fused")
