@@ -24,8 +24,9 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 HEADS = ("hidden", "fc")
 
 
-class _HalfTrunk(nn.Module):
-    """`network` with its feature map in another precision; the head stays in float32, as in the ONNX graphs."""
+class HalfTrunk(nn.Module):
+    """`network`, changed in place, with its feature map in another precision; the head stays in float32, as in the ONNX
+    graphs."""
 
     def __init__(self, network: VideoModel, dtype: torch.dtype) -> None:
         super().__init__()
@@ -52,7 +53,7 @@ def served_program(model: VideoModel, spec: ClipSpec, *, precision: str = "fp32"
     uint8 [B,T,H,W,3] -> float32 [B,K,P], [B,D]. `model` itself stays as it is.
     """
     network = for_inference(copy.deepcopy(model).cpu().eval())
-    return ServedModel(_HalfTrunk(network, DTYPES[precision]), spec).eval()
+    return ServedModel(HalfTrunk(network, DTYPES[precision]), spec).eval()
 
 
 def write_program(model: VideoModel, spec: ClipSpec, path: Path, *, precision: str = "fp32") -> tuple[Path, ...]:

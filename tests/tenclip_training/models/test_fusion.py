@@ -107,5 +107,5 @@ def test_the_operator_has_the_shapes_that_it_says() -> None:
 
 
 def test_networks_that_cannot_be_fused() -> None:
-    with pytest.raises(ValueError, match="x3d_m is no residual network that can be fused"):
-        fused(small("x3d_m"))
+    with pytest.raises(ValueError, match="pytorchvideo_x3d_m is no residual network that can be fused"):
+        fused(small("pytorchvideo_x3d_m"))

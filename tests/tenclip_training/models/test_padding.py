@@ -87,8 +87,8 @@ def test_zeros_stay_zeros_in_training() -> None:
             optimizer.zero_grad()
             logits.square().sum().backward()
             optimizer.step()
-        logits: Tensor = network(x)[0]
-        return logits.detach()
+        trained: Tensor = network(x)[0]
+        return trained.detach()
 
     assert off(step(wide), step(model)) < 1e-9
     first = next(part for part in wide.modules() if isinstance(part, nn.Conv3d))

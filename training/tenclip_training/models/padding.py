@@ -38,8 +38,8 @@ def padded(model: VideoModel, *, multiple: int = MULTIPLE, stem_channels: int | 
     A middle width lies between two convolutions with nothing but batch norm and ReLU between them: those of (2+1)D
     pairs. stem_channels: None takes `multiple`; 3 leaves the stem as it is. Clips still have three channels.
     Zeros stay zeros in training too: no gradient reaches them. The copy's state_dict has other shapes than that of
-    `create_model`, so it is for running and exporting, not for checkpoints. Raises ValueError for numbers below 1 and for fewer
-    channels than the stem has.
+    `create_model`, so it is for running and exporting, not for checkpoints. Raises ValueError for numbers below 1 and
+    for fewer channels than the stem has.
 
     >>> wide = padded(create_model("r2plus1d_18", num_classes=400))
     >>> wide.stem[1].out_channels, wide.layer2[0].conv1[0][0].out_channels  # 45 and 230 before

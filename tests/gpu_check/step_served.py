@@ -1,0 +1,124 @@
+"""From file to answer: decoding on the CPU's cores, the bundle's bfloat16 program on the GPU, in the server's engine.
+
+Decoding alone (a runtime that costs nothing) and the GPU alone (clips that are ready) say which of the two limits.
+Two instances copy beside each other's kernels; what batches the scheduler chose comes from its metrics.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tenclip_serving.config import ServerConfig
+from tenclip_serving.engine import Engine
+from tenclip_serving.models.repository import Repository, ServedModel, load_model
+from tenclip_serving.requests import RecognitionRequest
+from tenclip_serving.runtimes.fake import FakeRuntime
+from tenclip_video.cpus import usable_cpus
+from tests.gpu_check.context import Context
+
+CLIPS_OF_A_VIDEO = 10
+BATCH = 32
+
+
+def run(context: Context) -> dict[str, Any]:
+    videos = sorted(context.wait_for("videos").glob("*.mp4"))
+    path = next(context.wait_for("bundle").glob("*/*/bundle.json")).parent
+    found: dict[str, Any] = {"videos": len(videos), "cores": usable_cpus(), "rows": []}
+    models: dict[int, ServedModel] = {}
+    for instances in (1, 2):
+        start = time.perf_counter()
+        models[instances] = load(path, instances)
+        found[f"load_seconds_{instances}"] = time.perf_counter() - start
+        found["gpu_clips_per_second"] = gpu_alone(context, models[instances])
+        found["rows"].append(measure(context, models[instances], videos, f"{instances} of the bundle's program"))
+        context.report(found)
+    free = replace(models[1], runtime=FakeRuntime(num_classes=400, feature_dim=512, batch_size=8), more_instances=())
+    found["decoding_alone"] = measure(context, free, videos, "a runtime that costs nothing")
+    best = max(row["videos_per_second"] for row in found["rows"])
+    gpu = found["gpu_clips_per_second"] / CLIPS_OF_A_VIDEO
+    decode = found["decoding_alone"]["videos_per_second"]
+    found["videos_per_second"], found["gpu_alone_videos_per_second"] = best, gpu
+    found["limited_by"] = "decoding" if decode < gpu else "the GPU"
+    found["share_of_limit"] = best / min(decode, gpu)
+    return found
+
+
+def load(path: Path, instances: int) -> ServedModel:
+    """The bundle, proven on its golden clips on this device."""
+    return load_model(path, runtime="torch", variant="bf16", instances={"": instances})
+
+
+def gpu_alone(context: Context, model: ServedModel) -> float:
+    """Clips a second of one instance, from pixels in memory to outputs in memory."""
+    spec, batch = model.bundle.info.clip_spec, 2 if context.dry else BATCH
+    shape = (batch, spec.num_frames, spec.crop, spec.crop, 3)
+    clips = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    model.runtime.run(clips)
+    start, runs = time.perf_counter(), 1 if context.dry else 20
+    for _ in range(runs):
+        model.runtime.run(clips)
+    return runs * batch / (time.perf_counter() - start)
+
+
+def measure(context: Context, model: ServedModel, videos: Sequence[Path], what: str) -> dict[str, Any]:
+    """Videos a second, many at once, for a few seconds after a round that warms up."""
+    return asyncio.run(_measure(context, model, videos, what))
+
+
+async def _measure(context: Context, model: ServedModel, videos: Sequence[Path], what: str) -> dict[str, Any]:
+    workers = 2 if context.dry else usable_cpus()
+    config = ServerConfig(
+        directory=model.bundle.path,
+        allow_roots=(videos[0].parent,),
+        decode_workers=workers,
+        max_active=2 * workers,
+        max_queue=4096,
+    )
+    engine = Engine(config, Repository({model.name: {model.version: model}}))
+    await engine.start()
+    try:
+        ask = [RecognitionRequest(path=path.name) for path in videos]
+        await asyncio.gather(*(engine.recognize(request) for request in ask))
+        before = batches(engine, model.name)
+        seconds = 0.0 if context.dry else min(6.0, max(2.0, context.seconds_left / 5))
+        start, count = time.perf_counter(), 0
+        stages: dict[str, float] = {}
+
+        async def caller(first: int) -> None:
+            nonlocal count
+            number = first
+            while number == first or time.perf_counter() - start < seconds:
+                answer = await engine.recognize(ask[number % len(ask)])
+                count += 1
+                for stage, taken in answer.timings.items():
+                    stages[stage] = stages.get(stage, 0.0) + taken
+                number += 1
+
+        await asyncio.gather(*(caller(i) for i in range(2 * workers)))
+        elapsed = time.perf_counter() - start
+        after = batches(engine, model.name)
+    finally:
+        await engine.close()
+    calls = after[0] - before[0]
+    return {
+        "what": what,
+        "videos_per_second": count / elapsed,
+        "clips_per_second": (after[1] - before[1]) / elapsed,
+        "mean_batch": (after[1] - before[1]) / max(1.0, calls),
+        "stage_ms": {stage: 1e3 * taken / count for stage, taken in stages.items()},
+    }
+
+
+def batches(engine: Engine, name: str) -> tuple[float, float]:
+    """(calls of the runtime, clips in them) so far."""
+    read = engine.metrics.registry.get_sample_value
+    labels = {"model": name}
+    calls = read("tenclip_batch_clips_count", labels) or 0.0
+    return calls, read("tenclip_batch_clips_sum", labels) or 0.0
