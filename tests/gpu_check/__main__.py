@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
             "minutes": options.minutes,
             "steps": {},
         }
-        save = saver(options.out, options.page, results)
+        save = saver(options.out, options.page, results, folder)
         prepare = start_preparing(folder, dry=options.dry_run)
         try:
             end = time.time() + 60 * options.minutes
@@ -129,17 +129,18 @@ def start_preparing(folder: Path, *, dry: bool) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""}, stdout=log, stderr=log)
 
 
-def saver(out: Path, page: Path | None, results: dict[str, Any]) -> Callable[[dict[str, Any]], None]:
-    """Writes what is known so far, whole or not at all."""
+def saver(out: Path, page: Path | None, results: dict[str, Any], folder: Path) -> Callable[[dict[str, Any]], None]:
+    """Writes what is known so far, whole or not at all, and without the paths of this machine."""
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def save(steps: dict[str, Any]) -> None:
         results["steps"] = dict(steps)
         aside = out.with_name(f".{out.name}.part")
-        aside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(results, indent=1).replace(f"{folder}/", "").replace(f"{PROJECT}/", "")
+        aside.write_text(text + "\n", encoding="utf-8")
         aside.replace(out)
         if page is not None:
-            write_page(page, results)
+            write_page(page, json.loads(text))
 
     return save
 

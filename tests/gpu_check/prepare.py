@@ -1,6 +1,7 @@
 """What steps need and a GPU is too good for: references, a bundle, videos. A process of its own, on the CPU alone.
 
-    references/NAME.pt   calibrated weights, golden clips, logits and features in float64 and float32
+    references/NAME.pt   calibrated weights, golden clips, logits and features in float64 and float32, and how far
+                         bfloat16 is off on the CPU
     bundle/              R(2+1)D-18 as `tenclip export` writes it, with a bfloat16 torch program
     videos/              H.264, 340x256, 10 seconds, a keyframe every 250 frames
 
@@ -10,6 +11,7 @@ Everything appears under its name when it is whole.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import time
 import traceback
@@ -24,10 +26,12 @@ from torch import nn
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.golden import golden_clips
 from tenclip_export.parity import run_batched, torch_run
+from tenclip_export.variants.program import HalfTrunk
 from tenclip_training.models import VideoModel
 from tenclip_training.models.resnet import BasicBlock, Bottleneck
 from tenclip_training.preprocess import normalise
 from tenclip_video.cpus import usable_cpus
+from tenclip_video.parity import relative_l2
 from tests.gpu_check.context import NETWORKS, TINY, Network
 from tests.videos import Recipe, make_video
 
@@ -63,12 +67,14 @@ def write_reference(network: Network, folder: Path) -> None:
     calibrate(model, network, torch.from_numpy(clips))
     exact = run_batched(torch_run(model, network.spec, double=True), clips, batch=1)
     single = run_batched(torch_run(model, network.spec), clips, batch=1)
+    half = run_batched(torch_run(HalfTrunk(copy.deepcopy(model), torch.bfloat16), network.spec), clips[:1])
     aside = folder / f"{network.architecture}.part"
     found: dict[str, Any] = {
         "weights": model.state_dict(),
         "clips": torch.from_numpy(clips),
         "exact": [torch.from_numpy(part) for part in exact],
         "single": [torch.from_numpy(part) for part in single],
+        "bf16_noise": max(relative_l2(h, e[:1]) for h, e in zip(half, exact, strict=True)),
         "seconds": time.monotonic() - start,
     }
     torch.save(found, aside)

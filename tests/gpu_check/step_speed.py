@@ -14,7 +14,7 @@ from torch import Tensor
 
 from tests.gpu_check.context import Context, Network, set_tf32
 from tests.gpu_check.timing import captured, median_ms, peak_mib, relative_l2, reset_peak
-from tests.gpu_check.ways import BEST, WAYS, Run, make, random_clips
+from tests.gpu_check.ways import BEST, WAYS, Way, make, random_clips
 
 # Relative L2 of logits against float32, in bfloat16 on random weights: see tenclip_export.variants.BOUNDS.
 BOUND = 5e-2
@@ -61,7 +61,7 @@ def rows_of(context: Context, network: Network, checks: list[dict[str, Any]]) ->
 def reference(context: Context, network: Network) -> Tensor:
     """Logits of two clips in float32."""
     call = make("eager", network.make(), torch.float32, context.device)
-    return call(two_clips(context, network))[0].float()
+    return call(call.laid(two_clips(context, network)))[0]
 
 
 def two_clips(context: Context, network: Network) -> Tensor:
@@ -69,19 +69,19 @@ def two_clips(context: Context, network: Network) -> Tensor:
     return random_clips(2, network.frames, network.crop, torch.float32, context.device)
 
 
-def check_way(context: Context, network: Network, way: str, call: Run, expected: Tensor) -> dict[str, Any]:
-    distance = relative_l2(call(two_clips(context, network).bfloat16())[0], expected)
+def check_way(context: Context, network: Network, way: str, call: Way, expected: Tensor) -> dict[str, Any]:
+    distance = relative_l2(call(call.laid(two_clips(context, network)))[0], expected)
     return {"network": str(network), "way": way, "relative_l2": distance, "right": distance < BOUND}
 
 
 def time_one(
-    context: Context, network: Network, way: str, call: Run, batch: int, graph: bool, flop: int
+    context: Context, network: Network, way: str, call: Way, batch: int, graph: bool, flop: int
 ) -> dict[str, Any]:
     """One row. What does not fit into memory is a row without figures."""
     row: dict[str, Any] = {"network": str(network), "way": way, "graph": graph, "batch": batch}
     reset_peak(context.device)
     try:
-        clips = random_clips(batch, network.frames, network.crop, torch.bfloat16, context.device)
+        clips = call.laid(random_clips(batch, network.frames, network.crop, torch.bfloat16, context.device))
         timed = captured(lambda: call(clips), context.device) if graph else lambda: call(clips)
         ms = median_ms(timed, context.device, seconds=0.3, warm_up=1 if context.dry else 3)
     except torch.cuda.OutOfMemoryError as err:

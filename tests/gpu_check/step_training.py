@@ -105,17 +105,19 @@ class Learner:
 
 def batches(context: Context, network: Network, count: int) -> list[tuple[Tensor, Tensor]]:
     """Noise with a ramp that drifts at the speed of its class: it can be learnt, and no two clips are alike."""
-    generator = torch.Generator().manual_seed(0)
+    device = context.device
+    generator = torch.Generator(device).manual_seed(0)
     size, t, s = batch_size(context), network.frames, network.crop
-    frames, columns = torch.arange(t), torch.arange(s)
+    frames, columns = torch.arange(t, device=device), torch.arange(s, device=device)
     made = []
     for _ in range(count):
-        targets = torch.randint(0, CLASSES, (size,), generator=generator)
+        targets = torch.randint(0, CLASSES, (size,), generator=generator, device=device)
         phase = columns[None, None, :] + (targets[:, None, None] - CLASSES // 2) * frames[None, :, None]  # [B,T,W]
         ramp = (phase % 32) * 4
-        noise = torch.randint(0, 128, (size, t, s, s, 3), generator=generator, dtype=torch.uint8)
+        shape = (size, t, s, s, 3)
+        noise = torch.randint(0, 128, shape, generator=generator, device=device, dtype=torch.uint8)
         clips = noise + ramp[:, :, None, :, None].to(torch.uint8)
-        made.append((clips.to(context.device), targets.to(context.device)))
+        made.append((clips, targets))
     return made
 
 
@@ -179,7 +181,7 @@ def largest_difference(values: Sequence[float], reference: Sequence[float], *, w
 def loader(context: Context, network: Network, clips_per_second: float) -> dict[str, Any]:
     """Clips a second of the training loader on the CPU's cores, and which of the two would wait."""
     videos = sorted(context.wait_for("videos").glob("*.mp4"))
-    workers = 1 if context.dry else max(1, usable_cpus() - 1)
+    workers = 0 if context.dry else max(1, usable_cpus() - 1)
     rate = loader_rate(videos, network, workers, batch_size(context), num_batches=2 if context.dry else 40)
     return {
         "workers": workers,
@@ -201,7 +203,7 @@ def loader_rate(videos: Sequence[Path], network: Network, workers: int, batch: i
         batch_sampler=sampler,
         collate_fn=Collate(network.spec, 2),
         num_workers=workers,
-        multiprocessing_context="spawn",  # forked, they would share a CUDA context
+        multiprocessing_context="spawn" if workers else None,  # forked, they would share a CUDA context
     )
     read = iter(reader)
     next(read)

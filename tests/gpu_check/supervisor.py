@@ -39,6 +39,7 @@ class Run:
     save: Callable[[dict[str, Any]], None]
     say: Callable[[str], None]
     grace_seconds: float = GRACE_SECONDS
+    worker: str = "tests.gpu_check.worker"  # a module that is run
     results: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def run(self, steps: Sequence[Step]) -> dict[str, dict[str, Any]]:
@@ -56,20 +57,22 @@ class Run:
         earlier = self.folder / "earlier.json"
         done = {name: r["result"] for name, r in self.results.items() if r["status"] == "done"}
         earlier.write_text(json.dumps(done), encoding="utf-8")
-        command = [sys.executable, "-m", "tests.gpu_check.worker", *names, "--folder", str(self.folder)]
+        command = [sys.executable, "-m", self.worker, *names, "--folder", str(self.folder)]
         command += ["--end", str(self.end), "--earlier", str(earlier), *(["--dry-run"] if self.dry else [])]
         with (self.folder / "stderr").open("w") as stderr:
             # A session of its own, so that its decode workers and compilers go with it.
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True)
+        lines: queue.Queue[bytes | None] = queue.Queue()
+        reader = threading.Thread(target=_read, args=(process, lines), daemon=True)
+        reader.start()
         try:
-            self._follow(process)
+            self._follow(process, lines)
         finally:
             _end(process)
+            reader.join()
 
-    def _follow(self, process: subprocess.Popen[bytes]) -> None:
+    def _follow(self, process: subprocess.Popen[bytes], lines: queue.Queue[bytes | None]) -> None:
         """Take events until the process ends, or a step runs past its limit."""
-        lines: queue.Queue[bytes | None] = queue.Queue()
-        threading.Thread(target=_read, args=(process, lines), daemon=True).start()
         current, started, partial = "", time.time(), None
         limit = START_SECONDS
         while True:
@@ -117,8 +120,9 @@ class Run:
 
 def _read(process: subprocess.Popen[bytes], lines: queue.Queue[bytes | None]) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        lines.put(line)
+    with process.stdout:
+        for line in process.stdout:
+            lines.put(line)
     lines.put(None)
 
 
