@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -234,6 +235,15 @@ def test_torch_programs(programs: Bundle) -> None:
         model = load_model(programs.path, runtime="torch", variant=variant, threads=1)
         assert (model.runtime.name, model.variant) == ("torch", variant)
     assert load_model(programs.path).runtime.name != "torch", "only when it is asked for"
+
+
+def test_programs_are_fused_and_have_no_paths(programs: Bundle) -> None:
+    path = next(v.path for v in programs.info.variants if (v.name, v.format) == ("bf16", "torch"))
+    with zipfile.ZipFile(programs.path / path) as archive:
+        (graph,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("models/model.json"))
+    assert "tenclip.conv2d_relu" in graph
+    assert "batch_norm" not in graph
+    assert str(Path(__file__).parents[2]) not in graph
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

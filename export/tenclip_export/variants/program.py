@@ -68,6 +68,8 @@ def write_program(model: VideoModel, spec: ClipSpec, path: Path, *, precision: s
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.export.export(served, (example,), dynamic_shapes=(sides,))
+            for node in program.graph.nodes:
+                node.meta.pop("stack_trace", None)  # paths of this machine
             torch.export.save(program, path)
     except Exception as err:  # the exporter raises whatever the traced code raises
         raise BundleError(f"the model cannot be exported as a torch program: {err}") from err
