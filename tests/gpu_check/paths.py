@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -36,19 +37,27 @@ def prepare_paths(folder: Path, wheels: Path = WHEELS) -> None:
 
     folder: the wheels are unpacked below it. They come before what is installed: they were chosen for this tree.
     """
-    paths = [str(PROJECT)]
-    if wheels.is_dir():
-        site = folder / "site"
-        for wheel in sorted(wheels.glob("*.whl")):
-            with zipfile.ZipFile(wheel) as archive:
-                archive.extractall(site)
-        paths.insert(0, str(site))
+    site = folder / "site"
+    for wheel in sorted(wheels.glob("*.whl")):
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(site)
+    paths = [str(site), str(PROJECT)]
     if importlib.util.find_spec("tenclip_training") is None:
         paths += [str(PROJECT / room) for room in ROOMS]
+        _write_metadata(site)
     sys.path[:0] = paths
     importlib.invalidate_caches()
     earlier = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([*paths, *([earlier] if earlier else [])])
+
+
+def _write_metadata(site: Path) -> None:
+    """What tells the project's version, as an installation would have."""
+    about = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    folder = site / f"{about['name']}-{about['version']}.dist-info"
+    folder.mkdir(parents=True)
+    lines = f"Metadata-Version: 2.1\nName: {about['name']}\nVersion: {about['version']}\n"
+    (folder / "METADATA").write_text(lines, encoding="utf-8")
 
 
 def missing_packages() -> list[str]:

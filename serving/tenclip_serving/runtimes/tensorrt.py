@@ -84,6 +84,7 @@ def check_memory(engine: Any, path: Path, limit_mb: int) -> None:
 class TensorRtRuntime:
     """An engine with one execution context. Clips larger than its batch run in several goes.
 
+    Clips and outputs go through pinned memory on a stream of its own: one instance copies while another computes.
     gpu_memory_mb: an engine whose activations take more MiB of the GPU is refused; 0: none is.
     Raises MissingDependency without TensorRT or a GPU, BundleError for an engine of another GPU or version.
     """
@@ -123,21 +124,23 @@ class TensorRtRuntime:
         return Outputs(np.concatenate([p.logits for p in parts]), np.concatenate([p.features for p in parts]))
 
     def _run(self, clips: Clips) -> Outputs:
-        clips = np.ascontiguousarray(clips)
         if not self._context.set_input_shape("clips", clips.shape):
             raise ValueError(f"the engine was built for other clips than {clips.shape}")
         self._context.set_tensor_address("clips", self._buffer("clips", clips.nbytes))
-        self._device.upload(self._buffers["clips"][0], clips)
+        pinned = self._device.pinned("clips", clips.shape, np.uint8)
+        np.copyto(pinned, clips)
+        self._device.upload(self._buffers["clips"][0], pinned)
         results: dict[str, NDArray[np.float32]] = {}
         for name in self._outputs:
             shape = tuple(self._context.get_tensor_shape(name))
-            results[name] = np.empty(shape, np.float32)
+            results[name] = self._device.pinned(name, shape, np.float32)
             self._context.set_tensor_address(name, self._buffer(name, 4 * math.prod(shape)))
         if not self._context.execute_async_v3(self._device.stream):
             raise BundleError(f"TensorRT could not run the engine: {self._log.take()}")
         for name, array in results.items():
             self._device.download(self._buffers[name][0], array)
         self._device.wait()
+        results = {name: array.copy() for name, array in results.items()}
         if "logits" not in results:
             return without_logits(results["features"])
         return Outputs(results["logits"], results["features"])

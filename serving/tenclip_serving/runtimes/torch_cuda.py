@@ -6,6 +6,7 @@ torch is handed in: the server never imports it unless this runtime was chosen.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,8 @@ from tenclip_serving.telemetry.logs import log
 
 # The most CUDA graphs: they share their memory, but each has its own input and outputs.
 MAX_GRAPHS = 8
+# One capture at a time: it waits for the device first, which would break another thread's.
+_CAPTURE = threading.Lock()
 _WARM_UP_RUNS = 3  # cuDNN chooses its kernels in the first ones, which cannot be captured
 
 Program = Callable[[Any], tuple[Any, Any]]  # uint8 [B,T,H,W,3] on the device -> logits, features
@@ -79,7 +82,8 @@ class CudaProgram:
     def _runner(self, shape: tuple[int, ...]) -> Program:
         if shape not in self._graphs and len(self._graphs) < MAX_GRAPHS:
             try:
-                self._graphs[shape] = self._capture(shape)
+                with _CAPTURE:
+                    self._graphs[shape] = self._capture(shape)
             except RuntimeError as err:
                 if is_out_of_memory(err):
                     raise
