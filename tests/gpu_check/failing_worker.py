@@ -42,7 +42,7 @@ def prints(context: Any) -> str:
 
 
 WAYS: tuple[Callable[[Any], Any], ...] = (fine, raises, crashes, hangs, prints)
-STEPS = tuple(Step(name=run.__name__, what="", limit=0.5 if run is hangs else 30.0, least=0.0) for run in WAYS)
+STEPS = tuple(Step(name=run.__name__, what="", limit=0.2 if run is hangs else 30.0, least=0.0) for run in WAYS)
 
 
 def install() -> None:

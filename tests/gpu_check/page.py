@@ -1,7 +1,12 @@
-"""The tables of docs/gpu.md, written between its markers. Only Python's own modules are imported here."""
+"""The tables of docs/gpu.md, written between its markers. Only Python's own modules are imported here.
+
+`python -m tests.gpu_check.page results/gpu.json docs/gpu.md` does so with the JSON of a run elsewhere.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -212,3 +217,9 @@ def _number(value: float | None, digits: int = 0) -> str:
 def _last_line(text: str) -> str:
     lines = text.strip().splitlines()
     return lines[-1][:200] if lines else ""
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit("usage: python -m tests.gpu_check.page RESULTS.json PAGE.md")
+    write_page(Path(sys.argv[2]), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

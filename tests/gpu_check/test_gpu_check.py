@@ -157,6 +157,14 @@ def test_a_page_without_a_place_for_tables(tmp_path: Path) -> None:
     assert page.read_text() == "# Nothing\n"
 
 
+def test_the_page_of_a_run_elsewhere(dry: dict[str, Any], tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    page.write_text(f"{BEGIN}{END}\n", encoding="utf-8")
+    command = [sys.executable, "-m", "tests.gpu_check.page", str(dry["folder"] / "gpu.json"), str(page)]
+    subprocess.run(command, cwd=PROJECT, check=True, timeout=60)
+    assert page.read_text(encoding="utf-8").strip() in dry["page"]
+
+
 def test_the_documented_page_has_its_place() -> None:
     text = (PROJECT / "docs" / "gpu.md").read_text(encoding="utf-8")
     assert text.index(BEGIN) < text.index(END)
