@@ -33,6 +33,8 @@ def main(argv: list[str]) -> int:
         steps = choose(options.steps)
     except ValueError as err:
         return refuse(str(err))
+    if options.dry_run:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny sizes only lose by more
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as name:
         folder = Path(name)
         prepare_paths(folder, options.wheels)

@@ -65,6 +65,13 @@ def test_whole_networks_in_both_precisions(name: str) -> None:
         assert max(off(a, b) for a, b in zip(padded(double)(x), double(x), strict=True)) < 1e-13
 
 
+def test_a_network_of_two_channels() -> None:
+    """Optical flow: clips have three channels, of which it looks at two."""
+    model = small("r2plus1d_18", in_channels=2)
+    with torch.inference_mode():
+        assert off(padded(model)(clips())[0], model(clips())[0]) < 1e-5
+
+
 def test_the_model_itself_stays_as_it_is() -> None:
     model = small("r2plus1d_18")
     before = {name: value.clone() for name, value in model.state_dict().items()}
