@@ -131,6 +131,10 @@ def _served(found: Mapping[str, Any]) -> str:
             f" The GPU alone would do {found['gpu_alone_videos_per_second']:.1f} videos/s; the limit is "
             f"{found['limited_by']}, and {_percent(found['share_of_limit'])} of it is reached."
         )
+    rates = ", ".join(f"{rate:,.0f} at {batch}" for batch, rate in found["gpu_clips_per_second"].items())
+    words += f" Clips/s of the GPU alone by batch: {rates}."
+    if "gpu_clips_per_second_searched" in found:
+        words += f" With kernels that cuDNN found by trying: {found['gpu_clips_per_second_searched']:,.0f}."
     return f"### From file to answer\n\n{words}\n\n{_table(('runtime', 'videos/s', 'clips/s', 'mean batch'), rows)}"
 
 
