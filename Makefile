@@ -69,6 +69,12 @@ salience: $(READY) ## Show on generated videos what salient clips bring, in 3 se
 findings: $(READY) ## Repeat the papers' findings in small, or those named in ARGS; docs/findings.md gets the table.
 	$(BIN)/tenclip findings --out results/findings --page docs/findings.md $(ARGS)
 
+gpu-check: $(READY) ## Check exactness and speed on this machine's GPU in 8 minutes; docs/gpu.md gets the tables.
+	$(BIN)/python -m tests.gpu_check $(ARGS)
+
+gpu-wheels: $(READY) ## Gather into .gpu-wheels what a bare machine lacks for gpu-check (44 MB).
+	$(BIN)/python -m tests.gpu_check.wheels $(ARGS)
+
 docs: $(READY) ## Build the documentation into site/, warnings as errors.
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "open site/index.html"
@@ -76,4 +82,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience docs clean
+.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience gpu-check gpu-wheels docs clean

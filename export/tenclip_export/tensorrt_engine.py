@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import BundleError, MissingDependency
-from tenclip_serving.runtimes.tensorrt import load_tensorrt, local_key
+from tenclip_serving.runtimes.tensorrt import error_log, load_tensorrt, local_key
 from tenclip_video.spec import ClipSpec
 
 FLAGS = {"fp16": "FP16", "bf16": "BF16"}
@@ -62,7 +62,7 @@ def write_engine(
     key = local_key()
     if key is None:
         raise MissingDependency("TensorRT is not installed as a package with a version: pip install 'tenclip[gpu]'")
-    log = _make_log(trt)
+    log = error_log(trt)
     builder = trt.Builder(log)
     network = builder.create_network()  # explicit batch, in 10 and 11 alike
     parser = trt.OnnxParser(network, log)
@@ -78,7 +78,7 @@ def write_engine(
     config.set_timing_cache(cache, ignore_mismatch=False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise BundleError(f"TensorRT cannot build a {precision} engine of {source.name}: {'; '.join(log.errors)}")
+        raise BundleError(f"TensorRT cannot build a {precision} engine of {source.name}: {log.take()}")
     _keep(cache_file, bytes(cache.serialize()))
     path = root / "tensorrt" / key / f"{precision}.plan"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,21 +111,6 @@ def _profile(builder: Any, spec: ClipSpec, batches: Batches) -> Any:
         "clips", shape(batches.smallest, spec.crop), shape(batches.best, spec.crop), shape(batches.largest, larger)
     )
     return profile
-
-
-def _make_log(trt: Any) -> Any:
-    """A logger that keeps errors for our own message instead of printing them."""
-
-    class Log(trt.ILogger):  # type: ignore[misc]
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
-                self.errors.append(message)
-
-    return Log()
 
 
 def _keep(path: Path, content: bytes) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
@@ -135,6 +136,7 @@ def _announce(server: Server) -> None:
 def _check(config: ServerConfig) -> None:
     """A line for each bundle; exit code 1 when one cannot be served."""
     from tenclip_serving.models.repository import load_repository
+    from tenclip_serving.runtimes import create_runtime
 
     repository = load_repository(
         config.directory,
@@ -143,6 +145,7 @@ def _check(config: ServerConfig) -> None:
         threads=config.threads,
         instances=config.instance_counts,
         name=config.name,
+        create=partial(create_runtime, gpu_memory_mb=config.gpu_memory_mb),
     )
     for model in repository:
         form = f"{model.runtime.name} {model.variant}"

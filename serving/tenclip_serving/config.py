@@ -57,6 +57,8 @@ class ServerConfig:
     live_schemes: by what live streams are read, from the same hosts and networks; their host patterns name ports.
     fetch_proxy: how it is fetched; see `fetch_http.proxy_for_url`. The same policy holds behind a proxy.
     threads: of one instance of a model; 0: with one instance the runtime chooses, else they share the cores.
+    gpu_memory_mb: MiB of a GPU's memory: of each instance with ONNX Runtime, of all with torch; an engine of TensorRT
+    that needs more is refused. 0: no ceiling.
     decode_workers: processes, 0 takes one for each two cores, at least two.
     max_clips: of one request. max_clip_mb: MiB of decoded clips of one request, whatever their number.
     max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
@@ -175,6 +177,9 @@ class ServerConfig:
     instances: Annotated[
         tuple[str, ...], Setting("Copies of each model that run side by side: COUNT, or NAME:COUNT. Repeatable.")
     ] = ()
+    gpu_memory_mb: Annotated[
+        int, Setting("Most MiB of a GPU's memory for one model instance; 0: no ceiling.", lowest=0, highest=2**24)
+    ] = 0
     decode_workers: Annotated[
         int, Setting("Processes that decode; 0: one for each two cores, at least two.", lowest=0, highest=1024)
     ] = 0

@@ -34,6 +34,7 @@ from tenclip_serving.requests import UPLOAD, ClipResult, Recognition, Recognitio
 from tenclip_serving.resolve_protocol import resolve_protocol
 from tenclip_serving.resolve_salience import Salience, resolve_salience
 from tenclip_serving.runtimes import Clips, Outputs
+from tenclip_serving.runtimes.out_of_memory import num_splits
 from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
@@ -83,11 +84,19 @@ class Engine:
             max_streams=config.max_live_streams,
         )
         self.metrics.load.pending = self._pending
+        self.metrics.load.splits = self._splits
         self.metrics.load.wait_seconds = lambda: self.admission.wait_seconds
 
     def _pending(self) -> dict[str, int]:
         """Clips that wait, by the name of every model that is served."""
         return dict.fromkeys(self.repository.models, 0) | self._pipeline.pending()
+
+    def _splits(self) -> dict[str, int]:
+        """Batches halved for lack of a GPU's memory, by the name of every model that is served."""
+        found = dict.fromkeys(self.repository.models, 0)
+        for model in self.repository:
+            found[model.name] += sum(num_splits(runtime) for runtime in model.instances)
+        return found
 
     async def start(self) -> None:
         """Returns when the decode workers are ready, and the indexes open.

@@ -34,6 +34,7 @@ from tenclip_serving.models.repository import Repository, load_repository
 from tenclip_serving.neighbours.indexes import check_indexes
 from tenclip_serving.page import Page
 from tenclip_serving.page import check_installed as check_page_installed
+from tenclip_serving.runtimes import create_runtime
 from tenclip_serving.security.addresses import check_can_listen, explain, why_not_listen, with_port
 from tenclip_serving.security.auth import AuthInterceptor, Tokens, read_tokens
 from tenclip_serving.security.tls import ServerTls, TlsFiles, TlsMaterial, describe_expiry, read_tls
@@ -270,6 +271,7 @@ async def run_server(
         threads=config.threads,
         instances=config.instance_counts,
         name=config.name,
+        create=partial(create_runtime, gpu_memory_mb=config.gpu_memory_mb),
     )
     stopping = asyncio.Event()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -236,20 +237,28 @@ def test_torch_programs(programs: Bundle) -> None:
     assert load_model(programs.path).runtime.name != "torch", "only when it is asked for"
 
 
+def test_programs_are_fused_and_have_no_paths(programs: Bundle) -> None:
+    path = next(v.path for v in programs.info.variants if (v.name, v.format) == ("bf16", "torch"))
+    with zipfile.ZipFile(programs.path / path) as archive:
+        (graph,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("models/model.json"))
+    assert "tenclip.conv2d_relu" in graph
+    assert "batch_norm" not in graph
+    assert str(Path(__file__).parents[2]) not in graph
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_cuda_graphs_give_what_plain_execution_gives(programs: Bundle) -> None:
     path = next(v.path for v in programs.info.variants if (v.name, v.format) == ("fp32", "torch"))
     spec = programs.info.clip_spec
-    on_gpu = create_runtime("torch", programs.path / path)
-    assert isinstance(on_gpu, TorchRuntime)
+    on_gpu = TorchRuntime(programs.path / path)
+    assert on_gpu.cuda is not None
     on_cpu = TorchRuntime(programs.path / path, device="cpu")
     rng = np.random.default_rng(0)
     for num in (2, 1, 2):  # the second time of a shape is a replay
         clips = rng.integers(0, 256, (num, spec.num_frames, spec.crop, spec.crop, 3), dtype=np.uint8)
         for actual, expected in zip(on_gpu.run(clips), on_cpu.run(clips), strict=True):
             np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
-    assert set(on_gpu._graphs) == {(num, spec.num_frames, spec.crop, spec.crop, 3) for num in (1, 2)}
-    assert on_gpu._eager not in on_gpu._graphs.values(), "captured, not run as it is"
+    assert on_gpu.cuda.captured == {(num, spec.num_frames, spec.crop, spec.crop, 3) for num in (1, 2)}
 
 
 def test_a_program_that_does_not_load(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from tenclip_serving.models.repository import (
     unreadable_name,
     version_key,
 )
+from tenclip_serving.runtimes import create_runtime
 from tenclip_serving.telemetry.logs import log
 
 # A graph is compiled in less, mostly; TensorRT and network file systems take minutes.
@@ -279,6 +280,7 @@ def bundle_loader(config: ServerConfig) -> BundleLoader:
         variant=config.variant,
         threads=config.threads,
         instances=config.instance_counts,
+        create=partial(create_runtime, gpu_memory_mb=config.gpu_memory_mb),
     )
 
 

@@ -9,11 +9,12 @@ from tenclip_serving.runtimes import cuda
 from tenclip_serving.runtimes.base import Clips, Outputs, Runtime, check_clips
 from tenclip_serving.runtimes.onnx import PROVIDERS, OnnxRuntime, missing_provider
 from tenclip_serving.runtimes.openvino import OpenVinoRuntime
+from tenclip_serving.runtimes.out_of_memory import SplittingRuntime, uses_gpu
 from tenclip_serving.runtimes.tensorrt import TensorRtRuntime, local_key
 
 __all__ = [
     "Clips", "Outputs", "Runtime", "check_clips", "RUNTIMES", "GPU_RUNTIMES", "available_runtimes", "create_runtime",
-    "missing", "reads",
+    "missing", "reads", "uses_gpu",
 ]  # fmt: skip
 
 # Name -> (formats of `Variant.format` that it reads, the one it likes best first). In the order of preference where
@@ -57,20 +58,28 @@ def reads(name: str, format: str, path: str) -> bool:
     return format in RUNTIMES[name]
 
 
-def create_runtime(name: str, path: Path, *, threads: int = 0) -> Runtime:
+def create_runtime(name: str, path: Path, *, threads: int = 0, gpu_memory_mb: int = 0) -> Runtime:
     """The runtime `name` over the graph, engine or program in `path`.
 
+    On a GPU, batches for which its memory is too full run in parts (`SplittingRuntime`). gpu_memory_mb: a ceiling to
+    what it takes there, in MiB; 0: none. It is one session's with ONNX Runtime and the process's with torch; an engine
+    of TensorRT is refused if it needs more.
     Raises ValueError for an unknown name, MissingDependency where it is not installed or lacks its hardware,
     BundleError for a file that does not load.
     """
+    runtime = _create(name, path, threads, gpu_memory_mb)
+    return SplittingRuntime(runtime) if uses_gpu(runtime) else runtime
+
+
+def _create(name: str, path: Path, threads: int, gpu_memory_mb: int) -> Runtime:
     if name == "openvino":
         return OpenVinoRuntime(path, threads=threads)
     if name in PROVIDERS:
-        return OnnxRuntime(path, threads=threads, name=name)
+        return OnnxRuntime(path, threads=threads, name=name, gpu_memory_mb=gpu_memory_mb)
     if name == "tensorrt":
-        return TensorRtRuntime(path, threads=threads)
+        return TensorRtRuntime(path, threads=threads, gpu_memory_mb=gpu_memory_mb)
     if name == "torch":
         from tenclip_serving.runtimes.torch import TorchRuntime
 
-        return TorchRuntime(path, threads=threads)
+        return TorchRuntime(path, threads=threads, gpu_memory_mb=gpu_memory_mb)
     raise ValueError(f"runtime {name!r} is not one of {', '.join(RUNTIMES)}")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import weakref
 from types import TracebackType
 from typing import Any, Self
@@ -62,7 +63,8 @@ class Device:
         with self:
             _check(library.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
         self._addresses: set[int] = set()
-        release = weakref.finalize(self, _release, library, self._context, self._stream, self._addresses)
+        self._pinned: dict[str, tuple[int, int]] = {}  # name -> (address on the host, bytes)
+        release = weakref.finalize(self, _release, library, self._context, self._stream, self._addresses, self._pinned)
         # The driver may be gone by then, and takes everything with it.
         release.atexit = False
 
@@ -93,6 +95,26 @@ class Device:
         self._addresses.discard(address)
         self._cuda.cuMemFree_v2(ctypes.c_uint64(address))
 
+    def pinned(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+        """The host's buffer of that name, which copies read and write beside kernels; it holds whatever was there.
+
+        It grows and never shrinks. Within the context, and valid until the next call for the same name.
+        """
+        kind = np.dtype(dtype)
+        size = max(1, math.prod(shape) * kind.itemsize)
+        address, there = self._pinned.get(name, (0, 0))
+        if there < size:
+            if address:
+                del self._pinned[name]
+                self._cuda.cuMemFreeHost(ctypes.c_void_p(address))
+            pointer = ctypes.c_void_p()
+            _check(self._cuda.cuMemAllocHost_v2(ctypes.byref(pointer), ctypes.c_size_t(size)), "cuMemAllocHost")
+            address = int(pointer.value or 0)
+            self._pinned[name] = (address, size)
+        raw = (ctypes.c_uint8 * size).from_address(address)
+        values: NDArray[Any] = np.frombuffer(raw, np.uint8)[: math.prod(shape) * kind.itemsize].view(kind)
+        return values.reshape(shape)
+
     def upload(self, address: int, array: NDArray[Any]) -> None:
         """Copy a contiguous array to the GPU; it must live until `wait`."""
         source, size = ctypes.c_void_p(array.ctypes.data), ctypes.c_size_t(array.nbytes)
@@ -108,14 +130,27 @@ class Device:
         _check(self._cuda.cuStreamSynchronize(self._stream), "cuStreamSynchronize")
 
 
-def _release(library: Any, context: ctypes.c_void_p, stream: ctypes.c_void_p, addresses: set[int]) -> None:
+def _release(
+    library: Any,
+    context: ctypes.c_void_p,
+    stream: ctypes.c_void_p,
+    addresses: set[int],
+    pinned: dict[str, tuple[int, int]],
+) -> None:
     library.cuCtxPushCurrent_v2(context)
     for address in addresses:
         library.cuMemFree_v2(ctypes.c_uint64(address))
+    for address, _ in pinned.values():
+        library.cuMemFreeHost(ctypes.c_void_p(address))
     library.cuStreamDestroy_v2(stream)
     library.cuCtxPopCurrent_v2(ctypes.byref(ctypes.c_void_p()))
 
 
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+
+
 def _check(code: int, call: str) -> None:
+    if code == _OUT_OF_MEMORY:
+        raise ServerError(f"the CUDA driver answers {call} with out of memory")
     if code != 0:
         raise ServerError(f"the CUDA driver answers {call} with error {code}")

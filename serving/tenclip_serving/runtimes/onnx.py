@@ -13,7 +13,8 @@ from tenclip_serving.runtimes.base import Clips, Outputs, check_clips, without_l
 
 OUTPUTS = ["logits", "features"]
 # TensorFloat-32 is off: it moves logits by 1e-3, which is not what a float32 variant promises.
-CUDA = ("CUDAExecutionProvider", {"use_tf32": "0"})
+# Its arena grows by what is asked for, not to the next power of two: memory that it took it never gives back.
+CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
 CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 # Runtime -> providers with their options. Nodes that one does not take go to the next.
 PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
@@ -21,6 +22,19 @@ PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "onnxruntime-cuda": [CUDA, CPU],
     "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {"trt_timing_cache_enable": "1"}), CUDA, CPU],
 }
+
+
+def providers(name: str, gpu_memory_mb: int = 0) -> list[tuple[str, dict[str, str]]]:
+    """`PROVIDERS[name]` with a ceiling to the memory that they take of a GPU, in MiB; 0: none.
+
+    >>> providers("onnxruntime-cuda", 512)[0][1]["gpu_mem_limit"]
+    '536870912'
+    """
+    limits = {
+        "CUDAExecutionProvider": {"gpu_mem_limit": str(gpu_memory_mb << 20)},
+        "TensorrtExecutionProvider": {"trt_max_workspace_size": str(gpu_memory_mb << 20)},
+    }
+    return [(p, {**options, **(limits.get(p, {}) if gpu_memory_mb else {})}) for p, options in PROVIDERS[name]]
 
 
 def missing_provider(name: str) -> str | None:
@@ -38,13 +52,22 @@ class OnnxRuntime:
 
     threads: of one operator; 0 lets ONNX Runtime choose (one for each physical core). `spin`: its threads wait busily
     for the next operator. That is a little faster alone on a machine, and burns the cores that decoding needs; so it
-    is off.
+    is off. gpu_memory_mb: most MiB of this session's arena on a GPU; 0: no ceiling.
     Raises MissingDependency without ONNX Runtime, its provider or the GPU for it; BundleError for a graph that does not
     load or has other inputs and outputs than a bundle's.
     """
 
-    def __init__(self, path: Path, *, threads: int = 0, spin: bool = False, name: str = "onnxruntime") -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        threads: int = 0,
+        spin: bool = False,
+        name: str = "onnxruntime",
+        gpu_memory_mb: int = 0,
+    ) -> None:
         self.name = name
+        self.on_gpu = name != "onnxruntime"
         self.batch_size = 1 if name == "onnxruntime" else 8
         try:
             import onnxruntime as ort
@@ -62,7 +85,7 @@ class OnnxRuntime:
         options.log_severity_level = 3  # errors only; its warnings are about graph rewrites that nobody can act on
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=PROVIDERS[name])
+            self._session: Any = ort.InferenceSession(str(path), options, providers=providers(name, gpu_memory_mb))
         except Exception as err:  # its exceptions share no base class but Exception
             raise BundleError(f"{path}: ONNX Runtime cannot load it: {_first_line(err)}") from err
         # It falls back to the CPU without a word where a provider's libraries are not found.

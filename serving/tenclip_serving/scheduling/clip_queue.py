@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-from tenclip_serving.runtimes import GPU_RUNTIMES
 from tenclip_serving.runtimes.base import Clips, Runtime
+from tenclip_serving.runtimes.out_of_memory import uses_gpu
 from tenclip_serving.scheduling.batching import BatchSizer
 
 Shape = tuple[int, ...]  # T, H, W, 3
@@ -202,9 +202,7 @@ class ClipQueue:
     def _lane(self, job: ClipJob) -> _Lane:
         runtime = job.runtimes[0]
         if runtime not in self._lanes:
-            self._lanes[runtime] = _Lane(
-                len(job.runtimes), "gpu" if runtime.name in GPU_RUNTIMES else "cpu", runtime.batch_size
-            )
+            self._lanes[runtime] = _Lane(len(job.runtimes), "gpu" if uses_gpu(runtime) else "cpu", runtime.batch_size)
         return self._lanes[runtime]
 
     def _take(self, lane: _Lane, jobs: Sequence[ClipJob]) -> Batch:

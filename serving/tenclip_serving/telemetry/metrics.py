@@ -229,14 +229,16 @@ class _LogCollector(Collector):
 class LoadCollector(Collector):
     """How much is to be done, as it is when somebody asks; for autoscaling.
 
-    pending() gives clips by model, those of models without any included, so that their series are there from the start.
+    pending() gives clips by model, those of models without any included, so that their series are there from the start;
+    splits() gives batches that were halved for lack of memory, by model.
     """
 
     def __init__(self) -> None:
         self.pending: Callable[[], Mapping[str, int]] = dict
         self.wait_seconds: Callable[[], float] = float
+        self.splits: Callable[[], Mapping[str, int]] = dict
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
         clips = GaugeMetricFamily(
             "tenclip_clips_pending",
             "Clips of admitted requests that no runtime has begun, also of videos that are not decoded yet: one for a "
@@ -251,3 +253,11 @@ class LoadCollector(Collector):
             "Until a request that came now would begin, by how long others took; 0 where one would begin at once.",
             value=self.wait_seconds(),
         )
+        splits = CounterMetricFamily(
+            "tenclip_batches_split",
+            "Batches halved because a GPU's memory was full, since the model was loaded.",
+            labels=["model"],
+        )
+        for model, count in sorted(self.splits().items()):
+            splits.add_metric([model], count)
+        yield splits

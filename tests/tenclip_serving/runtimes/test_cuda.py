@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 from typing import Any
 
+import numpy as np
 import pytest
 
+from tenclip_api.errors import ServerError
 from tenclip_serving.runtimes import cuda
+from tenclip_serving.runtimes.out_of_memory import is_out_of_memory
 
 
 class RecordingDriver:
@@ -16,6 +20,7 @@ class RecordingDriver:
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
         self.allocated = 0
+        self.host: dict[int, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
         def call(*arguments: Any) -> int:
@@ -23,6 +28,12 @@ class RecordingDriver:
             if name == "cuMemAlloc_v2":
                 self.allocated += 1
                 arguments[0]._obj.value = 1000 + self.allocated
+            if name == "cuMemAllocHost_v2":
+                memory = ctypes.create_string_buffer(arguments[1].value)
+                self.host[ctypes.addressof(memory)] = memory
+                arguments[0]._obj.value = ctypes.addressof(memory)
+            if name == "cuMemFreeHost":
+                del self.host[arguments[0].value]
             return 0
 
         return call
@@ -44,3 +55,36 @@ def test_a_device_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> No
     # In a context of its own, whatever the thread.
     assert names.count("cuCtxPushCurrent_v2") == names.count("cuCtxPopCurrent_v2") == 2
     assert names[-1] == "cuCtxPopCurrent_v2"
+
+
+def test_pinned_buffers_grow_and_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = RecordingDriver()
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
+    device = cuda.Device()
+    first = device.pinned("clips", (2, 3), np.float32)
+    first[:] = 7
+    again = device.pinned("clips", (6,), np.float32)
+    assert again.tolist() == [7] * 6, "the same memory"
+    assert device.pinned("clips", (1,), np.uint8).shape == (1,)
+    assert device.pinned("logits", (0, 3), np.float32).shape == (0, 3)
+    assert len(driver.host) == 2
+    large = device.pinned("clips", (1000, 3), np.uint8)
+    large[:] = 1
+    assert len(driver.host) == 2, "the small one has gone"
+    del device
+    gc.collect()
+    assert driver.host == {}
+
+
+def test_memory_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = RecordingDriver()
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
+    device = cuda.Device()
+    monkeypatch.setattr(driver, "cuMemAlloc_v2", lambda *arguments: 2, raising=False)
+    with pytest.raises(ServerError, match="cuMemAlloc with out of memory") as caught:
+        device.allocate(1 << 40)
+    assert is_out_of_memory(caught.value)
+    monkeypatch.setattr(driver, "cuMemAlloc_v2", lambda *arguments: 700, raising=False)
+    with pytest.raises(ServerError, match="with error 700") as caught:
+        device.allocate(8)
+    assert not is_out_of_memory(caught.value)

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenclip_serving.runtimes.base import Runtime
 from tenclip_serving.runtimes.fake import FakeRuntime
+from tenclip_serving.runtimes.out_of_memory import SplittingRuntime
 from tenclip_serving.scheduling.batching import SAMPLES
 from tenclip_serving.scheduling.clip_queue import LONG_CLIPS, Batch, ClipJob, ClipQueue
 
 
-def job(runtime: FakeRuntime, num: int, *others: FakeRuntime, side: int = 4, model: str = "m") -> ClipJob:
+def job(runtime: Runtime, num: int, *others: Runtime, side: int = 4, model: str = "m") -> ClipJob:
     return ClipJob(model=model, runtimes=(runtime, *others), clips=np.zeros((num, 2, side, side, 3), np.uint8))
 
 
@@ -146,8 +148,7 @@ def test_one_batch_at_a_time_on_one_device_unless_there_are_instances() -> None:
 
 
 def test_a_gpu_is_another_device() -> None:
-    cpu, gpu = FakeRuntime(batch_size=1), FakeRuntime(batch_size=1)
-    gpu.name = "tensorrt"
+    cpu, gpu = FakeRuntime(batch_size=1), SplittingRuntime(FakeRuntime(batch_size=1))
     queue = ClipQueue()
     queue.add(job(cpu, 2, model="cpu"))
     queue.add(job(gpu, 2, model="gpu"))
