@@ -118,6 +118,7 @@ def best_wheel(files: Iterable[str], architecture: str) -> str:
     version = tuple(map(int, PYTHON.split(".")))
     newest = int(GLIBC.partition("_")[2])
     platforms = [f"manylinux_2_{minor}_{architecture}" for minor in range(newest, 16, -1)]
+    platforms.append(f"manylinux2014_{architecture}")
     tags = [*cpython_tags(version, platforms=platforms), *compatible_tags(version, f"cp{PYTHON.replace('.', '')}", platforms)]
     rank = {tag: index for index, tag in enumerate(tags)}
     return min(files, key=lambda file: min((rank.get(t, len(rank)) for t in parse_wheel_filename(file)[3])))
