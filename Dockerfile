@@ -17,7 +17,7 @@ RUN case "${RELEASE}:${PYTHON_IMAGE}" in \
       *) echo "RELEASE=${RELEASE} needs PYTHON_IMAGE by digest, as NAME@sha256:...; got ${PYTHON_IMAGE}" >&2; exit 1;; \
     esac
 WORKDIR /src
-COPY k8s/tenclip_image /image/tenclip_image
+COPY k8s/image /image
 # A file with pip's settings, such as an index of your own, may come as the secret `pip.conf`; no layer keeps it.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     PYTHONPATH=/image python -m tenclip_image.install /opt/build --extras build
@@ -38,7 +38,7 @@ RUN case "${TARGETARCH}:$(uname -m)" in \
       :*|amd64:x86_64|arm64:aarch64) ;; \
       *) echo "the base image runs as $(uname -m), for ${TARGETARCH} is asked; there are amd64 and arm64" >&2; exit 1;; \
     esac
-COPY k8s/tenclip_image /image/tenclip_image
+COPY k8s/image /image
 # What writes the bill of materials.
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     python -m tenclip_image.install /opt/sbom --extras sbom

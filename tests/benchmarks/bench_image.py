@@ -1,9 +1,9 @@
 """The server's image: its size by layer and by package, and how soon after its start it answers.
 
-Built by buildah from the real Dockerfile, on PYTHON_IMAGE or, without one, on Debian's Python (tests/image/base.py); run
-as its pod is, where runc is installed. Seconds count from the call of the runtime to the first health check that
-succeeds and to the first prediction, on a bundle of random weights, with the page cache warm and, once before, as cold
-as the kernel makes it when asked to drop it.
+Built by buildah from the real Dockerfile, on PYTHON_IMAGE or, without one, on Debian's Python (tests/image/base.py);
+run as its pod is, where runc is installed. Seconds count from the call of the runtime to the first health check that
+succeeds and to the first prediction, on a bundle of random weights: once with files that the kernel was asked to drop
+from memory, then with files that are there.
 
     python -m tests.benchmarks image
 """
@@ -154,7 +154,9 @@ def make_real_bundle(models: Path, architecture: str) -> None:
 
     torch.manual_seed(0)
     spec = ClipSpec(num_frames=8, crop=112, fully_convolutional_crop=None)
-    export_bundle(create_model(architecture, num_classes=400, num_frames=8, crop=112).eval(), spec, models, name="bench")
+    export_bundle(
+        create_model(architecture, num_classes=400, num_frames=8, crop=112).eval(), spec, models, name="bench"
+    )
     for path in [models, *models.rglob("*")]:
         path.chmod(0o755 if path.is_dir() else 0o644)
 

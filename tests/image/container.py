@@ -1,7 +1,7 @@
-"""Runs an image out of buildah's storage, as a pod of k8s/base does: read-only root, user 10001, no rights, /tmp in memory.
+"""Runs an image out of buildah's storage, as a pod of k8s/base does: read-only root, no rights, /tmp in memory.
 
-By runc, where it is installed; else in a chroot by buildah, which neither makes the root read-only nor gives it a /tmp of
-its own. The network is the machine's.
+By runc, where it is installed; else in a chroot by buildah, which neither makes the root read-only nor gives it a /tmp
+of its own. The user is the image's, the network the machine's.
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class Container:
 
 
 @contextmanager
-def running(tag: str, *arguments: str, models: Path | None = None, entry_point: tuple[str, ...] = ()) -> Iterator[Container]:
+def running(
+    tag: str, *arguments: str, models: Path | None = None, entry_point: tuple[str, ...] = ()
+) -> Iterator[Container]:
     """The image's entry point, or another, with arguments; ended whatever happens. models: a folder for /models."""
     container = buildah("from", "--pull-never", tag)
     try:
@@ -65,10 +67,29 @@ def running(tag: str, *arguments: str, models: Path | None = None, entry_point: 
             if read_only:
                 root = Path(buildah("mount", container))
                 (folder / "config.json").write_text(json.dumps(runc_config(root, config, words, models)))
-                command = ["runc", "--root", f"{folder}/state", "run", "--bundle", str(folder), f"tenclip-{os.getpid()}"]
+                command = [
+                    "runc",
+                    "--root",
+                    f"{folder}/state",
+                    "run",
+                    "--bundle",
+                    str(folder),
+                    f"tenclip-{os.getpid()}",
+                ]
             else:
                 volume = ["--volume", f"{models}:/models:ro"] if models else []
-                command = ["buildah", "run", "--isolation", "chroot", "--user", config["User"], *volume, container, "--", *words]
+                command = [
+                    "buildah",
+                    "run",
+                    "--isolation",
+                    "chroot",
+                    "--user",
+                    config["User"],
+                    *volume,
+                    container,
+                    "--",
+                    *words,
+                ]
             with (folder / "log").open("wb") as log:
                 yield from _run(command, log, folder / "log", read_only, words)
     finally:

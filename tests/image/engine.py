@@ -31,7 +31,7 @@ class NotPinned(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Build:
-    """One build. platforms: as `linux/arm64`; none is this machine's own. more: arguments for the engine as they are."""
+    """One build. platforms: as `linux/arm64`; none is this machine's own. more: words for the engine as they are."""
 
     tag: str
     target: str = "server"
@@ -62,7 +62,9 @@ def find_engine(wanted: str = "") -> str:
     for name, probe in ENGINES.items():
         if wanted in ("", name) and shutil.which(name) and subprocess.run(probe, capture_output=True).returncode == 0:
             return name
-    raise SystemExit(f"no {wanted or 'docker with buildx, and no buildah'} here; Debian has buildah (apt-get install buildah)")
+    raise SystemExit(
+        f"no {wanted or 'docker with buildx, and no buildah'} here; Debian has buildah (apt-get install buildah)"
+    )
 
 
 def commit() -> tuple[str, int]:
@@ -93,8 +95,8 @@ def build_command(engine: str, build: Build) -> list[str]:
         "SOURCE_DATE_EPOCH": str(seconds),
     }
     if engine == "buildah":
-        # HEALTHCHECK is not of the OCI's format. BUILDPLATFORM is left alone: given it, buildah 1.28 takes that platform's
-        # base for all stages. Without, it says that the argument is missing, and the wheel is built on the target's base.
+        # HEALTHCHECK is not of the OCI's format. BUILDPLATFORM is left alone: given it, buildah 1.28 takes the base of
+        # that platform for all stages. Without, it warns, and builds the wheel on the target's base.
         command = ["buildah", "build", "--format", "docker", "--layers", "--timestamp", str(seconds)]
     else:
         command = ["docker", "buildx", "build"]
@@ -116,7 +118,11 @@ def run_build(engine: str, build: Build, *, quiet: bool = False) -> None:
     command = build_command(engine, build)
     print(shlex.join(command), flush=True)
     subprocess.run(
-        command, check=True, text=True, stdout=subprocess.PIPE if quiet else None, stderr=subprocess.STDOUT if quiet else None
+        command,
+        check=True,
+        text=True,
+        stdout=subprocess.PIPE if quiet else None,
+        stderr=subprocess.STDOUT if quiet else None,
     )
 
 

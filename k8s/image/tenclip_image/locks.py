@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 LOCKS = Path(__file__).resolve().parent / "locks"
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = (LOCKS / "../../../..").resolve()
 # Extras of the server's image and of the client for batch work. `gpu` is not among them: tensorrt's files on the index
 # fetch the library from elsewhere when they are built. `train` is not: which torch is right depends on the machine.
 EXTRAS = ("serve", "jobs", "batch", "http", "ui", "otel", "uri", "index")
@@ -119,9 +119,12 @@ def best_wheel(files: Iterable[str], architecture: str) -> str:
     newest = int(GLIBC.partition("_")[2])
     platforms = [f"manylinux_2_{minor}_{architecture}" for minor in range(newest, 16, -1)]
     platforms.append(f"manylinux2014_{architecture}")
-    tags = [*cpython_tags(version, platforms=platforms), *compatible_tags(version, f"cp{PYTHON.replace('.', '')}", platforms)]
+    tags = [
+        *cpython_tags(version, platforms=platforms),
+        *compatible_tags(version, f"cp{PYTHON.replace('.', '')}", platforms),
+    ]
     rank = {tag: index for index, tag in enumerate(tags)}
-    return min(files, key=lambda file: min((rank.get(t, len(rank)) for t in parse_wheel_filename(file)[3])))
+    return min(files, key=lambda file: min(rank.get(t, len(rank)) for t in parse_wheel_filename(file)[3]))
 
 
 def lock(name: str) -> list[LockedPackage]:
@@ -133,7 +136,9 @@ def lock(name: str) -> list[LockedPackage]:
             taken = best_wheel(wheels, architecture)
             if earlier and earlier.version != package["version"]:
                 versions = f"{earlier.version} and {package['version']}"
-                raise SystemExit(f"{name}: {package['name']} is {versions} by architecture; constraints.txt must pin it")
+                raise SystemExit(
+                    f"{name}: {package['name']} is {versions} by architecture; constraints.txt must pin it"
+                )
             found[package["name"]] = LockedPackage(
                 name=package["name"],
                 version=package["version"],

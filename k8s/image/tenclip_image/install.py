@@ -1,8 +1,8 @@
 """Installs the wheel and extras of it into a fresh environment: `python -m tenclip_image.install /opt/tenclip WHEEL`.
 
-Runs inside of the build, on the base image's Python and pip. Extras that are locked are installed from their locks, by
-hash and from wheels only, and trimmed; others by the versions of constraints.txt, whole, and the build's output says so.
-What comes out of locks follows from them, the wheel and SOURCE_DATE_EPOCH alone: bytecode checks no times, and every file
+Runs inside of the build, on the base image's Python and pip. Extras that have a lock are installed from it, by hash and
+from wheels only, and trimmed; others by the versions of constraints.txt, whole, and the build's output says so. What
+comes out of locks follows from them, the wheel and SOURCE_DATE_EPOCH alone: bytecode checks no times, and every file
 has the same.
 """
 

@@ -1,8 +1,8 @@
 """The bill of materials of an image, as CycloneDX JSON: `python -m tenclip_image.sbom /opt/tenclip --out FILE`.
 
-cyclonedx-bom reads what is installed in the environment. Added are the SHA-256 of the wheel that each package came from,
-where a lock knows it, the Python that runs it, and Debian's packages, where dpkg knows any. The result is validated
-against the published schema, strictly. Equal contents give equal files: no serial number, no time of its own.
+cyclonedx-bom reads what is installed in the environment. Added are the SHA-256 of the wheel that each package came
+from, where a lock knows it, the Python that runs it, and Debian's packages, where dpkg knows any. The result is
+validated against the published schema, strictly. Equal contents give equal files: no serial number, no time of its own.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def debian_packages() -> Iterator[Component]:
 def describe(environment: Path) -> dict[str, Any]:
     """The whole bill, as a JSON object."""
     python = environment / "bin" / "python"
-    bill = read_environment(python)
+    bill = {"components": [], "dependencies": [], **read_environment(python)}
     hashes = locked_hashes(platform.machine())
     site_packages = [str(path) for path in environment.glob("lib/python*/site-packages")]
     for component in bill["components"]:
@@ -114,6 +114,7 @@ def describe(environment: Path) -> dict[str, Any]:
     ours = next((c for c in bill["components"] if c["name"] == "tenclip"), None)
     if ours is None:
         raise SystemExit(f"{environment} has no package tenclip: not an environment of an image")
+    ours.setdefault("purl", f"pkg:generic/tenclip@{ours['version']}")  # built here, from no index
     image = {"type": "container", "bom-ref": "image", "name": "tenclip", "version": ours["version"]}
     bill["metadata"]["component"] = image
     bill["dependencies"].append({"ref": "image", "dependsOn": sorted(c["bom-ref"] for c in bill["components"])})

@@ -1,7 +1,8 @@
 """Takes out of an environment what nothing in the server's and the batch client's images reads.
 
-Headers, stubs, sources and tests of packages; of OpenVINO what is for other devices and other formats than ONNX and its
-own; of ONNX Runtime the library for C, which its Python module has in itself; of Arrow its RPC. `RECORD` of each package is rewritten, so that it lists what is there.
+Headers, stubs, sources and tests of packages; of OpenVINO what is for other devices and other formats than ONNX and
+its own; of ONNX Runtime the library for C, which its Python module has in itself; of Arrow its RPC. `RECORD` of each
+package is rewritten, so that it lists what is there.
 """
 
 from __future__ import annotations
@@ -30,9 +31,8 @@ def unwanted(site_packages: Path) -> Iterator[Path]:
     for pattern in PATTERNS:
         yield from site_packages.glob(pattern)
     for path in site_packages.rglob("*"):
-        if path.is_dir() and path.name in FOLDERS:
-            yield path
-        elif path.suffix in SUFFIXES and not FOLDERS & set(path.relative_to(site_packages).parts):
+        inside = bool(FOLDERS & set(path.relative_to(site_packages).parts[:-1]))
+        if not inside and (path.suffix in SUFFIXES or (path.name in FOLDERS and path.is_dir())):
             yield path
 
 
