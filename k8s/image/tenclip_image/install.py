@@ -43,8 +43,8 @@ def install(environment: Path, wheel: Path, extras: list[str], constraints: Path
 
 def make_reproducible(environment: Path, epoch: int) -> None:
     # Some packages carry templates that are not valid Python: those do not compile, here as with pip.
-    compile_all = ["-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", environment / "lib"]
-    subprocess.run([environment / "bin" / "python", *compile_all], check=False)
+    python, library = str(environment / "bin" / "python"), str(environment / "lib")
+    subprocess.run([python, "-m", "compileall", "-qq", "--invalidation-mode", "unchecked-hash", library], check=False)
     for path in [*environment.rglob("*"), environment]:
         os.utime(path, (epoch, epoch), follow_symlinks=False)
 
