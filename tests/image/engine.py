@@ -106,7 +106,7 @@ def build_command(engine: str, build: Build) -> list[str]:
         command += ["--platform", ",".join(build.platforms)]
     several = len(build.platforms) > 1
     command += ["--manifest" if several and engine == "buildah" else "--tag", build.tag]
-    if engine == "docker" and not several:
+    if engine == "docker" and not several and "--output" not in build.more:
         command.append("--load")
     return [*command, *build.more, str(PROJECT)]
 
