@@ -106,24 +106,22 @@ def build_command(engine: str, build: Build) -> list[str]:
         command += ["--platform", ",".join(build.platforms)]
     several = len(build.platforms) > 1
     command += ["--manifest" if several and engine == "buildah" else "--tag", build.tag]
-    if engine == "docker" and not several and "--output" not in build.more:
+    if engine == "docker" and not several and not {"--output", "--push"} & set(build.more):
         command.append("--load")
     return [*command, *build.more, str(PROJECT)]
 
 
 def run_build(engine: str, build: Build, *, quiet: bool = False) -> None:
-    """Raises NotPinned; CalledProcessError, with the end of the output in `output`, where the engine fails."""
+    """quiet: the engine's messages are shown only if it fails. Raises NotPinned and CalledProcessError."""
     if warning := build.check_pinned():
         print(f"WARNING: {warning}", file=sys.stderr)
     command = build_command(engine, build)
     print(shlex.join(command), flush=True)
-    subprocess.run(
-        command,
-        check=True,
-        text=True,
-        stdout=subprocess.PIPE if quiet else None,
-        stderr=subprocess.STDOUT if quiet else None,
-    )
+    output = subprocess.PIPE if quiet else None
+    done = subprocess.run(command, text=True, stdout=output, stderr=subprocess.STDOUT if quiet else None)
+    if done.returncode and quiet:
+        print(done.stdout, file=sys.stderr)
+    done.check_returncode()
 
 
 def read_sbom(engine: str, tag: str) -> str:
