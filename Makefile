@@ -75,6 +75,18 @@ gpu-check: $(READY) ## Check exactness and speed on this machine's GPU in 8 minu
 gpu-wheels: $(READY) ## Gather into .gpu-wheels what a bare machine lacks for gpu-check (44 MB).
 	$(BIN)/python -m tests.gpu_check.wheels $(ARGS)
 
+image: $(READY) ## Build an image with docker or buildah; ARGS="--target batch", PYTHON_IMAGE=..., RELEASE=1: docs/image.md.
+	@$(BIN)/python -m tests.image build $(ARGS)
+
+image-base: $(READY) ## Make a base image of Debian's packages, where no registry can be reached (as root).
+	@$(BIN)/python -m tests.image base $(ARGS)
+
+image-locks: $(READY) ## Lock the images' packages by hash, from pyproject.toml and constraints.txt.
+	@PYTHONPATH=k8s/image $(BIN)/python -m tenclip_image.locks $(ARGS)
+
+sbom: $(READY) ## Write the bill of materials of a built image to results/image/.
+	@$(BIN)/python -m tests.image sbom $(ARGS)
+
 docs: $(READY) ## Build the documentation into site/, warnings as errors.
 	$(BIN)/python -m mkdocs build --quiet --strict
 	@echo "open site/index.html"
@@ -82,4 +94,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience gpu-check gpu-wheels docs clean
+.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience gpu-check gpu-wheels image image-base image-locks sbom docs clean

@@ -1,7 +1,7 @@
 """The Dockerfile, as the container engines' own parser reads it, against the project and the manifests.
 
-No engine builds it here. What its commands do is tested where they run: the wheel and its extras in
-tests/test_packaging.py, the health check in tests/tenclip_serving/test_healthcheck.py.
+tests/image builds it with buildah, where that is. What its commands do is tested where they run, too: the wheel and its
+extras in tests/test_packaging.py, the health check in tests/tenclip_serving/test_healthcheck.py.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import json
+import os
+import platform
 import re
 import subprocess
 import sys
@@ -20,7 +22,9 @@ import pytest
 import typer
 
 from tenclip_api.v1 import tenclip_pb2
+from tenclip_image.locks import TOOLS
 from tests.conftest import PROJECT
+from tests.image.engine import SBOM
 from tests.k8s.manifests import K8S, named, read_yaml
 from tests.k8s.pods import pods
 
@@ -129,7 +133,7 @@ def test_the_server_is_what_a_plain_build_makes() -> None:
 
 
 def test_final_images_start_from_the_slim_base_and_take_only_an_environment() -> None:
-    (argument,) = [c for c in parse_commands(TEXT) if c["cmd"].upper() == "ARG" and c["start_line"] < 20]
+    argument = next(c for c in parse_commands(TEXT) if c["cmd"].upper() == "ARG")
     name, _, image = argument["value"][0].partition("=")
     match = re.fullmatch(r"python:(\d+)\.(\d+)-slim-\w+", image)
     assert match
@@ -175,6 +179,10 @@ def test_labels_are_those_of_the_project(stage: str) -> None:
     assert labels["org.opencontainers.image.licenses"] == project["license"]
     assert labels["org.opencontainers.image.title"] == project["name"]
     assert labels["org.opencontainers.image.description"] == project["description"]
+    arguments = {word.partition("=")[0] for i in STAGES["runtime"].all("ARG") for word in i.words}
+    for name in ("source", "revision", "created"):
+        assert labels[f"org.opencontainers.image.{name}"] == f"${{{name.upper()}}}"
+        assert name.upper() in arguments
 
 
 def test_the_entry_point_serves_the_mounted_models_to_everyone() -> None:
@@ -222,7 +230,7 @@ def test_the_jobs_entry_point_is_the_command_line() -> None:
 def test_the_training_image_has_torch_and_runs_as_the_pods_of_its_runtime() -> None:
     (copied,) = (i for i in STAGES["train"].all("COPY"))
     assert "--from=train-environment" in copied.flags or "--from=train-environment" in copied.words
-    assert any("[train]" in word for i in STAGES["train-environment"].all("RUN") for word in i.words)
+    assert any("--extras train " in word for i in STAGES["train-environment"].all("RUN") for word in i.words)
     assert last(STAGES, "train", "ENTRYPOINT").words == ("tenclip",)
     (user,) = last(STAGES, "train", "USER").words
     (pod,) = pods(read_yaml(K8S / "train" / "runtime.yaml"))
@@ -230,13 +238,48 @@ def test_the_training_image_has_torch_and_runs_as_the_pods_of_its_runtime() -> N
     assert user == f"{context['runAsUser']}:{context['runAsGroup']}"
 
 
-def test_every_installation_is_pinned_by_the_constraints() -> None:
-    installs = [word for s in STAGES.values() for i in s.all("RUN") for word in i.words if "install" in word]
-    assert len(installs) == 4
-    for install in installs:
-        assert re.search(r"--constraint /?constraints\.txt ", install), install
-    builder = installs[0].split("constraints.txt", 1)[1].split()
-    assert builder == ["build", *PROJECT_TABLE["build-system"]["requires"]]
+def test_every_installation_is_by_lock_or_by_the_constraints() -> None:
+    runs = [word for s in STAGES.values() for i in s.all("RUN") for word in i.words]
+    assert not any(re.search(r"\bpip3? ", run) for run in runs)
+    extras = [match[1] for run in runs if (match := re.search(r"-m tenclip_image\.install .*--extras (\S+)", run))]
+    assert extras == ["build", "sbom", '"${EXTRA}"', "batch", "train"]
+    assert {"build", *PROJECT_TABLE["build-system"]["requires"]} == set(TOOLS["build"])
+    # What has no lock, such as train, is installed by these.
+    assert ("constraints.txt", "/image/") in [i.words for i in STAGES["environment"].all("COPY")]
+
+
+@pytest.mark.parametrize("stage", ["serve", "batch", "train"])
+def test_every_image_has_a_bill_of_materials(stage: str) -> None:
+    assert STAGES[f"{stage}-environment"].base == "environment"
+    (install,) = [w for i in STAGES[f"{stage}-environment"].all("RUN") for w in i.words if "tenclip_image" in w]
+    assert "--sbom /opt/sbom" in install
+    assert "install /opt/tenclip " in install
+    assert SBOM == "/opt/tenclip/sbom.cdx.json"  # so the image gets it together with the environment
+
+
+def run_guard(stage: str, text: str, **arguments: str) -> str:
+    """Runs the first RUN of a stage with which `text` has to do; what it complained of."""
+    (command,) = [word for i in STAGES[stage].all("RUN")[:1] for word in i.words if text in word]
+    done = subprocess.run(["/bin/sh", "-c", command], env={**os.environ, **arguments}, capture_output=True, text=True)
+    assert bool(done.returncode) == bool(done.stderr)
+    return done.stderr
+
+
+def test_a_release_needs_a_base_with_a_digest() -> None:
+    pinned = "python:3.11-slim-bookworm@sha256:" + "0" * 64
+    assert run_guard("wheel", "RELEASE", RELEASE="1", PYTHON_IMAGE=pinned) == ""
+    assert run_guard("wheel", "RELEASE", RELEASE="0", PYTHON_IMAGE="python:3.11") == ""
+    assert "needs PYTHON_IMAGE by digest" in run_guard("wheel", "RELEASE", RELEASE="1", PYTHON_IMAGE="python:3.11")
+
+
+def test_a_base_of_another_architecture_is_noticed() -> None:
+    own = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine())
+    if own is None:
+        pytest.skip(f"images are for amd64 and arm64, this machine is {platform.machine()}")
+    other = {"amd64": "arm64", "arm64": "amd64"}[own]
+    assert run_guard("environment", "TARGETARCH", TARGETARCH=own) == ""
+    assert run_guard("environment", "TARGETARCH", TARGETARCH="") == ""  # buildah does not say it in a build for itself
+    assert f"for {other} is asked" in run_guard("environment", "TARGETARCH", TARGETARCH=other)
 
 
 def requirements(extra: str) -> set[str]:
@@ -271,12 +314,12 @@ def test_the_builder_gets_all_that_the_wheel_is_made_of_and_nothing_else() -> No
     project = PROJECT_TABLE["project"]
     packages = PROJECT_TABLE["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     needed = {project["readme"], *project["license-files"], *(p.partition("/")[0] for p in packages)}
-    assert sources == {"pyproject.toml", "constraints.txt", *needed}
+    assert sources == {"pyproject.toml", "k8s/image", *needed}
     ignored, *rules = [
         line for line in (PROJECT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
     ]
     assert ignored == "*"
-    assert {rule[1:] for rule in rules if rule.startswith("!")} == sources
+    assert {rule[1:] for rule in rules if rule.startswith("!")} == {*sources, "constraints.txt"}
     assert {rule for rule in rules if not rule.startswith("!")} == {"**/__pycache__", "**/*.py[cod]"}
 
 
