@@ -98,7 +98,9 @@ def _origin(finding: Mapping[str, Any], links: str) -> str:
     """When, where and with what it was measured."""
     words = f"Measured on {_both(finding['dates'])}, {_both(finding['machines'])}, tenclip {_both(finding['versions'])}"
     settings = f"settings `{finding['settings']}`"
-    if not finding["of_these_settings"]:
+    if finding["of_these_settings"]:
+        words += f", trained in {finding['precision']}"
+    else:
         settings += ", which have changed since"
     link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
     return f"{words}, {settings}{link}."
