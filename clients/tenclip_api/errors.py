@@ -38,6 +38,7 @@ raises the same class again, so `except EmptyVideo` works alike on a local file 
     |-- MissingDependency            FAILED_PRECONDITION  names the extra to install
     |-- MessageTooLarge              RESOURCE_EXHAUSTED   a message beyond the server's limit
     |-- Overloaded                   RESOURCE_EXHAUSTED   refused for now; `.retry_after_seconds` says till when
+    |   `-- DeviceMemoryFull         RESOURCE_EXHAUSTED   not even one clip fits into the GPU's memory now
     |-- DeadlineExceeded             DEADLINE_EXCEEDED
     |-- Cancelled                    CANCELLED
     |-- Unauthenticated              UNAUTHENTICATED      no token, or none that the server knows
@@ -248,6 +249,13 @@ class Overloaded(TenclipError):
 
     grpc_status = "RESOURCE_EXHAUSTED"
     retry_after_seconds: float | None = None
+
+
+class DeviceMemoryFull(Overloaded):
+    """Not even one clip fits into the memory of the server's GPU, beside what is there already."""
+
+    grpc_status = "RESOURCE_EXHAUSTED"
+    retry_after_seconds = 1.0
 
 
 class DeadlineExceeded(TenclipError):

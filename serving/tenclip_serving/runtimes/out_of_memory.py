@@ -10,7 +10,7 @@ import logging
 
 import numpy as np
 
-from tenclip_api.errors import Overloaded
+from tenclip_api.errors import DeviceMemoryFull
 from tenclip_serving.runtimes.base import Clips, Outputs, Runtime
 from tenclip_serving.telemetry.logs import log
 
@@ -26,12 +26,6 @@ _SAYINGS = (
     "smaller than requested bytes",  # ONNX Runtime, at gpu_mem_limit
     "status_alloc_failed",  # CUDNN_ and CUBLAS_
 )
-
-
-class DeviceMemoryFull(Overloaded):
-    """Not even one clip fits into the device's memory, beside what is there already."""
-
-    retry_after_seconds = 1.0
 
 
 def is_out_of_memory(err: BaseException) -> bool:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from tenclip_api.errors import MissingDependency, Overloaded, error_classes
+from tenclip_api.errors import DeviceMemoryFull, MissingDependency, Overloaded, error_classes
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.models.repository import Repository, load_model
@@ -19,7 +19,6 @@ from tenclip_serving.runtimes import Clips, Outputs, Runtime, create_runtime
 from tenclip_serving.runtimes.onnx import OnnxRuntime, providers
 from tenclip_serving.runtimes.out_of_memory import (
     RETRY_EVERY,
-    DeviceMemoryFull,
     SplittingRuntime,
     is_out_of_memory,
     num_splits,
