@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
 from tenclip_serving.runtimes.torch_ops import conv2d_relu
-from tenclip_training.models import create_model
+from tenclip_training.models import VideoModel, create_model
 from tenclip_training.models.blocks import Conv3d
 from tenclip_training.models.fusion import FusedConv, as_2d, for_inference, fused
+from tenclip_training.models.padding import padded
 from tests.tenclip_training.models.helpers import distinct_architectures, randomise_batch_norm, small
 from tests.tenclip_training.models.test_padding import clips, off
 
 
+@pytest.mark.parametrize("change", [padded, for_inference])
 @pytest.mark.parametrize("name", distinct_architectures())
-def test_every_architecture_stays_the_same_function(name: str) -> None:
+def test_every_architecture_stays_the_same_function(name: str, change: Callable[[VideoModel], VideoModel]) -> None:
     model = small(name)
     x = clips(int(model.config["crop"]), int(model.config["num_frames"]))
     with torch.inference_mode():
-        for actual, expected in zip(for_inference(model)(x), model(x), strict=True):
+        for actual, expected in zip(change(model)(x), model(x), strict=True):
             assert off(actual, expected) < 1e-5
 
 
