@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -72,6 +73,14 @@ def predictions(server: ServerProcess) -> float:
     return sum(s.value for s in samples if s.labels["method"] == "Predict" and s.labels["code"] == "OK")
 
 
+def shares(servers: list[ServerProcess], load: Load) -> list[float]:
+    """Predictions of each server, when all have had some: connections to them come up one after the other."""
+    until = time.monotonic() + 120
+    while not all(found := [predictions(server) for server in servers]) and time.monotonic() < until:
+        load.wait(1)
+    return found
+
+
 def test_no_request_is_lost_when_one_of_three_servers_goes(servers: list[ServerProcess], tmp_path: Path) -> None:
     video = make_video(tmp_path / "a.mp4").read_bytes()
     going, *staying = servers
@@ -82,7 +91,7 @@ def test_no_request_is_lost_when_one_of_three_servers_goes(servers: list[ServerP
         asking = [callers.submit(load.ask, client, video) for _ in range(CALLERS)]
         try:
             load.wait(ENOUGH)
-            before = [predictions(server) for server in servers]
+            before = shares(servers, load)
             going.process.send_signal(signal.SIGTERM)
             load.wait(ENOUGH)
             assert going.process.wait(30) == 0
