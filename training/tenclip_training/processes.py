@@ -25,8 +25,8 @@ def _wait() -> None:
 def keep_freed_memory() -> None:
     """Let this process keep memory that it frees, up to 1 GiB, instead of returning it to the system and asking anew.
 
-    A step of a network on a processor takes a fifth less time so; but free memory is in pieces, and R(2+1)D-18 at 16
-    frames takes half as much again, so it is for small networks. Does nothing where the C library is not glibc.
+    Steps of a network on a processor then wait less for fresh pages; but free memory is in pieces, of which large
+    networks take much more, so it is for small ones. Does nothing where the C library is not glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -25,6 +25,7 @@ def conv2d_relu() -> Any:
     On a GPU it is cuDNN's fused kernel, and where that has none for a shape, the plain operators.
     """
     import torch
+    from torch import library
 
     def plain(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
         out = torch.nn.functional.conv2d(x, weight, bias, stride, padding)
@@ -46,9 +47,7 @@ def conv2d_relu() -> Any:
                 log(logging.WARNING, f"cuDNN fuses no convolution of {key[:2]}, running it in parts: {unfused[key]}")
         return plain(x, weight, bias, residual, stride, padding)
 
-    operator = torch.library.custom_op(
-        "tenclip::conv2d_relu", plain, mutates_args=(), device_types="cpu", schema=SCHEMA
-    )
+    operator = library.custom_op("tenclip::conv2d_relu", plain, mutates_args=(), device_types="cpu", schema=SCHEMA)
     operator.register_kernel("cuda", fused)
 
     def shape_only(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import nn
+from torch import library, nn
 
 from tenclip_serving.runtimes.torch_ops import conv2d_relu
 from tenclip_training.models import VideoModel, create_model
@@ -103,7 +103,7 @@ def test_the_operator_has_the_shapes_that_it_says() -> None:
     x = torch.randn(2, 4, 9, 9).contiguous(memory_format=torch.channels_last)
     weight = torch.randn(8, 4, 3, 3).contiguous(memory_format=torch.channels_last)
     for residual in (None, torch.randn(2, 8, 5, 5)):
-        torch.library.opcheck(
+        library.opcheck(
             conv2d_relu(),
             (x, weight, torch.randn(8), residual, [2, 2], [1, 1]),
             test_utils=("test_schema", "test_faketensor"),

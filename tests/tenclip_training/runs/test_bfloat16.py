@@ -8,6 +8,7 @@ from torch.nn.functional import conv2d, conv3d
 from tenclip_training.models import VideoModel, create_model
 from tenclip_training.runs.bfloat16 import has_inner_window
 from tenclip_training.runs.optimization import autocast
+from tests.soak import bfloat16
 
 CPU = torch.device("cpu")
 
@@ -21,6 +22,11 @@ def test_the_first_window_that_starts_inside_decides() -> None:
     assert not has_inner_window(2, 3, 1, 1)
     assert not has_inner_window(4, 3, 1, 1, dilation=2)
     assert has_inner_window(1, 1, 2, 0)
+
+
+def test_convolutions_are_those_of_float64() -> None:
+    """One of many of `make soak ARGS=bfloat16`."""
+    assert bfloat16.main(["--every", "150"])["passed"]
 
 
 def test_only_small_maps_leave_bfloat16() -> None:
