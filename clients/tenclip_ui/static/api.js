@@ -26,7 +26,8 @@ function failureOf(text) {
   }
 }
 
-// Fetches from the page's server, and asks for a token where one is wanted. Throws Failure.
+// Fetches from the page's server, and asks for a token where one is wanted. Throws Failure, with `status` where the
+// page's server answered.
 export async function get(path) {
   let response;
   try {
@@ -35,7 +36,7 @@ export async function get(path) {
     throw new Failure(GONE);
   }
   if (response.ok) return response;
-  const failure = failureOf(await response.text());
+  const failure = Object.assign(failureOf(await response.text()), { status: response.status });
   if (response.status === 401 && await askForToken(failure.message)) return get(path);
   throw failure;
 }

@@ -9,10 +9,15 @@ import { bytes, counted } from "./words.js";
 
 let models = [], indexes = [], ready = false;
 
+// A server that is away comes back without a press of a button: the page goes on asking.
+const AGAIN_AFTER_MS = 3000;
+let again = 0;
+
 async function begin() {
-  byId("trouble").hidden = true;
+  clearTimeout(again);
   try {
     const page = await (await get("/api/page")).json();
+    byId("trouble").hidden = true;
     models = page.models;
     indexes = page.indexes;
     showModels();
@@ -25,11 +30,19 @@ async function begin() {
     ready = false;
     byId("server").textContent = "The server does not answer as it should.";
     showTrouble(failure.type ? `${failure.type}: ${failure.message}` : String(failure));
+    clearTimeout(again);
+    if (away(failure)) again = setTimeout(begin, AGAIN_AFTER_MS);
   }
 }
 
+// Nobody answers, or the server is busy. Anything else, a wrong token for one, would fail again.
+function away(failure) {
+  return failure.type === "PageUnavailable" || [429, 503, 504].includes(failure.status);
+}
+
 function showTrouble(words) {
-  byId("trouble-words").textContent = words;
+  // An alert is read aloud whenever its words are set: say the same only once.
+  if (byId("trouble-words").textContent !== words) byId("trouble-words").textContent = words;
   byId("trouble").hidden = false;
 }
 
