@@ -31,7 +31,7 @@ from tenclip_findings.finding import Finding, Result, contrast_of
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.pool import Progress, result_of, run_jobs
-from tenclip_findings.lab.tasks import FRAMES
+from tenclip_findings.lab.tasks import FRAMES, frames_of
 from tenclip_findings.statistics import Spread
 from tenclip_findings.version import code_version
 
@@ -196,24 +196,29 @@ def run_findings(
     on_evidence: Callable[[Finding, int], None] | None = None,
 ) -> list[Measured]:
     """Do all that there is no evidence of, one seed of every finding before the next seed, so that a run that is
-    stopped has something of each. Evidence of a seed is written as soon as its last arm is done. Decoded videos go when
-    a seed is done: those of all seeds would fill a disk. Raises TenclipError.
+    stopped has something of each; jobs of the next seed begin only where a core would be idle. Evidence of a seed is
+    written as soon as its last arm is done. Decoded videos go when a seed is done: those of all seeds would fill a
+    disk. Raises TenclipError.
 
     on_evidence: told each finding and seed of which there is evidence now.
     """
     missing = {f.name: seeds_missing(f, options) for f in findings}
-    for seed in sorted({seed for seeds in missing.values() for seed in seeds}):
-        collector = _Collector([f for f in findings if seed in missing[f.name]], seed, options, on_evidence)
+    collectors = [
+        _Collector([f for f in findings if seed in missing[f.name]], seed, options, on_evidence)
+        for seed in sorted({seed for seeds in missing.values() for seed in seeds})
+    ]
 
-        def progress(p: Progress, collector: _Collector = collector) -> None:
+    def progress(p: Progress) -> None:
+        for collector in collectors:
             collector.collect()
-            if on_progress is not None:
-                on_progress(p)
+        if on_progress is not None:
+            on_progress(p)
 
+    for collector in collectors:
         collector.collect()
-        run_jobs(collector.jobs, options.jobs, processes=options.processes, on_progress=progress)
-        collector.collect()
-        shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
+    jobs = [job for collector in collectors for job in collector.jobs]
+    run_jobs(jobs, options.jobs, processes=options.processes, on_progress=progress)
+    shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
     measured = measure(findings, options)
     write_results(measured, options)
     return measured
@@ -239,10 +244,15 @@ class _Collector:
         return [job for _, arms in self._open.values() for job in arms.values()]
 
     def collect(self) -> None:
+        """Keep what is done; decoded videos go with the last finding."""
+        if not self._open:
+            return
         for name, (finding, arms) in list(self._open.items()):
             if all(result_of(job, self._options.jobs) is not None for job in arms.values()):
                 self._keep(finding, arms)
                 del self._open[name]
+        if not self._open:
+            shutil.rmtree(frames_of(self._options.jobs, self._seed), ignore_errors=True)
 
     def _keep(self, finding: Finding, arms: Mapping[str, Job]) -> None:
         options = self._options

@@ -18,7 +18,7 @@ from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.pool import Progress
-from tenclip_findings.lab.tasks import FRAMES
+from tenclip_findings.lab.tasks import FRAMES, frames_of
 from tenclip_findings.lab.tasks_salience import SEED
 from tenclip_findings.run import RESULTS, TUNING_SEED, Options, baselines, correct_of, run_findings, seeds_missing
 from tenclip_findings.salience.results import write_seed
@@ -104,6 +104,36 @@ def test_what_one_finding_has_found_is_kept_where_another_fails(tmp_path: Path) 
     assert seen == []
     assert measured.top1["network"].mean == 50.0
     assert read_evidence(options.evidence, "good") is not None
+
+
+def test_a_seed_comes_before_the_next_and_its_decoded_videos_go_with_it(tmp_path: Path) -> None:
+    for seed in (1, 2):
+        (tmp_path / f"made-up-{seed}" / "seed").mkdir(parents=True)
+        write_seed(tmp_path / f"made-up-{seed}" / "seed" / SEED, results(seeds=1).seeds[0])
+
+    def of_seed(lab: Lab) -> Mapping[str, Job]:
+        values = {"run": str(tmp_path / f"made-up-{lab.seed}"), "kind": "uniform"}
+        return {
+            name: Job("lab.tasks_salience.arm", {**values, "num_clips": clips}, f"{name} {lab.seed}")
+            for name, clips in {"network": 10, "probe": 1}.items()
+        }
+
+    options = Options(out=tmp_path, processes=1)
+    frames = [frames_of(options.jobs, seed) for seed in (1, 2)]
+    for folder in frames:
+        folder.mkdir(parents=True)
+    seen = list[tuple[str, list[bool]]]()
+    finding = dataclasses.replace(FINDING, arms=of_seed, seeds=2)
+    (measured,) = run_findings(
+        [finding], options, on_progress=lambda p: seen.append((p.title, [folder.exists() for folder in frames]))
+    )
+    assert seen == [
+        ("network 1", [True, True]),
+        ("probe 1", [False, True]),
+        ("network 2", [False, True]),
+        ("probe 2", [False, False]),
+    ]
+    assert [seed.seed for seed in measured.evidence.seeds] == [1, 2]
 
 
 def test_tuning_trains_the_baseline_alone_on_its_own_seed(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ from tenclip_video.spec import ClipSpec, Resize
 Found = dict[str, Any]
 
 MANIFEST, LAST, STUDENT, CLIPS, TABLE = "manifest.csv", "run/last.pt", "run/student.pt", "clips.npy", "videos.json"
-FRAMES = "frames"  # folder of decoded videos, beside those of the jobs
+FRAMES = "frames"  # folder of decoded videos by seed, beside those of the jobs
 
 
 def synth(folder: Path, config: Mapping[str, Any]) -> Found:
@@ -74,7 +74,9 @@ def _tuple(value: Any) -> Any:
 
 def train(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
     """A run of `tenclip train`; `values` by the names of its config's fields."""
-    config = TrainConfig(manifest=manifest, out=str(folder / "run")).changed(**_plain(values), cache_dir=_store(folder))
+    config = TrainConfig(manifest=manifest, out=str(folder / "run")).changed(
+        **_plain(values), cache_dir=_store(folder, values)
+    )
     try:
         result = run_training(config, resume=True)
     except CheckpointError:
@@ -87,15 +89,19 @@ def train(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
 def distill(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
     """A run of `tenclip distill`."""
     config = DistillConfig(manifest=manifest, out=str(folder / "run")).changed(
-        **_plain(values), cache_dir=_store(folder)
+        **_plain(values), cache_dir=_store(folder, values)
     )
     result = run_distillation(config, resume=True)
     return {"loss": result.run.history[-1].loss, "dropped": result.dropped}
 
 
-def _store(folder: Path) -> str:
-    """Decoded videos, for all jobs of a laboratory."""
-    return str(folder.parents[1] / FRAMES)
+def frames_of(root: Path, seed: int) -> Path:
+    """Folder of decoded videos that all jobs of a seed share."""
+    return root / FRAMES / f"seed-{seed}"
+
+
+def _store(folder: Path, values: Mapping[str, Any]) -> str:
+    return str(frames_of(folder.parents[1], values["seed"]))
 
 
 def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
