@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +118,9 @@ def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) ->
     scores [N,K], truth [N,L]. A class that the classifier does not know has what chance gives: its share of the rows.
     A score that is not a number counts as the lowest.
     """
+    # Only here: it brings scipy.stats and pandas, two seconds in which every training process would start later.
+    from sklearn.metrics import average_precision_score
+
     broken = np.isnan(scores)
     if broken.any():
         lowest = scores[~broken].min() if not broken.all() else 0.0

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_fscore_support
 
 from tenclip_features.scores import MeanAveragePrecision, average_precisions
 from tenclip_training.evaluation.counting import rank
@@ -193,6 +192,8 @@ def _many_shot(
     counted = np.intersect1d(many, targets)
     precision = recall = None
     if len(counted):
+        from sklearn.metrics import precision_recall_fscore_support  # slow to import, and few datasets get here
+
         precisions, recalls, _, _ = precision_recall_fscore_support(
             targets, predicted, labels=counted, average=None, zero_division=0
         )

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from tenclip_api.errors import DatasetError
 from tenclip_training.evaluation.counting import confused_pairs
@@ -100,6 +99,8 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 def compare(result: EvaluationResult, before: Mapping[str, Any]) -> Comparison:
     """`result` against what `read_evaluation` gave. Raises DatasetError for other labels or no common video."""
+    from scipy.stats import binomtest  # slow to import, and few evaluations are compared
+
     after = {s.name: ([result.labels[t] for t in s.targets], result.labels[s.predicted]) for s in result.scores}
     common = [name for name in after if name in before["videos"]]
     if set(before["labels"]) != set(result.labels):

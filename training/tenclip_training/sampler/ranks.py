@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 
 def rank_correlation(scores: NDArray[np.float32], teacher: NDArray[np.float32]) -> float | None:
@@ -18,6 +17,8 @@ def rank_correlation(scores: NDArray[np.float32], teacher: NDArray[np.float32]) 
     >>> rank_correlation(np.float32([1, 2, 3]), np.float32([0.1, 0.9, 0.5]))
     0.5
     """
+    from scipy.stats import rankdata  # slow to import
+
     if len(teacher) < 2 or np.ptp(teacher) == 0:
         return None
     if np.ptp(scores) == 0:

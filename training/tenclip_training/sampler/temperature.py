@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.evaluation.calibration import calibrate
@@ -53,6 +52,8 @@ def fit_temperature(scores: NDArray[np.float32], labels: NDArray[np.int64], *, p
 
 
 def _least(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    from scipy.optimize import minimize_scalar  # slow to import
+
     logs = np.log(np.maximum(scores.astype(np.float64), np.finfo(np.float32).tiny))
 
     def nll(log_temperature: float) -> float:
