@@ -89,6 +89,43 @@ def test_a_sample_is_picked_and_a_recording_is_made(tab: Tab) -> None:
     expect(tab.page.get_by_role("heading", name="recording-1.webm")).to_be_visible()
 
 
+# What was given, and each only when a test allows it.
+SLOW_CAMERA = """
+    const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+    window.given = [];
+    navigator.mediaDevices.getUserMedia = async (wanted) => {
+      const stream = await ask(wanted);
+      window.given.push(stream);
+      await new Promise((resolve) => { window.allow = resolve; });
+      return stream;
+    };
+"""
+STATES = "() => window.given.flatMap((stream) => stream.getTracks()).map((track) => track.readyState)"
+
+
+def test_a_camera_that_is_closed_is_off(tab: Tab) -> None:
+    page, opener = tab.page, tab.page.get_by_role("button", name="Record with the camera")
+    page.add_init_script(SLOW_CAMERA)
+    page.reload()
+    opener.click()
+    until(lambda: page.evaluate("Boolean(window.allow)"))
+    page.get_by_role("button", name="Close the camera").click()
+    page.evaluate("window.allow()")
+    until(lambda: page.evaluate(STATES)[0] == "ended")
+    expect(page.locator("#camera")).to_be_hidden()
+
+    page.evaluate("window.allow = null")
+    opener.click()
+    until(lambda: page.evaluate("Boolean(window.allow)"))
+    page.evaluate("window.allow()")
+    page.get_by_role("button", name="Record 5 seconds").click()
+    expect(page.locator("#camera-words")).to_contain_text("4 seconds left")
+    page.get_by_role("button", name="Close the camera").click()
+    until(lambda: page.evaluate(STATES)[1] == "ended")
+    page.wait_for_timeout(500)
+    expect(page.locator(".run")).to_have_count(0)
+
+
 def test_a_camera_that_cannot_be_had_is_said(browser: Any, page: PageProcess) -> None:
     without = Tab(browser, page.url)
     without.page.add_init_script("delete Navigator.prototype.mediaDevices")
