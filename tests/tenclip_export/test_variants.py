@@ -172,6 +172,20 @@ class TestRefused:
         ]  # fmt: skip
         assert "refused_variants" in json.loads((out.path / "bundle.json").read_text())["provenance"]
 
+    def test_one_that_cannot_be_made_costs_no_other(
+        self, model: VideoModel, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def cannot(graph: Path, target: Path, precision: str) -> tuple[Path, ...]:
+            if precision == "fp16":
+                raise BundleError("conv.weight holds 1e+05, more than FLOAT16 can")
+            return write_half(graph, target, "bf16")
+
+        monkeypatch.setattr(variants, "write_half", cannot)
+        out = export_bundle(model, spec, tmp_path, name="m", variants=["fp16", "bf16"], measure=False)
+        assert [v.name for v in out.info.variants] == ["fp32", "bf16"]
+        (half,) = out.info.provenance["refused_variants"]
+        assert half == {"variant": "fp16", "reason": "conv.weight holds 1e+05, more than FLOAT16 can"}
+
     def test_int8_wants_clips(self, model: VideoModel, spec: ClipSpec, tmp_path: Path) -> None:
         with pytest.raises(InvalidRequest, match="give videos or folders with --calibration"):
             export_bundle(model, spec, tmp_path, name="m", variants=["int8"])

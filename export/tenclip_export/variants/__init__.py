@@ -39,7 +39,7 @@ INT8_ROOM = 1.3
 
 
 class Refused(Exception):
-    """A variant that was made and does not keep to its bound; the message has the figures."""
+    """A variant that cannot be made of this model or does not keep to its bound; the message says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,8 +94,11 @@ def check_calibration(wanted: Sequence[Wanted], clips: NDArray[np.uint8] | None)
 
 
 def make_variant(wanted: Wanted, source: Source) -> Variant:
-    """Write one into `source.stage`. Raises Refused, MissingDependency, InvalidRequest or BundleError."""
-    files = _write(wanted, source)
+    """Write one into `source.stage`. Raises Refused, MissingDependency or InvalidRequest."""
+    try:
+        files = _write(wanted, source)
+    except BundleError as reason:
+        raise Refused(reason.message) from reason
     return Variant(
         name=wanted.precision,
         format=wanted.format,
@@ -128,8 +131,6 @@ def _write(wanted: Wanted, source: Source) -> tuple[Path, ...]:
         return write_program(source.model, source.spec, stage / f"model.{precision}.pt2", precision=precision)
     if wanted.format == "tensorrt":
         graphs = {"fp32": source.graph, **_half_graphs(stage)}
-        if precision in HALVES and precision not in graphs:
-            raise BundleError(f"{wanted.name} is built from the {precision} graph, which was refused")
         return (write_engine(graphs, stage, source.spec, precision=precision),)
     if precision == "int8":
         return _write_int8(source)
