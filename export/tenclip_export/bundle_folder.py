@@ -31,7 +31,7 @@ def staging(home: Path, name: str) -> Iterator[Path]:
     stage: Path | None = None
     try:
         home.mkdir(parents=True, exist_ok=True)
-        stage = _hidden(home, "incomplete")
+        stage = hidden_folder(home, "incomplete")
         yield stage
     except OSError as err:
         raise BundleError(f"{home}: the bundle cannot be written: {err}") from err
@@ -74,7 +74,7 @@ def publish(stage: Path, home: Path, info: BundleInfo, *, automatic: bool, overw
         target = home / info.version
         try:
             if overwrite and target.exists():
-                _replace(stage, target)
+                replace_folder(stage, target)
             else:
                 stage.rename(target)
         except OSError as err:
@@ -88,14 +88,9 @@ def publish(stage: Path, home: Path, info: BundleInfo, *, automatic: bool, overw
         return target
 
 
-def _check_name(what: str, name: str) -> None:
-    if not NAME_PATTERN.fullmatch(name):
-        raise BundleError(f"{what} {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
-
-
-def _replace(stage: Path, target: Path) -> None:
-    """Put `stage` in the place of `target`; the old one comes back if that fails."""
-    aside = _hidden(target.parent, "replaced")
+def replace_folder(stage: Path, target: Path) -> None:
+    """Put `stage` in the place of `target`, which is there; the old one comes back if that fails."""
+    aside = hidden_folder(target.parent, "replaced")
     target.rename(aside / target.name)
     try:
         stage.rename(target)
@@ -106,11 +101,16 @@ def _replace(stage: Path, target: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-def _hidden(home: Path, purpose: str) -> Path:
+def hidden_folder(home: Path, purpose: str) -> Path:
     """A new directory that no server takes for a version. (tempfile would make it unreadable for other users.)"""
     path = home / f".{purpose}-{secrets.token_hex(8)}"
     path.mkdir()
     return path
+
+
+def _check_name(what: str, name: str) -> None:
+    if not NAME_PATTERN.fullmatch(name):
+        raise BundleError(f"{what} {name!r}: use letters, digits, '.', '_' and '-', beginning with a letter or digit")
 
 
 def _fsync_tree(root: Path) -> None:

@@ -101,7 +101,7 @@ def export_bundle(
         (stage / "labels.txt").write_text("".join(f"{label}\n" for label in labels), encoding="utf-8")
         progress("running the golden clips in torch, in float32 and float64")
         references = _references(model, clip_spec, clips, fully_convolutional_clips)
-        _write_golden(stage / "golden.npz", references[0])
+        references[0].save(stage / "golden.npz")
         tolerance = tolerance_for(references)
         checks = RuntimeChecks(
             stage=stage,
@@ -180,16 +180,6 @@ def _references(
         golden = golden_clips(spec.num_frames, larger, fully_convolutional_clips)
         references.append(make_reference(model, spec, golden))
     return references
-
-
-def _write_golden(path: Path, reference: Reference) -> None:
-    outputs = reference.outputs
-    np.savez_compressed(
-        path,
-        clips=reference.clips,
-        logits=outputs.logits.astype(np.float32),
-        features=outputs.features.astype(np.float32),
-    )
 
 
 def _export_provenance(model: VideoModel, references: Sequence[Reference]) -> dict[str, Any]:

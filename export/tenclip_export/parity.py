@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -49,6 +50,15 @@ class Reference:
     outputs: Outputs
     logits_noise: float
     features_noise: float
+
+    def save(self, path: Path) -> None:
+        """As a bundle's `golden.npz`."""
+        np.savez_compressed(
+            path,
+            clips=self.clips,
+            logits=self.outputs.logits.astype(np.float32),
+            features=self.outputs.features.astype(np.float32),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

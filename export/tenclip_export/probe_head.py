@@ -80,7 +80,7 @@ def export_probe(
         (stage / "labels.txt").write_text("".join(f"{label}\n" for label in probe.labels), encoding="utf-8")
         progress("computing the golden outputs")
         references = _references(bundle, graph, stage, weights, bias)
-        _write_golden(stage / "golden.npz", references[0])
+        references[0].save(stage / "golden.npz")
         tolerance = _tolerance(bundle, references, weights, bias)
         files = {f.name: sha256(f) for f in stage.glob("model.onnx*")}
         variant = Variant(name="fp32", format="onnx", path="model.onnx", files=files)
@@ -315,16 +315,6 @@ def _tolerance(
             noise *= features * np.linalg.norm(exact) / np.linalg.norm(noise)
             largest = max(largest, relative_l2(logits + noise @ weights.T, logits))
     return Tolerance(logits=largest, features=features)
-
-
-def _write_golden(path: Path, reference: Reference) -> None:
-    outputs = reference.outputs
-    np.savez_compressed(
-        path,
-        clips=reference.clips,
-        logits=outputs.logits.astype(np.float32),
-        features=outputs.features.astype(np.float32),
-    )
 
 
 def _provenance(probe: Probe, bundle: Bundle, about: dict[str, Any], *, pooled_only: bool) -> dict[str, Any]:

@@ -12,7 +12,6 @@ Fields: https://github.com/triton-inference-server/common/blob/main/protobuf/mod
 from __future__ import annotations
 
 import re
-import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Literal, get_args
 
 from tenclip_api.errors import BundleError
 from tenclip_data.atomic import write_text
+from tenclip_export.bundle_folder import hidden_folder, replace_folder
 from tenclip_export.onnx_graph import INPUT_NAME, OUTPUT_NAMES
 from tenclip_video.bundle import Bundle, BundleInfo, Variant
 
@@ -194,14 +194,14 @@ def _copy_version(bundle: Bundle, variant: Variant, target: Path, *, overwrite: 
     if target.exists() and not overwrite:
         raise BundleError(f"{target} exists; --overwrite replaces it")
     # Triton takes directories for versions only when their names are numbers.
-    stage = target.with_name(f".incomplete-{secrets.token_hex(8)}")
+    stage = hidden_folder(target.parent, "incomplete")
     try:
-        stage.mkdir()
         for relative in variant.files:
             (stage / relative).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(bundle.path / relative, stage / relative)
         if target.exists():
-            shutil.rmtree(target)
-        stage.rename(target)
+            replace_folder(stage, target)
+        else:
+            stage.rename(target)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
