@@ -104,9 +104,7 @@ class IndexProcess:
             return None
 
     def _too_late(self) -> DeadlineExceeded:
-        return DeadlineExceeded(
-            f"{self._name}: the search was not begun in time: the index was busy or being opened"
-        )
+        return DeadlineExceeded(f"{self._name}: the search was not begun in time: the index was busy or being opened")
 
     def close(self, *, at_once: bool = False) -> None:
         """End the process, when the search that runs is done, or at once."""
