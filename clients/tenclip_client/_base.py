@@ -21,6 +21,7 @@ from tenclip_client._channel import (
     choose_route,
     open_channel,
     parse_target,
+    proxy_of_options,
 )
 from tenclip_client._errors import from_rpc_error
 from tenclip_client._requests import Call
@@ -39,7 +40,7 @@ class BaseClient:
     server_name: the name in the server's certificate, where that is not the one in `target` (a forwarded port, say).
     credentials: `grpc.ssl_channel_credentials(...)`, instead of ca, certificate and key.
     token: sent with every call; a function is called before each, for tokens that are replaced from time to time.
-    insecure_token: send it without TLS to other machines, too; without this that raises InvalidRequest.
+    insecure_token: send it without TLS to other machines, or through a proxy on one; else that raises InvalidRequest.
     metadata: pairs sent with every call.
     proxy: the HTTP proxy to connect through, `http://[USER:PASSWORD@]HOST:PORT`; False or "" for none. None: the one
     that http_proxy and its like name, but not for addresses of this machine and those in no_proxy (see
@@ -75,14 +76,18 @@ class BaseClient:
         self.target = parse_target(target)
         self._timeout = _checked(timeout)
         self._credentials = credentials or channel_credentials(tls=tls, ca=ca, certificate=certificate, key=key)
+        self._route = choose_route(self.target, proxy=proxy, server_name=server_name, options=options)
         self._token = token
         if token is not None:
-            encrypted = self._credentials is not None
-            check_token_is_safe(self.target, encrypted=encrypted, insecure_token=insecure_token)
+            check_token_is_safe(
+                self.target,
+                proxy=self._route.proxy or proxy_of_options(self.target, options),
+                encrypted=self._credentials is not None,
+                insecure_token=insecure_token,
+            )
             checked_token(token if isinstance(token, str) else token())
         self._fixed_metadata = tuple((name.lower(), value) for name, value in metadata)
         self._wait_for_ready = wait_for_ready
-        self._route = choose_route(self.target, proxy=proxy, server_name=server_name, options=options)
         extra = [*self._route.options, *options]
         self._options = channel_options(retries=retries, keepalive_seconds=keepalive_seconds, extra=extra)
         # A channel that retries keeps all of a call in memory until it is answered, whatever its policy says of it.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import grpc
 
-from tenclip_api.addresses import is_ipv6
+from tenclip_api.addresses import is_ipv6, is_socket
 from tenclip_api.errors import InvalidRequest
-from tenclip_api.proxies import ProxyChoice, Route, route_to, tls_name_options
+from tenclip_api.proxies import Proxy, ProxyChoice, Route, parse_proxy, route_to, tls_name_options
 
 ChannelOptions: TypeAlias = "Sequence[tuple[str, Any]]"
 
@@ -21,6 +22,8 @@ DEFAULT_RETRIES = 3
 DEFAULT_KEEPALIVE_SECONDS = 30.0
 # What gRPC resolves by itself; anything else before "://" is no gRPC address.
 _SCHEMES = ("dns:", "unix:", "unix-abstract:", "vsock:", "ipv4:", "ipv6:", "xds:")
+# Those that name a proxy to gRPC itself, in its order.
+_GRPC_VARIABLES = ("grpc_proxy", "https_proxy", "http_proxy")
 
 
 def parse_target(target: str) -> str:
@@ -69,6 +72,21 @@ def choose_route(target: str, *, proxy: ProxyChoice, server_name: str, options: 
     if any(name in ("grpc.enable_http_proxy", "grpc.http_proxy") for name, _ in options):
         return Route(address=target, options=tuple(tls_name_options(server_name)))
     return route_to(target, proxy=proxy, server_name=server_name)
+
+
+def proxy_of_options(target: str, options: ChannelOptions) -> Proxy | None:
+    """The proxy that gRPC may take where `options` leave the choice to it: for addresses of this machine, too.
+
+    What no_proxy exempts from it is not looked at. Raises InvalidRequest for what is no address of a proxy.
+    """
+    given = dict(options)
+    if is_socket(target) or not given.get("grpc.enable_http_proxy", "grpc.http_proxy" in given):
+        return None
+    source, text = "grpc.http_proxy", given.get("grpc.http_proxy")
+    if text is None:
+        found = ((name, os.environ.get(name)) for name in _GRPC_VARIABLES)
+        source, text = next(((name, value) for name, value in found if value is not None), ("", None))
+    return parse_proxy(str(text), source=source) if text else None
 
 
 def open_channel(target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> grpc.Channel:

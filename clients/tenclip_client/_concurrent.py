@@ -1,8 +1,9 @@
-"""Many calls at once, a bounded number of them in flight."""
+"""Many calls at once, a bounded number of them in flight; and calls that are repeated while a server is busy."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import TypeVar
@@ -90,18 +91,41 @@ async def retry_with_backoff(
     The pause between attempts is what the server asks for; otherwise it doubles from 0.5 s to 30 s. `on_pause` is
     called with the error and the seconds of each pause.
     """
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + max_wait_seconds
-    pause = _FIRST_PAUSE_SECONDS
+    clock = asyncio.get_running_loop().time
+    pauses = _Pauses(clock() + max_wait_seconds, on_pause)
     while True:
         try:
             return await call()
         except waits_for as err:
-            asked = err.retry_after_seconds if isinstance(err, Overloaded) else None
-            seconds = pause if asked is None else asked
-            if loop.time() + seconds > give_up:
-                raise
-            if on_pause is not None:
-                on_pause(err, seconds)
+            seconds = pauses.after(err, clock())
         await asyncio.sleep(seconds)
-        pause = min(2 * pause, _MAX_PAUSE_SECONDS)
+
+
+def retry_blocking(call: Callable[[], Result], *, max_wait_seconds: float) -> Result:
+    """`retry_with_backoff` for a call that blocks, while the server refuses it for now."""
+    pauses = _Pauses(time.monotonic() + max_wait_seconds, None)
+    while True:
+        try:
+            return call()
+        except Overloaded as err:
+            seconds = pauses.after(err, time.monotonic())
+        time.sleep(seconds)
+
+
+class _Pauses:
+    """Pauses between the attempts for one call, none of which ends after `give_up`, a time of the caller's clock."""
+
+    def __init__(self, give_up: float, on_pause: Callable[[TenclipError, float], None] | None) -> None:
+        self._give_up, self._on_pause = give_up, on_pause
+        self._next = _FIRST_PAUSE_SECONDS
+
+    def after(self, err: TenclipError, now: float) -> float:
+        """Seconds till the next attempt. Raises the error itself where that would be too late."""
+        asked = err.retry_after_seconds if isinstance(err, Overloaded) else None
+        seconds = self._next if asked is None else asked
+        if now + seconds > self._give_up:
+            raise err
+        if self._on_pause is not None:
+            self._on_pause(err, seconds)
+        self._next = min(2 * self._next, _MAX_PAUSE_SECONDS)
+        return seconds

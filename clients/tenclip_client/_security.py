@@ -13,6 +13,7 @@ import grpc
 from tenclip_api.addresses import endpoints_of, is_loopback
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.pems import as_path
+from tenclip_api.proxies import Proxy
 
 # The path of a PEM file, or its bytes.
 Pem: TypeAlias = "str | os.PathLike[str] | bytes"
@@ -106,13 +107,15 @@ def checked_token(token: str) -> str:
     return token
 
 
-def check_token_is_safe(target: str, *, encrypted: bool, insecure_token: bool) -> None:
-    """Raises InvalidRequest where a token would be readable by everyone on the way."""
-    if encrypted or insecure_token or is_local(target):
+def check_token_is_safe(target: str, *, encrypted: bool, insecure_token: bool, proxy: Proxy | None = None) -> None:
+    """Raises InvalidRequest where a token would be readable by everyone on the way, which may be through a proxy."""
+    stays_here = is_local(target) and (proxy is None or is_loopback(proxy.host))
+    if encrypted or insecure_token or stays_here:
         return
+    through, directly = ("", "") if proxy is None else (f" through the proxy {proxy}", ", connect without the proxy")
     raise InvalidRequest(
-        f"the token would go to {target} in plain text: use tls (--tls), or insecure_token (--insecure-token) where "
-        f"something else encrypts the way"
+        f"the token would go to {target}{through} in plain text: use tls (--tls){directly}, or insecure_token "
+        f"(--insecure-token) where something else encrypts the way"
     )
 
 

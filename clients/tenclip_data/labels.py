@@ -23,7 +23,7 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.samples import Sample, place
-from tenclip_data.text import lines_of, read_text
+from tenclip_data.text import lines_of, read_text, unquoted
 
 # Above this, numbers are no indices of classes but something else (years, ids).
 MAX_CLASSES = 100_000
@@ -70,7 +70,7 @@ def read_class_names(path: Path | str) -> ClassNames:
     numbered = _from_columns(path, text) or _numbered(path, lines)
     if numbered is not None:
         return numbered
-    names = [(i, _unquoted(line)) for i, line in lines]
+    names = [(i, unquoted(line)) for i, line in lines]
     if path.suffix.lower() == ".csv" and len(names) > 1 and names[0][1].lower() in _NAME_COLUMNS:
         names = names[1:]  # the header of a table with one column
     _refuse_repeats(path, names)
@@ -197,7 +197,7 @@ def _numbered(path: Path, lines: Sequence[tuple[int, str]]) -> ClassNames | None
     """`1 ApplyEyeMakeup` or `clapping,0`, where the numbers are all those from 0 or from 1."""
     for pattern, number, name in ((_NUMBER_FIRST, 1, 2), (_NUMBER_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for _, line in lines]
-        found = [(int(m[number]), _unquoted(m[name])) for m in matches if m]
+        found = [(int(m[number]), unquoted(m[name])) for m in matches if m]
         if len(found) == len(lines) and sorted(n for n, _ in found) in _ranges(len(found)):
             names = [(line, label) for (line, _), (_, label) in zip(lines, found, strict=True)]
             _refuse_repeats(path, names)
@@ -220,7 +220,7 @@ def _from_columns(path: Path, text: str) -> ClassNames | None:
     number = next((c for c in _NUMBER_COLUMNS if c in header and c != name), None)
     if name is None or number is None or len(rows) < 2:
         return None
-    cells = [(row[header.index(number)], _unquoted(row[header.index(name)])) for row in rows[1:]]
+    cells = [(row[header.index(number)], unquoted(row[header.index(name)])) for row in rows[1:]]
     if not all(n.isdigit() for n, _ in cells):
         return None
     _refuse_repeats(path, [(i, label) for i, (_, label) in enumerate(cells, start=2)])
@@ -249,7 +249,7 @@ def _number_and_name(key: str, value: Any) -> tuple[int, str] | None:
     if isinstance(value, list) and value:  # ImageNet's index: number -> [id, name]
         value = value[-1]
     if isinstance(value, int | str) and not isinstance(value, bool) and re.fullmatch(r"\d+", str(value)):
-        return int(value), _unquoted(key)
+        return int(value), unquoted(key)
     return (int(key), value) if key.isdigit() and isinstance(value, str) else None
 
 
@@ -275,8 +275,3 @@ def _refuse_repeats(path: Path, names: Sequence[tuple[int, str]]) -> None:
         if name in seen:
             raise DatasetError(f"{path}, line {number}: {name!r} stands on line {seen[name]} already")
         seen[name] = number
-
-
-def _unquoted(text: str) -> str:
-    text = text.strip()
-    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text

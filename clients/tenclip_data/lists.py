@@ -28,7 +28,7 @@ from tenclip_data.cells import is_number, to_labels, to_seconds
 from tenclip_data.paths import is_image_name, is_video_name, locate, resolve
 from tenclip_data.samples import SPLIT_NAMES, Sample, picture_refusal, where
 from tenclip_data.source import ReadOptions, Rows, refuse_column
-from tenclip_data.text import is_excel_delimiter, lines_of
+from tenclip_data.text import is_excel_delimiter, lines_of, unquoted
 
 LAYOUTS = "'path', 'path label' or 'path start end label' (seconds), separated by blanks, tabs, commas or semicolons"
 
@@ -82,7 +82,7 @@ class ListLine:
         skipped = 2 if self.layout == "path start end label" else 0
         if self.separator != " ":
             return self.fields[skipped]
-        return _unquoted(self.rest.split(None, skipped)[skipped])
+        return unquoted(self.rest.split(None, skipped)[skipped])
 
 
 def list_rows(source: Path, text: str, options: ReadOptions) -> Rows:
@@ -187,7 +187,7 @@ def _with_fields(number: int, text: str, name: str, rest: str) -> ListLine:
         fields = [rest] if rest[0] in "\"'" and rest[-1] == rest[0] else fields
     else:
         fields = _delimited(rest, separator)
-    cleaned = [_unquoted(f) for f in fields]
+    cleaned = [unquoted(f) for f in fields]
     while len(cleaned) > 1 and not cleaned[-1]:
         cleaned.pop()
     return ListLine(number, text, name, separator, tuple(cleaned), rest)
@@ -198,11 +198,6 @@ def _delimited(text: str, delimiter: str) -> list[str]:
         return next(csv.reader([text], delimiter=delimiter, skipinitialspace=True))
     except csv.Error as err:
         raise DatasetError(f"{text!r}: {err}") from err
-
-
-def _unquoted(text: str) -> str:
-    text = text.strip()
-    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
 
 
 # -- all lines --

@@ -55,6 +55,16 @@ def is_excel_delimiter(line: str) -> bool:
     return re.fullmatch(r"\s*\"?sep=.?\"?,?\s*", line, re.IGNORECASE) is not None
 
 
+def unquoted(text: str) -> str:
+    """Without blanks around it, and without the quotes that it stands in.
+
+    >>> unquoted(" 'archery' "), unquoted("archer's")
+    ('archery', "archer's")
+    """
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
+
+
 def _encoding(data: bytes) -> str:
     for mark, encoding in _BYTE_ORDER_MARKS:
         if data.startswith(mark):

@@ -108,7 +108,9 @@ def label_clips(
 def match_videos(videos: Sequence[str], samples: Sequence[Sample]) -> Mapping[str, Sequence[Sample]]:
     """Which samples each video of a table is: those of the same file, else of the only file whose path ends alike.
 
-    The table names videos as `tenclip features` was called, the manifest as seen from its own folder.
+    The table names videos as `tenclip features` was called, the manifest as seen from its own folder. A file of the
+    manifest is one video: the one of the same file, else the one whose path has most of its ending in common, and
+    none where several have as much.
     """
     by_file: dict[Path, list[Sample]] = {}
     by_ending: dict[str, list[Sample]] = {}
@@ -116,17 +118,44 @@ def match_videos(videos: Sequence[str], samples: Sequence[Sample]) -> Mapping[st
         by_file.setdefault(sample.path.resolve(), []).append(sample)
         for ending in _endings(sample.name):
             by_ending.setdefault(ending, []).append(sample)
-    found: dict[str, Sequence[Sample]] = {}
+    claims: dict[Path, list[_Claim]] = {}
     for video in dict.fromkeys(videos):
-        path = path_of_name(video)
-        candidates = by_file.get(path.resolve(), [])
-        for ending in () if candidates else _endings(str(path)):
-            candidates = by_ending.get(ending, [])
-            if candidates:
-                break
-        if len({s.path for s in candidates}) == 1:
-            found[video] = candidates
-    return found
+        claim = _claim(video, by_file, by_ending)
+        if claim is not None:
+            claims.setdefault(claim.samples[0].path, []).append(claim)
+    return {claim.video: claim.samples for of_file in claims.values() for claim in _best(of_file)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Claim:
+    """A video that may be some samples of one file. alike: names at the end of both paths, infinite for one file."""
+
+    video: str
+    file: Path
+    samples: Sequence[Sample]
+    alike: float
+
+
+def _claim(video: str, by_file: Mapping[Path, list[Sample]], by_ending: Mapping[str, list[Sample]]) -> _Claim | None:
+    path = path_of_name(video)
+    file = path.resolve()
+    samples, alike = by_file.get(file, []), math.inf
+    if not samples:
+        endings = _endings(str(path))
+        found = next((i for i, ending in enumerate(endings) if ending in by_ending), None)
+        if found is None:
+            return None
+        samples, alike = by_ending[endings[found]], len(endings) - found
+    if len({s.path for s in samples}) > 1:
+        return None
+    return _Claim(video=video, file=file, samples=samples, alike=alike)
+
+
+def _best(claims: Sequence[_Claim]) -> Sequence[_Claim]:
+    """Those of the video that a file is, which may have several names; none where it could be several videos."""
+    most = max(claim.alike for claim in claims)
+    best = [claim for claim in claims if claim.alike == most]
+    return best if len({claim.file for claim in best}) == 1 else []
 
 
 def _group(manifest: Manifest, sample: Sample, column: str | None) -> str:

@@ -1,11 +1,14 @@
 """Files of probes: the probe itself, without pickle, and its predictions.
 
-A probe is two files: NAME.npz (the numbers) and NAME.json (labels and what was measured).
+A probe is two files: NAME.npz (the numbers) and NAME.json (labels and what was measured). Each takes its place whole,
+and the second has the SHA-256 of the first, so that a run which ends between them leaves no numbers with other labels.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import json
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_data.atomic import replacing, write_text
 from tenclip_data.scan import printable_name
 from tenclip_features.linear import Probe
 from tenclip_features.probe_results import ProbeResult, ProbeRuns
@@ -30,7 +34,8 @@ def save_probe(path: Path | str, result: ProbeResult | ProbeRuns) -> tuple[Path,
     """Write PATH.npz and PATH.json (one of the suffixes may be there already); returns both.
 
     Of a cross-validation the probe that was fitted on all videos is written. Raises CheckpointError where the files
-    cannot be written, ValueError for several splits, which have a probe each, and for nearest neighbours.
+    cannot be written, with those of an earlier probe left as they were; ValueError for several splits, which have a
+    probe each, and for nearest neighbours.
     """
     probe = result.probe if isinstance(result, ProbeResult) else result.final
     if probe is None:
@@ -38,6 +43,8 @@ def save_probe(path: Path | str, result: ProbeResult | ProbeRuns) -> tuple[Path,
     if not isinstance(probe, Probe):
         raise ValueError("nearest neighbours are the training rows themselves; only linear probes are saved")
     numbers, facts = _paths(path)
+    stored = io.BytesIO()
+    np.savez(stored, mean=probe.mean, scale=probe.scale, weights=probe.weights, bias=probe.bias)
     values = {
         "format": FORMAT,
         "format_version": 2 if probe.multi_label else 1,
@@ -48,12 +55,15 @@ def save_probe(path: Path | str, result: ProbeResult | ProbeRuns) -> tuple[Path,
         "version": probe.version,
         "model_weights": probe.model_weights,
         "feature_dim": len(probe.mean),
+        "npz_sha256": hashlib.sha256(stored.getbuffer()).hexdigest(),
     }
     try:
         numbers.parent.mkdir(parents=True, exist_ok=True)
-        with numbers.open("wb") as f:
-            np.savez(f, mean=probe.mean, scale=probe.scale, weights=probe.weights, bias=probe.bias)
-        facts.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        with replacing(numbers) as file:
+            file.write(stored.getbuffer())
+            file.flush()  # a full disk is seen here, before either file is replaced
+            # The one with the hash comes first: the numbers of an earlier version do not pass for its own.
+            write_text(facts, json.dumps(values, indent=2) + "\n")
     except OSError as err:
         raise CheckpointError(f"{numbers}: cannot be written: {err}") from err
     return numbers, facts
@@ -74,11 +84,18 @@ def read_facts(path: Path | str) -> dict[str, Any]:
 
 
 def load_probe(path: Path | str) -> Probe:
-    """Read what `save_probe` wrote. Raises CheckpointError for anything else."""
-    numbers, _ = _paths(path)
+    """Read what `save_probe` wrote. Raises CheckpointError for anything else, and for two files of different probes."""
+    numbers, facts = _paths(path)
     values = read_facts(path)
     try:
-        with numbers.open("rb") as f, np.load(f, allow_pickle=False) as arrays:
+        stored = numbers.read_bytes()
+        # Earlier versions wrote no hash.
+        if "npz_sha256" in values and values["npz_sha256"] != hashlib.sha256(stored).hexdigest():
+            raise CheckpointError(
+                f"{numbers}: not a probe, or damaged: it is not the file that {facts.name} was written with "
+                "(SHA-256); fit the probe again"
+            )
+        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
             mean, scale, weights, bias = (arrays[k] for k in ("mean", "scale", "weights", "bias"))
         probe = Probe(
             labels=tuple(values["labels"]),
@@ -111,7 +128,8 @@ def write_predictions(path: Path, predictions: Sequence[Predictions]) -> int:
     Columns: video; fold (the fold, or the list of videos; empty for one split); labels, the true ones joined by ";";
     predicted, the most probable class; score, its probability; correct; then for each class its probability, in a
     column `p:LABEL` (empty where a fold's probe does not know the class).
-    Raises InvalidRequest for another suffix, DatasetError where the file cannot be written.
+    The file is written whole or not at all. Raises InvalidRequest for another suffix, DatasetError where it cannot be
+    written.
     """
     check_predictions_path(path)
     classes = list(dict.fromkeys(label for one in predictions for label in one.labels))
@@ -119,15 +137,17 @@ def write_predictions(path: Path, predictions: Sequence[Predictions]) -> int:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix.lower() == ".csv":
-            with path.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.DictWriter(file, list(rows[0]))
-                writer.writeheader()
-                writer.writerows(rows)
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+            write_text(path, text.getvalue())
         else:
             import pyarrow
             import pyarrow.parquet
 
-            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+            with replacing(path) as file:
+                pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
     except OSError as err:
         raise DatasetError(f"{path}: cannot be written: {err.strerror or err}") from err
     return len(rows)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 import pyarrow as pa
 
 # What a table needs to be read.
@@ -12,6 +16,19 @@ STAMP_COLUMNS = ("video_bytes", "video_mtime_ns", "video_sha256")
 # Metadata: the settings of the extraction as one JSON object, beside `tenclip.NAME` for each of them.
 SETTINGS_KEY = b"tenclip.settings"
 METADATA_PREFIX = "tenclip."
+
+
+def shown_settings(settings: Mapping[str, Any]) -> dict[str, str]:
+    """Metadata for people and other programs, one value each; those that are None are left out.
+
+    >>> shown_settings({"model": "moves", "num_clips": 3, "start": None})
+    {'tenclip.model': 'moves', 'tenclip.num_clips': '3'}
+    """
+    return {
+        f"{METADATA_PREFIX}{name}": value if isinstance(value, str) else json.dumps(value)
+        for name, value in settings.items()
+        if value is not None
+    }
 
 
 def table_schema(feature_dim: int) -> pa.Schema:

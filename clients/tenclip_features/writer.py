@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError
 from tenclip_features.rows import ClipRow, VideoRows
-from tenclip_features.schema import METADATA_PREFIX, SETTINGS_KEY, table_schema
+from tenclip_features.schema import SETTINGS_KEY, shown_settings, table_schema
 
 # 16 MiB of vectors of length 512; readers load whole row groups.
 _ROWS_PER_GROUP = 8192
@@ -56,13 +56,11 @@ def write_features(
 
 
 def _metadata(settings: Mapping[str, Any], protocol: str) -> dict[bytes, bytes]:
-    facts = {**settings, "protocol": protocol}
-    shown = {f"{METADATA_PREFIX}{k}".encode(): _text(v).encode() for k, v in facts.items() if v is not None}
-    return {**shown, SETTINGS_KEY: json.dumps(settings, sort_keys=True).encode()}
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    shown = shown_settings({**settings, "protocol": protocol})
+    return {
+        **{k.encode(): v.encode() for k, v in shown.items()},
+        SETTINGS_KEY: json.dumps(settings, sort_keys=True).encode(),
+    }
 
 
 def _groups(path: Path, videos: Iterable[VideoRows]) -> Iterator[list[_Row]]:

@@ -67,12 +67,17 @@ class IndexProcess:
     ) -> list[Neighbour]:
         """As `Index.neighbours`. features: float32 [Q,D] as bytes. seconds: the longest that it may take.
 
-        Raises what that does; DeadlineExceeded, after which the process is ended; ServerError where it died.
+        Raises what that does; DeadlineExceeded, after which the process is ended if it was searching; ServerError where
+        it died.
         """
         request = {"k": k, "by_video": by_video, "filters": asdict(filters)}
         until = time.monotonic() + seconds
-        with self._lock:
+        if not self._lock.acquire(timeout=max(until - time.monotonic(), 0)):
+            raise self._too_late()
+        try:
             answer = self._ask(request, features, until) or self._ask(request, features, until)
+        finally:
+            self._lock.release()
         if answer is None:
             raise ServerError(f"{self._name}: the process that searched the index died, as one before it had")
         return [Neighbour(**{**n, "labels": tuple(n["labels"])}) for n in _checked(self._name, answer)["neighbours"]]
@@ -84,8 +89,11 @@ class IndexProcess:
         if self._process.poll() is not None:
             self._sock.close()
             self._process, self._sock = self._start()
+        left = until - time.monotonic()
+        if left <= 0:  # the process has not been asked, and is as good as before for whoever comes next
+            raise self._too_late()
         try:
-            self._sock.settimeout(max(until - time.monotonic(), 0.001))
+            self._sock.settimeout(left)
             send(self._sock, request, features)
             return receive(self._sock)[0]
         except TimeoutError:
@@ -94,6 +102,9 @@ class IndexProcess:
         except (Closed, OSError, ValueError):
             self._kill()
             return None
+
+    def _too_late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self._name}: the search was not begun in time: the index was busy or being opened")
 
     def close(self, *, at_once: bool = False) -> None:
         """End the process, when the search that runs is done, or at once."""

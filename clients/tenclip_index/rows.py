@@ -155,11 +155,6 @@ class Rows:
         column = self.table.schema.get_field_index("labels")
         return Rows(self.table.set_column(column, SCHEMA.field("labels"), pa.array(labels, pa.list_(pa.string()))))
 
-    @property
-    def without_label(self) -> int:
-        """How many rows have no label."""
-        return int(pc.sum(pc.equal(pc.list_value_length(self.table["labels"]), 0)).as_py() or 0)
-
     @staticmethod
     def _check(what: str, asked: Sequence[str], known: Sequence[str]) -> None:
         for name in asked:

@@ -9,7 +9,7 @@ from tenclip_api.errors import InvalidRequest, NoClassifier
 from tenclip_batch.bundle import BatchBundle, weights_of
 from tenclip_batch.options import ClipChoices, OutputOptions, RuntimeOptions
 from tenclip_batch.parts import PartFormat
-from tenclip_features.schema import METADATA_PREFIX, SETTINGS_KEY
+from tenclip_features.schema import SETTINGS_KEY, shown_settings
 from tenclip_serving.resolve_protocol import resolve_protocol
 from tenclip_video.protocols import Protocol
 
@@ -81,9 +81,8 @@ def settings_of(
 
 def part_format(bundle: BatchBundle, output: OutputOptions, settings: dict[str, Any]) -> PartFormat:
     """Columns and metadata of every part."""
-    shown = {f"{METADATA_PREFIX}{name}": _text(value) for name, value in settings.items() if value is not None}
     metadata = {
-        **shown,
+        **shown_settings(settings),
         **bundle.metadata(settings["runtime"], settings["variant"]),
         SETTINGS_KEY.decode(): json.dumps(settings, sort_keys=True),
     }
@@ -97,7 +96,3 @@ def part_format(bundle: BatchBundle, output: OutputOptions, settings: dict[str, 
         with_clips=output.with_clips,
         metadata=metadata,
     )
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else json.dumps(value)

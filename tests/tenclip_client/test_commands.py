@@ -153,9 +153,42 @@ def test_what_was_predicted_before_the_server_died_is_printed(tenclip: Tenclip) 
     assert "no server answers" in err
 
 
-def test_busy_server_is_waited_for(tenclip: Tenclip) -> None:
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("predict", "clips", "--json"),
+        ("predict", "clips", "--stream", "--jsonl"),
+        ("similar", "clips", "--json"),
+        ("similar", "clips", "--index", "./index", "--json"),
+        ("index", "query", "index", "clips/1.mp4", "--json"),
+    ],
+    ids=" ".join,
+)
+def test_busy_server_is_waited_for(tenclip: Tenclip, argv: tuple[str, ...], servicer: FakeRecognition) -> None:
+    if "index" in " ".join(argv):
+        assert tenclip("features", "clips", "--out", "f.parquet")[0] == 0
+        assert tenclip("index", "build", "f.parquet", "--out", "index")[0] == 0
     Path("clips/1.mp4").write_bytes(b"busy 2")
-    assert tenclip("predict", "clips", "--json")[0] == 0
+    code, out, err = tenclip(*argv)
+    assert (code, err) == (0, "")
+    assert "OVERLOADED" not in out
+    assert servicer.seen[b"busy 2"] == 3
+    if "query" not in argv and "--stream" not in argv:
+        assert len(json.loads(out)) == 3
+
+
+@pytest.mark.parametrize(("order", "videos"), [(b"status UNAVAILABLE", 1), (b"raise NO_VIDEO_STREAM", 3)])
+def test_neighbours_that_were_found_before_the_server_died_are_printed(
+    tenclip: Tenclip, order: bytes, videos: int
+) -> None:
+    Path("clips/1.mp4").write_bytes(order)
+    code, out, err = tenclip("similar", "clips", "--json")
+    entries = json.loads(out)
+    assert code == 1
+    assert [e["video"] for e in entries] == [f"clips/{i}.mp4" for i in range(videos)]
+    assert ["neighbours" in e for e in entries] == [True, False, True][:videos]
+    assert err.startswith("Error: ") if videos == 1 else err == "1 of 3 videos failed\n"
+    assert err.count("\n") == 1
 
 
 def test_timeout(tenclip: Tenclip) -> None:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tenclip_client import EmptyVideo, InvalidRequest, Overloaded, ServerUnavailable, TenclipError
-from tenclip_client._concurrent import in_order, retry_with_backoff, run_bounded
+from tenclip_client._concurrent import in_order, retry_blocking, retry_with_backoff, run_bounded
 
 
 class Worker:
@@ -137,6 +138,8 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def time(self) -> float:
             return sum(slept)
 
+    clock = SimpleNamespace(sleep=slept.append, monotonic=lambda: sum(slept))
+    monkeypatch.setattr("tenclip_client._concurrent.time", clock)
     monkeypatch.setattr("tenclip_client._concurrent.asyncio.sleep", sleep)
     monkeypatch.setattr("tenclip_client._concurrent.asyncio.get_running_loop", Loop)
     return slept
@@ -152,6 +155,27 @@ def test_the_wait_has_an_end(pauses: list[float]) -> None:
     busy = Busy(*(overloaded(4) for _ in range(10)))
     with pytest.raises(Overloaded):
         asyncio.run(retry_with_backoff(busy, max_wait_seconds=10))
+    assert pauses == [4, 4]
+
+
+def test_calls_that_block_wait_alike(pauses: list[float]) -> None:
+    """The errors come from functions here; `Busy` is awaited."""
+
+    def calls(*seconds: float | None) -> Callable[[], str]:
+        errors: list[TenclipError] = [overloaded(s) for s in seconds]
+
+        def call() -> str:
+            if errors:
+                raise errors.pop(0)
+            return "done"
+
+        return call
+
+    assert retry_blocking(calls(None, None, 3, None), max_wait_seconds=1000) == "done"
+    assert pauses == [0.5, 1, 3, 4]
+    pauses.clear()
+    with pytest.raises(Overloaded):
+        retry_blocking(calls(*[4.0] * 10), max_wait_seconds=10)
     assert pauses == [4, 4]
 
 

@@ -154,7 +154,7 @@ def test_a_local_engine_that_is_not_installed() -> None:
 
 @contextmanager
 def receiver(*statuses: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """(URL, what was accepted). Statuses of the first requests; then 204."""
+    """(URL, what was accepted). Statuses of the first requests; then 204. Redirects lead to a page that answers 200."""
     left, accepted = list(statuses), []
 
     class Handler(BaseHTTPRequestHandler):
@@ -164,6 +164,12 @@ def receiver(*statuses: int) -> Iterator[tuple[str, list[dict[str, Any]]]]:
             if status == 204:
                 accepted.append(json.loads(body))
             self.send_response(status)
+            if 300 <= status < 400:
+                self.send_header("Location", "/new?key=secret")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
             self.end_headers()
 
         def log_message(self, *arguments: Any) -> None:
@@ -210,7 +216,40 @@ def test_a_receiver_that_is_down_holds_nothing_up() -> None:
     assert "Connection refused" in hook.last_error
 
 
-@pytest.mark.parametrize("url", ["ftp://x/", "http:///x", "nothing", "http://[x/"])
-def test_webhooks_that_are_none(url: str) -> None:
-    with pytest.raises(InvalidRequest, match="write http://HOST/PATH or https://HOST/PATH"):
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirects_lose_no_event_unseen(status: int) -> None:
+    with receiver(status) as (url, accepted):
+        hook = Webhook(url, pauses=(60.0,))
+        hook.send({"id": 0})
+        hook.send({"id": 1})
+        hook.close()
+    assert [e["id"] for e in accepted] == [1]
+    assert (hook.sent, hook.failed) == (1, 1)
+    assert f"status {status}: it has moved to {url.removesuffix('hook')}new, " in hook.last_error
+    assert "secret" not in hook.last_error
+
+
+def test_a_host_that_no_name_can_be_is_counted_as_others() -> None:
+    hook = Webhook("http://a..b/", pauses=(0.01,))
+    hook.send({"id": 0})
+    hook.send({"id": 1})
+    hook.close()
+    assert (hook.sent, hook.failed) == (0, 2)
+    assert "label" in hook.last_error
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        *((url, "write http://HOST/PATH or https://HOST/PATH") for url in ("ftp://x/", "http:///x", "nothing")),
+        *((url, "write http://HOST/PATH or https://HOST/PATH") for url in ("http://[x/", "http://x:99999/")),
+        ("https://h/ü", "of ASCII characters without spaces; write others as %XX"),
+        ("https://bücher.example/", "names of hosts as xn--"),
+        ("https://h/a b", "of ASCII characters without spaces"),
+        ("https://me:secret@h/", r"https://h/: a user and a password in the URL cannot be sent"),
+    ],
+)
+def test_webhooks_that_are_none(url: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says) as caught:
         Webhook(url)
+    assert "secret" not in caught.value.message

@@ -126,6 +126,17 @@ def test_channel_options_about_proxies_leave_the_choice_to_grpc(
         assert proxy.connects == [target]
 
 
+def test_grpc_left_to_itself_takes_a_proxy_for_this_machine_too(
+    call: Call, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `check_token_is_safe` is told by `proxy_of_options`; the proxy here is on this machine."""
+    settings = {"options": [("grpc.enable_http_proxy", 1)], "token": "secret"}
+    with connect_proxy() as proxy:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        assert call("predict", b"bytes", client=settings).top
+        assert set(proxy.connects) == {target}
+
+
 def run(*argv: str, environ: dict[str, str], cwd: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tenclip_client", *argv]
     return subprocess.run(command, capture_output=True, text=True, env={**os.environ, **environ}, cwd=cwd, timeout=120)

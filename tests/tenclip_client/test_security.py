@@ -97,12 +97,33 @@ def test_the_name_in_the_certificate_must_be_the_one_called(call: Call, tmp_path
         ({"token": "line\nbreak"}, "token: must be printable ASCII"),
         ({"token": "secret", "target": "gpu-box"}, r"the token would go to gpu-box:7411 in plain text: use tls"),
         ({"token": lambda: "secret", "target": "10.0.0.1"}, "in plain text"),
+        (
+            {"token": "secret", "proxy": "http://me:secret@proxy:3128"},
+            r"127\.0\.0\.1:7411 through the proxy http://proxy:3128 \(from the argument proxy\) in plain text: use tls "
+            r"\(--tls\), connect without the proxy, or insecure_token",
+        ),
+        (
+            {"token": "secret", "options": [("grpc.http_proxy", "http://proxy:1")]},
+            "http://proxy:1 .from grpc.http_proxy",
+        ),
+        ({"token": "secret", "target": "gpu-box", "proxy": "http://127.0.0.1:1"}, "gpu-box:7411 through the proxy"),
     ],
 )
 def test_settings_that_cannot_be_used(settings: dict[str, Any], says: str) -> None:
     with pytest.raises(InvalidRequest, match=says) as caught:
         Client(**settings)
     assert "secret" not in caught.value.message
+
+
+def test_proxies_that_grpc_takes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy:3128")
+    Client(token="secret").close()
+    Client(token="secret", options=[("grpc.enable_http_proxy", 0)]).close()
+    with pytest.raises(InvalidRequest, match=r"through the proxy http://proxy:3128 \(from http_proxy\) in plain text"):
+        Client(token="secret", options=[("grpc.enable_http_proxy", 1)])
+    Client("unix:///run/tenclip.sock", token="secret", options=[("grpc.enable_http_proxy", 1)]).close()
+    monkeypatch.setenv("grpc_proxy", "")
+    Client(token="secret", options=[("grpc.enable_http_proxy", 1)]).close()
 
 
 @pytest.mark.parametrize("in_memory", [False, True])
@@ -142,6 +163,10 @@ def test_files_of_another_kind_than_named(secured: Secured, tmp_path: Path, in_m
         {"target": "gpu-box", "tls": True},
         {"target": "unix:///run/tenclip.sock"},
         {"target": "[::1]:7411"},
+        {"proxy": "http://127.0.0.1:3128"},
+        {"proxy": "http://proxy:3128", "tls": True},
+        {"proxy": "http://proxy:3128", "insecure_token": True},
+        {"options": [("grpc.http_proxy", "http://proxy:3128"), ("grpc.enable_http_proxy", 0)]},
     ],
 )
 def test_where_a_token_may_go(settings: dict[str, Any]) -> None:

@@ -34,6 +34,36 @@ def test_clips_find_their_labels_by_file_by_name_or_by_ending(tmp_path: Path) ->
     assert label_clips(table, manifest, "test").names == ("z/3.mp4",)
 
 
+@pytest.mark.parametrize(
+    ("listed", "videos", "chosen"),
+    [
+        ("archery/001.mp4", ["{root}/archery/001.mp4", "/k/bowling/001.mp4", "test/archery/001.mp4"], 0),
+        ("archery/001.mp4", ["/k/bowling/001.mp4", "/k/archery/001.mp4", "/k/001.mp4"], 1),
+        ("all/archery/001.mp4", ["/k/archery/001.mp4", "/k/all/archery/001.mp4"], 1),
+        ("archery/001.mp4", ["/k/archery/001.mp4", "/l/archery/001.mp4", "/k/bowling/001.mp4"], None),
+        ("001.mp4", ["/k/archery/001.mp4", "/k/bowling/001.mp4"], None),
+        ("001.mp4", ["/k/archery/001.mp4", "/k/bowling/../archery/001.mp4"], 0),
+    ],
+)
+def test_a_sample_is_one_video(tmp_path: Path, listed: str, videos: list[str], chosen: int | None) -> None:
+    """Of videos whose paths end alike the others are strangers; where it could be several, it is none."""
+    names = [v.format(root=tmp_path) for v in videos]
+    samples = (Sample(path=tmp_path / listed, name=listed, labels=("archery",)),)
+    for order in (names, names[::-1]):
+        wanted = [] if chosen is None else [v for v in order if Path(v).resolve() == Path(names[chosen]).resolve()]
+        assert list(match_videos(order, samples)) == wanted
+
+
+def test_clips_of_strangers_are_in_no_sample(tmp_path: Path) -> None:
+    manifest = write_labels(tmp_path / "m.csv", [("archery/001.mp4", "a", "train"), ("x/2.mp4", "b", "train")])
+    names = [str(tmp_path / "archery/001.mp4"), "/k/bowling/001.mp4", "test/archery/001.mp4", "/k/2.mp4", "/l/2.mp4"]
+    table = read_feature_table([write_table(tmp_path / "f.parquet", [row(n, 0, [i]) for i, n in enumerate(names)])])
+    clips = label_clips(table, manifest, "train")
+    assert clips.names == ("archery/001.mp4",)
+    assert clips.features[:, 0].tolist() == [0]
+    assert clips.without_features == ("x/2.mp4",)
+
+
 def test_clips_go_to_the_part_that_holds_their_middle(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     path.write_text("path,label,start,end,split\nv.mp4,a,0,2,train\nv.mp4,b,2,4,train\n")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +62,9 @@ def test_damaged_probes(tmp_path: Path) -> None:
             load_probe(tmp_path / "p")
 
     numbers.write_bytes(good_numbers[:100])
+    fails(r"p\.npz: not a probe, or damaged: it is not the file that p\.json was written with")
+    del good_facts["npz_sha256"]  # as earlier versions wrote it
+    facts.write_text(json.dumps(good_facts))
     fails(r"p\.npz: not a probe, or damaged")
     numbers.unlink()
     fails(r"p\.npz: no such file")
@@ -79,6 +85,77 @@ def test_damaged_probes(tmp_path: Path) -> None:
     fails("not finite")
     np.savez(numbers, **(values | {"bias": np.array([object()] * 3)}))
     fails("not a probe, or damaged")
+
+
+def test_numbers_never_pass_with_the_labels_of_another_probe(tmp_path: Path) -> None:
+    """As a run leaves them that is killed between the two files."""
+    result = fit(tmp_path)
+    assert isinstance(result.probe, Probe)
+    turned = dataclasses.replace(result.probe, labels=("c", "b", "a"), weights=result.probe.weights[::-1].copy())
+    new = dataclasses.replace(result, probe=turned)
+    earlier, later = save_probe(tmp_path / "earlier", result), save_probe(tmp_path / "later", new)
+    for numbers, facts in ((later[0], earlier[1]), (earlier[0], later[1])):
+        (tmp_path / "p.npz").write_bytes(numbers.read_bytes())
+        (tmp_path / "p.json").write_bytes(facts.read_bytes())
+        with pytest.raises(CheckpointError, match=r"p\.npz: .*not the file that p\.json was written with"):
+            load_probe(tmp_path / "p")
+
+
+def test_probes_of_earlier_versions_load(tmp_path: Path) -> None:
+    _, facts = save_probe(tmp_path / "p", fit(tmp_path))
+    values = json.loads(facts.read_text())
+    del values["npz_sha256"]
+    facts.write_text(json.dumps(values))
+    assert load_probe(tmp_path / "p").labels == ("a", "b", "c")
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from tenclip_api.errors import TenclipError
+from tests.tenclip_features.test_probe_files import fit, save_probe, some_predictions, write_predictions
+
+folder, largest = Path(sys.argv[1]), int(sys.argv[2])
+result = fit(folder)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # writes beyond it fail then, as on a full disk
+resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+for write in (
+    lambda: save_probe(folder / "p", result),
+    lambda: write_predictions(folder / "p.csv", some_predictions(2000)),
+    lambda: write_predictions(folder / "p.parquet", some_predictions(2000)),
+):
+    try:
+        write()
+    except TenclipError as err:
+        print(err.message)
+"""
+
+
+def test_what_was_there_outlives_a_full_disk(tmp_path: Path) -> None:
+    numbers, facts = save_probe(tmp_path / "p", fit(tmp_path))
+    files = [numbers, facts, tmp_path / "p.csv", tmp_path / "p.parquet"]
+    write_predictions(files[2], some_predictions(1))
+    write_predictions(files[3], some_predictions(1))
+    before = [f.read_bytes() for f in files]
+    assert numbers.stat().st_size < facts.stat().st_size, "so that the limit is met by the second file"
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path), str(facts.stat().st_size - 50)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+    assert [line.partition(": cannot be written: ")[0] for line in done.stdout.splitlines()] == [
+        str(numbers), str(files[2]), str(files[3])
+    ]  # fmt: skip
+    assert [f.read_bytes() for f in files] == before
+    assert not list(tmp_path.glob(".*")), "no drafts are left"
+
+
+def some_predictions(videos: int) -> list[Predictions]:
+    one = Predictions(
+        names=tuple(f"{i * 7919 % 104729}.mp4" for i in range(videos)),
+        truth=(("x",),) * videos,
+        labels=("x",),
+        probabilities=np.random.default_rng(0).random((videos, 1), np.float32),
+        fold="",
+    )
+    return [one]
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,33 @@ def test_a_process_that_hangs_is_ended(process: IndexProcess, features: NDArray[
     with pytest.raises(DeadlineExceeded, match="index clips: the search was not done in time"):
         process.neighbours(features[:1].tobytes(), k=3, seconds=0.2)
     assert len(process.neighbours(features[:1].tobytes(), k=3)) == 3
+
+
+def test_who_comes_too_late_leaves_the_process_alone(process: IndexProcess, features: NDArray[np.float32]) -> None:
+    """Whoever waits longer than there is time for a new process, or for searches of others, still leaves one behind."""
+    os.kill(process.pid, signal.SIGKILL)
+    process._process.wait(10)
+    with pytest.raises(DeadlineExceeded, match="index clips: the search was not begun in time"):
+        process.neighbours(features[:1].tobytes(), k=3, seconds=0.05)  # less than a process takes to start
+    started = process.pid
+    with pytest.raises(DeadlineExceeded, match="not begun in time"):
+        process.neighbours(features[:1].tobytes(), k=3, seconds=0)
+    assert len(process.neighbours(features[:1].tobytes(), k=3)) == 3
+    assert process.pid == started
+
+
+def test_nobody_waits_longer_than_they_said(process: IndexProcess, features: NDArray[np.float32]) -> None:
+    os.kill(process.pid, signal.SIGSTOP)  # the first search holds the only process
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(process.neighbours, features[:1].tobytes(), k=3, seconds=60)
+        while not process._lock.locked():
+            time.sleep(0.01)
+        begun = time.monotonic()
+        with pytest.raises(DeadlineExceeded, match="not begun in time"):
+            process.neighbours(features[:1].tobytes(), k=3, seconds=0.2)
+        assert time.monotonic() - begun < 30
+        os.kill(process.pid, signal.SIGCONT)
+        assert len(first.result()) == 3
 
 
 def test_another_index_in_its_place(

@@ -31,6 +31,8 @@ from tenclip_client._types import (
 )
 from tenclip_client.cli.messages import one_line
 from tenclip_client.cli.salience import adaptive_line, sampler_facts, sampler_word, timeline_notes
+from tenclip_client.report.words import percent
+from tenclip_features.names import some_names
 from tenclip_features.rows import VideoFailure
 
 BAR_WIDTH = 24
@@ -173,10 +175,6 @@ def bar(share: float, width: int, *, ascii_only: bool = False) -> str:
     return "█" * (eighths // 8) + _EIGHTHS[eighths % 8].strip()
 
 
-def percent(share: float) -> str:
-    return f"{share:.1%}"
-
-
 def features_line(features: Features) -> Text:
     length = math.sqrt(sum(v * v for v in features.mean))
     first = ", ".join(f"{v:.3g}" for v in features.mean[:4])
@@ -297,23 +295,18 @@ def print_extraction(console: Console, report: ExtractionReport) -> None:
             )
         )
     if report.changed:
-        console.print(Text(f"extracted anew, because their files had changed: {_some(report.changed)}"))
+        console.print(Text(f"extracted anew, because their files had changed: {some_names(report.changed)}"))
     if report.removed:
-        console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {_some(report.removed)}"))
+        console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {some_names(report.removed)}"))
     if report.pruned:
-        console.print(Text(f"gone or not named any more; rows dropped: {_some(report.pruned)}"))
+        console.print(Text(f"gone or not named any more; rows dropped: {some_names(report.pruned)}"))
     if report.damaged:
-        console.print(Text(f"frames damaged, or missing and stood in for by others, in: {_some(report.damaged)}"))
+        console.print(Text(f"frames damaged, or missing and stood in for by others, in: {some_names(report.damaged)}"))
     if report.failures:
         total = report.videos + len(report.failures)
         console.print(Text(f"{len(report.failures)} of {total} videos failed:", style="red"))
         console.print(failures_table(report.failures))
         console.print("The same command with --retry-failed tries them again.")
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def failures_table(failures: Sequence[VideoFailure]) -> Table:

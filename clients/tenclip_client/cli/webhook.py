@@ -1,6 +1,7 @@
 """Events as HTTP POSTs: from a bounded queue, on a thread of its own, tried again when they fail.
 
 A receiver that is down or slow never holds up the stream: what does not fit is dropped, the oldest first, and counted.
+Redirects are not followed: urllib would repeat the POST as a GET without the event.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import urllib.error
 import urllib.request
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
-from urllib.parse import urlsplit
+from typing import IO, Any
+from urllib.parse import urljoin, urlsplit
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_api.uris import without_secrets
@@ -30,20 +31,15 @@ _PASSING = frozenset({408, 425, 429, *range(500, 600)})
 class Webhook:
     """Sends JSON objects to a URL, in their order. sent, failed, dropped: how many. last_error: "" without one.
 
-    pauses: seconds between attempts. Raises InvalidRequest for what is no http or https URL.
+    pauses: seconds between attempts. Raises InvalidRequest for what is no http or https URL in ASCII.
     """
 
     def __init__(self, url: str, *, pauses: tuple[float, ...] = PAUSES, max_waiting: int = MAX_WAITING) -> None:
-        try:
-            parts = urlsplit(url)
-            usable = parts.scheme in ("http", "https") and bool(parts.hostname)
-        except ValueError:
-            usable = False
-        if not usable:
-            raise InvalidRequest(f"webhook {without_secrets(url)}: write http://HOST/PATH or https://HOST/PATH")
+        _check_url(url)
         self.sent = self.failed = self.dropped = 0
         self.last_error = ""
         self._url, self._pauses, self._max_waiting = url, pauses, max_waiting
+        self._opener = urllib.request.build_opener(_NoRedirects)
         self._waiting: deque[bytes] = deque()
         self._changed = threading.Condition()
         self._closing = False
@@ -96,16 +92,63 @@ class Webhook:
                 request = urllib.request.Request(
                     self._url, body, {"Content-Type": "application/json", "User-Agent": "tenclip"}, method="POST"
                 )
-                with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:
+                with self._opener.open(request, timeout=_TIMEOUT_SECONDS) as response:
                     response.read(1 << 16)
                 return True
             except urllib.error.HTTPError as err:
                 err.close()
-                self.last_error = f"status {err.code}"
+                self.last_error = f"status {err.code}{_moved_to(self._url, err)}"
                 if err.code not in _PASSING:
                     return False
-            except (OSError, http.client.HTTPException) as err:
+            except (OSError, http.client.HTTPException, ValueError) as err:
                 self.last_error = str(getattr(err, "reason", None) or err) or type(err).__name__
             if pause is None or self._give_up.wait(max(0.0, pause - (time.monotonic() - started))):
                 return False
         return False
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect is an error with its status."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: http.client.HTTPMessage,
+        newurl: str,
+    ) -> None:
+        return None
+
+
+def _moved_to(url: str, err: urllib.error.HTTPError) -> str:
+    """For messages: where a redirect leads; "" for other answers."""
+    location = err.headers.get("Location") if 300 <= err.code < 400 else None
+    if not location:
+        return ""
+    try:
+        place = urljoin(url, location)
+    except ValueError:
+        place = location
+    shown = "".join(c if c.isprintable() else "?" for c in without_secrets(place))
+    return f": it has moved to {shown}, and events are not sent after it; name that place"
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InvalidRequest(f"webhook {without_secrets(url)}: write http://HOST/PATH or https://HOST/PATH")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise InvalidRequest(
+            f"webhook {without_secrets(url)}: a URL is of ASCII characters without spaces; write others as %XX, and "
+            "names of hosts as xn--..."
+        )
+    if "@" in parts.netloc:
+        raise InvalidRequest(
+            f"webhook {without_secrets(url)}: a user and a password in the URL cannot be sent; leave them out"
+        )

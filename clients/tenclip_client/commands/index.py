@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,11 +192,14 @@ def query(
         answers = neighbours_of_table(opened, read_feature_table([what]), wanted)
     else:
         from tenclip_client._client import Client
+        from tenclip_client._concurrent import retry_blocking
         from tenclip_client._similar import neighbours_of_video
 
         assert what is not None
+        choice = clip_options.choice()
         with Client(**connection.client_settings(timeout)) as client:
-            answers = [neighbours_of_video(client, opened, what, Path(what), clip_options.choice(), wanted)]
+            ask = partial(neighbours_of_video, client, opened, what, Path(what), choice, wanted)
+            answers = [retry_blocking(ask, max_wait_seconds=timeout or 60)]
     if as_json:
         print_json(answers)
     else:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,7 +32,7 @@ from tenclip_settings import with_option_groups
 if TYPE_CHECKING:
     from tenclip_api.errors import TenclipError
     from tenclip_client._inputs import VideoInput
-    from tenclip_client._types import Prediction
+    from tenclip_client._types import ClipUpdate, Prediction
     from tenclip_client.report.writer import Report
 
     Outcome = Prediction | TenclipError
@@ -132,17 +133,23 @@ def _stream_all(
 ) -> int:
     """Predict one video after the other, and print every clip when it is done. Returns how many videos failed."""
     from tenclip_client import Client, ClipUpdate, TenclipError
-    from tenclip_client._concurrent import SYSTEMIC
+    from tenclip_client._concurrent import SYSTEMIC, retry_blocking
     from tenclip_client.cli.render import print_update
 
     failed = 0
     console = output_console()
+
+    def begin(video: VideoInput) -> Iterator[ClipUpdate | Prediction]:
+        """The updates, the first of which has come: the server has taken the video."""
+        updates = client.predict_stream(video.source, name=video.name, **arguments)
+        return chain([next(updates)], updates)
+
     with Client(**settings) as client, _writer(False, jsonl, pages) as write:
         for video in inputs:
             try:
                 if video.error is not None:
                     raise video.error
-                for update in client.predict_stream(video.source, name=video.name, **arguments):
+                for update in retry_blocking(partial(begin, video), max_wait_seconds=settings["timeout"] or 60):
                     if not isinstance(update, ClipUpdate):
                         write(video.name, update)
                     elif jsonl:
