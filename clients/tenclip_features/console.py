@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tenclip_data.wording import some_of
 from tenclip_features.probe_results import ProbeResult, ProbeRuns
 from tenclip_features.scores import Confusion, Score
 
@@ -156,7 +157,7 @@ def _mean_lines(results: Sequence[ProbeResult]) -> list[str]:
 
 def _print_rest(console: Console, lines: list[str], without: Sequence[str], unconverged: Sequence[str]) -> None:
     if without:
-        lines.append(f"without features: {_some(without)}")
+        lines.append(f"without features: {some_of(without)}")
     lines += [f"{prefix}the solver stopped before it converged; try a smaller C" for prefix in unconverged]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)
@@ -177,8 +178,3 @@ def _print_confusion(console: Console, confusion: Confusion | None) -> None:
         cells = [f"[bold]{n}[/]" if j == i and n else str(n) if n else "[dim].[/]" for j, n in enumerate(counts)]
         table.add_row(f"{i} {escape(label)}", *cells)
     console.print(table)
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
