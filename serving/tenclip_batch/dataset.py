@@ -15,18 +15,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError
+from tenclip_batch.ledger import damaged_part, num_rows, parts_of, read_ledger, read_table, summarize
 from tenclip_batch.locks import LOCK_FILES, locked
 from tenclip_batch.parts import (
     CLIPS,
@@ -38,33 +36,13 @@ from tenclip_batch.parts import (
     stem_of,
     write_tables,
 )
-from tenclip_batch.schema import DONE
 from tenclip_data.atomic import write_text
 from tenclip_features.journal import check_same_settings
-from tenclip_features.stamps import VideoStamp
 
 FORMAT_VERSION = 1
 SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
 FILES, ATTEMPTS = "files", ".attempts"
 _OURS = (CLIPS, VIDEOS, FILES, ATTEMPTS, SETTINGS_FILE, SUMMARY_FILE)
-_LEDGER_COLUMNS = ["video", "state", "clips", "error_kind", "error", "file"]
-_STAMPS = ["video_bytes", "video_mtime_ns", "video_sha256"]
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """What the dataset says of one video. stem: the part that says it. kind: of the failure, "" where it is done."""
-
-    stem: str
-    clips: int
-    kind: str
-    message: str
-    stamp: VideoStamp | None
-    file: str | None
-
-    @property
-    def done(self) -> bool:
-        return not self.kind
 
 
 class Dataset:
@@ -76,8 +54,8 @@ class Dataset:
     def __init__(self, folder: Path, form: PartFormat) -> None:
         self.folder, self.form = folder, form
         _clean(folder)
-        self.ledger = _read_ledger(folder)
-        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in _parts(folder)), default=-1)
+        self.ledger = read_ledger(folder)
+        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in parts_of(folder)), default=-1)
 
     def new_stem(self) -> str:
         """The name of a part that is not there yet."""
@@ -105,8 +83,8 @@ class Dataset:
         """Make parts of up to `clips` and `videos` rows of neighbours that are smaller."""
         batch: list[str] = []
         held = [0, 0]
-        for path in _parts(self.folder):
-            size = [_num_rows(part_path(self.folder, table, path.stem)) for table in (CLIPS, VIDEOS)]
+        for path in parts_of(self.folder):
+            size = [num_rows(part_path(self.folder, table, path.stem)) for table in (CLIPS, VIDEOS)]
             fits = held[0] + size[0] <= clips and held[1] + size[1] <= videos
             if batch and not fits:
                 self._join(batch)
@@ -146,7 +124,7 @@ class Dataset:
             path = part_path(self.folder, table, stem)
             if table == CLIPS and not path.exists():
                 continue
-            rows = _read_table(path)
+            rows = read_table(path)
             if without:
                 rows = rows.filter(pc.invert(pc.is_in(rows["video"], pa.array(sorted(without), pa.string()))))
             found.append(rows.cast(schema))
@@ -201,25 +179,6 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def summarize(folder: Path) -> dict[str, Any]:
-    """{"videos", "clips", "done", "failed", "failures": {KIND: count}} of a dataset."""
-    clips = done = 0
-    kinds: Counter[str] = Counter()
-    for path in _parts(folder):
-        table = _read_table(path, ["state", "clips", "error_kind"])
-        clips += pc.sum(table["clips"]).as_py() or 0
-        done += pc.sum(pc.equal(table["state"], DONE)).as_py() or 0
-        kinds.update(kind for kind in table["error_kind"].to_pylist() if kind)
-    failures = dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
-    return {
-        "videos": done + sum(kinds.values()),
-        "clips": clips,
-        "done": done,
-        "failed": sum(kinds.values()),
-        "failures": failures,
-    }
-
-
 # -- what is on disk ---------------------------------------------------------------------------------------------------
 
 
@@ -238,16 +197,12 @@ def _clean(folder: Path) -> None:
     for table in (CLIPS, VIDEOS):
         for draft in (folder / table).glob(".*.part"):
             draft.unlink(missing_ok=True)
-    for path in _parts(folder):
+    for path in parts_of(folder):
         for stem in _replaced(path):
             delete_part(folder, stem)
     for path in (folder / CLIPS).glob("part-*.parquet"):
         if not part_path(folder, VIDEOS, path.stem).exists():
             path.unlink()
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted((folder / VIDEOS).glob("part-*.parquet"), key=lambda p: int(p.stem.partition("-")[2]))
 
 
 def _replaced(path: Path) -> list[str]:
@@ -256,43 +211,4 @@ def _replaced(path: Path) -> list[str]:
     try:
         return replaced_by(path)
     except (pa.ArrowException, OSError, ValueError) as err:
-        raise _damaged(path, err) from err
-
-
-def _read_ledger(folder: Path) -> dict[str, LedgerEntry]:
-    ledger: dict[str, LedgerEntry] = {}
-    for path in _parts(folder):
-        table = _read_table(path, [*_LEDGER_COLUMNS, *_STAMPS])
-        columns = [table[name].to_pylist() for name in (*_LEDGER_COLUMNS, *_STAMPS)]
-        for video, state, clips, kind, message, file, size, time_ns, sha256 in zip(*columns, strict=True):
-            stamp = None if size is None or time_ns is None else VideoStamp(size, time_ns, sha256 or "")
-            ledger[video] = LedgerEntry(
-                path.stem, clips, "" if state == DONE else kind, "" if message is None else message, stamp, file
-            )
-    return ledger
-
-
-def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        # By an open file: a path would make pyarrow take folders like `split=train` above it for columns.
-        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
-            return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as err:
-        raise _damaged(path, err) from err
-
-
-def names_in_part(path: Path) -> list[tuple[str, int, str, str]]:
-    """(video, clips, kind of its failure or "", the failure in words) of every row of a file in `videos/`."""
-    columns = [c.to_pylist() for c in _read_table(path, ["video", "clips", "error_kind", "error"]).columns]
-    return [(video, clips, kind or "", message or "") for video, clips, kind, message in zip(*columns, strict=True)]
-
-
-def _num_rows(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
-
-
-def _damaged(path: Path, err: Exception) -> DatasetError:
-    return DatasetError(
-        f"{path}: cannot be read as Parquet: {err}; delete it, and the file of its name in {CLIPS}/, and run again: "
-        "its videos are worked on anew"
-    )
+        raise damaged_part(path, err) from err

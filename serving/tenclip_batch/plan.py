@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tenclip_batch.dataset import LedgerEntry
+from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.options import ResumeOptions
 from tenclip_batch.sources import BatchVideo, Uri, is_current, is_missing, stamp_of
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tenclip_api.errors import DatasetError, NoClassifier
-from tenclip_batch.dataset import summarize
+from tenclip_batch.ledger import summarize
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.run import Watching
 from tests.tenclip_serving.helpers import SPEC, make_bundle, make_video
