@@ -36,7 +36,7 @@ from tenclip_batch.parts import (
     stem_of,
     write_tables,
 )
-from tenclip_data.atomic import write_text
+from tenclip_data.atomic import remove_drafts, write_text
 from tenclip_features.journal import check_same_settings
 
 FORMAT_VERSION = 1
@@ -194,9 +194,11 @@ def _remove_ours(folder: Path) -> None:
 
 def _clean(folder: Path) -> None:
     """Remove what a process that was killed left: drafts, parts that were replaced, clips without their videos."""
-    for table in (CLIPS, VIDEOS):
-        for draft in (folder / table).glob(".*.part"):
-            draft.unlink(missing_ok=True)
+    for name in (CLIPS, VIDEOS):
+        remove_drafts(folder / name)
+    remove_drafts(folder / FILES, below=True)
+    for name in (SETTINGS_FILE, SUMMARY_FILE):  # what else is beside them is none of ours
+        remove_drafts(folder, of=name)
     for path in parts_of(folder):
         for stem in _replaced(path):
             delete_part(folder, stem)
