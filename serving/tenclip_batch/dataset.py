@@ -36,13 +36,12 @@ from tenclip_batch.parts import (
     stem_of,
     write_tables,
 )
-from tenclip_data.atomic import remove_drafts, write_text
+from tenclip_data.atomic import is_draft, remove_drafts, write_text
 from tenclip_features.journal import check_same_settings
 
 FORMAT_VERSION = 1
 SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
 FILES, ATTEMPTS = "files", ".attempts"
-_OURS = (CLIPS, VIDEOS, FILES, ATTEMPTS, SETTINGS_FILE, SUMMARY_FILE)
 
 
 class Dataset:
@@ -100,7 +99,7 @@ class Dataset:
     def finish(self) -> dict[str, Any]:
         """Write `summary.json`, and return what is in it."""
         found = self.summary()
-        write_text(self.folder / SUMMARY_FILE, json.dumps(found, indent=2) + "\n")
+        _write_json(self.folder / SUMMARY_FILE, found)
         return found
 
     def _join(self, stems: list[str]) -> None:
@@ -143,22 +142,20 @@ def open_dataset(
     """
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"{folder}: is a file; --out is the folder of a dataset")
-    known = (folder / SETTINGS_FILE).is_file()
-    if not known and folder.is_dir() and any(name for name in os.listdir(folder) if name not in LOCK_FILES):
+    if folder.is_dir() and not _may_be_ours(folder):
         raise DatasetError(f"{folder}: is there and holds something else than a batch dataset; name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if overwrite:
-                _remove_ours(folder)
-                known = False
-            if known:
+            # Not earlier: another run may have begun it until now.
+            if (folder / SETTINGS_FILE).is_file() and not overwrite:
                 check_same_settings(folder, read_settings(folder), settings)
+            else:
+                _remove_data(folder)
+                begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
+                _write_json(folder / SETTINGS_FILE, begun)  # before any folder: by it the whole is known as ours
             for name in (CLIPS, VIDEOS, ATTEMPTS):
                 (folder / name).mkdir(exist_ok=True)
-            if not known:
-                begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
-                write_text(folder / SETTINGS_FILE, json.dumps(begun, indent=2) + "\n")
             yield Dataset(folder, form)
     except OSError as err:
         if err.filename is None or not str(err.filename).startswith(str(folder)):
@@ -182,14 +179,44 @@ def read_settings(folder: Path) -> dict[str, Any]:
 # -- what is on disk ---------------------------------------------------------------------------------------------------
 
 
-def _remove_ours(folder: Path) -> None:
-    # The settings go last: until then the folder is known as ours.
-    for name in sorted(_OURS, key=lambda n: n == SETTINGS_FILE):
+def _may_be_ours(folder: Path) -> bool:
+    """Whether the folder is a dataset, or holds nothing but what a run leaves that ended before it had begun one."""
+    # The list first: what another run makes after its settings is not seen without them.
+    left = [name for name in os.listdir(folder) if name not in LOCK_FILES and not is_draft(name, SETTINGS_FILE)]
+    if (folder / SETTINGS_FILE).is_file():
+        return _may_be_settings(folder / SETTINGS_FILE)
+    begun = [folder / name for name in (CLIPS, VIDEOS, ATTEMPTS)]
+    return all(folder / name in begun and (folder / name).is_dir() for name in left) and not any(
+        any(path.iterdir()) for path in begun if path.exists()
+    )
+
+
+def _may_be_settings(path: Path) -> bool:
+    """False for another program's file of this name: --overwrite must not delete what is beside that."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:  # damaged
+        return True
+    return isinstance(found, dict) and {"format", "settings"} <= found.keys()
+
+
+def _remove_data(folder: Path) -> None:
+    """All but the settings, by which the folder is known as ours. The ledger first: without it nothing else counts."""
+    for name in (VIDEOS, CLIPS, FILES, ATTEMPTS, SUMMARY_FILE):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    try:
+        write_text(path, json.dumps(value, indent=2) + "\n")
+    except OSError as err:
+        raise DatasetError(
+            f"{path}: cannot be written: {err.strerror or err}; the same command goes on from what is there"
+        ) from err
 
 
 def _clean(folder: Path) -> None:
