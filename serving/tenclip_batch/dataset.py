@@ -56,6 +56,15 @@ class Dataset:
         self.ledger = read_ledger(folder)
         self._next = 1 + max((int(p.stem.partition("-")[2]) for p in parts_of(folder)), default=-1)
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The file of every video that has one, below the folder."""
+        return {name: entry.file for name, entry in self.ledger.items() if entry.file is not None}
+
+    def without_file(self) -> set[str]:
+        """Videos whose file is not there any more."""
+        return {name for name, file in self.files.items() if not (self.folder / file).is_file()}
+
     def new_stem(self) -> str:
         """The name of a part that is not there yet."""
         return stem_of(self.reserve(1))
@@ -73,10 +82,10 @@ class Dataset:
             by_part.setdefault(self.ledger[name].stem, set()).add(name)
         for stem, dropped in sorted(by_part.items()):
             self._rewrite([stem], without=dropped)
-        for name in gone:
-            entry = self.ledger.pop(name)
-            if entry.file is not None:
-                (self.folder / entry.file).unlink(missing_ok=True)
+        files = {self.ledger.pop(name).file for name in gone} - {entry.file for entry in self.ledger.values()}
+        for file in files:
+            if file is not None:
+                (self.folder / file).unlink(missing_ok=True)
 
     def join_small_parts(self, *, clips: int, videos: int) -> None:
         """Make parts of up to `clips` and `videos` rows of neighbours that are smaller."""

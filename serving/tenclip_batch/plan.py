@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from tenclip_batch.ledger import LedgerEntry
@@ -27,8 +27,17 @@ class Plan:
     pruned: tuple[str, ...]
 
 
-def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], resume: ResumeOptions) -> Plan:
-    """Sort the videos by what the ledger says of them, and what their files are like now."""
+def make_plan(
+    videos: Sequence[BatchVideo],
+    ledger: Mapping[str, LedgerEntry],
+    resume: ResumeOptions,
+    *,
+    lost: Collection[str] = frozenset(),
+) -> Plan:
+    """Sort the videos by what the ledger says of them, and what their files are like now.
+
+    lost: videos that are done, and whose features are not there, or may be those of another one.
+    """
     todo: list[BatchVideo] = []
     stale: list[str] = []
     changed: list[str] = []
@@ -44,6 +53,10 @@ def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], r
                 stale.append(video.name)
             else:
                 failures += 1
+        elif video.name in lost:
+            todo.append(video)
+            stale.append(video.name)
+            changed.append(video.name)
         elif not resume.prune and video.error is None and is_missing(video.source):
             removed.append(video.name)
             reused += 1
@@ -54,15 +67,16 @@ def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], r
             stale.append(video.name)
             changed.append(video.name)
     asked = {v.name for v in videos}
-    others = tuple(name for name in ledger if name not in asked)
+    others = [name for name in ledger if name not in asked]
+    pruned = tuple(others if resume.prune else (name for name in others if name in lost))
     return Plan(
         todo=tuple(todo),
-        stale=(*stale, *others) if resume.prune else tuple(stale),
+        stale=(*stale, *pruned),
         reused=reused,
         failed=failures,
         changed=tuple(changed),
-        removed=() if resume.prune else (*removed, *others),
-        pruned=others if resume.prune else (),
+        removed=() if resume.prune else (*removed, *(name for name in others if name not in lost)),
+        pruned=pruned,
     )
 
 
