@@ -15,7 +15,8 @@ class Plan:
     """todo: videos to work on; stale: names whose rows go first.
 
     reused, changed, removed, pruned: names, as in `tenclip features`: current; worked on anew because the file has
-    changed; gone or not asked for any more, kept; the same, dropped. failed: failures that are left as they are.
+    changed; gone or not asked for any more, kept; not asked for any more, dropped: failures always, for they hold
+    nothing. failed: failures that are left as they are.
     """
 
     todo: tuple[BatchVideo, ...]
@@ -68,15 +69,16 @@ def make_plan(
             changed.append(video.name)
     asked = {v.name for v in videos}
     others = [name for name in ledger if name not in asked]
-    pruned = tuple(others if resume.prune else (name for name in others if name in lost))
+    pruned = [name for name in others if resume.prune or name in lost or not ledger[name].done]
+    dropped = set(pruned)
     return Plan(
         todo=tuple(todo),
         stale=(*stale, *pruned),
         reused=reused,
         failed=failures,
         changed=tuple(changed),
-        removed=() if resume.prune else (*removed, *(name for name in others if name not in lost)),
-        pruned=pruned,
+        removed=(*removed, *(name for name in others if name not in dropped)),
+        pruned=tuple(pruned),
     )
 
 
