@@ -22,6 +22,7 @@ from tenclip_data.lists import split_of_file
 from tenclip_data.samples import SPLIT_NAMES, Sample
 from tenclip_data.scan import IMAGE_SUFFIXES, ScanProblem, data_folders, is_data_name, printable_name, scan_folder
 from tenclip_data.source import ReadOptions, Rows, refuse_column
+from tenclip_data.wording import some_of
 
 _LAYOUTS = "FOLDER/CLASS/*.mp4, or FOLDER/train/CLASS/*.mp4 and FOLDER/val/CLASS/*.mp4"
 
@@ -179,13 +180,7 @@ def _is_split_name(folder: Path) -> bool:
 
 
 def _names(folders: Iterable[_Folder]) -> str:
-    return _listed(f"{printable_name(f.path.name)}/" for f in folders)
-
-
-def _listed(names: Iterable[str]) -> str:
-    names = list(names)
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more
+    return some_of(f"{printable_name(f.path.name)}/" for f in folders)
 
 
 def _count(videos: int) -> str:
@@ -199,5 +194,5 @@ def _empty(root: Path, folders: Sequence[_Folder]) -> list[str]:
 def _strays(folder: Path, videos: Sequence[Path]) -> list[str]:
     if not videos:
         return []
-    names = _listed(printable_name(v.name) for v in videos)
+    names = some_of(printable_name(v.name) for v in videos)
     return [f"{folder}: {_count(len(videos))} in no class folder not used: {names}"]

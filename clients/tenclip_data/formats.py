@@ -25,6 +25,7 @@ from tenclip_data.tables import (
     read_parquet,
 )
 from tenclip_data.text import is_excel_delimiter, lines_of, read_text
+from tenclip_data.wording import some_of
 
 __all__ = ["LIST_SUFFIXES", "read_source", "split_of_file", "videos_root"]
 
@@ -174,9 +175,8 @@ def _refuse_lists(folder: Path) -> None:
     """Raise where a folder without videos holds lists: one of them is meant."""
     names = [f.name for f in _lists_in(folder)]
     if names:
-        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         raise DatasetError(
-            f"{folder}: no videos in class-named sub-folders, but lists ({', '.join(names[:3])}{more}); name one of "
+            f"{folder}: no videos in class-named sub-folders, but lists ({some_of(names, 3)}); name one of "
             "them, and the folder of the videos"
         )
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tenclip_features.names import some_names
+from tenclip_data.wording import some_of
 from tenclip_features.probe_results import ProbeResult, ProbeRuns
 from tenclip_features.scores import Confusion, Score
 
@@ -157,7 +157,7 @@ def _mean_lines(results: Sequence[ProbeResult]) -> list[str]:
 
 def _print_rest(console: Console, lines: list[str], without: Sequence[str], unconverged: Sequence[str]) -> None:
     if without:
-        lines.append(f"without features: {some_names(without)}")
+        lines.append(f"without features: {some_of(without)}")
     lines += [f"{prefix}the solver stopped before it converged; try a smaller C" for prefix in unconverged]
     for line in lines:
         console.print(line, markup=False, soft_wrap=True)

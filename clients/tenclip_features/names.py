@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
 # Backslashes, and the byte that the last of an odd number of them stands for.
@@ -24,16 +23,6 @@ def path_of_name(name: str) -> Path:
         return Path(name)
     raw = name.encode("utf-8", errors="surrogateescape")
     return Path(os.fsdecode(_ESCAPED.sub(_unescape, raw)))
-
-
-def some_names(names: Sequence[str], most: int = 5) -> str:
-    """The first of them, and how many more there are, for messages.
-
-    >>> some_names(["a.mp4", "b.mp4", "c.mp4"], most=2)
-    'a.mp4, b.mp4 and 1 more'
-    """
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
 
 
 def _unescape(found: re.Match[bytes]) -> bytes:

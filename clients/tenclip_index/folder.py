@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from tenclip_api.errors import DatasetError
-from tenclip_data.atomic import write_text
+from tenclip_data.atomic import remove_drafts, write_text
 from tenclip_index.metadata import FILE_NAME, IndexFile, IndexInfo
 
 LOCK_NAME = ".lock"
@@ -43,6 +43,8 @@ def writing(folder: Path) -> Iterator[None]:
     with lock:
         if not _try_lock(lock):
             raise DatasetError(f"{folder}: another process is writing this index; try again when it is done")
+        with contextlib.suppress(OSError):
+            remove_drafts(folder, of=FILE_NAME)  # of a process that was killed
         try:
             yield
         finally:

@@ -20,10 +20,9 @@ from tenclip_batch.run import BatchReport, Watching
 from tenclip_client.cli.output import output_console
 from tenclip_client.cli.progress import bar_progress, line_progress
 from tenclip_client.cli.render import failures_table
+from tenclip_data.wording import some_of
 from tenclip_features.variants import variant_note
 from tenclip_video.aggregate import top_classes
-
-_MOST_NAMES = 5
 
 
 @contextmanager
@@ -105,7 +104,7 @@ def print_report(report: BatchReport, *, as_json: bool) -> None:
         (report.pruned, "gone or not named any more; rows dropped"),
     ):
         if names:
-            console.print(Text(f"{what}: {_some(names)}"))
+            console.print(Text(f"{what}: {some_of(names)}"))
     if report.failed:
         console.print(Text(f"{report.failed} of {report.videos} videos failed:", style="red"))
         table = Table.grid(padding=(0, 2))
@@ -115,8 +114,3 @@ def print_report(report: BatchReport, *, as_json: bool) -> None:
         if report.named:
             console.print(failures_table(report.named))
         console.print(f"All are in {report.out}/videos; the same command with --retry-failed tries them again.")
-
-
-def _some(names: tuple[str, ...]) -> str:
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    return ", ".join(names[:_MOST_NAMES]) + more

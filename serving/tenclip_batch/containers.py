@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import os
 import tarfile
 from collections.abc import Iterator
@@ -106,45 +108,54 @@ def parquet_videos(path: Path, column: str) -> Iterator[BatchVideo]:
 class CellReader:
     """Reads cells of one column, one row after the other, without holding more than a page of them.
 
-    A row before the one that was read last makes it begin again.
+    A row before the one that was read last, or in another row group, makes it begin at the start of its row group.
     """
 
     def __init__(self, path: Path, column: str) -> None:
         self.place = (path, column)
-        self._rows: Iterator[bytes | None] | None = None
         self._file: Any = None
-        self._next = 0
+        self._firsts: list[int] = []  # rows that groups begin with
+        self._cells: Iterator[Any] = iter(())
+        self._group, self._next = -1, 0
 
     def read(self, row: int) -> bytes:
         """The bytes of a cell, b"" where it is null. Raises VideoNotReadable."""
         path = self.place[0]
         try:
-            if self._rows is None or row < self._next:
-                self.close()
-                self._file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
-                self._rows, self._next = self._cells(), 0
-            for data in self._rows:
+            self._go_to(row)
+            for cell in self._cells:
                 self._next += 1
                 if self._next == row + 1:
-                    return data or b""
+                    return cell.as_py() or b""
         except (pa.ArrowException, OSError) as err:
+            self.close()
             raise VideoNotReadable(f"{path}: cannot be read as Parquet: {err}", source=str(path)) from err
         raise VideoNotReadable(f"{path}: has no row {row} any more", source=str(path))
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
-        self._file = self._rows = None
+        self._file, self._cells, self._group = None, iter(()), -1
 
-    def _cells(self) -> Iterator[bytes | None]:
-        column = self.place[1]
-        whole, _, inner = column.partition(".")
-        for batch in self._file.iter_batches(batch_size=1, columns=[column]):
+    def _go_to(self, row: int) -> None:
+        """Be in the row group of `row`, and not behind it."""
+        if self._file is None:
+            self._file = pq.ParquetFile(self.place[0], pre_buffer=False, buffer_size=1 << 20)
+            groups = self._file.metadata
+            sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
+            self._firsts = list(itertools.accumulate(sizes, initial=0))
+        group = bisect.bisect_right(self._firsts, row) - 1
+        if group != self._group or row < self._next:
+            self._group, self._next = group, self._firsts[group]
+            self._cells = self._cells_of(group)
+
+    def _cells_of(self, group: int) -> Iterator[Any]:
+        whole, _, inner = self.place[1].partition(".")
+        if group == len(self._firsts) - 1:  # behind the last row
+            return
+        for batch in self._file.iter_batches(batch_size=1, row_groups=[group], columns=[self.place[1]]):
             cells = batch.column(whole)
-            if inner:
-                cells = cells.field(inner)
-            for cell in cells:
-                yield cell.as_py()
+            yield from cells.field(inner) if inner else cells
 
 
 def _binary_columns(schema: pa.Schema) -> Iterator[str]:

@@ -15,18 +15,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError
+from tenclip_batch.ledger import damaged_part, num_rows, parts_of, read_ledger, read_table, summarize
 from tenclip_batch.locks import LOCK_FILES, locked
 from tenclip_batch.parts import (
     CLIPS,
@@ -38,33 +36,12 @@ from tenclip_batch.parts import (
     stem_of,
     write_tables,
 )
-from tenclip_batch.schema import DONE
-from tenclip_data.atomic import write_text
+from tenclip_data.atomic import is_draft, remove_drafts, write_text
 from tenclip_features.journal import check_same_settings
-from tenclip_features.stamps import VideoStamp
 
 FORMAT_VERSION = 1
 SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
 FILES, ATTEMPTS = "files", ".attempts"
-_OURS = (CLIPS, VIDEOS, FILES, ATTEMPTS, SETTINGS_FILE, SUMMARY_FILE)
-_LEDGER_COLUMNS = ["video", "state", "clips", "error_kind", "error", "file"]
-_STAMPS = ["video_bytes", "video_mtime_ns", "video_sha256"]
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """What the dataset says of one video. stem: the part that says it. kind: of the failure, "" where it is done."""
-
-    stem: str
-    clips: int
-    kind: str
-    message: str
-    stamp: VideoStamp | None
-    file: str | None
-
-    @property
-    def done(self) -> bool:
-        return not self.kind
 
 
 class Dataset:
@@ -76,8 +53,17 @@ class Dataset:
     def __init__(self, folder: Path, form: PartFormat) -> None:
         self.folder, self.form = folder, form
         _clean(folder)
-        self.ledger = _read_ledger(folder)
-        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in _parts(folder)), default=-1)
+        self.ledger = read_ledger(folder)
+        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in parts_of(folder)), default=-1)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The file of every video that has one, below the folder."""
+        return {name: entry.file for name, entry in self.ledger.items() if entry.file is not None}
+
+    def without_file(self) -> set[str]:
+        """Videos whose file is not there any more."""
+        return {name for name, file in self.files.items() if not (self.folder / file).is_file()}
 
     def new_stem(self) -> str:
         """The name of a part that is not there yet."""
@@ -96,17 +82,17 @@ class Dataset:
             by_part.setdefault(self.ledger[name].stem, set()).add(name)
         for stem, dropped in sorted(by_part.items()):
             self._rewrite([stem], without=dropped)
-        for name in gone:
-            entry = self.ledger.pop(name)
-            if entry.file is not None:
-                (self.folder / entry.file).unlink(missing_ok=True)
+        files = {self.ledger.pop(name).file for name in gone} - {entry.file for entry in self.ledger.values()}
+        for file in files:
+            if file is not None:
+                (self.folder / file).unlink(missing_ok=True)
 
     def join_small_parts(self, *, clips: int, videos: int) -> None:
         """Make parts of up to `clips` and `videos` rows of neighbours that are smaller."""
         batch: list[str] = []
         held = [0, 0]
-        for path in _parts(self.folder):
-            size = [_num_rows(part_path(self.folder, table, path.stem)) for table in (CLIPS, VIDEOS)]
+        for path in parts_of(self.folder):
+            size = [num_rows(part_path(self.folder, table, path.stem)) for table in (CLIPS, VIDEOS)]
             fits = held[0] + size[0] <= clips and held[1] + size[1] <= videos
             if batch and not fits:
                 self._join(batch)
@@ -122,7 +108,7 @@ class Dataset:
     def finish(self) -> dict[str, Any]:
         """Write `summary.json`, and return what is in it."""
         found = self.summary()
-        write_text(self.folder / SUMMARY_FILE, json.dumps(found, indent=2) + "\n")
+        _write_json(self.folder / SUMMARY_FILE, found)
         return found
 
     def _join(self, stems: list[str]) -> None:
@@ -146,7 +132,7 @@ class Dataset:
             path = part_path(self.folder, table, stem)
             if table == CLIPS and not path.exists():
                 continue
-            rows = _read_table(path)
+            rows = read_table(path)
             if without:
                 rows = rows.filter(pc.invert(pc.is_in(rows["video"], pa.array(sorted(without), pa.string()))))
             found.append(rows.cast(schema))
@@ -165,22 +151,20 @@ def open_dataset(
     """
     if folder.exists() and not folder.is_dir():
         raise DatasetError(f"{folder}: is a file; --out is the folder of a dataset")
-    known = (folder / SETTINGS_FILE).is_file()
-    if not known and folder.is_dir() and any(name for name in os.listdir(folder) if name not in LOCK_FILES):
+    if folder.is_dir() and not _may_be_ours(folder):
         raise DatasetError(f"{folder}: is there and holds something else than a batch dataset; name another --out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            if overwrite:
-                _remove_ours(folder)
-                known = False
-            if known:
+            # Not earlier: another run may have begun it until now.
+            if (folder / SETTINGS_FILE).is_file() and not overwrite:
                 check_same_settings(folder, read_settings(folder), settings)
+            else:
+                _remove_data(folder)
+                begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
+                _write_json(folder / SETTINGS_FILE, begun)  # before any folder: by it the whole is known as ours
             for name in (CLIPS, VIDEOS, ATTEMPTS):
                 (folder / name).mkdir(exist_ok=True)
-            if not known:
-                begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
-                write_text(folder / SETTINGS_FILE, json.dumps(begun, indent=2) + "\n")
             yield Dataset(folder, form)
     except OSError as err:
         if err.filename is None or not str(err.filename).startswith(str(folder)):
@@ -201,31 +185,33 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return settings
 
 
-def summarize(folder: Path) -> dict[str, Any]:
-    """{"videos", "clips", "done", "failed", "failures": {KIND: count}} of a dataset."""
-    clips = done = 0
-    kinds: Counter[str] = Counter()
-    for path in _parts(folder):
-        table = _read_table(path, ["state", "clips", "error_kind"])
-        clips += pc.sum(table["clips"]).as_py() or 0
-        done += pc.sum(pc.equal(table["state"], DONE)).as_py() or 0
-        kinds.update(kind for kind in table["error_kind"].to_pylist() if kind)
-    failures = dict(sorted(kinds.items(), key=lambda item: (-item[1], item[0])))
-    return {
-        "videos": done + sum(kinds.values()),
-        "clips": clips,
-        "done": done,
-        "failed": sum(kinds.values()),
-        "failures": failures,
-    }
-
-
 # -- what is on disk ---------------------------------------------------------------------------------------------------
 
 
-def _remove_ours(folder: Path) -> None:
-    # The settings go last: until then the folder is known as ours.
-    for name in sorted(_OURS, key=lambda n: n == SETTINGS_FILE):
+def _may_be_ours(folder: Path) -> bool:
+    """Whether the folder is a dataset, or holds nothing but what a run leaves that ended before it had begun one."""
+    # The list first: what another run makes after its settings is not seen without them.
+    left = [name for name in os.listdir(folder) if name not in LOCK_FILES and not is_draft(name, SETTINGS_FILE)]
+    if (folder / SETTINGS_FILE).is_file():
+        return _may_be_settings(folder / SETTINGS_FILE)
+    begun = [folder / name for name in (CLIPS, VIDEOS, ATTEMPTS)]
+    return all(folder / name in begun and (folder / name).is_dir() for name in left) and not any(
+        any(path.iterdir()) for path in begun if path.exists()
+    )
+
+
+def _may_be_settings(path: Path) -> bool:
+    """False for another program's file of this name: --overwrite must not delete what is beside that."""
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:  # damaged
+        return True
+    return isinstance(found, dict) and {"format", "settings"} <= found.keys()
+
+
+def _remove_data(folder: Path) -> None:
+    """All but the settings, by which the folder is known as ours. The ledger first: without it nothing else counts."""
+    for name in (VIDEOS, CLIPS, FILES, ATTEMPTS, SUMMARY_FILE):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -233,21 +219,28 @@ def _remove_ours(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def _write_json(path: Path, value: Mapping[str, Any]) -> None:
+    try:
+        write_text(path, json.dumps(value, indent=2) + "\n")
+    except OSError as err:
+        raise DatasetError(
+            f"{path}: cannot be written: {err.strerror or err}; the same command goes on from what is there"
+        ) from err
+
+
 def _clean(folder: Path) -> None:
     """Remove what a process that was killed left: drafts, parts that were replaced, clips without their videos."""
-    for table in (CLIPS, VIDEOS):
-        for draft in (folder / table).glob(".*.part"):
-            draft.unlink(missing_ok=True)
-    for path in _parts(folder):
+    for name in (CLIPS, VIDEOS):
+        remove_drafts(folder / name)
+    remove_drafts(folder / FILES, below=True)
+    for name in (SETTINGS_FILE, SUMMARY_FILE):  # what else is beside them is none of ours
+        remove_drafts(folder, of=name)
+    for path in parts_of(folder):
         for stem in _replaced(path):
             delete_part(folder, stem)
     for path in (folder / CLIPS).glob("part-*.parquet"):
         if not part_path(folder, VIDEOS, path.stem).exists():
             path.unlink()
-
-
-def _parts(folder: Path) -> list[Path]:
-    return sorted((folder / VIDEOS).glob("part-*.parquet"), key=lambda p: int(p.stem.partition("-")[2]))
 
 
 def _replaced(path: Path) -> list[str]:
@@ -256,43 +249,4 @@ def _replaced(path: Path) -> list[str]:
     try:
         return replaced_by(path)
     except (pa.ArrowException, OSError, ValueError) as err:
-        raise _damaged(path, err) from err
-
-
-def _read_ledger(folder: Path) -> dict[str, LedgerEntry]:
-    ledger: dict[str, LedgerEntry] = {}
-    for path in _parts(folder):
-        table = _read_table(path, [*_LEDGER_COLUMNS, *_STAMPS])
-        columns = [table[name].to_pylist() for name in (*_LEDGER_COLUMNS, *_STAMPS)]
-        for video, state, clips, kind, message, file, size, time_ns, sha256 in zip(*columns, strict=True):
-            stamp = None if size is None or time_ns is None else VideoStamp(size, time_ns, sha256 or "")
-            ledger[video] = LedgerEntry(
-                path.stem, clips, "" if state == DONE else kind, "" if message is None else message, stamp, file
-            )
-    return ledger
-
-
-def _read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    try:
-        # By an open file: a path would make pyarrow take folders like `split=train` above it for columns.
-        with path.open("rb") as raw, pq.ParquetFile(raw) as file:
-            return file.read(columns=columns)
-    except (pa.ArrowException, OSError) as err:
-        raise _damaged(path, err) from err
-
-
-def names_in_part(path: Path) -> list[tuple[str, int, str, str]]:
-    """(video, clips, kind of its failure or "", the failure in words) of every row of a file in `videos/`."""
-    columns = [c.to_pylist() for c in _read_table(path, ["video", "clips", "error_kind", "error"]).columns]
-    return [(video, clips, kind or "", message or "") for video, clips, kind, message in zip(*columns, strict=True)]
-
-
-def _num_rows(path: Path) -> int:
-    return int(pq.read_metadata(path).num_rows) if path.exists() else 0
-
-
-def _damaged(path: Path, err: Exception) -> DatasetError:
-    return DatasetError(
-        f"{path}: cannot be read as Parquet: {err}; delete it, and the file of its name in {CLIPS}/, and run again: "
-        "its videos are worked on anew"
-    )
+        raise damaged_part(path, err) from err

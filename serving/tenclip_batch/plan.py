@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from tenclip_batch.dataset import LedgerEntry
+from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.options import ResumeOptions
 from tenclip_batch.sources import BatchVideo, Uri, is_current, is_missing, stamp_of
 
@@ -15,7 +15,8 @@ class Plan:
     """todo: videos to work on; stale: names whose rows go first.
 
     reused, changed, removed, pruned: names, as in `tenclip features`: current; worked on anew because the file has
-    changed; gone or not asked for any more, kept; the same, dropped. failed: failures that are left as they are.
+    changed; gone or not asked for any more, kept; not asked for any more, dropped: failures always, for they hold
+    nothing. failed: failures that are left as they are.
     """
 
     todo: tuple[BatchVideo, ...]
@@ -27,8 +28,17 @@ class Plan:
     pruned: tuple[str, ...]
 
 
-def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], resume: ResumeOptions) -> Plan:
-    """Sort the videos by what the ledger says of them, and what their files are like now."""
+def make_plan(
+    videos: Sequence[BatchVideo],
+    ledger: Mapping[str, LedgerEntry],
+    resume: ResumeOptions,
+    *,
+    lost: Collection[str] = frozenset(),
+) -> Plan:
+    """Sort the videos by what the ledger says of them, and what their files are like now.
+
+    lost: videos that are done, and whose features are not there, or may be those of another one.
+    """
     todo: list[BatchVideo] = []
     stale: list[str] = []
     changed: list[str] = []
@@ -44,6 +54,10 @@ def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], r
                 stale.append(video.name)
             else:
                 failures += 1
+        elif video.name in lost:
+            todo.append(video)
+            stale.append(video.name)
+            changed.append(video.name)
         elif not resume.prune and video.error is None and is_missing(video.source):
             removed.append(video.name)
             reused += 1
@@ -54,15 +68,17 @@ def make_plan(videos: Sequence[BatchVideo], ledger: Mapping[str, LedgerEntry], r
             stale.append(video.name)
             changed.append(video.name)
     asked = {v.name for v in videos}
-    others = tuple(name for name in ledger if name not in asked)
+    others = [name for name in ledger if name not in asked]
+    pruned = [name for name in others if resume.prune or name in lost or not ledger[name].done]
+    dropped = set(pruned)
     return Plan(
         todo=tuple(todo),
-        stale=(*stale, *others) if resume.prune else tuple(stale),
+        stale=(*stale, *pruned),
         reused=reused,
         failed=failures,
         changed=tuple(changed),
-        removed=() if resume.prune else (*removed, *others),
-        pruned=others if resume.prune else (),
+        removed=(*removed, *(name for name in others if name not in dropped)),
+        pruned=tuple(pruned),
     )
 
 

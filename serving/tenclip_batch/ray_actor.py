@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from tenclip_api.errors import ServerError, TenclipError
 from tenclip_batch.bundle import open_bundle
-from tenclip_batch.dataset import names_in_part
 from tenclip_batch.extractor import VideoExtractor, open_model
+from tenclip_batch.ledger import names_in_part
 from tenclip_batch.locks import working_in
 from tenclip_batch.options import ClipChoices, RuntimeOptions
 from tenclip_batch.parts import VIDEOS, part_path, stem_of

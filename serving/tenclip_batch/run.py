@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import signal
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from tenclip_batch.bundle import BatchBundle, open_bundle
 from tenclip_batch.dataset import Dataset, open_dataset
 from tenclip_batch.extractor import VideoExtractor, open_model
-from tenclip_batch.files import file_names
+from tenclip_batch.files import file_names, twice_held
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.plan import Plan, make_plan
 from tenclip_batch.rows import VideoResult
@@ -124,9 +124,10 @@ def run_with(
     settings = settings_of(bundle, job.choices, job.output, protocol, runtime=runtime, variant=variant)
     form = part_format(bundle, job.output, settings)
     with open_dataset(job.out, form, settings, overwrite=job.resume.overwrite) as dataset:
-        todo = make_plan(job.videos, dataset.ledger, job.resume)
+        twice = twice_held(dataset.files)
+        todo = make_plan(job.videos, dataset.ledger, job.resume, lost=twice | dataset.without_file())
+        files = _files(job, dataset, twice.union(todo.pruned))
         dataset.drop(todo.stale)
-        files = {} if job.output.format == "parquet" else file_names([v.name for v in job.videos], job.output.format)
         plan = WorkerPlan(job.out, form, job.output, job.resume.by_content, files)
         count = Count(watching, _known_failures(dataset))
         watching.on_start(len(job.videos), len(job.videos) - len(todo.todo))
@@ -134,6 +135,14 @@ def run_with(
             work(plan, todo.todo, dataset, count)
         dataset.join_small_parts(clips=job.output.part_clips, videos=job.output.part_videos)
         return _report(job, settings, todo, count, dataset.finish())
+
+
+def _files(job: BatchJob, dataset: Dataset, free: Collection[str]) -> dict[str, str]:
+    """Where features go, by video. free: videos whose files others may have."""
+    if job.output.format == "parquet":
+        return {}
+    held = {name: file for name, file in dataset.files.items() if name not in free}
+    return file_names([v.name for v in job.videos], job.output.format, held)
 
 
 def _known_failures(dataset: Dataset) -> list[VideoFailure]:

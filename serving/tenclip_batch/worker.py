@@ -17,8 +17,9 @@ from tenclip_batch.files import write_features
 from tenclip_batch.options import OutputOptions
 from tenclip_batch.parts import PartFormat, write_part
 from tenclip_batch.rows import VideoResult, failed, result_of
-from tenclip_batch.sources import BatchVideo, stamp_of
+from tenclip_batch.sources import BatchVideo, ParquetCell, Source, stamp_of
 from tenclip_client._concurrent import run_bounded
+from tenclip_features.stamps import VideoStamp
 
 # Not about one video: the next one would end in the same way.
 _ABOUT_ALL = (Cancelled, ModelError, ServerUnavailable)
@@ -118,7 +119,7 @@ async def _result(extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan
         attempts.begin(video.name)
         try:
             # Before it is read: if it changes meanwhile, the next run sees that.
-            stamp = await asyncio.to_thread(stamp_of, video.source, with_hash=plan.by_content)
+            stamp = await _stamp(video.source, by_content=plan.by_content)
             found = await extractor.run(video)
         finally:
             attempts.end(video.name)
@@ -134,3 +135,10 @@ async def _result(extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan
         return result
     await asyncio.to_thread(write_features, plan.folder, file, result)
     return replace(result, file=file)
+
+
+async def _stamp(source: Source, *, by_content: bool) -> VideoStamp | None:
+    if by_content and not isinstance(source, ParquetCell):  # reads all of the video
+        return await asyncio.to_thread(stamp_of, source, with_hash=True)
+    # At once, without giving way to others: cells of Parquet are asked for in their order.
+    return stamp_of(source)

@@ -29,7 +29,7 @@ import psutil
 import pyarrow.parquet as pq
 from rich.console import Console
 
-from tenclip_batch.dataset import summarize
+from tenclip_batch.ledger import summarize
 from tests.tenclip_batch.helpers import command, rows
 from tests.tenclip_serving.helpers import make_bundle, make_video, running_server
 

@@ -67,7 +67,7 @@ def test_a_file_a_video(bundle: Path, shared_videos: Path, tmp_path: Path, kind:
 
 def test_names_of_files_stay_below_the_dataset() -> None:
     names = ["../../up.mp4", "/etc/x.mp4", "https://host/a?b=c.mp4", "x.tar/sub/y.mp4"]
-    assert list(file_names(names, "npy").values()) == [
+    assert list(file_names(names, "npy", {}).values()) == [
         "files/up.npy", "files/etc/x.npy", "files/host/a_b=c.npy", "files/x.tar/sub/y.npy",
     ]  # fmt: skip
 

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from tenclip_batch.bundle import open_bundle
-from tenclip_batch.dataset import open_dataset, summarize
+from tenclip_batch.dataset import open_dataset
+from tenclip_batch.ledger import summarize
 from tenclip_batch.options import ClipChoices, OutputOptions
 from tenclip_batch.ray_actor import ActorPlan, Chunk, ChunkWorker, choose_here
 from tenclip_batch.ray_engine import _absolute, _chunk_size, _error

@@ -7,13 +7,14 @@ import resource
 import shutil
 import signal
 import subprocess
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tenclip_api.errors import DatasetError, NoClassifier
-from tenclip_batch.dataset import summarize
+from tenclip_batch.ledger import summarize
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.run import Watching
 from tests.tenclip_serving.helpers import SPEC, make_bundle, make_video
@@ -86,6 +87,24 @@ def test_failures_are_tried_again_when_asked_for(bundle: Path, videos: Path, tmp
     assert run(bundle, out, videos, resume=ResumeOptions(retry_failed=True)).worked == 1
     table = rows(out, "videos")
     assert table["video"].to_pylist().count(str(videos / "text.mp4")) == 1
+
+
+def test_failures_of_what_is_not_named_any_more_are_dropped(bundle: Path, videos: Path, tmp_path: Path) -> None:
+    """A video that was deleted, and a shard that was mended, so that its videos are named and no longer itself."""
+    out, shard = tmp_path / "out", videos / "000.tar"
+    shard.write_text("no tar" * 500)
+    assert run(bundle, out, videos).failures == {"NOT_A_VIDEO": 1, "DATASET_ERROR": 1}
+    (videos / "text.mp4").unlink()
+    with tarfile.open(shard, "w") as tar:
+        tar.add(videos / "0.mp4", "in.mp4")
+    report = run(bundle, out, videos)
+    assert (report.failed, report.failures, report.done, report.named) == (0, {}, 5, ())
+    assert sorted(report.pruned) == [str(shard), str(videos / "text.mp4")]
+    assert report.removed == ()
+    assert set(rows(out, "videos")["state"].to_pylist()) == {"done"}
+    # What is done is kept, and only what is done.
+    report = run(bundle, out, videos / "0.mp4")
+    assert (report.pruned, len(report.removed), report.done) == ((), 4, 5)
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

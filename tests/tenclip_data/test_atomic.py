@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tenclip_data.atomic import replacing, write_text
+from tenclip_data.atomic import is_draft, remove_drafts, replacing, write_text
 
 
 def test_text_takes_the_place_of_what_was_there(tmp_path: Path) -> None:
@@ -48,3 +48,23 @@ def test_others_may_read_the_file(tmp_path: Path) -> None:
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_text(tmp_path / "none" / "a", "x")
+
+
+def test_drafts_of_a_process_that_was_killed(tmp_path: Path) -> None:
+    below = tmp_path / "a" / ".b.part"
+    below.mkdir(parents=True)
+    drafts = []
+    for path in (tmp_path / "x.json", tmp_path / "x.jsonl", tmp_path / "a" / "y.npy", below / "z.npy"):
+        with replacing(path) as file:
+            drafts.append(Path(file.name))
+        path.rename(drafts[-1])  # as if it had been killed just before the end
+    (tmp_path / "mine.part").touch()
+    assert [is_draft(d.name) for d in drafts] == [True] * 4
+    remove_drafts(tmp_path / "nothing")
+    remove_drafts(tmp_path, of="x.json")
+    assert [d.exists() for d in drafts] == [False, True, True, True]
+    remove_drafts(tmp_path)
+    assert [d.exists() for d in drafts] == [False, False, True, True]
+    remove_drafts(tmp_path, below=True)
+    assert not any(d.exists() for d in drafts)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == [".b.part", "a", "mine.part"]

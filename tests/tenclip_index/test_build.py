@@ -260,6 +260,14 @@ def test_adding_is_all_or_nothing(table: Path, tmp_path: Path, features: NDArray
     assert not (tmp_path / "nothing").exists()
 
 
+def test_half_an_index_json_of_a_killed_process_goes(tmp_path: Path) -> None:
+    (tmp_path / "index").mkdir()
+    draft = tmp_path / "index" / ".index.json.0123456789abcdef.part"
+    draft.write_text("{")
+    with writing(tmp_path / "index"):
+        assert not draft.exists()
+
+
 def test_two_writers(table: Path, tmp_path: Path) -> None:
     build_index([table], tmp_path / "index")
     before = contents(tmp_path / "index")

@@ -32,7 +32,7 @@ from tenclip_client._types import (
 from tenclip_client.cli.messages import one_line
 from tenclip_client.cli.salience import adaptive_line, sampler_facts, sampler_word, timeline_notes
 from tenclip_client.report.words import percent
-from tenclip_features.names import some_names
+from tenclip_data.wording import some_of
 from tenclip_features.rows import VideoFailure
 
 BAR_WIDTH = 24
@@ -295,13 +295,13 @@ def print_extraction(console: Console, report: ExtractionReport) -> None:
             )
         )
     if report.changed:
-        console.print(Text(f"extracted anew, because their files had changed: {some_names(report.changed)}"))
+        console.print(Text(f"extracted anew, because their files had changed: {some_of(report.changed)}"))
     if report.removed:
-        console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {some_names(report.removed)}"))
+        console.print(Text(f"gone or not named any more; rows kept (--prune drops them): {some_of(report.removed)}"))
     if report.pruned:
-        console.print(Text(f"gone or not named any more; rows dropped: {some_names(report.pruned)}"))
+        console.print(Text(f"gone or not named any more; rows dropped: {some_of(report.pruned)}"))
     if report.damaged:
-        console.print(Text(f"frames damaged, or missing and stood in for by others, in: {some_names(report.damaged)}"))
+        console.print(Text(f"frames damaged, or missing and stood in for by others, in: {some_of(report.damaged)}"))
     if report.failures:
         total = report.videos + len(report.failures)
         console.print(Text(f"{len(report.failures)} of {total} videos failed:", style="red"))

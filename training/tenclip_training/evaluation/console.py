@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from tenclip_data.wording import some_of
 from tenclip_features.scores import MeanAveragePrecision
 from tenclip_training.data.failures import Failure
 from tenclip_training.evaluation.action_counting import TaskResult
@@ -40,9 +41,8 @@ def print_evaluation(result: EvaluationResult, *, title: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     _print_skipped(console, result.skipped)
     if result.damaged:
-        more = f" and {len(result.damaged) - 5} more" if len(result.damaged) > 5 else ""
         console.print(
-            f"frames damaged, or missing and stood in for by others, in: {', '.join(result.damaged[:5])}{more}",
+            f"frames damaged, or missing and stood in for by others, in: {some_of(result.damaged)}",
             markup=False,
             highlight=False,
         )

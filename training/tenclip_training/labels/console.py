@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tenclip_client.cli.output import output_console
+from tenclip_data.wording import some_of
 from tenclip_training.labels.match import MatchReport
 from tenclip_training.labels.report import LabelReport
 from tenclip_training.labels.subset import SubsetReport
@@ -86,6 +87,4 @@ def say_capped(capped: dict[str, int], max_hashtags: int | None) -> None:
 
 def some(names: Iterable[str]) -> str:
     """The first few names, and how many more there are."""
-    found = list(names)
-    rest = len(found) - SHOWN
-    return ", ".join(found[:SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+    return some_of(names, SHOWN)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
+from tenclip_data.wording import some_of
 from tenclip_training.loaders.caffe2 import read_blobs
 from tenclip_training.loaders.configuration import Configuration, read_configuration
 from tenclip_training.loaders.pickles import ForbiddenGlobalError, Placeholder, StoredTensor, Unpickled
@@ -167,7 +168,7 @@ def _from_unpickled(path: Path, file: Unpickled, *, format: str, notes: tuple[st
     elif file.left_out:
         # The classes of other packages say most about what was left.
         names = sorted(file.left_out, key=lambda name: (name.partition(".")[0] in COMMON_MODULES, name))
-        notes += (f"left unread beside the weights: objects of {_some(names)}",)
+        notes += (f"left unread beside the weights: objects of {some_of(names, SHOWN)}",)
     return _weights_file(
         _tensors(path, stored),
         format=format,
@@ -288,7 +289,3 @@ def without_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tens
 def _first_line(err: BaseException) -> str:
     text = str(err).strip()
     return text.splitlines()[0] if text else type(err).__name__
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import CheckpointError
+from tenclip_data.wording import some_of
 from tenclip_training.loaders.choose import Choice, check_family, choose
 from tenclip_training.loaders.files import WeightsFile, read_weights
 from tenclip_training.loaders.layouts import recognise
@@ -188,7 +189,7 @@ def map_tensors(
         lists = (("missing (by our names)", missing), ("unexpected", unexpected), ("of a wrong shape", misfits))
         raise CheckpointError(
             f"{path}: not a whole {plan.architecture}: "
-            + "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in lists if names)
+            + "; ".join(f"{len(names)} {what}: {some_of(names, SHOWN)}" for what, names in lists if names)
         )
     _check_values(path, {ours: theirs for theirs, ours in plan.names.items()}, state)
     return state
@@ -222,14 +223,12 @@ def _fill_counters(state: dict[str, Tensor], expected: Mapping[str, Tensor]) -> 
 def _check_values(path: Path, theirs: Mapping[str, str], state: Mapping[str, Tensor]) -> None:
     not_finite = [theirs[n] for n, v in state.items() if v.is_floating_point() and not bool(torch.isfinite(v).all())]
     if not_finite:
-        raise CheckpointError(f"{path}: {len(not_finite)} tensors hold NaN or infinity: {_some(not_finite)}")
+        raise CheckpointError(f"{path}: {len(not_finite)} tensors hold NaN or infinity: {some_of(not_finite, SHOWN)}")
     negative = [theirs[n] for n, v in state.items() if n.endswith("running_var") and bool((v < 0).any())]
     if negative:
-        raise CheckpointError(f"{path}: {len(negative)} batch norms have a negative variance: {_some(negative)}")
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (f", and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        raise CheckpointError(
+            f"{path}: {len(negative)} batch norms have a negative variance: {some_of(negative, SHOWN)}"
+        )
 
 
 def _provenance(path: Path, choice: Choice, weights: WeightsFile, model: VideoModel) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import CheckpointError
-from tenclip_data.atomic import write_text
+from tenclip_data.atomic import remove_drafts, write_text
 from tenclip_data.manifest import Manifest
 from tenclip_training.omni.stills import motion_sha256
 from tenclip_training.runs.bad_batch import forget_bad_batches
@@ -77,8 +77,7 @@ class RunFolder:
         """Make the folder, and write the config. anew: what an earlier run has left there is not this one's."""
         if self.world.is_first:
             self.write(self.path / "config.json", json.dumps(config.to_dict(), indent=2) + "\n")
-            for draft in self.path.glob(".*.part"):  # of a process that was killed while it wrote
-                draft.unlink(missing_ok=True)
+            remove_drafts(self.path)  # of a process that was killed while it wrote
             if anew:
                 forget_bad_batches(self.path)
         self.world.wait()

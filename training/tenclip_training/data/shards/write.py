@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from tenclip_api.errors import DatasetError, EmptyVideo, TenclipError, VideoNotFound, VideoNotReadable
-from tenclip_data.atomic import replacing, write_text
+from tenclip_data.atomic import remove_drafts, replacing, write_text
 from tenclip_data.samples import Manifest
 from tenclip_data.scan import VIDEO_SUFFIXES, printable_name
 from tenclip_training.data.failures import Failure
@@ -90,8 +90,7 @@ def write_shards(
     write_index(folder / INDEX_NAME, index)
     (folder / WRITING / JOB_NAME).unlink()  # first: what is left of a folder without it counts for nothing
     shutil.rmtree(folder / WRITING)
-    for draft in folder.glob(".*.part"):  # of a write that was killed
-        draft.unlink(missing_ok=True)
+    remove_drafts(folder)  # of a write that was killed
     return WriteResult(folder=folder, index=index, failures=failures, kept=work.kept)
 
 
