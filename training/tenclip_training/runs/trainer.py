@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from tenclip_training.data.dataset import Batch
+from tenclip_training.data.random_streams import torch_seed
 from tenclip_training.evaluation.evaluate import find_protocol
 from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.models import VideoModel
@@ -43,7 +44,7 @@ class Trainer:
         self._motion_sha256 = motion_sha256(config.stills)
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(torch_seed(config.seed))
         start = build_model(config, self.manifest.labels)
         self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tenclip_api.errors import DatasetError, TrainingDiverged
+from tenclip_training.data.random_streams import torch_seed
 from tenclip_training.sampler.losses import LossName, RankForm, rank_loss
 from tenclip_training.sampler.networks import Salience, SamplerNet, channel_statistics
 from tenclip_training.sampler.ranks import mean_agreement
@@ -107,7 +108,7 @@ def fit(
         )
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(torch_seed(config.seed))
         network = SamplerNet(
             spec, num_classes if config.loss == "ac" else 1, *channel_statistics([v.inputs for v in train])
         )
