@@ -86,7 +86,15 @@ class DistillMethod(Method):
             sides=tuple(teacher.spec.crop for teacher in self.teachers),
             caches=self.caches,
         )
-        return DistillDataset(manifest, plain.spec, plain.augmentation, seed=config.seed, view=view, store=plain.store)
+        return DistillDataset(
+            manifest,
+            plain.spec,
+            plain.augmentation,
+            seed=config.seed,
+            view=view,
+            segments=plain.segments,
+            store=plain.store,
+        )
 
     def collate(self, manifest: Manifest, spec: ClipSpec) -> Callable[[Sequence[TrainingClip | Failure]], Batch]:
         """See `Method`."""
