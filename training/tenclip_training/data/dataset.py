@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tenclip_api.errors import NoFrames, VideoError
+from tenclip_api.errors import FetchFailed, NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, Placement, augment_placed
 from tenclip_training.data.damage import Damage
@@ -147,7 +147,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     ) -> list[Failure]:
         """Decode videos into memory until `max_bytes` are used; later ones go on being decoded each time.
 
-        Returns what could not be decoded. `progress` is called with (videos done, videos in all).
+        Returns what could not be decoded. What could not be fetched is left to its visits, at which it may be there.
+        `progress` is called with (videos done, videos in all).
         """
         used = 0
         with ThreadPoolExecutor(threads) as pool:
@@ -159,7 +160,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
                 size = _memory(video)
                 if used + size > max_bytes:
                     break
-                self._cache[done] = video
+                if not _may_pass(video):
+                    self._cache[done] = video
                 used += size
                 if progress is not None:
                     progress(done + 1, len(self))
@@ -285,6 +287,11 @@ def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration
 def _memory(video: Cached) -> int:
     """Bytes that a video of the cache takes."""
     return 0 if isinstance(video, Failure | StoredVideo) else video.frames.nbytes
+
+
+def _may_pass(video: Cached) -> bool:
+    """Whether it is a failure that says nothing of a later try."""
+    return isinstance(video, Failure) and video.reason == FetchFailed.reason
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)

@@ -73,7 +73,7 @@ class TeacherPlan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DistillPlan:
-    """run: as of any run. clips_per_epoch: of all processes. clip_frames: T; frames_per_clip: M of them, for teachers."""
+    """run: as of any run. clips_per_epoch: of all processes. clip_frames: T. frames_per_clip: M, those for teachers."""
 
     run: RunPlan
     teachers: tuple[TeacherPlan, ...]
