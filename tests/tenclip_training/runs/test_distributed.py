@@ -205,6 +205,41 @@ def test_two_processes_compute_what_one_does_with_twice_the_micro_batches(config
     assert len(set(videos)) == 6
 
 
+# Rank 1 has its folder elsewhere, as it would on another machine without a shared disk.
+APART = TRAIN.replace(
+    "    try:",
+    """    if rank == 1:
+        config = config.changed(out=config.out + "-of-1")
+    try:""",
+)
+
+
+@pytest.mark.slow
+def test_processes_that_find_other_checkpoints_do_not_go_on(config: TrainConfig, tmp_path: Path) -> None:
+    config = config.changed(accumulate=2)
+    began, farther, fresh = (config.changed(out=str(tmp_path / name)) for name in ("a", "b", "c"))
+    for out, steps in ((began, 2), (farther, 1), (farther.changed(out=f"{farther.out}-of-1"), 2)):
+        train(out, stop_after_steps=steps)
+    train(fresh.changed(out=f"{fresh.out}-of-1"), stop_after_steps=1)
+    jobs: list[dict[str, Any]] = [
+        {"config": began.to_dict(), "resume": True, "goes_on": True},
+        {"config": farther.to_dict(), "resume": True, "goes_on": True},
+        {"config": fresh.to_dict(), "goes_on": True},
+    ]
+    code, said, errors = torchrun(tmp_path, jobs, text=APART)
+    assert code == 0, errors
+    found = [
+        ("epoch 2 after 0 steps", "none"),
+        ("epoch 1 after 1 steps", "epoch 2 after 0 steps"),
+        ("none", "holds a run already"),
+    ]
+    for job, (first, second) in enumerate(found):
+        (one,) = (s["error"] for s in said if s["job"] == jobs[job]["config"]["out"] and s["rank"] == 0)
+        assert f"process 0 finds {first}, process 1 " in one
+        assert second in one
+    assert all("--out has to be a folder" in s["error"] or "holds a run already" in s["error"] for s in said)
+
+
 @pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on_exactly(
     config: TrainConfig, tmp_path: Path

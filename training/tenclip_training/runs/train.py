@@ -103,7 +103,7 @@ class _Run:
         self.state, self.reports, self.method = state, reports, method
         self.splits = method.read_splits(config)
         self.manifest = self.splits.train
-        self.checkpoint = folder.find(config, self.manifest, resume=resume)
+        self.checkpoint = folder.find_together(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = method.build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
         if isinstance(self.sampler, ShardSampler):
