@@ -205,6 +205,24 @@ def test_two_processes_compute_what_one_does_with_twice_the_micro_batches(config
     assert len(set(videos)) == 6
 
 
+@pytest.mark.slow
+def test_three_processes_resume_to_the_bit(config: TrainConfig, tmp_path: Path) -> None:
+    """Sums of three numbers hang on their order, and that on how gradients are put together."""
+    config = config.changed(batch_size=2, model={"width": 8})
+    whole, parts = (config.changed(out=str(tmp_path / name)) for name in ("a-whole", "b-parts"))
+    jobs: list[dict[str, Any]] = [
+        {"config": whole.to_dict()},
+        {"config": parts.to_dict(), "stop": 1},
+        {"config": parts.to_dict(), "stop": 2, "resume": True},
+        {"config": parts.to_dict(), "resume": True},
+    ]
+    code, _, errors = torchrun(tmp_path, jobs, "--nproc-per-node", "3")
+    assert code == 0, errors
+    assert losses_of(whole.out) == losses_of(parts.out)
+    one, other = (load_checkpoint(Path(out.out) / "last.pt") for out in (whole, parts))
+    assert one.weights_sha256 == other.weights_sha256
+
+
 # Rank 1 has its folder elsewhere, as it would on another machine without a shared disk.
 APART = TRAIN.replace(
     "    try:",
