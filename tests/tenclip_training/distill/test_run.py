@@ -22,7 +22,7 @@ from tenclip_training.distill.dry_run import plan_distill
 from tenclip_training.distill.method import DistillMethod
 from tenclip_training.distill.targets import average_logits
 from tenclip_training.distill.videos import read_unlabelled
-from tenclip_training.runs.checkpoint import load_checkpoint
+from tenclip_training.runs.checkpoint import load_checkpoint, save_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config, read_config_of
 from tenclip_training.runs.sections import TransferConfig
 from tenclip_training.runs.setup import build_dataset
@@ -31,7 +31,7 @@ from tenclip_video.video import Video, open_video
 from tests.tenclip_training.conftest import SPEC, write_bytes_as_video
 from tests.videos import Recipe, make_video, remux
 
-from .conftest import frame_model, save_frame_model
+from .conftest import FRAME_SPEC, frame_model, save_frame_model
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -81,6 +81,18 @@ def test_any_student(distill_config: MakeConfig, architecture: str, model: dict[
     assert result.student is not None
     assert load_checkpoint(result.student).model.architecture == architecture
     assert np.isfinite(result.run.history[0].loss)
+
+
+@pytest.mark.parametrize(("flip", "mirrors"), [(None, True), (False, False), (True, True)])
+def test_classes_of_a_teacher_do_not_decide_about_mirroring(
+    distill_config: MakeConfig, tmp_path: Path, flip: bool | None, mirrors: bool
+) -> None:
+    save_checkpoint(
+        tmp_path / "t.pt", frame_model(), clip_spec=FRAME_SPEC, labels=("left", "right", "up"), provenance={}
+    )
+    config = distill_config(teachers=(str(tmp_path / "t.pt"),), flip=flip)
+    method = DistillMethod(config, (load_teacher(str(tmp_path / "t.pt"), runtime="torch"),))
+    assert method.build_dataset(config, method.read_splits(config).train, SPEC).augmentation.flip is mirrors
 
 
 @pytest.mark.parametrize("cached", [False, True])
