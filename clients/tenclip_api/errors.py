@@ -59,7 +59,7 @@ class TenclipError(Exception):
     """Base of everything in this tree.
 
     `reason` is the stable name on the wire (the class name in SCREAMING_SNAKE_CASE), `grpc_status` the name of the
-    gRPC status code that carries it.
+    gRPC status code that carries it. The text may be given as `message`, too, as it can be read.
     """
 
     grpc_status: ClassVar[str] = "INTERNAL"
@@ -69,6 +69,10 @@ class TenclipError(Exception):
         super().__init_subclass__()
         # A word begins where a capital follows a small letter, or precedes one: NotAVideo -> NOT_A_VIDEO.
         cls.reason = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", cls.__name__).upper()
+
+    def __init__(self, *args: object, message: str | None = None) -> None:
+        # torch raises an error of a DataLoader's process again with `message=`, where its class has that attribute.
+        super().__init__(*args, *(() if message is None else (message,)))
 
     @property
     def message(self) -> str:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.samples import Leaks, Sample, place
@@ -46,7 +47,14 @@ class FileFacts:
     size: int | None
 
 
-def file_facts(samples: Iterable[Sample]) -> dict[Path, FileFacts]:
+class HasPath(Protocol):
+    """A sample, or whatever else is of a file."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+def file_facts(samples: Iterable[HasPath]) -> dict[Path, FileFacts]:
     """Look the file of each sample up, once. A file that is not there is known by its path."""
     real_folder = functools.cache(os.path.realpath)
     return {path: _facts(path, real_folder) for path in {s.path for s in samples}}

@@ -35,7 +35,7 @@ def stratified_split(
         names_of_class.setdefault(sample.labels[0], set()).add(names[sample.name])
     val: set[str] = set()
     for members in names_of_class.values():
-        ranked = sorted(members, key=lambda name: _rank(seed, name))
+        ranked = sorted(members, key=lambda name: seeded_rank(seed, name))
         val.update(ranked[: max(round(len(ranked) * held_out), 1 if len(ranked) > 1 else 0)])
     if not val:
         copies = " (copies of one video count as one)" if len(set(names.values())) < len(names) else ""
@@ -47,6 +47,11 @@ def stratified_split(
     return dataclasses.replace(manifest, samples=samples)
 
 
-def _rank(seed: int, name: str) -> bytes:
+def seeded_rank(seed: int, name: str) -> bytes:
+    """A number that orders names at random, the same on every machine and whatever other names there are.
+
+    >>> sorted("abcd", key=lambda name: seeded_rank(0, name))
+    ['d', 'a', 'c', 'b']
+    """
     # Names from JSON and Parquet may hold halves of surrogate pairs.
     return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()

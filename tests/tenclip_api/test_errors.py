@@ -50,6 +50,14 @@ def test_every_error_survives_pickling(cls: type[TenclipError]) -> None:
     assert getattr(again, "source", None) == getattr(error, "source", None)
 
 
+@pytest.mark.parametrize("cls", error_classes().values(), ids=lambda cls: cls.__name__)
+def test_the_text_may_be_given_as_the_message(cls: type[TenclipError]) -> None:
+    error = cls(message="what went wrong")
+    assert error.args == ("what went wrong",)
+    again = pickle.loads(pickle.dumps(error))
+    assert error.message == again.message == str(again) == "what went wrong"
+
+
 def test_callers_can_catch_bad_input_as_a_value_error() -> None:
     assert issubclass(errors.EmptyVideo, ValueError)
     assert issubclass(errors.InvalidRequest, ValueError)

@@ -1,4 +1,4 @@
-"""Processes of a pool that end with the one that started them, however that ends."""
+"""Processes of a pool, or of a DataLoader, that end with the one that started them, however that ends."""
 
 from __future__ import annotations
 

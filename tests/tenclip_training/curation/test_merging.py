@@ -46,12 +46,31 @@ def test_every_label_leads_back(one: set[str], other: set[str]) -> None:
     unified = merge(datasets, unify=True)
     assert {canonical(label) for label in unified.labels} == {canonical(label) for label in one | other}
     assert {label for s in unified.samples for label in s.labels} == set(unified.labels)
+    for name, labels in (("A", one), ("B", other)):
+        assert len({s.labels for s in unified.samples if s.extra["source"] == name}) == len(labels)
 
 
 def test_two_classes_of_one_dataset_stay_two() -> None:
     merged = merge({"A": dataset({"/a": "run", "/b": "Run!"}), "B": dataset({"/c": "RUN"})}, unify=True)
     assert set(merged.labels) == {"run", "Run!"}
     assert merged.samples[2].labels[0] in merged.labels
+
+
+def test_two_classes_of_a_later_dataset_stay_two() -> None:
+    """As many classes as the dataset with most of them; an equal name goes before a like one."""
+    second = merge({"A": dataset({"/a": "RUN"}), "B": dataset({"/b": "run", "/c": "Run!"})}, unify=True)
+    assert [s.labels[0] for s in second.samples] == ["RUN", "run", "RUN"], "labels are in their order, Run! first"
+    equal = merge({"A": dataset({"/a": "Run!"}), "B": dataset({"/b": "RUN", "/c": "Run!"})}, unify=True)
+    assert [s.labels[0] for s in equal.samples] == ["Run!", "RUN", "Run!"]
+    third = merge(
+        {
+            "A": dataset({"/a": "RUN"}),
+            "B": dataset({"/b": "run", "/c": "Run!"}),
+            "C": dataset({"/d": "run", "/e": "r u n"}),
+        },
+        unify=True,
+    )
+    assert [s.labels[0] for s in third.samples] == ["RUN", "run", "RUN", "run", "RUN"]
 
 
 def test_a_file_in_two_datasets_is_one_row(tmp_path: Path) -> None:

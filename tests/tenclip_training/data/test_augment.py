@@ -86,6 +86,13 @@ def test_no_flip_unless_decided(flip: bool | None, rng: np.random.Generator) -> 
         (["turn_ccw"], False),
         (["turn cw"], False),
         (["accwire"], True),
+        (["upright piano", "Bright light", "cleft chin", "leftovers", "copyright"], True),
+        (["TurnLeft"], False),
+        (["LEFT_turn"], False),
+        (["left2right"], False),
+        (["turning leftwards"], False),
+        (["right-handed throw"], False),
+        (["anticlockwise"], False),
         ([], True),
     ],
 )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from tenclip_data.samples import Manifest, Sample
 from tenclip_training.data.augment import Augmentation
 from tenclip_training.data.dataset import ClipDataset, Collate, TrainingClip
 from tenclip_training.data.failures import Failure
+from tenclip_training.data.frame_store import FrameStore
 from tenclip_training.data.segments import Snippets, segment_frames, snippets_of
+from tenclip_video.spec import ClipSpec
 from tests.tenclip_training.omni.colors import painted, teacher_spec, write_video
 
 
@@ -76,10 +80,16 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(tmp_path_factory.mktemp("v") / "v.mp4", ["red", "green", "blue"])
 
 
-def dataset(video: Path, segments: int | None, **row: object) -> ClipDataset:
+def dataset(
+    video: Path,
+    segments: int | None,
+    spec: ClipSpec | None = None,
+    store: FrameStore | None = None,
+    **row: object,
+) -> ClipDataset:
     sample = Sample(path=video, name="v.mp4", labels=("a",), **row)  # type: ignore[arg-type]
     manifest = Manifest(source=video, samples=(sample,), labels=("a", "b"))
-    return ClipDataset(manifest, teacher_spec(), Augmentation(), seed=0, segments=segments)
+    return ClipDataset(manifest, spec or teacher_spec(), Augmentation(), seed=0, segments=segments, store=store)
 
 
 def colors_of(clip: TrainingClip | Failure) -> list[str]:
@@ -111,6 +121,41 @@ def test_judged_frames_are_drawn_instead(video: Path) -> None:
     assert all(colors.count("green") == 1 for colors in shown)
     assert ["red", "green", "blue"] in shown
     assert ["green", "blue", "blue"] in shown
+
+
+@pytest.mark.parametrize("kept", ["memory", "folder"])
+def test_judged_frames_are_the_same_ones_from_a_cache(video: Path, tmp_path: Path, kept: str) -> None:
+    """Frames between those of the timeline of 2 a second, the last frame and times behind the end are among them."""
+    row: dict[str, Any] = {"extra": {"positive_seconds": "1.2;1.37", "negative_seconds": [0.1, 2.96, 2.99, 9.5]}}
+    spec = dataclasses.replace(teacher_spec(), target_fps=2.0)
+    plain = dataset(video, 3, spec, **row)
+    store = FrameStore(tmp_path) if kept == "folder" else None
+    assert not dataset(video, None, spec, store, **row).fill_cache(1 << 30, threads=1), "of no segments: other frames"
+    for _ in range(2):  # decoded, and found in the folder
+        cached = dataset(video, 3, spec, store, **row)
+        assert cached.fill_cache(1 << 30, threads=1) == []
+        items = [(plain[visit, 0], cached[visit, 0]) for visit in range(24)]
+        for expected, found in items:
+            if isinstance(expected, Failure):
+                assert found == expected
+                continue
+            assert isinstance(found, TrainingClip)
+            np.testing.assert_array_equal(found.frames, expected.frames)
+        assert {type(expected) for expected, _ in items} == {TrainingClip, Failure}
+    other = dataset(video, 3, spec, store, extra={"positive_seconds": "0.7"})
+    other.fill_cache(1 << 30, threads=1)
+    (again, found) = (d[0, 0] for d in (dataset(video, 3, spec, extra={"positive_seconds": "0.7"}), other))
+    assert isinstance(again, TrainingClip)
+    assert isinstance(found, TrainingClip)
+    np.testing.assert_array_equal(found.frames, again.frames)
+
+
+@pytest.mark.parametrize("times", ["9", "soon"])
+def test_judged_frames_that_are_not_there_fail_alike_from_a_cache(video: Path, times: str) -> None:
+    row: dict[str, Any] = {"extra": {"positive_seconds": times}}
+    plain, cached = dataset(video, 3, **row), dataset(video, 3, **row)
+    assert cached.fill_cache(1 << 30, threads=1) == [plain[0, 0]]
+    assert cached[0, 0] == plain[0, 0]
 
 
 def test_frames_behind_the_end_are_a_failure(video: Path) -> None:

@@ -12,16 +12,17 @@ import pytest
 import torch
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest, TenclipError
-from tenclip_training.data.dataset import ClipDataset
+from tenclip_training.data.dataset import ClipDataset, TrainingClip
 from tenclip_training.data.samplers import Draw
 from tenclip_training.distill import DistillConfig, TeachingConfig, distill, load_teacher
 from tenclip_training.distill import dataset as dataset_module
 from tenclip_training.distill.choices import FrameChoice
 from tenclip_training.distill.dataset import DistillDataset, TeachersView, TeachingClip
+from tenclip_training.distill.dry_run import plan_distill
 from tenclip_training.distill.method import DistillMethod
 from tenclip_training.distill.targets import average_logits
 from tenclip_training.distill.videos import read_unlabelled
-from tenclip_training.runs.checkpoint import load_checkpoint
+from tenclip_training.runs.checkpoint import load_checkpoint, save_checkpoint
 from tenclip_training.runs.config import TrainConfig, read_config, read_config_of
 from tenclip_training.runs.sections import TransferConfig
 from tenclip_training.runs.setup import build_dataset
@@ -30,7 +31,7 @@ from tenclip_video.video import Video, open_video
 from tests.tenclip_training.conftest import SPEC, write_bytes_as_video
 from tests.videos import Recipe, make_video, remux
 
-from .conftest import frame_model, save_frame_model
+from .conftest import FRAME_SPEC, frame_model, save_frame_model
 
 MakeConfig = Callable[..., DistillConfig]
 
@@ -80,6 +81,45 @@ def test_any_student(distill_config: MakeConfig, architecture: str, model: dict[
     assert result.student is not None
     assert load_checkpoint(result.student).model.architecture == architecture
     assert np.isfinite(result.run.history[0].loss)
+
+
+@pytest.mark.parametrize(("flip", "mirrors"), [(None, True), (False, False), (True, True)])
+def test_classes_of_a_teacher_do_not_decide_about_mirroring(
+    distill_config: MakeConfig, tmp_path: Path, flip: bool | None, mirrors: bool
+) -> None:
+    save_checkpoint(
+        tmp_path / "t.pt", frame_model(), clip_spec=FRAME_SPEC, labels=("left", "right", "up"), provenance={}
+    )
+    config = distill_config(teachers=(str(tmp_path / "t.pt"),), flip=flip)
+    method = DistillMethod(config, (load_teacher(str(tmp_path / "t.pt"), runtime="torch"),))
+    assert method.build_dataset(config, method.read_splits(config).train, SPEC).augmentation.flip is mirrors
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_a_student_of_frames_learns_from_segments(distill_config: MakeConfig, teacher_file: Path, cached: bool) -> None:
+    """Its clip is the one of `tenclip train --segments`, and the teachers see those frames."""
+    spec = dataclasses.replace(SPEC, num_frames=1)
+    config = distill_config(
+        architecture="r2d_18", clip_spec=spec, segments=3, teacher_frames="all", epochs=1, warmup_epochs=0.0
+    )
+    method = DistillMethod(config, (load_teacher(str(teacher_file), runtime="torch", device=torch.device("cpu")),))
+    train_split = method.read_splits(config).train
+    of_a_class = tuple(dataclasses.replace(s, labels=train_split.labels[:1]) for s in train_split.samples)
+    plain = build_dataset(config, dataclasses.replace(train_split, samples=of_a_class), spec)
+    data = method.build_dataset(config, train_split, spec)
+    if cached:
+        data.fill_cache(1 << 30, threads=1)
+    for visit in range(3):
+        expected, clip = plain[visit, 0], data[visit, 0]
+        assert isinstance(clip, TeachingClip)
+        assert isinstance(expected, TrainingClip)
+        assert len(clip.frames) == len(clip.seen[0]) == 3
+        assert np.array_equal(clip.frames, expected.frames)
+        assert len({frame.tobytes() for frame in clip.seen[0]}) == 3
+    result = distill(config)
+    assert result.student is not None
+    assert np.isfinite(result.run.history[0].loss)
+    assert plan_distill(config).frames_per_clip == 3
 
 
 @pytest.mark.parametrize("sees", ["clip", "frame"])

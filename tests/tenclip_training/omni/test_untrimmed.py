@@ -9,7 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tenclip_training.data.dataset import _shown_at
+from tenclip_training.data.segments import snippets_of
 from tenclip_training.omni.untrimmed import cut, inside, judge_frames, judge_piece, spans_of
+from tenclip_training.omni.untrimmed_files import _times
 
 
 def test_frames_are_positive_by_the_score_of_the_videos_own_class() -> None:
@@ -71,3 +74,12 @@ def test_what_is_used_of_a_video() -> None:
     assert spans_of(30.0, 40.0, 50.0, "part") == []
     assert spans_of(0.0, None, None, "whole") == []
     assert inside(np.array([0, 4, 5, 15, 29.0]), [(0, 5), (15, 30)]).tolist() == [True, True, False, True, True]
+
+
+@pytest.mark.parametrize("rate", [24000 / 1001, 30000 / 1001, 60000 / 1001, 25.0, 29.5, 7.0])
+def test_the_times_of_frames_lead_back_to_them(rate: float) -> None:
+    """As a manifest writes them, and as a clip of segments finds them: 0.959 s is before frame 23 at 23.976 fps."""
+    shown = np.arange(3000) / rate
+    snippets = snippets_of({"positive_seconds": _times(shown)})
+    assert snippets is not None
+    assert _shown_at(snippets.positive, shown, 3000 / rate).frames == tuple(range(3000))

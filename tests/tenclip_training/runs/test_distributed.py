@@ -206,6 +206,59 @@ def test_two_processes_compute_what_one_does_with_twice_the_micro_batches(config
 
 
 @pytest.mark.slow
+def test_three_processes_resume_to_the_bit(config: TrainConfig, tmp_path: Path) -> None:
+    """Sums of three numbers hang on their order, and that on how gradients are put together."""
+    config = config.changed(batch_size=2, model={"width": 8})
+    whole, parts = (config.changed(out=str(tmp_path / name)) for name in ("a-whole", "b-parts"))
+    jobs: list[dict[str, Any]] = [
+        {"config": whole.to_dict()},
+        {"config": parts.to_dict(), "stop": 1},
+        {"config": parts.to_dict(), "stop": 2, "resume": True},
+        {"config": parts.to_dict(), "resume": True},
+    ]
+    code, _, errors = torchrun(tmp_path, jobs, "--nproc-per-node", "3")
+    assert code == 0, errors
+    assert losses_of(whole.out) == losses_of(parts.out)
+    one, other = (load_checkpoint(Path(out.out) / "last.pt") for out in (whole, parts))
+    assert one.weights_sha256 == other.weights_sha256
+
+
+# Rank 1 has its folder elsewhere, as it would on another machine without a shared disk.
+APART = TRAIN.replace(
+    "    try:",
+    """    if rank == 1:
+        config = config.changed(out=config.out + "-of-1")
+    try:""",
+)
+
+
+@pytest.mark.slow
+def test_processes_that_find_other_checkpoints_do_not_go_on(config: TrainConfig, tmp_path: Path) -> None:
+    config = config.changed(accumulate=2)
+    began, farther, fresh = (config.changed(out=str(tmp_path / name)) for name in ("a", "b", "c"))
+    for out, steps in ((began, 2), (farther, 1), (farther.changed(out=f"{farther.out}-of-1"), 2)):
+        train(out, stop_after_steps=steps)
+    train(fresh.changed(out=f"{fresh.out}-of-1"), stop_after_steps=1)
+    jobs: list[dict[str, Any]] = [
+        {"config": began.to_dict(), "resume": True, "goes_on": True},
+        {"config": farther.to_dict(), "resume": True, "goes_on": True},
+        {"config": fresh.to_dict(), "goes_on": True},
+    ]
+    code, said, errors = torchrun(tmp_path, jobs, text=APART)
+    assert code == 0, errors
+    found = [
+        ("epoch 2 after 0 steps", "none"),
+        ("epoch 1 after 1 steps", "epoch 2 after 0 steps"),
+        ("none", "holds a run already"),
+    ]
+    for job, (first, second) in enumerate(found):
+        (one,) = (s["error"] for s in said if s["job"] == jobs[job]["config"]["out"] and s["rank"] == 0)
+        assert f"process 0 finds {first}, process 1 " in one
+        assert second in one
+    assert all("--out has to be a folder" in s["error"] or "holds a run already" in s["error"] for s in said)
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_ends_the_others_and_the_run_goes_on_exactly(
     config: TrainConfig, tmp_path: Path
 ) -> None:

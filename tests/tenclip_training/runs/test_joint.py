@@ -12,16 +12,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
+from tenclip_data.manifest import read_manifest
 from tenclip_training.data.joint import JointDataset, JointSampler
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.dry_run import plan_run
+from tenclip_training.runs.grid import search
 from tenclip_training.runs.joint import JointMethod, JointObjective, batch_sizes, method_of
 from tenclip_training.runs.method import Method
 from tenclip_training.runs.objectives import Classification, Inputs, MultiLabel
 from tenclip_training.runs.train import train
 from tests.tenclip_training.runs.test_distributed import losses_of, same_parameters, torchrun
+from tests.tenclip_training.runs.test_grid import points_of
 
 # -- the loss --
 
@@ -268,16 +271,46 @@ def test_labels_that_the_target_does_not_have_are_refused_by_name(
     assert not Path(config.out).exists()
 
 
-def test_validation_videos_are_refused_as_auxiliary_ones(joint_config: TrainConfig, validated_videos: Path) -> None:
+@pytest.mark.parametrize("splits", [("val",), ("test",), ("val", "test"), ("test2", "unused")])
+def test_held_out_videos_are_refused_as_auxiliary_ones(
+    joint_config: TrainConfig, validated_videos: Path, tmp_path: Path, splits: tuple[str, ...]
+) -> None:
+    """Whether they are validated on or kept for a final result. `splits`: of the target's last videos, in turn."""
     lines = validated_videos.read_text().splitlines()
     columns = lines[0].split(",")
     rows = [dict(zip(columns, line.split(","), strict=True)) for line in lines[1:]]
-    val = next(r for r in rows if r["split"] == "val")
+    for i, row in enumerate(row for row in rows if row["split"] == "val"):
+        row["split"] = splits[i % len(splits)]
+    target = tmp_path / "target.csv"
+    text = "".join(f"{validated_videos.parent / r['path']},{r['label']},{r['split']}\n" for r in rows)
+    target.write_text("path,label,split\n" + text)
     path = Path(joint_config.joint.aux[0])
-    path.write_text(path.read_text() + f"{validated_videos.parent / val['path']},{val['label']},train\n")
-    with pytest.raises(DatasetError, match=r"web.csv: 1 of its files are videos that the target is validated on"):
+    kept = path.read_text()
+    config = joint_config.changed(manifest=str(target))
+    for split in splits:
+        leak = next(r for r in rows if r["split"] == split)
+        path.write_text(f"{kept}{validated_videos.parent / leak['path']},{leak['label']},train\n")
+        if split == "unused":
+            plan_run(config)
+            continue
+        with pytest.raises(DatasetError, match=rf"web.csv: 1 of its files are .* holds out, .* of split '{split}'"):
+            plan_run(config)
+        with pytest.raises(DatasetError, match="holds out"):
+            search(points_of(config, "lr=0.1,0.2"), tmp_path / "grid")
+        assert not (tmp_path / "grid").exists()
+        plan_run(config.changed(leaks="allow"))
+
+
+def test_held_out_videos_may_be_warned_of(
+    joint_config: TrainConfig, validated_videos: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    val = read_manifest(validated_videos).split("val").samples[0]
+    path = Path(joint_config.joint.aux[0])
+    path.write_text(f"{path.read_text()}{val.path},{val.labels[0]},train\n")
+    with pytest.raises(DatasetError, match="1 of its files are videos that the target holds out"):
         train(joint_config)
-    assert train(joint_config.changed(leaks="allow", epochs=1, warmup_epochs=0.0)).completed
+    assert train(joint_config.changed(leaks="warn", epochs=1, warmup_epochs=0.0)).completed
+    assert "1 of its files are videos that the target holds out" in caplog.text
 
 
 def test_the_targets_own_manifest_is_no_auxiliary_source(joint_config: TrainConfig, tmp_path: Path) -> None:

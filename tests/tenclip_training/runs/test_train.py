@@ -117,6 +117,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(
     assert weights_of(other.last) != weights_of(one.last)
 
 
+@pytest.mark.parametrize("seed", [20261130141619, 2**64 + 1])
+def test_a_seed_may_be_any_number(train_config: TrainConfig, tmp_path: Path, seed: int) -> None:
+    config = train_config.changed(seed=seed, epochs=1, warmup_epochs=0.0)
+    first = train(config).history[-1].loss
+    assert train(config.changed(out=str(tmp_path / "again"))).history[-1].loss == first
+
+
 def test_a_run_computes_what_a_plain_loop_computes(train_config: TrainConfig) -> None:
     """Bit for bit: whatever is moved within the trainer, the trajectory of the loss stays."""
     config = train_config.changed(momentum=0.8, label_smoothing=0.1)

@@ -77,6 +77,17 @@ def test_without_videos_to_choose_by_the_last_epoch_is_kept() -> None:
         assert [e.agreement for e in fitted.history] == [None] * 3
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 4])
+def test_a_batch_of_one_window_joins_its_neighbour(batch_size: int) -> None:
+    """Nine videos, of which some have one window: it comes alone, as the first batch and as the last one, too."""
+    train = [*TRAIN[:4], *(bright_video(SPEC, seed, windows=1) for seed in range(50, 55))]
+    config = dataclasses.replace(QUICK, loss="ac", epochs=6, batch_size=batch_size)
+    fitted = fit(SPEC, train, [], config, num_classes=2)
+    assert all(np.isfinite(epoch.loss) for epoch in fitted.history)
+    with pytest.raises(DatasetError, match="one window of one video is all"):
+        fit(SPEC, train[-1:], [], config, num_classes=2)
+
+
 def test_videos_without_pairs_are_left_out_and_counted() -> None:
     one_window = bright_video(SPEC, 300, windows=1)
     alike = FitVideo("alike", one_window.inputs.repeat(4, axis=0), np.array([0.5, 0.505, 0.5, 0.509], np.float32), 0)

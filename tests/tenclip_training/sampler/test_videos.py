@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def test_a_video_in_several_rows_shows_its_class_several_times() -> None:
     found = labelled_videos(manifest(*rows, VAL), CLASSES)
     assert [(v.label, v.action) for v in found.train] == [(1, ((1.0, 2.0), (5.0, 6.0))), (0, ((3.0, 4.0),))]
     assert found.train[0].video == SetVideo(name="a.mp4", path=Path("/videos/a.mp4"))
+
+
+@pytest.mark.parametrize("named", ["a.mp4", "./a.mp4", "link.mp4"])
+def test_a_file_is_learned_from_or_judged_by(tmp_path: Path, named: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"a")
+    (tmp_path / "link.mp4").symlink_to("a.mp4")
+    learned = dataclasses.replace(sample("a.mp4", start_seconds=0.0, end_seconds=2.0), path=tmp_path / "a.mp4")
+    other = dataclasses.replace(sample(named, split="val", start_seconds=4.0, end_seconds=6.0), path=tmp_path / named)
+    with pytest.raises(DatasetError, match=r"1 files are in split 'train' and in split 'val', .*\(a.mp4\) and .*whole"):
+        labelled_videos(manifest(learned, VAL, other), CLASSES)
+    videos = [SetVideo(name=name, path=tmp_path / name) for name in ("a.mp4", named)]
+    assert [v.name for v in unlabelled_videos(videos).all] == ["a.mp4"]
 
 
 @pytest.mark.parametrize(

@@ -5,21 +5,14 @@ Pure functions on names and numbers.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 
-
-def rank(seed: int, name: str) -> bytes:
-    """A number that orders names at random, the same on every machine: videos of the smallest ranks are taken first.
-
-    A larger subset of the same seed therefore holds the smaller one.
-    """
-    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()
+from tenclip_data.splits import seeded_rank
 
 
 def ranked(names: Iterable[str], seed: int) -> list[str]:
-    """Names in the order of their ranks."""
-    return sorted(names, key=lambda name: (rank(seed, name), name))
+    """Names in a random order: a larger subset of the same seed, taken from its beginning, holds the smaller one."""
+    return sorted(names, key=lambda name: (seeded_rank(seed, name), name))
 
 
 def capped_counts(counts: Mapping[str, int], budget: int, *, seed: int = 0) -> dict[str, int]:

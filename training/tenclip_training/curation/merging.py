@@ -90,10 +90,15 @@ def _new_names(
         return {(d, label): f"{d}/{label}" for d, m in datasets.items() for label in m.labels}
     names: dict[tuple[str, str], str] = {}
     for members in groups.values():
-        first_dataset, first_label = members[0]
-        for dataset, label in members:
-            # Two classes of one dataset stay two, however alike their names.
-            names[dataset, label] = label if dataset == first_dataset else first_label
+        merged: list[str] = []  # classes of the merged space under this name, the first dataset's before others
+        for dataset in dict.fromkeys(d for d, _ in members):
+            labels = [label for d, label in members if d == dataset]
+            free = [name for name in merged if name not in labels]
+            for label in labels:
+                # Two classes of one dataset stay two, however alike their names.
+                same = label if label in merged or not free else free.pop(0)
+                names[dataset, label] = same
+            merged += [name for label in labels if (name := names[dataset, label]) not in merged]
     return names
 
 

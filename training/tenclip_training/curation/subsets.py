@@ -14,7 +14,8 @@ from typing import Literal
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.samples import Sample
-from tenclip_training.curation.budgets import capped_counts, level, prefix_within, rank, ranked
+from tenclip_data.splits import seeded_rank
+from tenclip_training.curation.budgets import capped_counts, level, prefix_within, ranked
 
 Kind = Literal["random", "tail-preserving", "classes", "instances", "short", "long", "long-center"]
 DURATION_KINDS = ("short", "long", "long-center")
@@ -177,7 +178,7 @@ def _video_count(total: int, budget: Budget) -> int:
 
 
 def _in_rank_order(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    key: Callable[[Sample], tuple[bytes, str]] = lambda s: (rank(seed, s.key), s.key)  # noqa: E731
+    key: Callable[[Sample], tuple[bytes, str]] = lambda s: (seeded_rank(seed, s.key), s.key)  # noqa: E731
     return sorted(samples, key=key)
 
 

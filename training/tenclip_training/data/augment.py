@@ -32,8 +32,14 @@ def _parse_scales(text: str) -> tuple[float, ...]:
 
 SCALES = TextForm(_parse_scales, lambda values: ",".join(f"{v:g}" for v in values), metavar="N,N,...")
 
-# Words that a mirror image turns into their opposite, or into something else.
-_DIRECTION = re.compile(r"left|right|clockwise|(?:^|[^a-z])c?cw(?:[^a-z]|$)")
+# Words that a mirror image turns into their opposite, or into something else; "upright" and "cleft" are none of them.
+_DIRECTION = re.compile(
+    r"(?<![^\W\d_])"  # no letter before it
+    r"(?:(?:left|right)(?:s|ward|wards|most|side|hand|handed|hander)?|(?:anti|counter)?clockwise|c?cw)"
+    r"(?![^\W\d_])",
+    re.IGNORECASE,
+)
+_CAMEL_CASE = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
@@ -96,7 +102,7 @@ def flip_is_safe(labels: Iterable[str]) -> bool:
     >>> flip_is_safe(["juggling balls", "surfing water"]), flip_is_safe(["move_left", "move_right"])
     (True, False)
     """
-    return not any(_DIRECTION.search(label.lower()) for label in labels)
+    return not any(_DIRECTION.search(_CAMEL_CASE.sub(" ", label)) for label in labels)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from tenclip_api.errors import NoFrames, VideoError
+from tenclip_api.errors import FetchFailed, NoFrames, VideoError
 from tenclip_data.manifest import Manifest, Sample
 from tenclip_training.data.augment import Augmentation, Placement, augment_placed
 from tenclip_training.data.damage import Damage
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.frame_store import CachedVideo, FrameStore, StoredVideo
 from tenclip_training.data.samplers import Draw
-from tenclip_training.data.segments import segment_frames, snippets_of
+from tenclip_training.data.segments import Snippets, segment_frames, snippets_of
 from tenclip_training.data.tags import TargetKind, Targets
 from tenclip_training.omni.stills import StillClips, StillImage
 from tenclip_video.flow import mirrored_and_scaled, read_flow
@@ -147,7 +147,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
     ) -> list[Failure]:
         """Decode videos into memory until `max_bytes` are used; later ones go on being decoded each time.
 
-        Returns what could not be decoded. `progress` is called with (videos done, videos in all).
+        Returns what could not be decoded. What could not be fetched is left to its visits, at which it may be there.
+        `progress` is called with (videos done, videos in all).
         """
         used = 0
         with ThreadPoolExecutor(threads) as pool:
@@ -159,7 +160,8 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
                 size = _memory(video)
                 if used + size > max_bytes:
                     break
-                self._cache[done] = video
+                if not _may_pass(video):
+                    self._cache[done] = video
                 used += size
                 if progress is not None:
                     progress(done + 1, len(self))
@@ -179,21 +181,26 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         try:
             if self.stills is not None and sample.is_image:
                 return self.stills.read(sample)
+            snippets = self._snippets(sample)
             if self.store is None:
-                return self._decode_video(sample)
-            stored = self.store.find(sample, self.spec)
+                return self._decode_video(sample, snippets)
+            shown = () if snippets is None else snippets.times.tolist()
+            stored = self.store.find(sample, self.spec, shown)
             if stored is not None:
                 return stored
-            video = self._decode_video(sample)
-            return self.store.add(sample, self.spec, video) or video
+            video = self._decode_video(sample, snippets)
+            return self.store.add(sample, self.spec, video, shown) or video
         except VideoError as err:
             return Failure.of(sample, err)
 
-    def _decode_video(self, sample: Sample) -> CachedVideo:
+    def _decode_video(self, sample: Sample, snippets: Snippets | None) -> CachedVideo:
         """Every frame that a clip of the sample can have. Raises VideoError."""
         with open_video(sample.source(), name=sample.name) as video:
             duration = video.info.duration_seconds
-            every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
+            if snippets is None:
+                every = _plan(video.times, duration, self.spec, sample, ClipSelection(mode="windows", window_step=1))
+            else:
+                every = [_every_snippet(snippets, video.times, duration, sample)]
             indices = frames_needed(every)
             frames = self._frames_of(video, indices)
             return CachedVideo(frames, indices, video.times, duration, Damage.of(sample, video.report))
@@ -228,14 +235,23 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         if self.segments is None:
             (clip,) = _plan(times, duration, self.spec, sample, _RANDOM_CLIP, rng)
             return clip
+        snippets = self._snippets(sample)
         try:
-            snippets = snippets_of(sample.extra)
             if snippets is not None:
                 return _shown_at(snippets.draw(self.segments, rng), times, duration)
             timeline = timeline_of(times, duration, self.spec, within(_RANDOM_CLIP, sample))
         except ValueError as err:
             raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
         return Clip(tuple(timeline[segment_frames(len(timeline), self.segments, rng)].tolist()))
+
+    def _snippets(self, sample: Sample) -> Snippets | None:
+        """The judged frames that clips of segments are drawn from; None where there are none. Raises NoFrames."""
+        if self.segments is None:
+            return None
+        try:
+            return snippets_of(sample.extra)
+        except ValueError as err:
+            raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
 
     def _frames_of(self, video: Video, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """uint8 [N,H,W,3]: the frames, or how they move."""
@@ -247,8 +263,23 @@ class ClipDataset(Dataset["TrainingClip | Failure"]):
         return ReadClip(frames, Clip((0,) * len(frames)), np.zeros(1))
 
 
+def _every_snippet(snippets: Snippets, times: NDArray[np.float64], duration: float, sample: Sample) -> Clip:
+    """The frames at all times that can be shown: one behind the end is an error of the clip that asks for it."""
+    seconds = np.sort(snippets.times)
+    there = seconds[seconds <= _end(times, duration)]
+    try:
+        return _shown_at(there if len(there) else seconds, times, duration)
+    except ValueError as err:
+        raise NoFrames(f"{sample.name}: {err}", source=sample.name) from err
+
+
+def _end(times: NDArray[np.float64], duration: float) -> float:
+    return max(duration, float(times[-1]))
+
+
 def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration: float) -> Clip:
-    if seconds[-1] > max(duration, times[-1]):
+    """seconds: ascending. Raises ValueError where the last of them is behind the end."""
+    if seconds[-1] > _end(times, duration):
         raise ValueError(f"a frame at {seconds[-1]:g} s is asked for, and the video lasts {duration:g} s")
     return Clip(tuple(np.maximum(np.searchsorted(times, seconds + 1e-6, side="right") - 1, 0).tolist()))
 
@@ -256,6 +287,11 @@ def _shown_at(seconds: NDArray[np.float64], times: NDArray[np.float64], duration
 def _memory(video: Cached) -> int:
     """Bytes that a video of the cache takes."""
     return 0 if isinstance(video, Failure | StoredVideo) else video.frames.nbytes
+
+
+def _may_pass(video: Cached) -> bool:
+    """Whether it is a failure that says nothing of a later try."""
+    return isinstance(video, Failure) and video.reason == FetchFailed.reason
 
 
 _RANDOM_CLIP = ClipSelection(mode="random", num_clips=1)

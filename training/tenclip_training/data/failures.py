@@ -75,10 +75,6 @@ class FailureLog:
                     f"The first: {failed[0].message} ({failed[0].reason})"
                 )
 
-    def of_split(self, split: str) -> list[Failure]:
-        """The failures of one split, in the order in which they were met."""
-        return [failure for failure in self.failures.values() if failure.split == split]
-
     def _write(self, mode: str, failures: Iterable[Failure]) -> None:
         with self.path.open(mode, encoding="utf-8") as f:
             f.writelines(json.dumps(asdict(failure), ensure_ascii=False) + "\n" for failure in failures)

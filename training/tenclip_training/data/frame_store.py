@@ -1,8 +1,8 @@
 """Decoded videos in a folder, for later runs: a video is decoded once, whoever trains on it and however often.
 
 A video is two files, named by a hash of what decides its frames: the file (path, size, time of change), the part of it,
-and how frames are chosen and resized. Frames are mapped, not read, so that several runs share one copy in the page
-cache. Nothing is ever removed: the folder is the user's to delete.
+and how frames are chosen (for segments of judged frames: their times) and resized. Frames are mapped, not read, so that
+several runs share one copy in the page cache. Nothing is ever removed: the folder is the user's to delete.
 
     FOLDER/ab/ab12....npy    uint8 RGB [M,H,W,3]
     FOLDER/ab/ab12....npz    indices, times, duration and damage; written last
@@ -15,6 +15,7 @@ import functools
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,21 @@ class FrameStore:
 
     folder: Path
 
-    def find(self, sample: Sample, spec: ClipSpec) -> StoredVideo | None:
-        """The video of a sample under a spec, where the folder has it."""
-        stored = self._place(sample, spec)
+    def find(self, sample: Sample, spec: ClipSpec, shown: Sequence[float] = ()) -> StoredVideo | None:
+        """The video of a sample under a spec, where the folder has it.
+
+        shown: the times in seconds of the frames that are kept, where these are judged ones (`Snippets`).
+        """
+        stored = self._place(sample, spec, shown)
         return stored if stored is not None and stored.path.with_suffix(".npz").exists() else None
 
-    def add(self, sample: Sample, spec: ClipSpec, video: CachedVideo) -> StoredVideo | None:
-        """Keep a video. None where it has no file of its own. Raises DatasetError where it cannot be written."""
-        stored = self._place(sample, spec)
+    def add(
+        self, sample: Sample, spec: ClipSpec, video: CachedVideo, shown: Sequence[float] = ()
+    ) -> StoredVideo | None:
+        """Keep a video, see `find`. None where it has no file of its own. Raises DatasetError where it cannot be
+        written.
+        """
+        stored = self._place(sample, spec, shown)
         if stored is None:
             return None
         damage = None
@@ -114,7 +122,7 @@ class FrameStore:
             raise DatasetError(f"{self.folder}: decoded videos cannot be kept there: {err.strerror or err}") from err
         return stored
 
-    def _place(self, sample: Sample, spec: ClipSpec) -> StoredVideo | None:
+    def _place(self, sample: Sample, spec: ClipSpec, shown: Sequence[float]) -> StoredVideo | None:
         source = sample.source()
         if not isinstance(source, Path):
             return None
@@ -129,5 +137,7 @@ class FrameStore:
             "clips": [spec.num_frames, spec.frame_stride, spec.target_fps, spec.modality],
             "resize": dataclasses.asdict(spec.resize),
         }
+        if len(shown):
+            what["shown"] = sorted(map(float, shown))
         name = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
         return StoredVideo(self.folder / name[:2] / f"{name}.npy")

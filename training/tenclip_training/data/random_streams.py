@@ -28,3 +28,12 @@ def stream(purpose: Stream, seed: int, *key: int) -> np.random.Generator:
     order the epochs of plain sampling and cut the clips.
     """
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(purpose, *key)))
+
+
+def torch_seed(number: int) -> int:
+    """The number, or its remainder where it has more than the 64 bits that torch takes.
+
+    >>> torch_seed(7), torch_seed(2**64 + 7)
+    (7, 7)
+    """
+    return number % 2**64

@@ -36,6 +36,11 @@ class Snippets(NamedTuple):
     positive: NDArray[np.float64]
     negative: NDArray[np.float64]
 
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """All of them: float64 [P + N]."""
+        return np.concatenate([self.positive, self.negative])
+
     def draw(self, count: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """1 positive and count - 1 negative times, ascending; where negative ones are fewer, positive ones fill their
         places, and all repeat where there are too few of both.

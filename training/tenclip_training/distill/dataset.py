@@ -78,9 +78,10 @@ class DistillDataset(ClipDataset):
         *,
         seed: int,
         view: TeachersView,
+        segments: int | None = None,
         store: FrameStore | None = None,
     ) -> None:
-        super().__init__(manifest, spec, augmentation, seed=seed, store=store)
+        super().__init__(manifest, spec, augmentation, seed=seed, segments=segments, store=store)
         self.view = view
 
     def _finish(

@@ -73,11 +73,12 @@ class TeacherPlan:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DistillPlan:
-    """run: as of any run. clips_per_epoch: of all processes. frames_per_clip: M."""
+    """run: as of any run. clips_per_epoch: of all processes. clip_frames: T. frames_per_clip: M, those for teachers."""
 
     run: RunPlan
     teachers: tuple[TeacherPlan, ...]
     clips_per_epoch: int
+    clip_frames: int
     frames_per_clip: int
 
     def to_dict(self) -> dict[str, Any]:
@@ -94,7 +95,7 @@ class DistillPlan:
         """What is learned from, in words."""
         clips = (
             f"{self.clips_per_epoch:,} clips an epoch, every video in turn; of each the teachers see "
-            f"{self.frames_per_clip} of {self.run.spec.num_frames} frames"
+            f"{self.frames_per_clip} of {self.clip_frames} frames"
         )
         return [clips, *(teacher.line() for teacher in self.teachers)]
 
@@ -111,13 +112,15 @@ def plan_distill(config: DistillConfig, *, world_size: int = 1) -> DistillPlan:
     assert method.manifest is not None
     samples = method.manifest.samples
     rng = np.random.default_rng(0)
-    per_clip = len(choose_frames(teaching.teacher_frames, teaching.teacher_frame_count, run.spec.num_frames, rng))
+    clip_frames = config.sampling.segments or run.spec.num_frames
+    per_clip = len(choose_frames(teaching.teacher_frames, teaching.teacher_frame_count, clip_frames, rng))
     clips = config.sampling.draws or len(samples) * config.sampling.clips_per_video
     plan = functools.partial(_teacher_plan, method, samples, frames_per_epoch=clips * per_clip, per_clip=per_clip)
     return DistillPlan(
         run=run,
         teachers=tuple(plan(number) for number in range(len(teachers))),
         clips_per_epoch=clips,
+        clip_frames=clip_frames,
         frames_per_clip=per_clip,
     )
 

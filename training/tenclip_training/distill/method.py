@@ -76,7 +76,11 @@ class DistillMethod(Method):
         return Splits(train=self.manifest, val=None, val_split=None, selects_best=False, note=note)
 
     def build_dataset(self, config: TrainConfig, manifest: Manifest, spec: ClipSpec) -> ClipDataset:
-        """See `Method`."""
+        """See `Method`. Half of the clips are mirrored unless the config says otherwise: the names of a teacher's
+        classes say nothing of the videos, and it sees the mirror image itself.
+        """
+        if config.augmentation.flip is None:
+            config = config.changed(flip=True)
         plain = build_dataset(config, manifest, spec)
         if self.teaching.teacher_sees == "frame":
             self.caches = tuple(self.cache_of(teacher) for teacher in self.teachers)
@@ -86,7 +90,15 @@ class DistillMethod(Method):
             sides=tuple(teacher.spec.crop for teacher in self.teachers),
             caches=self.caches,
         )
-        return DistillDataset(manifest, plain.spec, plain.augmentation, seed=config.seed, view=view, store=plain.store)
+        return DistillDataset(
+            manifest,
+            plain.spec,
+            plain.augmentation,
+            seed=config.seed,
+            view=view,
+            segments=plain.segments,
+            store=plain.store,
+        )
 
     def collate(self, manifest: Manifest, spec: ClipSpec) -> Callable[[Sequence[TrainingClip | Failure]], Batch]:
         """See `Method`."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import replacing
+from tenclip_data.splits import seeded_rank
 from tenclip_training.labels.distribution import label_column, label_distribution
 from tenclip_training.labels.lists import filter_lists, parquet_writer, replace_lists
 from tenclip_training.labels.match import Progress
@@ -61,7 +61,7 @@ def random_order(labels: Iterable[str], *, seed: int) -> list[str]:
 
     A label keeps its place relative to others whatever else is in the space.
     """
-    return sorted(labels, key=lambda label: hashlib.sha256(f"{seed}:{label}".encode()).digest())
+    return sorted(labels, key=lambda label: seeded_rank(seed, label))
 
 
 def choose_labels(

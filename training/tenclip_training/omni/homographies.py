@@ -81,21 +81,6 @@ def from_entries(entries: NDArray[np.float64]) -> Matrix:
     return np.append(entries, 1.0).reshape(3, 3)
 
 
-def compose(steps: Sequence[Matrix]) -> list[Matrix]:
-    """H1, H2 H1, H3 H2 H1, ...: from the first frame to each later one (eq. 2).
-
-    >>> zoom, shift = np.diag([1.1, 1.1, 1.0]), np.array([[1, 0, 0.1], [0, 1, 0], [0, 0, 1.0]])
-    >>> compose([zoom, shift])[1][0].round(3).tolist(), compose([shift, zoom])[1][0].round(3).tolist()
-    ([1.1, 0.0, 0.1], [1.1, 0.0, 0.11])
-    """
-    composed = []
-    product = IDENTITY
-    for step in steps:
-        product = normalised(step @ product)
-        composed.append(product)
-    return composed
-
-
 def corners_after(matrix: Matrix) -> NDArray[np.float64] | None:
     """Where the four corners of the frame go: [4,2], scaled; None where one lies behind the camera: the frame folds."""
     points = _HOMOGENEOUS @ matrix.T

@@ -17,7 +17,8 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_data.samples import Sample
-from tenclip_training.curation.budgets import capped_counts, rank
+from tenclip_data.splits import seeded_rank
+from tenclip_training.curation.budgets import capped_counts
 from tenclip_training.omni.web_files import WebFiles, as_video, read_web
 
 MIXED = "mixed"
@@ -143,7 +144,7 @@ def _set(
 def _by_class(samples: Sequence[Sample], seed: int) -> dict[_Class, list[Sample]]:
     """Samples of each class in a seeded order: a smaller number of them lies within a larger one."""
     found: dict[_Class, list[Sample]] = {}
-    for sample in sorted(samples, key=lambda s: (rank(seed, s.key), as_video(s).key)):
+    for sample in sorted(samples, key=lambda s: (seeded_rank(seed, s.key), as_video(s).key)):
         found.setdefault(sample.labels, []).append(sample)
     return dict(sorted(found.items()))
 

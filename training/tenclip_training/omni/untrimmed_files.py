@@ -182,7 +182,8 @@ def _add_snippets(
 
 
 def _times(seconds: NDArray[np.float64]) -> str:
-    return ";".join(f"{s:.3f}" for s in seconds)
+    # A frame is found from 1 us before it is shown; milliseconds would name the one before it.
+    return ";".join(f"{s:.6f}" for s in seconds)
 
 
 def _clips(

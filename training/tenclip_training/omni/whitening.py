@@ -73,15 +73,6 @@ def fit_whitening(features: Features, *, shrinkage: float = SHRINKAGE) -> Whiten
     return Whitening(mean=mean, matrix=scaled, frames=count, shrinkage=shrinkage)
 
 
-def cosine(a: Features, b: Features) -> float:
-    """The cosine of two rows [D].
-
-    >>> round(cosine(np.array([2, 1], np.float32), np.array([1, 2], np.float32)), 4)
-    0.8
-    """
-    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
 def crop_similarity(views: Features) -> tuple[float, int]:
     """(mean cosine between different crops of the same frame, pairs counted); views: whitened [N,V,D]."""
     count, num_views, _ = views.shape

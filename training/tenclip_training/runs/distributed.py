@@ -13,7 +13,7 @@ import os
 import secrets
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -65,6 +65,22 @@ class World:
         # 1x1 kernels in channels-last memory have strides that differ in name only.
         warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def settle(self, network: nn.Module, take: Callable[[nn.Module], Tensor]) -> None:
+        """Run `network` forth and back once, and leave no trace. take: gives a scalar on which all parameters act.
+
+        torch puts gradients together anew after its first pass back, and sums of three numbers or more hang on how they
+        lie: a run that goes on would otherwise round its first step as no run does that has never stopped.
+        """
+        if self.size < 3:
+            return
+        before = [buffer.clone() for buffer in network.buffers()]
+        with torch.random.fork_rng():
+            take(network).backward()  # type: ignore[no-untyped-call]
+        network.zero_grad(set_to_none=True)
+        with torch.no_grad():
+            for buffer, value in zip(network.buffers(), before, strict=True):
+                buffer.copy_(value)
 
     def unsynchronised(self, network: nn.Module) -> contextlib.AbstractContextManager[None]:
         """In it, gradients of `network` stay this process's own, until the first backward pass outside of it."""

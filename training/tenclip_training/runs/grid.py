@@ -33,10 +33,11 @@ from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World, join_world
 from tenclip_training.runs.grid_points import Point, not_all_work
 from tenclip_training.runs.grid_results import GridResult, Measure, Row, ranked
+from tenclip_training.runs.joint import method_of
 from tenclip_training.runs.optimization import build_optimizer, resolve_precision
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.run_folder import changes, manifest_sha256
-from tenclip_training.runs.setup import build_model, read_splits
+from tenclip_training.runs.setup import build_model
 from tenclip_training.runs.train import train
 from tenclip_training.runs.transfer import prepare_transfer
 
@@ -73,7 +74,7 @@ def search(
     world = join_world(base.device)
     events = events if events is not None and world.is_first else Events()
     by = _measure(points, by)
-    train_split = read_splits(base).train
+    train_split = method_of(base).read_splits(base).train  # auxiliary sources, too: runs see no split but train
     if any(isinstance(s, ShardSample) for s in train_split.samples):
         raise InvalidRequest(f"{base.manifest}: holds shards, and a grid search holds out files; give it those")
     manifest = hold_out(train_split, part=part, seed=base.seed, heads=base.heads)

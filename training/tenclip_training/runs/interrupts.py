@@ -33,8 +33,3 @@ def stop_requests() -> Iterator[threading.Event]:
     finally:
         for s, handler in before.items():
             signal.signal(s, handler)
-
-
-def ignore_interrupts(_worker: int) -> None:
-    """`worker_init_fn` of a DataLoader: Ctrl-C reaches every process of a terminal; the main one ends the workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)

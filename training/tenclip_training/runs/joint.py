@@ -9,6 +9,7 @@ B clips, K classes, S sources with the target.
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch import Tensor
 from tenclip_api.errors import CheckpointError, DatasetError, InvalidRequest
 from tenclip_data.leaks import file_facts
 from tenclip_data.manifest import read_manifest
-from tenclip_data.samples import Manifest
+from tenclip_data.samples import Manifest, Sample
 from tenclip_training.data import sampling
 from tenclip_training.data.dataset import Batch
 from tenclip_training.data.joint import JointCollate, JointDataset, JointSampler, source_seed
@@ -37,6 +38,7 @@ from tenclip_training.runs.setup import Splits, build_dataset, read_splits
 from tenclip_video.spec import ClipSpec
 
 TARGET = "target"
+_log = logging.getLogger(__name__)
 
 
 def method_of(config: TrainConfig) -> Method:
@@ -61,7 +63,8 @@ def read_sources(config: TrainConfig, splits: Splits) -> tuple[AuxiliarySource, 
     """The auxiliary sources, with the labels of the target: their split train, or all of a manifest without one.
 
     Raises DatasetError for the target's own manifest; for labels that the target does not have, by name; for images
-    where none are asked for; and for files that the target is validated on, unless leaks are allowed.
+    where none are asked for; and for files of a split that the target holds out (val, test), unless leaks are warned of
+    or allowed.
     """
     found = []
     names = _unique_names(config.joint.aux)
@@ -81,7 +84,7 @@ def read_sources(config: TrainConfig, splits: Splits) -> tuple[AuxiliarySource, 
         )
         if "train" in manifest.splits:
             manifest = manifest.split("train")
-        _refuse_leaks(config, path, manifest, splits.val)
+        _check_leaks(config, path, manifest, splits.held_out)
         split = f"aux:{name}"
         samples = tuple(dataclasses.replace(sample, split=split) for sample in manifest.samples)
         found.append(AuxiliarySource(name=name, manifest=dataclasses.replace(manifest, samples=samples)))
@@ -108,17 +111,24 @@ def _stem(path: Path) -> str:
     return path.parent.name if path.stem == "manifest" else path.stem
 
 
-def _refuse_leaks(config: TrainConfig, path: str, manifest: Manifest, val: Manifest | None) -> None:
-    if val is None or config.leaks == "allow":
+def _check_leaks(config: TrainConfig, path: str, manifest: Manifest, held_out: Sequence[Sample]) -> None:
+    if config.leaks == "allow":
         return
-    held_out = {fact.identity for fact in file_facts(val.samples).values()}
+    of_target = file_facts(held_out)
+    split_of = {of_target[s.path].identity: s.split for s in held_out}
     facts = file_facts(manifest.samples)
-    same = [s for s in manifest.samples if facts[s.path].identity in held_out]
-    if same:
-        raise DatasetError(
-            f"{path}: {len(same)} of its files are videos that the target is validated on, {same[0].name} the first: "
-            "leave them out (`tenclip omni duplicates` finds copies, too), or allow leaks"
-        )
+    same = [s for s in manifest.samples if facts[s.path].identity in split_of]
+    if not same:
+        return
+    first = same[0]
+    message = (
+        f"{path}: {len(same)} of its files are videos that the target holds out, {first.name} of split "
+        f"{split_of[facts[first.path].identity]!r} the first: leave them out (`tenclip omni duplicates` finds copies, "
+        "too), or allow leaks"
+    )
+    if config.leaks == "error":
+        raise DatasetError(message)
+    _log.warning("%s", message)
 
 
 class JointMethod(Method):

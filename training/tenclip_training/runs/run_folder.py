@@ -61,6 +61,28 @@ class RunFolder:
         self._check_resumable(checkpoint.training_state, config, manifest)
         return checkpoint
 
+    def find_together(self, config: TrainConfig, manifest: Manifest, *, resume: bool) -> Checkpoint | None:
+        """What `find` finds, which must be the same in all processes: an --out that machines do not share is not.
+
+        Raises CheckpointError in all of them where it is not, or where one of them has an error.
+        """
+        checkpoint, error = None, None
+        try:
+            checkpoint = self.find(config, manifest, resume=resume)
+            found = _place_of(checkpoint)
+        except CheckpointError as err:
+            error, found = err, err.message
+        of_all = self.world.gather([found])
+        if error is not None:
+            raise error
+        other = next((rank for rank, theirs in enumerate(of_all) if theirs != found), None)
+        if other is not None:
+            raise CheckpointError(
+                f"{self.last}: the processes of a run go on from the same checkpoint, and process {self.world.rank} "
+                f"finds {found}, process {other} {of_all[other]}; --out has to be a folder that all machines share"
+            )
+        return checkpoint
+
     def require_same_processes(self, checkpoint: Checkpoint | None) -> None:
         """For shards, whose order within an epoch follows from the number of processes.
 
@@ -125,6 +147,14 @@ class RunFolder:
                 f"{self.world.size} processes cannot share evenly; start {' or '.join(possible)} "
                 f"(it has had {state['world_size']})"
             )
+
+
+def _place_of(checkpoint: Checkpoint | None) -> str:
+    """Where a run goes on, in words."""
+    if checkpoint is None or checkpoint.training_state is None:
+        return "none"
+    state = checkpoint.training_state
+    return f"epoch {state['epoch'] + 1} after {state['step']} steps"
 
 
 def changes(before: dict[str, Any], config: TrainConfig) -> dict[str, tuple[Any, Any]]:

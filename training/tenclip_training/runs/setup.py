@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_data.leaks import UNUSED_SPLIT
 from tenclip_data.manifest import Manifest
-from tenclip_data.samples import split_name
+from tenclip_data.samples import Sample, split_name
 from tenclip_training.data import sampling
 from tenclip_training.data.augment import flip_is_safe
 from tenclip_training.data.dataset import ClipDataset
@@ -42,7 +43,8 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splits:
-    """The videos of a run. val: None where nothing is validated.
+    """The videos of a run. val: None where nothing is validated. held_out: the samples of every split that is neither
+    learned from nor marked as unused; a test split is one of them.
 
     selects_best: whether the best epoch is chosen on `val`; never on a test split. `note` says why not.
     """
@@ -52,6 +54,7 @@ class Splits:
     val_split: str | None
     selects_best: bool
     note: str = ""
+    held_out: tuple[Sample, ...] = ()
 
 
 def read_splits(config: TrainConfig) -> Splits:
@@ -73,6 +76,8 @@ def read_splits(config: TrainConfig) -> Splits:
     name = config.val_split or ("val" if "val" in manifest.splits else None)
     train, val = manifest.split(config.train_split), None if name is None else manifest.split(name)
     val_split = None if name is None else split_name(name)
+    no_test = {config.train_split, split_name(config.train_split), UNUSED_SPLIT}
+    held_out = tuple(s for s in manifest.samples if s.split not in no_test)
     if name is None:
         note = f"no best.pt: nothing was validated, for there is no split val; {config.out}/last.pt is the result"
         if any(map(is_test_split, manifest.splits)):
@@ -80,14 +85,14 @@ def read_splits(config: TrainConfig) -> Splits:
     elif is_test_split(name):
         note = f"no best.pt: the best epoch is never chosen on a test split; {config.out}/last.pt is the result"
     else:
-        return Splits(train=train, val=val, val_split=val_split, selects_best=True)
+        return Splits(train=train, val=val, val_split=val_split, selects_best=True, held_out=held_out)
     if config.schedule.kind == "plateau":
         has = "no validation split" if name is None else f"only the test split {name!r}, which may decide nothing"
         raise InvalidRequest(
             f"schedule plateau lowers the rate by the validation loss, and there is {has}: name another split of "
             f"{manifest.source} with --val-split ({', '.join(manifest.splits)}), or use another schedule"
         )
-    return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note)
+    return Splits(train=train, val=val, val_split=val_split, selects_best=False, note=note, held_out=held_out)
 
 
 def is_test_split(name: str) -> bool:

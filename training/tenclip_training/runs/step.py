@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.data.dataset import Batch
 from tenclip_training.data.joint import JointBatch
+from tenclip_training.data.random_streams import torch_seed
 from tenclip_training.preprocess import normalise
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.monitor import StepNumbers
@@ -64,7 +65,8 @@ class Stepper:
     def _seed(self, step: int, number: int) -> None:
         """Dropout and the like follow from (seed, step, number of the micro-batch among those of all processes)."""
         in_all = self.micro_batches * self.world.size
-        torch.manual_seed((self.seed * 1_000_003 + step) * in_all + self.world.rank * self.micro_batches + number)
+        place = (self.seed * 1_000_003 + step) * in_all + self.world.rank * self.micro_batches + number
+        torch.manual_seed(torch_seed(place))
 
     def _inputs(self, batch: Batch) -> Inputs:
         clips = normalise(batch.clips.to(self.device, non_blocking=True), self.spec)

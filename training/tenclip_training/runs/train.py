@@ -26,11 +26,12 @@ from tenclip_training.runs.checkpoint import Checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import join_world, was_restarted
 from tenclip_training.runs.epoch_meter import EpochMeter
-from tenclip_training.runs.interrupts import ignore_interrupts, stop_requests
+from tenclip_training.runs.interrupts import stop_requests
 from tenclip_training.runs.joint import method_of
 from tenclip_training.runs.ledgers import Ledgers
 from tenclip_training.runs.method import Beginning, Method
 from tenclip_training.runs.monitor import Monitor, ReadStep
+from tenclip_training.runs.readers import begin_reader, from_readers
 from tenclip_training.runs.reports import Reports
 from tenclip_training.runs.results import EpochResult, Progress, TrainResult
 from tenclip_training.runs.run_folder import RunFolder, changes
@@ -102,7 +103,7 @@ class _Run:
         self.state, self.reports, self.method = state, reports, method
         self.splits = method.read_splits(config)
         self.manifest = self.splits.train
-        self.checkpoint = folder.find(config, self.manifest, resume=resume)
+        self.checkpoint = folder.find_together(config, self.manifest, resume=resume)
         micro_batches = self._micro_batches(self.checkpoint)
         self.sampler = method.build_sampler(config.changed(accumulate=micro_batches), self.manifest, self.world)
         if isinstance(self.sampler, ShardSampler):
@@ -159,10 +160,10 @@ class _Run:
             batch_sampler=dataclasses.replace(self.sampler, first_epoch=self.state.epoch, first_step=self.state.step),
             collate_fn=self.collate,
             num_workers=self.config.workers,
-            worker_init_fn=ignore_interrupts,
+            worker_init_fn=begin_reader,
             pin_memory=self.trainer.device.type == "cuda",
         )
-        return self.method.batches(loader)
+        return self.method.batches(from_readers(loader))
 
     def _fill_cache(self) -> None:
         failed = self.dataset.fill_cache(

@@ -6,18 +6,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from tenclip_training.data.dataset import Batch
+from tenclip_training.data.random_streams import torch_seed
 from tenclip_training.evaluation.evaluate import find_protocol
 from tenclip_training.evaluation.scoring import Scoring
 from tenclip_training.models import VideoModel
 from tenclip_training.omni.stills import motion_sha256
+from tenclip_training.preprocess import normalise
 from tenclip_training.runs.checkpoint import Checkpoint, load_weights, save_checkpoint
 from tenclip_training.runs.config import TrainConfig
 from tenclip_training.runs.distributed import World
 from tenclip_training.runs.method import Method
 from tenclip_training.runs.monitor import StepNumbers
-from tenclip_training.runs.optimization import Updater, resolve_precision
+from tenclip_training.runs.optimization import Updater, autocast, resolve_precision
 from tenclip_training.runs.run_folder import manifest_sha256
 from tenclip_training.runs.schedules import build_schedule
 from tenclip_training.runs.setup import Splits, build_model, place_model, run_notes
@@ -43,7 +46,7 @@ class Trainer:
         self._motion_sha256 = motion_sha256(config.stills)
         self.device = world.device(config.device)
         self.precision = resolve_precision(config.precision, self.device)
-        torch.manual_seed(config.seed)
+        torch.manual_seed(torch_seed(config.seed))
         start = build_model(config, self.manifest.labels)
         self.model, self.spec = start.model, start.clip_spec
         place_model(self.model, self.device, channels_last=config.channels_last)
@@ -62,8 +65,10 @@ class Trainer:
             steps_per_epoch=steps_per_epoch,
             world_size=world.size,
         )
+        network = world.wrap(self.model, self.device)
+        world.settle(network, self._take_blank)
         self._stepper = Stepper(
-            network=world.wrap(self.model, self.device),
+            network=network,
             objective=method.build_objective(config, self.scoring.heads),
             updater=self.updater,
             spec=self.spec,
@@ -74,6 +79,15 @@ class Trainer:
             micro_batches=micro_batches,
             seed=config.seed,
         )
+
+    def _take_blank(self, network: nn.Module) -> Tensor:
+        """Nothing, times what the network makes of two black clips."""
+        frames = self.config.sampling.segments or self.spec.num_frames
+        clips = torch.zeros(2, frames, self.spec.crop, self.spec.crop, 3, dtype=torch.uint8, device=self.device)
+        with autocast(self.device, self.precision):
+            logits, features = network(normalise(clips, self.spec))
+        total: Tensor = logits.float().sum() + features.float().sum()
+        return 0 * total
 
     @property
     def scored_model(self) -> VideoModel:

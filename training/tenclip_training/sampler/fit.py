@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from tenclip_api.errors import DatasetError, TrainingDiverged
+from tenclip_training.data.random_streams import torch_seed
 from tenclip_training.sampler.losses import LossName, RankForm, rank_loss
 from tenclip_training.sampler.networks import Salience, SamplerNet, channel_statistics
 from tenclip_training.sampler.ranks import mean_agreement
@@ -107,7 +108,7 @@ def fit(
         )
     rng = np.random.default_rng(config.seed)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+        torch.manual_seed(torch_seed(config.seed))
         network = SamplerNet(
             spec, num_classes if config.loss == "ac" else 1, *channel_statistics([v.inputs for v in train])
         )
@@ -166,9 +167,7 @@ class _Batch:
 
 
 def _batches(videos: Sequence[FitVideo], config: FitConfig, rng: np.random.Generator) -> Any:
-    order = rng.permutation(len(videos))
-    for start in range(0, len(order), config.batch_size):
-        chosen = [videos[i] for i in order[start : start + config.batch_size]]
+    for chosen in _parts([videos[i] for i in rng.permutation(len(videos))], config):
         drawn = [np.sort(rng.permutation(len(v.inputs))[: config.windows]) for v in chosen]
         teacher = np.zeros((len(chosen), config.windows), np.float32)
         for row, (video, windows) in enumerate(zip(chosen, drawn, strict=True)):
@@ -181,6 +180,24 @@ def _batches(videos: Sequence[FitVideo], config: FitConfig, rng: np.random.Gener
             torch.from_numpy(teacher),
             torch.tensor([v.label for v in chosen]),
         )
+
+
+def _parts(videos: Sequence[FitVideo], config: FitConfig) -> list[list[FitVideo]]:
+    """The videos of each batch. One window has no statistics for a batch norm, so such a batch joins its neighbour."""
+
+    def windows(part: Sequence[FitVideo]) -> int:
+        return sum(min(len(v.inputs), config.windows) for v in part)
+
+    parts: list[list[FitVideo]] = []
+    for start in range(0, len(videos), config.batch_size):
+        part = list(videos[start : start + config.batch_size])
+        if parts and 1 in (windows(part), windows(parts[-1])):
+            parts[-1] += part
+        else:
+            parts.append(part)
+    if windows(parts[0]) == 1:
+        raise DatasetError(f"{parts[0][0].name}: one window of one video is all that there is to learn from")
+    return parts
 
 
 def _loss(network: SamplerNet, batch: _Batch, config: FitConfig) -> Tensor:

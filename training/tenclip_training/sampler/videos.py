@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError
+from tenclip_data.leaks import file_facts
 from tenclip_data.samples import Manifest, Sample, place
 from tenclip_training.curation.video_sets import SetVideo
 from tenclip_training.omni.web_files import check_classes
@@ -56,7 +57,7 @@ def labelled_videos(manifest: Manifest, classes: Sequence[str], *, val: str = "v
 
     Rows that name the same file with the same label are one video that shows the class several times.
     Raises DatasetError for splits that are not there, labels that the teacher does not know (all by name), videos of
-    several labels, images.
+    several labels, images, and for a file in both splits, whichever parts of it they name: windows are of whole files.
     """
     for split in ("train", val):
         if not any(s.split == split for s in manifest.samples):
@@ -72,6 +73,7 @@ def labelled_videos(manifest: Manifest, classes: Sequence[str], *, val: str = "v
             raise DatasetError(
                 f"{place(manifest.source, sample)}: {what}; a sampler is trained on videos of one label each"
             )
+    _require_apart(manifest.source, samples, val)
     check_classes(manifest.source, samples, classes, "The sampler's teacher must know every class")
     index = {label: i for i, label in enumerate(classes)}
     found: dict[tuple[str, int, bool], list[Sample]] = {}
@@ -86,10 +88,28 @@ def labelled_videos(manifest: Manifest, classes: Sequence[str], *, val: str = "v
     return _halved(train, rest)
 
 
+def _require_apart(source: Path, samples: Sequence[Sample], val: str) -> None:
+    facts = file_facts(samples)
+    learned = {facts[s.path].identity: s for s in samples if s.split == "train"}
+    both = [(learned[of], s) for s in samples if s.split == val and (of := facts[s.path].identity) in learned]
+    if both:
+        files = len({facts[s.path].identity for _, s in both})
+        raise DatasetError(
+            f"{source}: {files} files are in split 'train' and in split {val!r}, {place(source, both[0][0])} and "
+            f"{place(source, both[0][1])} the first; a sampler looks at whole files, so parts of one file are not kept "
+            "apart: leave it in one of the splits"
+        )
+
+
 def unlabelled_videos(videos: Sequence[SetVideo]) -> SamplerVideos:
-    """Videos without labels or splits: a fifth of them, by a hash of the name, is val."""
-    made = [SamplerVideo(video=SetVideo(name=v.name, path=v.path), label=None) for v in videos]
-    made = list({v.name: v for v in made}.values())
+    """Videos without labels or splits: a fifth of them, by a hash of the name, is val. Of names of one file, the first
+    counts.
+    """
+    facts = file_facts(videos)
+    first: dict[Hashable, SetVideo] = {}
+    for v in videos:
+        first.setdefault(facts[v.path].identity, v)
+    made = [SamplerVideo(video=SetVideo(name=v.name, path=v.path), label=None) for v in first.values()]
     is_val = [_hash_of("val", v.name) < _UNLABELLED_VAL for v in made]
     return _halved(
         [v for v, held in zip(made, is_val, strict=True) if not held],

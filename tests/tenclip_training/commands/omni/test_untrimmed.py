@@ -54,8 +54,8 @@ def test_snippets_for_networks_of_segments(run: Run, raw: Path, teachers: dict[s
     found, rows = chosen(run, raw, teachers["frames"])
     by_name = {r["path"]: r for r in rows}
     assert set(by_name) == {"a.mp4", "all.mp4"}
-    assert by_name["a.mp4"]["positive_seconds"] == "1.000;3.000"
-    assert by_name["a.mp4"]["negative_seconds"] == "0.000;2.000"
+    assert by_name["a.mp4"]["positive_seconds"] == "1.000000;3.000000"
+    assert by_name["a.mp4"]["negative_seconds"] == "0.000000;2.000000"
     assert by_name["a.mp4"]["kind"] == "snippets"
     assert by_name["a.mp4"]["label"] == ["red"]
     assert "start_seconds" not in by_name["a.mp4"], "the times are of the whole video"
@@ -67,7 +67,7 @@ def test_snippets_for_networks_of_segments(run: Run, raw: Path, teachers: dict[s
 
 def test_the_rest_of_a_video_is_without_its_annotated_part(run: Run, raw: Path, teachers: dict[str, Path]) -> None:
     _, rows = chosen(run, raw, teachers["frames"], "--use", "rest")
-    assert {r["path"]: r["positive_seconds"] for r in rows}["a.mp4"] == "3.000"
+    assert {r["path"]: r["positive_seconds"] for r in rows}["a.mp4"] == "3.000000"
     found, rows = chosen(run, raw, teachers["clips"], "--piece-seconds", 1, "--use", "rest", "--threshold", 0.6)
     assert [(r["start_seconds"], r["end_seconds"]) for r in rows if r["path"] == "a.mp4"] == [(3.0, 4.0)]
     assert found["form"] == "clips"

@@ -14,8 +14,12 @@ import pytest
 
 from tenclip_api.errors import CheckpointError, DatasetError
 from tenclip_data.manifest import read_manifest
-from tenclip_training.data.dataset import ClipDataset
-from tenclip_training.data.shards.read import read_videos
+from tenclip_training.data.augment import Augmentation
+from tenclip_training.data.dataset import ClipDataset, TrainingClip
+from tenclip_training.data.failures import Failure
+from tenclip_training.data.shards import storage
+from tenclip_training.data.shards.read import CacheOptions, read_videos
+from tenclip_training.data.shards.storage import Retries
 from tenclip_training.evaluation.evaluate import evaluate
 from tenclip_training.runs.checkpoint import load_checkpoint
 from tenclip_training.runs.config import TrainConfig
@@ -96,6 +100,19 @@ def test_from_a_web_server(config: TrainConfig, shards: Path, server: Files, tmp
     assert result_of(train(remote, resume=True)) == result_of(whole)
     tars = {name: count for name, count in server.requests.items() if name.endswith(".tar")}
     assert tars == {p.name: 1 for p in shards.glob("*.tar")}, "each is fetched once, whoever needs it"
+
+
+def test_what_could_not_be_fetched_for_the_cache_is_tried_again(
+    shards: Path, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "_SECONDS_TO_FORGET_FAILURE", 0.0)
+    shutil.copytree(shards, server.folder, dirs_exist_ok=True)
+    cache = CacheOptions(folder=str(tmp_path / "cache"), retries=Retries(attempts=1))
+    clips = ClipDataset(read_videos(server.url, cache=cache).split("train"), SPEC, Augmentation(), seed=3)
+    server.fail["train-000001.tar"] = [503] * 4  # for each of its three videos, and a visit
+    assert clips.fill_cache(1 << 30, threads=1) == []
+    assert isinstance(clips[0, 3], Failure), "it is away still"
+    assert all(isinstance(clips[0, i], TrainingClip) for i in range(12))
 
 
 def test_from_a_web_server_with_little_room(config: TrainConfig, shards: Path, server: Files, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_data.samples import Manifest, Sample
+from tenclip_data.splits import seeded_rank
 from tenclip_training.data.shards.tars import stored_bytes
 
 DEFAULT_SHARD_MB = 500
@@ -60,7 +61,7 @@ def plan_shards(
     for split in manifest.splits:
         videos = _videos([s for s in manifest.samples if s.split == split])
         if shuffle_seed is not None:
-            videos = sorted(videos, key=lambda v: _rank(shuffle_seed, v.name))
+            videos = sorted(videos, key=lambda v: seeded_rank(shuffle_seed, v.name))
         prefix = _file_name(split, prefixes)
         prefixes.add(prefix)
         keyed = [replace(video, key=f"{i:08d}") for i, video in enumerate(videos)]
@@ -117,10 +118,6 @@ def _size(path: Path) -> int:
         return os.stat(path).st_size
     except (OSError, ValueError):
         return 0
-
-
-def _rank(seed: int, name: str) -> bytes:
-    return hashlib.sha256(f"{seed}:{name}".encode(errors="surrogatepass")).digest()
 
 
 def _file_name(split: str, taken: Collection[str]) -> str:
