@@ -148,7 +148,10 @@ class DecodePool:
         job = self._submit(worker, request)
         leaving = None
         try:
-            result = await asyncio.wait_for(asyncio.shield(job), seconds)
+            # Not `wait_for`: until Python 3.12 it returns a result that is there when the caller is cancelled, and the
+            # cancellation, a deadline's say, is lost.
+            async with asyncio.timeout(seconds):
+                result = await asyncio.shield(job)
         except TimeoutError:
             self._kill(worker, "timeout")
             leaving = self._run_in_background(self._reap(worker, job))
