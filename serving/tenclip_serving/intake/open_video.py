@@ -103,10 +103,13 @@ class Intake:
             file = request.file
             return OpenVideo(name=name, source=file.descriptor, file=file, readers=self._threads.files, is_path=True)
         if request.uri is not None:
-            async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
-                return await self._spooled(name, upload, ticket, held)
+            # Names, connections and headers included: a host that is silent holds a place of uploads as well.
+            with ticket.filling():
+                async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
+                    return await self._spooled(name, upload, ticket, held)
         if request.upload is not None:
-            return await self._spooled(name, request.upload, ticket, held)
+            with ticket.filling():
+                return await self._spooled(name, request.upload, ticket, held)
         if request.spooled is not None:
             return self._of_spool(request.spooled)
         if request.data is not None:
@@ -122,8 +125,7 @@ class Intake:
 
     async def _spooled(self, name: str, upload: Upload, ticket: Ticket, held: ExitStack) -> OpenVideo:
         file = held.enter_context(self._spool.file(name, num_bytes=upload.num_bytes))
-        with ticket.filling():
-            await file.fill(upload, charge=ticket.grow)
+        await file.fill(upload, charge=ticket.grow)
         return self._of_spool(file)
 
     def _of_spool(self, file: SpoolFile) -> OpenVideo:
