@@ -6,7 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -55,6 +62,9 @@ class Gate(Protocol):
 
     def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
         """The same, and its first message is read within. upload: others follow."""
+
+    def streaming(self) -> AbstractContextManager[None]:
+        """One of a method whose streams may stay open and idle: it is open within. Asked before any of it is read."""
 
     def check(self, num_bytes: int) -> None:
         """Called before `num_bytes` are parsed."""
@@ -210,19 +220,25 @@ class Interceptor(grpc.aio.ServerInterceptor):
             await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
-                with nullcontext() if rpc.open_ended else self.in_flight():
+                with self._held_open(rpc):
                     async with aclosing(rpc.handler(self._parsed(arrived, rpc, seen), context)) as answers:
                         async for answer in answers:
                             await self._write(answer, context)
 
         return call
 
+    def _held_open(self, rpc: _Rpc) -> AbstractContextManager[None]:
+        """What an RPC of a stream counts as while it is open."""
+        if not rpc.open_ended:
+            return self.in_flight()
+        return nullcontext() if rpc.gate is None else rpc.gate.streaming()
+
     async def _arrived(
         self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context
     ) -> bytes | AsyncIterator[bytes]:
         """The message, or the stream of them, if the gate lets it in. Raises InvalidRequest where there is none."""
         try:
-            if rpc.gate is None:
+            if rpc.gate is None or rpc.open_ended:
                 return raw
             async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
                 message = await context.read()
@@ -238,8 +254,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if rpc.gate is None:
             return
         try:
-            rpc.gate.check_arrival(context.time_remaining())
-            return
+            if not rpc.open_ended:
+                rpc.gate.check_arrival(context.time_remaining())
+                return
+            with rpc.gate.streaming():
+                return
         except TenclipError as err:
             error = err
         self._has_arrived()

@@ -99,20 +99,20 @@ def test_a_buffer_that_cannot_grow_is_given_back_once_and_used_no_more(
     monkeypatch.setattr(cuda, "driver", lambda: driver)
     device = cuda.Device()
 
-    def address(num_bytes: int) -> int:
+    def address(device: cuda.Device, num_bytes: int) -> int:
         if kind == "device":
             return device.buffer("clips", num_bytes)
         return int(device.pinned("clips", (num_bytes,), np.uint8).ctypes.data)
 
     allocate, free = ("cuMemAlloc_v2", "cuMemFree_v2") if kind == "device" else ("cuMemAllocHost_v2", "cuMemFreeHost")
-    first = address(8)
+    first = address(device, 8)
     with monkeypatch.context() as full:
         full.setattr(driver, allocate, lambda *arguments: 2, raising=False)
         for _ in range(2):
             with pytest.raises(ServerError, match="out of memory"):
-                address(1 << 20)
+                address(device, 1 << 20)
     calls = len(driver.calls)
-    second = address(4)  # half of the batch: as large as what was there, which is gone
+    second = address(device, 4)  # half of the batch: as large as what was there, which is gone
     assert allocate in [name for name, _ in driver.calls[calls:]]
     del device
     gc.collect()
