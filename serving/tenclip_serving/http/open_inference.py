@@ -79,11 +79,12 @@ class HttpOpenInference(OpenInference):
         most = self._engine.config.max_message_mb << 20
         async with self._engine.admission.arriving(call.time_remaining()):
             body = await call.body.read(most, what="the request (max_message_mb)", instead="/v1/predict takes more")
-        read = partial(read_request, body, call.headers.get(HEADER_LENGTH), **_model(call))
-        if len(body) < _LARGE_BYTES:
-            return read()
-        self._engine.admission.check(len(body))
-        return await self._engine.threads.hashes.run(read)
+            read = partial(read_request, body, call.headers.get(HEADER_LENGTH), **_model(call))
+            if len(body) < _LARGE_BYTES:
+                return read()
+            self._engine.admission.check(len(body))
+            # It counts among those that arrive until it is parsed: few are at once, and admission comes after.
+            return await self._engine.threads.hashes.run(read)
 
     # -- the repository -----------------------------------------------------------------------------------------------
 
