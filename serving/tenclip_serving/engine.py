@@ -202,7 +202,7 @@ class Engine:
         recognizing = self.recognize(video, seconds_left=seconds_left)
         del video
         recognition = await recognizing
-        self.indexes.check_again(index, model, self.repository)
+        index = self.indexes.newest(index, model, self.repository)
         seconds = until - time.monotonic()
         if seconds <= 0:
             raise DeadlineExceeded(f"{name}: the deadline has passed before its neighbours were searched")
