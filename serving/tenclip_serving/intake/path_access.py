@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenclip_api.errors import InvalidRequest, NotAFile, Overloaded, PathNotAllowed, VideoNotFound, VideoNotReadable
+from tenclip_api.errors import InvalidRequest, NotAFile, PathNotAllowed, VideoNotFound, VideoNotReadable
+from tenclip_serving.exhaustion import raise_if_out_of_descriptors
 
 # O_PATH is Linux's: a directory that may be passed through need not be readable.
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -57,8 +58,7 @@ def open_path(path: str, roots: Sequence[Path]) -> OpenFile:
     except PermissionError:
         raise VideoNotReadable(f"{path}: permission denied", source=path) from None
     except OSError as err:
-        if err.errno in (errno.EMFILE, errno.ENFILE):
-            raise Overloaded(f"{path}: the server is out of file descriptors; try again") from err
+        raise_if_out_of_descriptors(err, path)
         if err.errno in (errno.ELOOP, errno.ENOTDIR):  # a link in the place of a file or of a directory
             raise VideoNotReadable(f"{path}: was replaced while it was opened; try again", source=path) from err
         raise VideoNotReadable(f"{path}: {err.strerror}", source=path) from err

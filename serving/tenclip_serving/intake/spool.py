@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, Overloaded, VideoTooLarge
+from tenclip_serving.exhaustion import raise_if_out_of_descriptors
 from tenclip_serving.requests import Upload
 
 # Room comes back when another request has been decoded; how soon is anyone's guess.
@@ -210,6 +211,7 @@ class SpoolFile:
             self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115  # `close` does
         except OSError as err:
             self._raise_if_full(err)
+            raise_if_out_of_descriptors(err, self.name)
             raise
 
     def _raise_if_full(self, err: OSError) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
@@ -259,6 +260,22 @@ def test_a_full_disk_is_a_matter_of_time_and_a_broken_one_is_not(monkeypatch: py
     fail(errno.EIO)
     with pytest.raises(OSError, match="Input/output"):
         asyncio.run(fill(on, [b"abc"]))
+    assert on.held == 0
+    on.close()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_no_descriptor_is_a_matter_of_time(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_file(**where: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def run() -> None:
+        with pytest.raises(Overloaded, match=r"v\.mp4: the server is out of file descriptors; try again"):
+            await fill(on, [b"x"])
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_file)
+    on = spool()
+    asyncio.run(run())
     assert on.held == 0
     on.close()
 
