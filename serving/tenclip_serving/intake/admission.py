@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Literal
 
 from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
+from tenclip_serving.units import mib
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
@@ -118,7 +119,7 @@ class Admission:
         if num_bytes > self.max_queue_bytes:
             self._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
-                f"{name or 'the request'}: {_mib(num_bytes)} are more than the {_mib(self.max_queue_bytes)} that this "
+                f"{name or 'the request'}: {mib(num_bytes)} are more than the {mib(self.max_queue_bytes)} that this "
                 "server keeps of all videos that wait (max_queue_mb); send the path of a file instead",
                 source=name,
             )
@@ -214,7 +215,7 @@ class Admission:
         free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
         if num_bytes > free:
             raise self._refuse(
-                Refusal.NO_BYTES, f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free"
+                Refusal.NO_BYTES, f"{mib(num_bytes)} do not fit into the {mib(max(free, 0))} that are free"
             )
 
     def _check_time(self, taken: int, seconds_left: float | None) -> None:
@@ -301,8 +302,8 @@ class Ticket:
         if decoded_bytes > possible:
             admission._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
-                f"{self._name or 'the video'}: its clips may take {_mib(decoded_bytes)}, more than the "
-                f"{_mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
+                f"{self._name or 'the video'}: its clips may take {mib(decoded_bytes)}, more than the "
+                f"{mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
                 "clips",
                 source=self._name,
             )
@@ -389,7 +390,3 @@ class _ServiceTime:
     def seconds_for(self, num_requests: int) -> float:
         mean = _DEFAULT_RETRY_SECONDS if self._mean is None else self._mean
         return min(max(mean * num_requests, _MIN_RETRY_SECONDS), _MAX_RETRY_SECONDS)
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / (1 << 20):.1f} MiB"
