@@ -44,7 +44,8 @@ MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
-_OURS = ("/tenclip.", "/inference.")
+# Paths of the services that are wrapped, which every server has.
+OURS = ("/tenclip.", "/inference.")
 # (the request is a stream, the response is one) -> what makes such a method.
 _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -175,7 +176,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
     ) -> MethodHandler:
         handler: Any = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or not path.startswith(_OURS):
+        if handler is None or not path.startswith(OURS):
             return cast(MethodHandler, handler)
         self._arrives()
         known = self._wrapped.get(path)

@@ -24,6 +24,7 @@ import grpc
 
 from tenclip_api.errors import InvalidRequest, PermissionDenied, TenclipError, Unauthenticated
 from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY
+from tenclip_serving.api.interceptor import OURS
 from tenclip_serving.api.message_limits import request_type
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.security.reloading import Watched
@@ -189,8 +190,8 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 client = self._tokens.check(metadata.get("authorization"), permission, method).name
             except TenclipError as err:
                 refusal = self._refusal(err, method, new_request_id(metadata.get(REQUEST_ID_KEY)))
-        if refusal is not None and request_type(path) is not None:
-            # Whoever comes behind this hears nothing of the call: it would be waited for as one that is on its way.
+        if refusal is not None and path.startswith(OURS) and request_type(path) is not None:
+            # `Interceptor` hears nothing of the call: it would wait for it as for one that is on its way.
             return refusal
         handler = await continuation(handler_call_details)
         if handler is None:  # nobody needs a token to hear that there is no such method
