@@ -102,7 +102,7 @@ class HttpRecognition(VideoRecognition):
             except TenclipError as err:
                 if call.unread:
                     raise
-                await call.write(_line({"error": problem(err, call.request_id)}))
+                await call.write(_line({"error": problem(err, call.request_id, models=self._directory)}))
                 await call.end()
                 raise
         await call.end()
