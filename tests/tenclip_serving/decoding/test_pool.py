@@ -140,7 +140,7 @@ def test_a_caller_who_is_cancelled_just_when_the_video_is_decoded_is_cancelled(v
         was_cancelled = decoding.cancel()
         await asyncio.wait([decoding])
         assert decoding.cancelled() == was_cancelled
-        assert (await pool.acquire()) is worker
+        assert await pool.acquire() is cast(DecodeWorker, worker)
 
     run(test)
 

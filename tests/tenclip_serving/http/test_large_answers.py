@@ -18,6 +18,7 @@ from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.http import recognition as http_recognition
 from tenclip_serving.http.call import Call
+from tenclip_serving.http.messages import to_dict
 from tenclip_serving.http.recognition import HttpRecognition
 from tenclip_serving.models.repository import Repository
 from tenclip_serving.requests import Recognition
@@ -63,7 +64,7 @@ def test_a_long_timeline_is_built_in_a_thread(
             monkeypatch.setattr(convert, "predict_response", noting(convert.predict_response))
             assert await service._predicted(pb.PredictRequest(), result) == message
         else:
-            monkeypatch.setattr(http_recognition, "to_dict", noting(http_recognition.to_dict))
+            monkeypatch.setattr(http_recognition, "to_dict", noting(to_dict))
             if way == "JSON":
                 await service._answer(call, message, result)
             else:
