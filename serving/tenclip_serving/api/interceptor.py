@@ -15,7 +15,7 @@ from contextlib import (
     nullcontext,
 )
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, Self, TypeAlias, cast
 
 import grpc
 from google.protobuf.descriptor import Descriptor
@@ -79,12 +79,15 @@ class _Seen:
 
 
 class _Held:
-    """The message of a request, until it is parsed: nothing else must keep a video in memory twice."""
+    """The message of a request, until it is parsed: nothing else must keep a video in memory twice.
 
-    def __init__(self, raw: bytes | AsyncIterator[bytes]) -> None:
+    None is in it for a stream of which nothing has been read.
+    """
+
+    def __init__(self, raw: bytes | None) -> None:
         self._raw = [raw]
 
-    def take(self) -> bytes | AsyncIterator[bytes]:
+    def take(self) -> bytes | None:
         """Once."""
         return self._raw.pop()
 
@@ -210,7 +213,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
                 with self.in_flight():
-                    return await rpc.handler(self._parsed(arrived, rpc, seen), context)
+                    return await rpc.handler(self._parsed(arrived, rpc, context, seen), context)
 
         return call
 
@@ -222,7 +225,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
                 with self._held_open(rpc):
-                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, seen), context)) as answers:
+                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, context, seen), context)) as answers:
                         async for answer in answers:
                             await self._write(answer, context)
 
@@ -234,19 +237,20 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return self.in_flight()
         return nullcontext() if rpc.gate is None else rpc.gate.streaming()
 
-    async def _arrived(
-        self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context
-    ) -> bytes | AsyncIterator[bytes]:
-        """The message, or the stream of them, if the gate lets it in. Raises InvalidRequest where there is none."""
+    async def _arrived(self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context) -> bytes | None:
+        """The message, or the first of a stream, if the gate lets it in; None for a stream without a gate at its start.
+
+        Raises InvalidRequest where there is none.
+        """
         try:
             if rpc.gate is None or rpc.open_ended:
-                return raw
+                return raw if isinstance(raw, bytes) else None
             async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
                 message = await context.read()
             if not isinstance(message, bytes):
                 await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
                 raise InvalidRequest("the call ended without its first message")
-            return message if rpc.one_message else _all(message, cast(AsyncIterator[bytes], raw))
+            return message
         finally:
             self._has_arrived()
 
@@ -305,11 +309,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         except TimeoutError as err:
             raise DeadlineExceeded(f"the caller has not read its answers for {self._write_seconds:g} seconds") from err
 
-    def _parsed(self, arrived: _Held, rpc: _Rpc, seen: _Seen) -> Any:
+    def _parsed(self, arrived: _Held, rpc: _Rpc, context: Context, seen: _Seen) -> Any:
         """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
+        if not rpc.one_message:
+            return _Messages(arrived, rpc, context, seen)
         raw = arrived.take()
-        if not isinstance(raw, bytes):
-            return _parsed_stream(raw, rpc, seen)
+        assert raw is not None
         seen.num_bytes = len(raw)
         if rpc.gate is not None and len(raw) >= _LARGE_REQUEST_BYTES:
             rpc.gate.check(len(raw))
@@ -335,16 +340,29 @@ def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-async def _all(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for message in others:
-        yield message
+class _Messages:
+    """The messages of a stream, parsed. gRPC's own iterator, and a generator over it, keep each till the next is here.
 
+    On a stream that stands idle that may be for days. first: that which has been read before.
+    """
 
-async def _parsed_stream(raw: AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> AsyncIterator[Any]:
-    async for message in raw:
-        seen.num_bytes += len(message)
-        yield _parse(message, rpc)
+    def __init__(self, first: _Held, rpc: _Rpc, context: Context, seen: _Seen) -> None:
+        self._first: _Held | None = first
+        self._rpc, self._context, self._seen = rpc, context, seen
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Raises InvalidRequest for bytes that are no message."""
+        first, self._first = self._first, None
+        message = None if first is None else first.take()
+        if message is None:
+            message = await self._context.read()
+        if not isinstance(message, bytes):
+            raise StopAsyncIteration
+        self._seen.num_bytes += len(message)
+        return _parse(message, self._rpc)
 
 
 def _parse(raw: bytes, rpc: _Rpc) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -501,6 +502,37 @@ def test_streams_that_may_stay_open_are_counted_and_no_longer_than_they_are_open
             labels = {"method": "SS", "code": "RESOURCE_EXHAUSTED", "transport": "grpc"}
             assert metrics.registry.get_sample_value("tenclip_requests_total", labels) == 1
             await asyncio.wait_for(interceptor.quiet(0), 10)
+
+    asyncio.run(test())
+
+
+def test_a_stream_that_stands_idle_keeps_no_message() -> None:
+    size = 3 << 20
+
+    async def sizes(requests: AsyncIterator[int], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield str(request).encode()
+
+    async def test() -> None:
+        server = grpc.aio.server(interceptors=[Interceptor(Metrics())])
+        handlers: dict[str, Any] = {"SS": grpc.stream_stream_rpc_method_handler(sizes, request_deserializer=len)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.Echo", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                stream: Any = channel.stream_stream("/inference.Echo/SS")()
+                tracemalloc.start()
+                await stream.write(bytes(size))
+                assert await stream.read() == str(size).encode()
+                await asyncio.sleep(0.1)
+                held, _ = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert held < size // 2
+                await stream.done_writing()
+                assert await stream.read() is grpc.aio.EOF
+        finally:
+            await server.stop(None)
 
     asyncio.run(test())
 
