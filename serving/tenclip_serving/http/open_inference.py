@@ -21,6 +21,8 @@ from tenclip_serving.http.tensor_json import HEADER_LENGTH, InferRequest, read_r
 _MAX_OPTIONS_BYTES = 64 << 10
 # From here on, a request becomes tensors on another thread.
 _LARGE_BYTES = 256 << 10
+# And an answer is written there.
+_LARGE_ANSWER_BYTES = 80_000
 _BYTES = "application/octet-stream"
 _NONE = cast(Any, None)  # contexts of gRPC, which these methods do not look at
 
@@ -69,7 +71,9 @@ class HttpOpenInference(OpenInference):
     async def infer(self, call: Call) -> None:
         asked = await self._read(call)
         response = await self._infer(asked.message, call.time_remaining())
-        written, length = write_response(response, asked)
+        write = partial(write_response, response, asked)
+        large = sum(map(len, response.raw_output_contents)) > _LARGE_ANSWER_BYTES
+        written, length = await self._engine.threads.answers.run(write) if large else write()
         if length is None:
             await call.answer(written, JSON)
         else:
