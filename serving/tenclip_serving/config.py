@@ -64,7 +64,8 @@ class ServerConfig:
     max_video_mb, max_pixels (of a picture), max_frames, max_video_seconds, max_streams: of one video, checked before
     its clips are decoded.
     max_arrival_seconds: for the message of a request to come in, or the first of an upload. Messages that come in are
-    not in max_in_flight_mb, for nobody knows their size; at most max_in_flight_mb // max_message_mb come in at once.
+    not in max_in_flight_mb, for nobody knows their size; at most max_in_flight_mb // max_message_mb come in at once,
+    and as many streams of ModelStreamInfer may be open.
     max_decode_seconds: then the process that decodes is killed. max_request_seconds: for all of a request; a client's
     own shorter deadline goes first.
     max_in_flight_mb: MiB that all requests hold together, encoded and as clips; of these at most max_queue_mb encoded.

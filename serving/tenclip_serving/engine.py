@@ -107,13 +107,13 @@ class Engine:
         await self.indexes.start(self.repository)
 
     async def close(self) -> bool:
-        """Ends the decode workers and the threads. False when one is left: a name or a file that hangs."""
+        """Ends the decode workers and the threads. False when one is left: a name, a file or a disk that hangs."""
         await self.pool.close()
         await self.indexes.close()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._scheduler.close)
-        await loop.run_in_executor(None, self.spool.close)
-        return await loop.run_in_executor(None, self.threads.close)
+        closing = (self.spool.close, self.threads.close)
+        return all(await asyncio.gather(*(loop.run_in_executor(None, close) for close in closing)))
 
     async def recognize(
         self,
@@ -202,7 +202,7 @@ class Engine:
         recognizing = self.recognize(video, seconds_left=seconds_left)
         del video
         recognition = await recognizing
-        self.indexes.check_again(index, model, self.repository)
+        index = self.indexes.newest(index, model, self.repository)
         seconds = until - time.monotonic()
         if seconds <= 0:
             raise DeadlineExceeded(f"{name}: the deadline has passed before its neighbours were searched")
@@ -231,11 +231,14 @@ class Engine:
         Raises Overloaded at once, and what `SpoolFile.fill` does.
         """
         name = name or UPLOAD
-        async with self._within(seconds_left, name) as deadline, self._admitted(0, name, None, deadline) as ticket:
-            with self.spool.file(name, num_bytes=upload.num_bytes) as file:
-                with ticket.filling(), stage("fetch"):
-                    await file.fill(upload, charge=ticket.grow)
-                yield ticket, file
+        async with (
+            self._within(seconds_left, name) as deadline,
+            self._admitted(0, name, None, deadline) as ticket,
+            self.spool.file(name, num_bytes=upload.num_bytes) as file,
+        ):
+            with ticket.filling(), stage("fetch"):
+                await file.fill(upload, charge=ticket.grow)
+            yield ticket, file
 
     def watch(self, request: LiveRequest) -> AsyncGenerator[tuple[LiveUpdate, LiveCounters], None]:
         """Updates of a live stream, each with what is counted by then.

@@ -164,3 +164,8 @@ class Recognition:
     thumbnails: tuple[Thumbnail, ...] = ()
     calibrated: NDArray[np.float32] | None = None
     adaptive: AdaptiveReport | None = None
+
+    @property
+    def num_points(self) -> int:
+        """Of the timeline; 0 without one."""
+        return 0 if self.timeline is None else len(self.timeline.scores)

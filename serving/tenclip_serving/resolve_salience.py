@@ -19,10 +19,9 @@ MOTION_ENERGY = MotionEnergyScorer.name
 
 @dataclass(frozen=True, kw_only=True)
 class Salience:
-    """sampler: None is motion energy. borrowed: it is another model's. stopping: set where the request is adaptive."""
+    """sampler: None is motion energy. stopping: set where the request is adaptive."""
 
     sampler: ServedSampler | None = None
-    borrowed: bool = False
     stopping: StoppingRule | None = None
 
 
@@ -51,7 +50,7 @@ def resolve_salience(asked: ClipRequest, model: ServedModel, repository: Reposit
         )
     borrowed = owner.key != model.key
     stopping = _stopping(asked, model, sampler, borrowed=borrowed) if asked.adaptive else None
-    return Salience(sampler=sampler, borrowed=borrowed, stopping=stopping)
+    return Salience(sampler=sampler, stopping=stopping)
 
 
 def _owner(name: str, repository: Repository) -> ServedModel:

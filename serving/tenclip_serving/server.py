@@ -51,7 +51,7 @@ _HAND_OVER_SECONDS = 0.1
 _WITH_VIDEO = frozenset(
     {f"/{SERVICE}/{method.name}" for method in tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].methods}
     - {f"/{SERVICE}/{method}" for method in ("ListModels", "GetModel", "ListIndexes")}
-    | {f"/{INFERENCE}/ModelInfer"}
+    | {f"/{INFERENCE}/{method}" for method in ("ModelInfer", "ModelStreamInfer")}
 )
 # A thread that wants the interpreter gets it after so long. With Python's own 5 ms a rush of requests to refuse could
 # keep the thread that runs clips waiting between one clip and the next. No benchmark has shown a difference yet.

@@ -32,8 +32,12 @@ class Pool:
 
         A caller who is cancelled does not wait for it, and it is not made at all when it has not begun.
         """
+        return await self.submit(function, *args)
+
+    def submit(self, function: Callable[..., T], *args: Any) -> asyncio.Future[T]:
+        """As `run`, for those who do not wait. Raises RuntimeError after `close`."""
         call = partial(self._call, copy_context().run, function, *args)
-        return await asyncio.get_running_loop().run_in_executor(self._executor, call)
+        return asyncio.get_running_loop().run_in_executor(self._executor, call)
 
     def _call(self, run: Callable[..., T], *args: Any) -> T:
         with self._changed:

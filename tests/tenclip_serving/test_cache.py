@@ -132,7 +132,7 @@ def test_the_key_is_all_that_an_answer_depends_on(model: ServedModel, tmp_path: 
     other = load_served_sampler(read_bundle(make_bundle(tmp_path, "other", sampler=Sampler(weights=(0, 1, 0)))))
     again = load_served_sampler(read_bundle(make_bundle(tmp_path, "again", sampler=Sampler())))
     scored = cache_key(request(b"content"), model, Salience(sampler=sampler))
-    assert cache_key(request(b"content"), model, Salience(sampler=again, borrowed=True)) == scored
+    assert cache_key(request(b"content"), model, Salience(sampler=again)) == scored
     different = [
         cache_key(request(b"contents"), model, plain),
         cache_key(request(b"content", timeline=True), model, plain),

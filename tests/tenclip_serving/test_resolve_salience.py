@@ -56,12 +56,12 @@ def test_the_models_own_sampler_unless_another_is_named(repository: Repository) 
     ruled = repository.get("ruled")
     own = resolve_salience(ClipRequest(), ruled, repository)
     assert own.sampler is ruled.sampler is not None
-    assert (own.borrowed, own.stopping) == (False, None)
+    assert own.stopping is None
     assert resolve_salience(ClipRequest(sampler="motion-energy"), ruled, repository).sampler is None
     assert resolve_salience(ClipRequest(), repository.get("plain"), repository).sampler is None
     # By its name it is the model's own still.
     named = resolve_salience(ClipRequest(sampler="ruled/2", adaptive=True), ruled, repository)
-    assert (named.sampler, named.borrowed, named.stopping) == (ruled.sampler, False, RULE)
+    assert (named.sampler, named.stopping) == (ruled.sampler, RULE)
 
 
 def test_samplers_are_borrowed_by_name_and_version(repository: Repository) -> None:
@@ -69,9 +69,8 @@ def test_samplers_are_borrowed_by_name_and_version(repository: Repository) -> No
     for name, version in (("ruled", "2"), ("ruled/1", "1"), ("scored", "1")):
         borrowed = resolve_salience(ClipRequest(sampler=name), plain, repository)
         assert borrowed.sampler is repository.get(name.partition("/")[0], version).sampler
-        assert borrowed.borrowed
     other = resolve_salience(ClipRequest(sampler="ruled/1"), repository.get("ruled", "2"), repository)
-    assert other.borrowed
+    assert other.sampler is repository.get("ruled", "1").sampler
 
 
 KNOWN = (

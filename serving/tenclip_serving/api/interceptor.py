@@ -6,9 +6,16 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager, nullcontext
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    aclosing,
+    asynccontextmanager,
+    contextmanager,
+    nullcontext,
+)
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, Self, TypeAlias, cast
 
 import grpc
 from google.protobuf.descriptor import Descriptor
@@ -37,7 +44,8 @@ MethodHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 Handler = Callable[[Any, Context], Awaitable[Any]]
 Parse = Callable[[bytes], Any]
 
-_OURS = ("/tenclip.", "/inference.")
+# Paths of the services that are wrapped, which every server has.
+OURS = ("/tenclip.", "/inference.")
 # (the request is a stream, the response is one) -> what makes such a method.
 _MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -56,6 +64,9 @@ class Gate(Protocol):
     def arriving(self, seconds_left: float | None, *, upload: bool) -> AbstractAsyncContextManager[None]:
         """The same, and its first message is read within. upload: others follow."""
 
+    def streaming(self) -> AbstractContextManager[None]:
+        """One of a method whose streams may stay open and idle: it is open within. Asked before any of it is read."""
+
     def check(self, num_bytes: int) -> None:
         """Called before `num_bytes` are parsed."""
 
@@ -68,12 +79,15 @@ class _Seen:
 
 
 class _Held:
-    """The message of a request, until it is parsed: nothing else must keep a video in memory twice."""
+    """The message of a request, until it is parsed: nothing else must keep a video in memory twice.
 
-    def __init__(self, raw: bytes | AsyncIterator[bytes]) -> None:
+    None is in it for a stream of which nothing has been read.
+    """
+
+    def __init__(self, raw: bytes | None) -> None:
         self._raw = [raw]
 
-    def take(self) -> bytes | AsyncIterator[bytes]:
+    def take(self) -> bytes | None:
         """Once."""
         return self._raw.pop()
 
@@ -165,7 +179,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
     ) -> MethodHandler:
         handler: Any = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or not path.startswith(_OURS):
+        if handler is None or not path.startswith(OURS):
             return cast(MethodHandler, handler)
         self._arrives()
         known = self._wrapped.get(path)
@@ -199,7 +213,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
                 with self.in_flight():
-                    return await rpc.handler(self._parsed(arrived, rpc, seen), context)
+                    return await rpc.handler(self._parsed(arrived, rpc, context, seen), context)
 
         return call
 
@@ -210,26 +224,33 @@ class Interceptor(grpc.aio.ServerInterceptor):
             await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
                 arrived = _Held(await self._arrived(raw, rpc, context))
-                with nullcontext() if rpc.open_ended else self.in_flight():
-                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, seen), context)) as answers:
+                with self._held_open(rpc):
+                    async with aclosing(rpc.handler(self._parsed(arrived, rpc, context, seen), context)) as answers:
                         async for answer in answers:
                             await self._write(answer, context)
 
         return call
 
-    async def _arrived(
-        self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context
-    ) -> bytes | AsyncIterator[bytes]:
-        """The message, or the stream of them, if the gate lets it in. Raises InvalidRequest where there is none."""
+    def _held_open(self, rpc: _Rpc) -> AbstractContextManager[None]:
+        """What an RPC of a stream counts as while it is open."""
+        if not rpc.open_ended:
+            return self.in_flight()
+        return nullcontext() if rpc.gate is None else rpc.gate.streaming()
+
+    async def _arrived(self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context) -> bytes | None:
+        """The message, or the first of a stream, if the gate lets it in; None for a stream without a gate at its start.
+
+        Raises InvalidRequest where there is none.
+        """
         try:
-            if rpc.gate is None:
-                return raw
+            if rpc.gate is None or rpc.open_ended:
+                return raw if isinstance(raw, bytes) else None
             async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
                 message = await context.read()
             if not isinstance(message, bytes):
                 await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
                 raise InvalidRequest("the call ended without its first message")
-            return message if rpc.one_message else _all(message, cast(AsyncIterator[bytes], raw))
+            return message
         finally:
             self._has_arrived()
 
@@ -238,8 +259,11 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if rpc.gate is None:
             return
         try:
-            rpc.gate.check_arrival(context.time_remaining())
-            return
+            if not rpc.open_ended:
+                rpc.gate.check_arrival(context.time_remaining())
+                return
+            with rpc.gate.streaming():
+                return
         except TenclipError as err:
             error = err
         self._has_arrived()
@@ -285,11 +309,12 @@ class Interceptor(grpc.aio.ServerInterceptor):
         except TimeoutError as err:
             raise DeadlineExceeded(f"the caller has not read its answers for {self._write_seconds:g} seconds") from err
 
-    def _parsed(self, arrived: _Held, rpc: _Rpc, seen: _Seen) -> Any:
+    def _parsed(self, arrived: _Held, rpc: _Rpc, context: Context, seen: _Seen) -> Any:
         """The message, or the stream of messages. Raises InvalidRequest for bytes that are none."""
+        if not rpc.one_message:
+            return _Messages(arrived, rpc, context, seen)
         raw = arrived.take()
-        if not isinstance(raw, bytes):
-            return _parsed_stream(raw, rpc, seen)
+        assert raw is not None
         seen.num_bytes = len(raw)
         if rpc.gate is not None and len(raw) >= _LARGE_REQUEST_BYTES:
             rpc.gate.check(len(raw))
@@ -315,16 +340,29 @@ def _retry_advice(error: TenclipError | None) -> tuple[tuple[str, str], ...]:
     return ()
 
 
-async def _all(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for message in others:
-        yield message
+class _Messages:
+    """The messages of a stream, parsed. gRPC's own iterator, and a generator over it, keep each till the next is here.
 
+    On a stream that stands idle that may be for days. first: that which has been read before.
+    """
 
-async def _parsed_stream(raw: AsyncIterator[bytes], rpc: _Rpc, seen: _Seen) -> AsyncIterator[Any]:
-    async for message in raw:
-        seen.num_bytes += len(message)
-        yield _parse(message, rpc)
+    def __init__(self, first: _Held, rpc: _Rpc, context: Context, seen: _Seen) -> None:
+        self._first: _Held | None = first
+        self._rpc, self._context, self._seen = rpc, context, seen
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        """Raises InvalidRequest for bytes that are no message."""
+        first, self._first = self._first, None
+        message = None if first is None else first.take()
+        if message is None:
+            message = await self._context.read()
+        if not isinstance(message, bytes):
+            raise StopAsyncIteration
+        self._seen.num_bytes += len(message)
+        return _parse(message, self._rpc)
 
 
 def _parse(raw: bytes, rpc: _Rpc) -> Any:

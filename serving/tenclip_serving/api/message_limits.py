@@ -6,8 +6,6 @@ bytes can become gigabytes, while everyone waits for the parser.
 
 from __future__ import annotations
 
-from functools import cache
-
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
@@ -18,7 +16,6 @@ MAX_PARTS = 10_000
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 
-@cache
 def request_type(path: str) -> Descriptor | None:
     """Type of the requests of the method `/package.Service/Method`; None for an unknown method."""
     service, _, method = path.removeprefix("/").partition("/")

@@ -21,8 +21,9 @@ from tenclip_serving.neighbours.requests import SimilarClips
 from tenclip_serving.requests import ClipResult, Recognition, Upload
 
 SERVICE = "tenclip.v1.VideoRecognition"
-# Up to this number, clips become protobuf in less time than it takes to hand them to a thread.
-_FEW_CLIPS = 20
+# Up to these numbers, clips and points of a timeline become protobuf in less time than it takes to hand them to a
+# thread.
+_FEW_CLIPS, FEW_POINTS = 20, 100
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 AnyRequest: TypeAlias = pb.PredictRequest | pb.ExtractFeaturesRequest
@@ -163,7 +164,7 @@ class VideoRecognition(tenclip_pb2_grpc.VideoRecognitionServicer):
 
     async def _build(self, result: Recognition, build: Callable[[], T]) -> T:
         """The response; off the event loop where it is large, for building it would hold up everyone."""
-        if len(result.clips) <= _FEW_CLIPS:
+        if len(result.clips) <= _FEW_CLIPS and result.num_points <= FEW_POINTS:
             return build()
         return await self._engine.threads.answers.run(build)
 

@@ -9,7 +9,6 @@ corrupts the results of the others.
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import os
 import threading
@@ -18,10 +17,11 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from tenclip_api.errors import DecodeWorkerDied, Overloaded, ServerUnavailable
+from tenclip_api.errors import DecodeWorkerDied, ServerUnavailable
 from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker import DecodeWorker
+from tenclip_serving.exhaustion import raise_if_out_of_descriptors
 from tenclip_serving.telemetry.logs import log
 from tenclip_video.clips import VideoClips
 
@@ -148,7 +148,10 @@ class DecodePool:
         job = self._submit(worker, request)
         leaving = None
         try:
-            result = await asyncio.wait_for(asyncio.shield(job), seconds)
+            # Not `wait_for`: until Python 3.12 it returns a result that is there when the caller is cancelled, and the
+            # cancellation, a deadline's say, is lost.
+            async with asyncio.timeout(seconds):
+                result = await asyncio.shield(job)
         except TimeoutError:
             self._kill(worker, "timeout")
             leaving = self._run_in_background(self._reap(worker, job))
@@ -181,8 +184,7 @@ class DecodePool:
             if own is not None:
                 os.close(own)
             self._give_back(worker)
-            if isinstance(err, OSError) and err.errno in (errno.EMFILE, errno.ENFILE):
-                raise Overloaded(f"{request.name}: the server is out of file descriptors; try again") from err
+            raise_if_out_of_descriptors(err, request.name)
             raise
         if own is not None:
             job.add_done_callback(lambda done: os.close(own))

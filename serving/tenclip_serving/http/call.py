@@ -130,8 +130,9 @@ class Call:
         await self._sent({"type": "http.response.body", "body": piece, "more_body": True})
 
     async def end(self) -> None:
-        self.complete = True
+        """The end of the answer. Raises DeadlineExceeded as `write` does; the answer is not complete then."""
         await self._sent({"type": "http.response.body", "body": b"", "more_body": False})
+        self.complete = True
 
     def hang_up(self) -> None:
         """End the connection, whatever is still on its way."""

@@ -19,7 +19,7 @@ from tenclip_api.errors import DeadlineExceeded, ServerError, TenclipError
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.http.call import Call, Send
-from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of, without_folder
+from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of
 from tenclip_serving.intake.admission import Admission
 from tenclip_serving.security.auth import Tokens, permission_of
 from tenclip_serving.telemetry.call_records import CallRecords
@@ -148,10 +148,7 @@ class Endpoint:
         if call.started:
             return  # the rest of an answer that has begun cannot be had: the caller sees that it ends early
         error, status = refusal.error, refusal.status
-        members = problem(error, call.request_id, status=status, v2=self._v2)
-        for member in ("detail", "error"):
-            if member in members:
-                members[member] = without_folder(members[member], self._surroundings.models)
+        members = problem(error, call.request_id, models=self._surroundings.models, status=status, v2=self._v2)
         headers = {**headers_of(error, status), **refusal.headers}
         with contextlib.suppress(DeadlineExceeded):
             await call.answer(encode(members), PROBLEM_TYPE, status=status, headers=headers)

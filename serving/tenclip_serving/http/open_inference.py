@@ -21,6 +21,8 @@ from tenclip_serving.http.tensor_json import HEADER_LENGTH, InferRequest, read_r
 _MAX_OPTIONS_BYTES = 64 << 10
 # From here on, a request becomes tensors on another thread.
 _LARGE_BYTES = 256 << 10
+# And an answer is written there.
+_LARGE_ANSWER_BYTES = 80_000
 _BYTES = "application/octet-stream"
 _NONE = cast(Any, None)  # contexts of gRPC, which these methods do not look at
 
@@ -69,7 +71,9 @@ class HttpOpenInference(OpenInference):
     async def infer(self, call: Call) -> None:
         asked = await self._read(call)
         response = await self._infer(asked.message, call.time_remaining())
-        written, length = write_response(response, asked)
+        write = partial(write_response, response, asked)
+        large = sum(map(len, response.raw_output_contents)) > _LARGE_ANSWER_BYTES
+        written, length = await self._engine.threads.answers.run(write) if large else write()
         if length is None:
             await call.answer(written, JSON)
         else:
@@ -79,11 +83,12 @@ class HttpOpenInference(OpenInference):
         most = self._engine.config.max_message_mb << 20
         async with self._engine.admission.arriving(call.time_remaining()):
             body = await call.body.read(most, what="the request (max_message_mb)", instead="/v1/predict takes more")
-        read = partial(read_request, body, call.headers.get(HEADER_LENGTH), **_model(call))
-        if len(body) < _LARGE_BYTES:
-            return read()
-        self._engine.admission.check(len(body))
-        return await self._engine.threads.hashes.run(read)
+            read = partial(read_request, body, call.headers.get(HEADER_LENGTH), **_model(call))
+            if len(body) < _LARGE_BYTES:
+                return read()
+            self._engine.admission.check(len(body))
+            # It counts among those that arrive until it is parsed: few are at once, and admission comes after.
+            return await self._engine.threads.hashes.run(read)
 
     # -- the repository -----------------------------------------------------------------------------------------------
 

@@ -82,9 +82,6 @@ class Options:
         self._request: AnyRequest = kind()
         self._given: set[str] = set()
 
-    def __contains__(self, name: str) -> bool:
-        return name in self._given
-
     def add_texts(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Of a query or a form. Raises InvalidRequest for what is unknown, there twice, or no such value."""
         for name, text in pairs:

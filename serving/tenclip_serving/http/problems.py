@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from pathlib import Path
@@ -42,6 +43,9 @@ _BY_CLASS: Mapping[type[TenclipError], int] = {
 }
 
 
+_MAY_NAME_BUNDLES = (errors.ModelError, errors.MissingDependency, errors.InvalidRequest, errors.ServerError)
+
+
 class Refused(Exception):
     """An error that HTTP has a status of its own for, where gRPC has none."""
 
@@ -63,14 +67,19 @@ def status_of(error: TenclipError) -> int:
     return _BY_STATUS[error.grpc_status]
 
 
-def problem(error: TenclipError, request_id: str, *, status: int = 0, v2: bool = False) -> dict[str, Any]:
-    """The members of a problem. v2: with `error`, where clients of the Open Inference Protocol look for the message."""
+def problem(error: TenclipError, request_id: str, *, models: Path, status: int = 0, v2: bool = False) -> dict[str, Any]:
+    """The members of a problem. v2: with `error`, where clients of the Open Inference Protocol look for the message.
+
+    models: the folder of the bundles, see `without_folder`.
+    """
     status = status or status_of(error)
+    # The others name paths of their callers, which may look alike.
+    message = without_folder(error.message, models) if isinstance(error, _MAY_NAME_BUNDLES) else error.message
     found: dict[str, Any] = {
         "type": f"/docs#{error.reason}",
         "title": _title(status),
         "status": status,
-        "detail": error.message,
+        "detail": message,
         "reason": error.reason,
         "code": error.grpc_status,
         "request_id": request_id,
@@ -78,7 +87,7 @@ def problem(error: TenclipError, request_id: str, *, status: int = 0, v2: bool =
     if isinstance(error, Overloaded) and error.retry_after_seconds is not None:
         found["retry_after_seconds"] = round(error.retry_after_seconds, 3)
     if v2:
-        found["error"] = error.message
+        found["error"] = message
     return found
 
 
@@ -100,7 +109,8 @@ def encode(members: Mapping[str, Any]) -> bytes:
 
 def without_folder(text: str, folder: Path) -> str:
     """A message without the folder of the models, which callers over HTTP need not know."""
-    return text.replace(f"{folder.absolute()}/", "").replace(f"{folder}/", "")
+    names = "|".join(re.escape(str(name)) for name in (folder.absolute(), folder))
+    return re.sub(rf"(?<![\w./-])(?:{names})/", "", text)
 
 
 def _title(status: int) -> str:

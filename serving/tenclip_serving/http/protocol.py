@@ -36,6 +36,7 @@ class Connection(H11Protocol):
         super().__init__(config, server_state, {**app_state, "hang_up": self.hang_up}, _loop)
         self.closed = asyncio.Event()
         self._header_timer: asyncio.TimerHandle | None = None
+        self._flush_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -50,11 +51,15 @@ class Connection(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        if self.transport.is_closing():
+            self._expect_the_end()
         if not self._in_request() and self.conn.trailing_data[0]:  # the next one has begun
             self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._headers_are_here()
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         self._unset_keepalive_if_required()
         super().connection_lost(exc)
         self.closed.set()
@@ -65,7 +70,7 @@ class Connection(H11Protocol):
 
     def timeout_keep_alive_handler(self) -> None:
         super().timeout_keep_alive_handler()
-        self.loop.call_later(_FLUSH_SECONDS, self.hang_up)
+        self._expect_the_end()
 
     def send_400_response(self, msg: str) -> None:
         """What is no HTTP, or has too large headers: a problem like every other, and the end of the connection."""
@@ -90,6 +95,7 @@ class Connection(H11Protocol):
             self.hang_up()
             return
         self.transport.close()
+        self._expect_the_end()
 
     def _in_request(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
@@ -102,6 +108,11 @@ class Connection(H11Protocol):
         if self._header_timer is not None:
             self._header_timer.cancel()
             self._header_timer = None
+
+    def _expect_the_end(self) -> None:
+        """Of a connection that was closed: what was written to it would wait for a caller who does not read."""
+        if self._flush_timer is None:
+            self._flush_timer = self.loop.call_later(_FLUSH_SECONDS, self.hang_up)
 
     def _too_slow(self) -> None:
         self._header_timer = None

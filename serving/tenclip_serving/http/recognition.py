@@ -14,7 +14,7 @@ import numpy as np
 from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_serving.api import convert
-from tenclip_serving.api.servicer import VideoRecognition
+from tenclip_serving.api.servicer import FEW_POINTS, VideoRecognition
 from tenclip_serving.engine import Engine
 from tenclip_serving.http.call import JSON, NDJSON, NPY, Call
 from tenclip_serving.http.form import MAX_OVERHEAD_BYTES, Form
@@ -95,23 +95,29 @@ class HttpRecognition(VideoRecognition):
         async with aclosing(self._updates(asked.message, results)) as updates:
             first = await anext(updates)
             await call.begin(NDJSON)
-            await call.write(_line(to_dict(first)))
+            await call.write(await self._update(first))
             try:
                 async for update in updates:
-                    await call.write(_line(to_dict(update)))
+                    await call.write(await self._update(update))
             except TenclipError as err:
                 if call.unread:
                     raise
-                await call.write(_line({"error": problem(err, call.request_id)}))
+                await call.write(_line({"error": problem(err, call.request_id, models=self._directory)}))
                 await call.end()
                 raise
         await call.end()
+
+    async def _update(self, update: pb.PredictUpdate) -> bytes:
+        """Its line. The last one, with the result, may be as large as any answer."""
+        if update.HasField("result"):
+            return await self._engine.threads.answers.run(lambda: _line(to_dict(update)))
+        return _line(to_dict(update))
 
     async def _answer(self, call: Call, message: Any, result: Recognition) -> None:
         def build() -> bytes:
             return encode(to_dict(message))
 
-        large = result.clip_features.size > _MANY_VALUES
+        large = result.clip_features.size > _MANY_VALUES or result.num_points > FEW_POINTS
         await call.answer(await self._engine.threads.answers.run(build) if large else build())
 
     # -- what is asked ------------------------------------------------------------------------------------------------

@@ -55,10 +55,6 @@ class HttpServer:
             # They warn of every caller that sends nonsense; we count and log those by ourselves.
             logging.getLogger(name).setLevel(logging.ERROR)
 
-    @property
-    def scheme(self) -> str:
-        return "http" if self._tls is None else "https"
-
     async def start(self) -> None:
         """Returns when connections are accepted. Raises OSError."""
         loop = asyncio.get_running_loop()

@@ -25,6 +25,7 @@ from enum import StrEnum
 from typing import Literal
 
 from tenclip_api.errors import DeadlineExceeded, Overloaded, VideoTooLarge
+from tenclip_serving.units import mib
 
 Kind = Literal["encoded", "decoded"]
 KINDS: tuple[Kind, ...] = ("encoded", "decoded")
@@ -45,6 +46,7 @@ class Refusal(StrEnum):
 
     QUEUE_FULL = "queue_full"  # as many requests are in as may be
     UPLOADS_FULL = "uploads_full"  # half of the queue is already chunked uploads or fetches
+    STREAMS_FULL = "streams_full"  # as many streams of requests are open as may be
     NO_BYTES = "no_bytes"  # its bytes do not fit into the budget now
     TOO_LARGE = "too_large"  # its bytes would never fit into the budget
     NO_TIME = "no_time"  # its deadline would come before it is done
@@ -58,7 +60,8 @@ class Admission:
     max_bytes: of everything, encoded and decoded. max_queue_bytes: of what is encoded, so that the rest is left for
     clips and someone can always go on. max_active: requests that decode or run; max_queue: others that wait.
     max_arrivals: messages that are read at once, whose bytes nobody knows before they are there; each within
-    max_arrival_seconds. Requests whose videos still come in pieces have at most half of the places.
+    max_arrival_seconds. Streams of requests, which may stand idle for days, are as many at most.
+    Requests whose videos still come in pieces have at most half of the places.
     on_bytes(kind, bytes) is called at every change, on_refusal(reason) for every refusal.
     """
 
@@ -78,7 +81,9 @@ class Admission:
         self.max_bytes, self.max_queue_bytes = max_bytes, max_queue_bytes
         self.max_queue, self.max_active = max_queue, max_active
         self.max_arrival_seconds = max_arrival_seconds
+        self._max_arrivals = max_arrivals
         self._readers = asyncio.Semaphore(max_arrivals)
+        self._num_streams = 0
         self._arriving = 0
         self._on_bytes = on_bytes or (lambda kind, num_bytes: None)
         self._on_refusal = on_refusal or (lambda reason: None)
@@ -114,7 +119,7 @@ class Admission:
         if num_bytes > self.max_queue_bytes:
             self._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
-                f"{name or 'the request'}: {_mib(num_bytes)} are more than the {_mib(self.max_queue_bytes)} that this "
+                f"{name or 'the request'}: {mib(num_bytes)} are more than the {mib(self.max_queue_bytes)} that this "
                 "server keeps of all videos that wait (max_queue_mb); send the path of a file instead",
                 source=name,
             )
@@ -147,6 +152,24 @@ class Admission:
             raise DeadlineExceeded(f"the request was not here after {self.max_arrival_seconds:g} seconds") from err
         finally:
             self._arriving -= 1
+
+    @contextmanager
+    def streaming(self) -> Iterator[None]:
+        """Holds a place for a stream of requests as long as it is open. Raises Overloaded when these are full.
+
+        Each may hold one message that has come in part, for as long as it likes: one that stands idle looks the same.
+        """
+        if self._num_streams >= self._max_arrivals:
+            raise self._refuse(
+                Refusal.STREAMS_FULL,
+                f"{self._num_streams} streams of requests are open, as many as may be (max_in_flight_mb / "
+                "max_message_mb)",
+            )
+        self._num_streams += 1
+        try:
+            yield
+        finally:
+            self._num_streams -= 1
 
     @asynccontextmanager
     async def admit(
@@ -192,7 +215,7 @@ class Admission:
         free = min(self.max_queue_bytes - self._held["encoded"], self.max_bytes - sum(self._held.values()))
         if num_bytes > free:
             raise self._refuse(
-                Refusal.NO_BYTES, f"{_mib(num_bytes)} do not fit into the {_mib(max(free, 0))} that are free"
+                Refusal.NO_BYTES, f"{mib(num_bytes)} do not fit into the {mib(max(free, 0))} that are free"
             )
 
     def _check_time(self, taken: int, seconds_left: float | None) -> None:
@@ -279,8 +302,8 @@ class Ticket:
         if decoded_bytes > possible:
             admission._on_refusal(Refusal.TOO_LARGE)
             raise VideoTooLarge(
-                f"{self._name or 'the video'}: its clips may take {_mib(decoded_bytes)}, more than the "
-                f"{_mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
+                f"{self._name or 'the video'}: its clips may take {mib(decoded_bytes)}, more than the "
+                f"{mib(possible)} that this server has for clips (max_in_flight_mb less max_queue_mb); ask for fewer "
                 "clips",
                 source=self._name,
             )
@@ -367,7 +390,3 @@ class _ServiceTime:
     def seconds_for(self, num_requests: int) -> float:
         mean = _DEFAULT_RETRY_SECONDS if self._mean is None else self._mean
         return min(max(mean * num_requests, _MIN_RETRY_SECONDS), _MAX_RETRY_SECONDS)
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / (1 << 20):.1f} MiB"

@@ -31,7 +31,7 @@ from tenclip_api.errors import (
 )
 from tenclip_api.proxies import Proxy, is_exempt, parse_proxy
 from tenclip_api.uris import without_secrets
-from tenclip_serving.intake.uri_policy import UriPolicy, check_address, checked_url
+from tenclip_serving.intake.uri_policy import CONNECT_SECONDS, UriPolicy, check_address, checked_url
 from tenclip_serving.requests import Upload
 from tenclip_serving.thread_pools import Pool
 
@@ -44,7 +44,6 @@ ENVIRONMENT = "environment"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE, _FORBIDDEN = (404, 410), (401, 403)
 _PIECE_BYTES = 1 << 20
-_CONNECT_SECONDS = 10.0
 
 
 @asynccontextmanager
@@ -181,7 +180,7 @@ def _new_session(policy: UriPolicy, names: Pool | None, *, proxied: bool) -> Any
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=min(_CONNECT_SECONDS, policy.idle_seconds), sock_read=policy.idle_seconds
+            total=None, sock_connect=min(CONNECT_SECONDS, policy.idle_seconds), sock_read=policy.idle_seconds
         ),
         # The bytes as they are: unpacking is how a small answer becomes an endless one.
         headers={"Accept-Encoding": "identity", "User-Agent": "tenclip"},

@@ -9,12 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from tenclip_api.errors import FetchFailed, InvalidRequest, UriNotAllowed, VideoNotFound, VideoNotReadable
-from tenclip_serving.intake.uri_policy import UriPolicy, host_allowed
+from tenclip_serving.intake.uri_policy import CONNECT_SECONDS, UriPolicy, host_allowed
 from tenclip_serving.requests import Upload
 
 # Each part is a request of its own.
 _PART_BYTES = 8 << 20
-_CONNECT_SECONDS = 10.0
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
@@ -31,7 +30,7 @@ async def fetch_s3(uri: str, name: str, policy: UriPolicy) -> AsyncIterator[Uplo
     files = s3fs.S3FileSystem(
         asynchronous=True,
         skip_instance_cache=True,
-        config_kwargs={"connect_timeout": _CONNECT_SECONDS, "read_timeout": policy.idle_seconds},
+        config_kwargs={"connect_timeout": CONNECT_SECONDS, "read_timeout": policy.idle_seconds},
     )
     async with _s3_failures(name, bucket):
         session = await files.set_session()

@@ -12,7 +12,7 @@ name.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -88,13 +88,13 @@ class Intake:
         ticket: is charged for the memory that the pieces of an upload or a fetch take.
         Raises InvalidRequest where there is none, EmptyVideo, and what `open_path`, `fetch` and `SpoolFile.fill` do.
         """
-        with ExitStack() as held:
+        async with AsyncExitStack() as held:
             with stage("fetch"):
                 video = await self._open(request, ticket, held)
             del request  # the bytes in it are where they have to be
             yield video
 
-    async def _open(self, request: RecognitionRequest, ticket: Ticket, held: ExitStack) -> OpenVideo:
+    async def _open(self, request: RecognitionRequest, ticket: Ticket, held: AsyncExitStack) -> OpenVideo:
         name = request.source
         path = request.path if request.uri is None else file_path(request.uri)
         if path is not None:
@@ -103,10 +103,13 @@ class Intake:
             file = request.file
             return OpenVideo(name=name, source=file.descriptor, file=file, readers=self._threads.files, is_path=True)
         if request.uri is not None:
-            async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
-                return await self._spooled(name, upload, ticket, held)
+            # Names, connections and headers included: a host that is silent holds a place of uploads as well.
+            with ticket.filling():
+                async with fetch(request.uri, self._policy, names=self._threads.names) as upload:
+                    return await self._spooled(name, upload, ticket, held)
         if request.upload is not None:
-            return await self._spooled(name, request.upload, ticket, held)
+            with ticket.filling():
+                return await self._spooled(name, request.upload, ticket, held)
         if request.spooled is not None:
             return self._of_spool(request.spooled)
         if request.data is not None:
@@ -115,15 +118,14 @@ class Intake:
             "no video: set video.data to the bytes of a file, video.path to a path on the server, or video.uri"
         )
 
-    async def _open_path(self, path: str, held: ExitStack) -> OpenVideo:
+    async def _open_path(self, path: str, held: AsyncExitStack) -> OpenVideo:
         file = await self._threads.files.run(open_path, path, self._roots)  # the file system may be a slow network
         held.callback(file.close)
         return OpenVideo(name=path, source=file.descriptor, file=file, readers=self._threads.files, is_path=True)
 
-    async def _spooled(self, name: str, upload: Upload, ticket: Ticket, held: ExitStack) -> OpenVideo:
-        file = held.enter_context(self._spool.file(name, num_bytes=upload.num_bytes))
-        with ticket.filling():
-            await file.fill(upload, charge=ticket.grow)
+    async def _spooled(self, name: str, upload: Upload, ticket: Ticket, held: AsyncExitStack) -> OpenVideo:
+        file = await held.enter_async_context(self._spool.file(name, num_bytes=upload.num_bytes))
+        await file.fill(upload, charge=ticket.grow)
         return self._of_spool(file)
 
     def _of_spool(self, file: SpoolFile) -> OpenVideo:
@@ -131,7 +133,7 @@ class Intake:
             name=file.name, source=file.descriptor, file=file, readers=self._threads.hashes, fetch_seconds=file.seconds
         )
 
-    async def _inline(self, name: str, data: bytes, held: ExitStack) -> OpenVideo:
+    async def _inline(self, name: str, data: bytes, held: AsyncExitStack) -> OpenVideo:
         """Many bytes are moved to memory that can be given back as soon as they are decoded.
 
         As a Python object they would stay until the last function that was given them returns, with the answer.

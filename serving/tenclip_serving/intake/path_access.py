@@ -9,7 +9,8 @@ import weakref
 from collections.abc import Sequence
 from pathlib import Path
 
-from tenclip_api.errors import InvalidRequest, NotAFile, Overloaded, PathNotAllowed, VideoNotFound, VideoNotReadable
+from tenclip_api.errors import InvalidRequest, NotAFile, PathNotAllowed, VideoNotFound, VideoNotReadable
+from tenclip_serving.exhaustion import raise_if_out_of_descriptors
 
 # O_PATH is Linux's: a directory that may be passed through need not be readable.
 _FOLDER = os.O_DIRECTORY | os.O_CLOEXEC | getattr(os, "O_PATH", os.O_RDONLY)
@@ -42,11 +43,15 @@ def file_stamp(descriptor: int) -> tuple[int, int] | None:
 
 
 def open_path(path: str, roots: Sequence[Path]) -> OpenFile:
-    """The file of `resolve_path`, open for reading.
+    """The regular file that a client means by `path`, open for reading.
 
+    A relative path is looked up below each root in turn. Symlinks and `..` are followed first and judged by where they
+    lead, so a link to elsewhere inside a root is fine and one that leaves them is not; whether something exists
+    outside the roots is never told.
     It is judged and opened once. Who may write below a root could otherwise put a link to any file in its place while
-    the request waits; on the way from the root to the file no link is followed, for `resolve_path` has left none.
-    Raises what `resolve_path` does, and Overloaded without a descriptor.
+    the request waits; on the way from the root to the file no link is followed, for none is left.
+    Raises PathNotAllowed, VideoNotFound, NotAFile, VideoNotReadable, InvalidRequest for what cannot be a path, and
+    Overloaded without a descriptor.
     """
     root, found = _resolve(path, roots)
     try:
@@ -57,8 +62,7 @@ def open_path(path: str, roots: Sequence[Path]) -> OpenFile:
     except PermissionError:
         raise VideoNotReadable(f"{path}: permission denied", source=path) from None
     except OSError as err:
-        if err.errno in (errno.EMFILE, errno.ENFILE):
-            raise Overloaded(f"{path}: the server is out of file descriptors; try again") from err
+        raise_if_out_of_descriptors(err, path)
         if err.errno in (errno.ELOOP, errno.ENOTDIR):  # a link in the place of a file or of a directory
             raise VideoNotReadable(f"{path}: was replaced while it was opened; try again", source=path) from err
         raise VideoNotReadable(f"{path}: {err.strerror}", source=path) from err
@@ -81,20 +85,8 @@ def _open_below(root: Path, relative: Path) -> int:
         os.close(folder)
 
 
-def resolve_path(path: str, roots: Sequence[Path]) -> Path:
-    """The regular file that a client means by `path`, with no symlink left in it.
-
-    A relative path is looked up below each root in turn. Symlinks and `..` are followed first and judged by where they
-    lead, so a link to elsewhere inside a root is fine and one that leaves them is not; whether something exists
-    outside the roots is never told.
-
-    Raises PathNotAllowed, VideoNotFound, NotAFile, VideoNotReadable, or InvalidRequest for what cannot be a path.
-    """
-    return _resolve(path, roots)[1]
-
-
 def _resolve(path: str, roots: Sequence[Path]) -> tuple[Path, Path]:
-    """(A root of the file, the file), without symlinks."""
+    """(A root of the file, the file), without symlinks. Raises as `open_path`."""
     if not path or "\0" in path:
         raise InvalidRequest(f"video path {path!r} is no path")
     if not roots:

@@ -14,18 +14,22 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from tenclip_api.errors import DeadlineExceeded, EmptyVideo, InvalidRequest, Overloaded, VideoTooLarge
+from tenclip_serving.exhaustion import raise_if_out_of_descriptors
 from tenclip_serving.requests import Upload
+from tenclip_serving.thread_pools import Pool
+from tenclip_serving.units import mib
 
 # Room comes back when another request has been decoded; how soon is anyone's guess.
 RETRY_AFTER_SECONDS: Final = 5.0
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _WRITERS = 4
+# The end of a request waits no longer for its disk to be given back.
+_CLOSE_SECONDS = 1.0
 # A source that sends less in `idle_seconds` stands still: it would hold its place and its room for nothing.
 _MIN_PROGRESS_BYTES = 64 << 10
 
@@ -58,7 +62,7 @@ class Spool:
         self._on_refusal = on_refusal or (lambda: None)
         self._on_too_large = on_too_large or (lambda: None)
         # Its own: a disk that hangs must not hold up what else the server does in threads.
-        self._threads = ThreadPoolExecutor(_WRITERS, thread_name_prefix="spool")
+        self._threads = Pool("spool", _WRITERS)
         self._held = 0
 
     @property
@@ -66,8 +70,8 @@ class Spool:
         """Bytes on disk, and those that were announced and are still to come."""
         return self._held
 
-    @contextlib.contextmanager
-    def file(self, name: str, *, num_bytes: int = 0) -> Iterator[SpoolFile]:
+    @contextlib.asynccontextmanager
+    async def file(self, name: str, *, num_bytes: int = 0) -> AsyncIterator[SpoolFile]:
         """An empty file for a video of `num_bytes`, 0 for one whose size nobody knows; gone at the end.
 
         Raises VideoTooLarge for what may never be so large; Overloaded where there is no room now.
@@ -75,28 +79,29 @@ class Spool:
         file = SpoolFile(self, name, num_bytes)
         try:
             file._reserve(num_bytes)
-            file._open()
+            await file._open()
             yield file
         finally:
             file.close()
+            await file._closed()
 
-    def close(self) -> None:
-        """Returns when what is being written has been."""
-        self._threads.shutdown()
+    def close(self) -> bool:
+        """Returns when what is being written has been. False when it still is after a moment: the disk hangs."""
+        return self._threads.close()
 
     def check_size(self, num_bytes: int, name: str) -> None:
         """Raises VideoTooLarge for what may never be so large."""
         if num_bytes > self.max_file_bytes:
             self._on_too_large()
             raise VideoTooLarge(
-                f"{name}: {_mib(num_bytes)} or more; this server takes at most {_mib(self.max_file_bytes)} "
+                f"{name}: {mib(num_bytes)} or more; this server takes at most {mib(self.max_file_bytes)} "
                 "(max_upload_mb)",
                 source=name,
             )
 
     def _take(self, num_bytes: int) -> None:
         if num_bytes > 0 and self._held + num_bytes > self.max_bytes:
-            raise self._full(f"{_mib(self.max_bytes - self._held)} of {_mib(self.max_bytes)} are free (max_spool_mb)")
+            raise self._full(f"{mib(self.max_bytes - self._held)} of {mib(self.max_bytes)} are free (max_spool_mb)")
         self._held += num_bytes
         self._on_bytes(self._held)
 
@@ -120,6 +125,7 @@ class SpoolFile:
         self._reserved = 0
         self._file: BinaryIO | None = None
         self._writing: asyncio.Future[None] | None = None
+        self._closing: asyncio.Future[None] | None = None
 
     @property
     def descriptor(self) -> int:
@@ -158,7 +164,7 @@ class SpoolFile:
         self._reserve(end)
         file = self._file
         assert file is not None
-        self._writing = asyncio.get_running_loop().run_in_executor(self._spool._threads, _write_all, file, chunk)
+        self._writing = self._spool._threads.submit(_write_all, file, chunk)
         try:
             await asyncio.shield(self._writing)
         except OSError as err:
@@ -167,7 +173,7 @@ class SpoolFile:
         self.size = end
 
     def close(self) -> None:
-        """Give the disk back. May be called again."""
+        """Give the disk back, which is done a moment later. May be called again."""
         if self._writing is not None and not self._writing.done():
             # Its descriptor must not become that of another file while a thread writes to it.
             self._writing.add_done_callback(_ignore_outcome)
@@ -176,11 +182,34 @@ class SpoolFile:
             self._close_now()
 
     def _close_now(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is None:
+            if self._closing is None:
+                self._give_back()
+            return
+        try:
+            # To give back gigabytes takes the file system a while.
+            self._closing = self._spool._threads.submit(file.close)
+        except RuntimeError:  # the spool has been closed
+            self._has_closed(file)
+        else:
+            self._closing.add_done_callback(lambda closing: self._has_closed(file, closing))
+
+    def _has_closed(self, file: BinaryIO, closing: asyncio.Future[None] | None = None) -> None:
+        if closing is not None:
+            _ignore_outcome(closing)
+        with contextlib.suppress(OSError):
+            file.close()  # where no thread has begun to
+        self._give_back()
+
+    def _give_back(self) -> None:
         self._spool._take(-self._reserved)
         self._reserved = 0
+
+    async def _closed(self) -> None:
+        """Returns when the disk has been given back, or hangs, or a thread still writes to it."""
+        if self._closing is not None:
+            await asyncio.wait([self._closing], timeout=_CLOSE_SECONDS)
 
     async def _next(self, chunks: AsyncIterator[bytes], progress: _Progress) -> bytes | None:
         """The next chunk; None at the end. Raises DeadlineExceeded for a source that stands still."""
@@ -202,15 +231,19 @@ class SpoolFile:
             self._spool._take(more)
             self._reserved = num_bytes
 
-    def _open(self) -> None:
-        directory = self._spool.directory
+    async def _open(self) -> None:
+        opening = self._spool._threads.submit(_open_file, self._spool.directory, self._announced)
         try:
-            if self._announced and shutil.disk_usage(directory).free < self._announced:
-                raise self._spool._full(f"its disk has less than {_mib(self._announced)}")
-            self._file = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115  # `close` does
+            self._file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(_close_opened)
+            raise
         except OSError as err:
             self._raise_if_full(err)
+            raise_if_out_of_descriptors(err, self.name)
             raise
+        if self._file is None:
+            raise self._spool._full(f"its disk has less than {mib(self._announced)}")
 
     def _raise_if_full(self, err: OSError) -> None:
         if err.errno in _FULL:
@@ -231,6 +264,19 @@ class _Progress:
             self.num_bytes, self.seconds_left = 0, self._idle_seconds
 
 
+def _open_file(directory: Path, num_bytes: int) -> BinaryIO | None:
+    """A file without a name; None where the disk has less than `num_bytes`."""
+    if num_bytes and shutil.disk_usage(directory).free < num_bytes:
+        return None
+    return tempfile.TemporaryFile(dir=directory, buffering=0)  # `close` closes it
+
+
+def _close_opened(opening: asyncio.Future[BinaryIO | None]) -> None:
+    """Nobody waits for it any more."""
+    if not opening.cancelled() and opening.exception() is None and (file := opening.result()) is not None:
+        file.close()
+
+
 def _ignore_outcome(writing: asyncio.Future[None]) -> None:
     if not writing.cancelled():
         writing.exception()
@@ -240,7 +286,3 @@ def _write_all(file: BinaryIO, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(file.fileno(), view) :]
-
-
-def _mib(num_bytes: int) -> str:
-    return f"{num_bytes / (1 << 20):.1f} MiB"

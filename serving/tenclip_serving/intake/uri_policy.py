@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
+# For a connection to be made, to a host that a URI or a stream names.
+CONNECT_SECONDS = 10.0
 _PORTS = {"http": 80, "https": 443}
 _MODULES = {"http": ("aiohttp",), "https": ("aiohttp",), "s3": ("s3fs",)}
 # 64:ff9b::/96 is IPv4 behind a translator, 64:ff9b:1::/48 is for local use.

@@ -24,12 +24,11 @@ from urllib.parse import urlsplit
 
 from tenclip_api.errors import DeadlineExceeded, FetchFailed, InvalidRequest, TenclipError, UriNotAllowed, VideoNotFound
 from tenclip_serving.intake.fetch_http import fetch_http
-from tenclip_serving.intake.uri_policy import UriPolicy, check_address, host_allowed, looks_numeric
+from tenclip_serving.intake.uri_policy import CONNECT_SECONDS, UriPolicy, check_address, host_allowed, looks_numeric
 from tenclip_serving.live.rtsp_relay import RtspRelay, rtsp_relay
 from tenclip_serving.live.source import DEFAULT_PORTS, LiveSource
 from tenclip_serving.thread_pools import Pool
 
-_CONNECT_SECONDS = 10.0
 # A burst of a keyframe must not be lost while the reader is busy.
 _UDP_BUFFER_BYTES = 8 << 20
 
@@ -121,7 +120,7 @@ async def _resolve(source: LiveSource, host: str, port: int, rules: LiveRules, k
     """The answer of getaddrinfo, once all addresses in it have been judged."""
     ask = partial(socket.getaddrinfo, host, port, socket.AF_UNSPEC, kind)
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             found = await (asyncio.to_thread(ask) if rules.names is None else rules.names.run(ask))
     except TimeoutError:
         raise DeadlineExceeded(f"{source.name}: no DNS server says in time where {host} is") from None
@@ -141,7 +140,7 @@ async def _connect_tcp(source: LiveSource, host: str, port: int, rules: LiveRule
         sock = socket.socket(family, kind, protocol)
         try:
             sock.setblocking(False)
-            async with asyncio.timeout(min(_CONNECT_SECONDS, rules.idle_seconds)):
+            async with asyncio.timeout(min(CONNECT_SECONDS, rules.idle_seconds)):
                 await loop.sock_connect(sock, address)
             return sock
         except TimeoutError:
@@ -188,7 +187,7 @@ async def _rtsp(source: LiveSource, rules: LiveRules, host: str, port: int, held
     parts = urlsplit(source.text)
     tls = ssl.create_default_context() if parts.scheme.lower() == "rtsps" else None
     try:
-        async with asyncio.timeout(_CONNECT_SECONDS):
+        async with asyncio.timeout(CONNECT_SECONDS):
             opened = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=host if tls else None)
     except ssl.SSLCertVerificationError:
         sock.close()

@@ -6,7 +6,6 @@ between the two nothing changes, so that scores that tremble around one threshol
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
+
+# The mean of more takes longer than a hand-over to a thread.
+_MANY_SCORES = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +84,36 @@ class _Open:
     peak: float
 
 
+class _Recent:
+    """The newest `most` rows of K scores, one behind the other in memory, so that their mean needs no copy of them."""
+
+    def __init__(self, most: int, num_classes: int) -> None:
+        self._most = most
+        self._rows = np.empty((most + most // 4 + 1, num_classes), np.float32)
+        self._first = self._end = 0
+
+    def add(self, scores: NDArray[np.float32]) -> None:
+        if self._end == len(self._rows):
+            kept = self._rows[max(self._first, self._end - self._most + 1) : self._end].copy()
+            self._rows[: len(kept)] = kept
+            self._first, self._end = 0, len(kept)
+        self._rows[self._end] = scores
+        self._end += 1
+        self._first = max(self._first, self._end - self._most)
+
+    def mean(self) -> NDArray[np.float32]:
+        """float32 [K], summed in float64."""
+        return np.asarray(np.mean(self._rows[self._first : self._end], axis=0, dtype=np.float64), np.float32)
+
+    def clear(self) -> None:
+        self._first = self._end
+
+
 @dataclass
 class EventDetector:
     """The events of one stream. Give it every window in the order of time.
+
+    smoothed: float32 [K], the running mean. is_slow: `add` takes so long that it is for a thread.
 
     >>> detector = EventDetector(("wave",), EventRules(smooth_windows=1))
     >>> scores = [np.array([s], np.float32) for s in (0.1, 0.7, 0.5, 0.9, 0.2)]
@@ -94,6 +123,7 @@ class EventDetector:
 
     labels: Sequence[str]
     rules: EventRules
+    is_slow: bool = field(init=False)
     smoothed: NDArray[np.float32] = field(init=False)
     _open: dict[int, _Open] = field(init=False, default_factory=dict)
     _end: float = field(init=False, default=-np.inf)
@@ -101,15 +131,16 @@ class EventDetector:
 
     def __post_init__(self) -> None:
         self._classes = self.rules.classes(self.labels)
-        self._recent: deque[NDArray[np.float32]] = deque(maxlen=self.rules.smooth_windows)
+        self._recent = _Recent(self.rules.smooth_windows, len(self.labels))
+        self.is_slow = self.rules.smooth_windows * len(self.labels) > _MANY_SCORES
         self.smoothed = np.zeros(len(self.labels), np.float32)
 
     def add(self, probabilities: NDArray[np.float32], start: float, end: float, end_unix: float) -> list[Event]:
         """Events that began or ended with a window: float32 [K], its seconds, and when its last frame arrived."""
         events = self.gap() if start - self._end > self.rules.max_gap_seconds and self._open else []
         self._end = end
-        self._recent.append(probabilities)
-        self.smoothed = np.asarray(np.mean(np.stack(self._recent), axis=0, dtype=np.float64), np.float32)
+        self._recent.add(probabilities)
+        self.smoothed = self._recent.mean()
         mean = self.smoothed
         for k in sorted(self._open):
             if mean[k] < self.rules.off:

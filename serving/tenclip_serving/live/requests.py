@@ -10,11 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_serving.live.backoff import FIRST_SECONDS
 from tenclip_serving.live.events import Event, EventRules
 from tenclip_serving.live.source import LiveSource
 from tenclip_serving.requests import SpatialMode
 
 _DAY = 86_400.0
+# Shorter ones would keep the server busy with nothing but them.
+_LEAST_SECONDS = {"heartbeat_seconds": 0.1, "max_backoff": FIRST_SECONDS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +50,8 @@ class LiveRequest:
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 < value <= _DAY):
                 raise InvalidRequest(f"{name} must be above 0 and at most a day, in seconds, got {value}")
+            if value < (least := _LEAST_SECONDS.get(name, 0.0)):
+                raise InvalidRequest(f"{name} must be at least {least:g} seconds, got {value}")
         if not 0 <= self.step <= 10**6:
             raise InvalidRequest(f"the step must lie within 1..1000000 frames, or be 0 for no overlap, got {self.step}")
 

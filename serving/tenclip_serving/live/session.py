@@ -11,6 +11,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,7 +170,9 @@ class LiveSession:
         latency = max(0.0, time.monotonic() - window.arrival)
         self._totals.scored(latency)
         arrived = time.time() - latency
-        events = self._detector.add(probabilities, window.start_seconds, window.end_seconds, arrived)
+        add = partial(self._detector.add, probabilities, window.start_seconds, window.end_seconds, arrived)
+        slow = self._detector.is_slow
+        events = await asyncio.get_running_loop().run_in_executor(None, add) if slow else add()
         yield ScoredWindow(
             index=self._index,
             start_seconds=window.start_seconds,

@@ -38,11 +38,6 @@ class LiveSource:
     follow: bool = False
 
     @property
-    def is_remote(self) -> bool:
-        """It is reached by an address; others are of this machine."""
-        return self.kind in ("rtsp", "http", "tcp", "udp")
-
-    @property
     def is_live(self) -> bool:
         """It has no end: where it ends, it was interrupted."""
         return self.kind not in ("file", "stdin")

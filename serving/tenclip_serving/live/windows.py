@@ -104,7 +104,7 @@ class WindowRing:
     """
 
     def __init__(self, spec: ClipSpec, *, step: int, max_latency: float | None, frame_bytes: int = 0) -> None:
-        self.num_skipped = self.num_dropped = self.num_taken = 0
+        self.num_skipped = self.num_dropped = 0
         self._spec, self._step, self._max_latency = spec, step, max_latency
         self._timeline = SampledTimeline(spec.target_fps)
         self._last: deque[Frame] = deque(maxlen=spec.span)
@@ -156,7 +156,6 @@ class WindowRing:
         if not self._due:
             return None
         window = self._due.popleft()
-        self.num_taken += 1
         for frame in window.frames:
             frame.used = True
         self._settle()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import logging
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +58,10 @@ class Indexes:
     def __init__(self, folders: Mapping[str, Path], *, watch_seconds: float = 0.0) -> None:
         self._folders, self._watch_seconds = dict(folders), watch_seconds
         self._opened: dict[str, OpenedIndex] = {}
+        # Those with searches that wait or run, and how many; and those that were opened again and are not closed yet.
+        self._searches: Counter[OpenedIndex] = Counter()
+        self._replaced: set[OpenedIndex] = set()
+        self._closed = False
         self._threads = ThreadPoolExecutor(_NUM_THREADS, thread_name_prefix="neighbours") if folders else None
         self._one_at_a_time = asyncio.Lock()
         self._watcher: asyncio.Task[None] | None = None
@@ -72,12 +79,13 @@ class Indexes:
 
     async def close(self) -> None:
         """End their processes."""
+        self._closed = True
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         if self._threads is not None:
             loop = asyncio.get_running_loop()
-            closing = (partial(opened.process.close, at_once=True) for opened in self)
+            closing = (partial(opened.process.close, at_once=True) for opened in {*self, *self._replaced})
             await asyncio.gather(*(loop.run_in_executor(None, close) for close in closing))
             self._threads.shutdown(wait=False, cancel_futures=True)
 
@@ -110,16 +118,22 @@ class Indexes:
         opened.check_model(served)
         return served
 
-    def check_again(self, opened: OpenedIndex, model: ServedModel, repository: Repository) -> None:
-        """After a video went through `model`: whether one that has taken its name meanwhile would fit the index as
-        well, since the features may be of either. Raises IndexMismatch.
+    def newest(self, opened: OpenedIndex, model: ServedModel, repository: Repository) -> OpenedIndex:
+        """After a video went through `model`: the index as it has been opened last.
+
+        Raises IndexMismatch where that does not fit the model, or one that has taken its name meanwhile, since the
+        features may be of either.
         """
+        newest = self._opened.get(opened.name, opened)
+        if newest is not opened:
+            newest.check_model(model)
         try:
             served = repository.get(model.name, model.version)
         except ModelError:  # gone, and so it was the old one
-            return
+            return newest
         if served is not model:
-            opened.check_model(served)
+            newest.check_model(served)
+        return newest
 
     async def neighbours(
         self,
@@ -141,7 +155,34 @@ class Indexes:
             filters=filters,
             seconds=seconds,
         )
-        return tuple(await asyncio.get_running_loop().run_in_executor(self._threads, search))
+        self._searches[opened] += 1
+        try:
+            job = self._threads.submit(search)
+        except BaseException:
+            self._searched(opened)
+            raise
+        job.add_done_callback(partial(_tell, asyncio.get_running_loop(), partial(self._searched, opened)))
+        found: list[Neighbour] = await asyncio.wrap_future(job)
+        return tuple(found)
+
+    def _searched(self, opened: OpenedIndex) -> None:
+        self._searches[opened] -= 1
+        if not self._searches[opened]:
+            del self._searches[opened]
+            if opened in self._replaced:
+                self._close_later(opened)
+
+    def _replace(self, opened: OpenedIndex) -> None:
+        """Close an index that another has taken the place of, when the last search is done that has chosen it."""
+        self._replaced.add(opened)
+        if opened not in self._searches:
+            self._close_later(opened)
+
+    def _close_later(self, opened: OpenedIndex) -> None:
+        if self._threads is None or self._closed:
+            return  # `close` ends it
+        closing = self._threads.submit(opened.process.close)
+        closing.add_done_callback(lambda _: self._replaced.discard(opened))
 
     async def reload(self, *, quiet: Mapping[str, str] = MappingProxyType({})) -> dict[str, str]:
         """Open again what has changed on disk; what cannot be opened stays as it was, and is returned with the reason.
@@ -160,8 +201,7 @@ class Indexes:
                     if quiet.get(name) != err.message:
                         log(logging.ERROR, f"index not opened again: {err.message}", index=name)
                     continue
-                assert self._threads is not None
-                self._threads.submit(opened.process.close)  # when its search is done
+                self._replace(opened)
         return failed
 
     async def _watch(self) -> None:
@@ -195,3 +235,8 @@ def check_indexes(folders: Mapping[str, Path]) -> None:
     for module in ("faiss", "pyarrow") if folders else ():
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(f"--index needs {module}: pip install 'tenclip[index]'")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None], _: Future[Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has been closed
+        loop.call_soon_threadsafe(what)

@@ -62,9 +62,9 @@ class Device:
         _check(library.cuDevicePrimaryCtxRetain(ctypes.byref(self._context), device), "cuDevicePrimaryCtxRetain")
         with self:
             _check(library.cuStreamCreate(ctypes.byref(self._stream), 0), "cuStreamCreate")
-        self._addresses: set[int] = set()
+        self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
         self._pinned: dict[str, tuple[int, int]] = {}  # name -> (address on the host, bytes)
-        release = weakref.finalize(self, _release, library, self._context, self._stream, self._addresses, self._pinned)
+        release = weakref.finalize(self, _release, library, self._context, self._stream, self._buffers, self._pinned)
         # The driver may be gone by then, and takes everything with it.
         release.atexit = False
 
@@ -84,16 +84,22 @@ class Device:
         """The stream's handle."""
         return int(self._stream.value or 0)
 
-    def allocate(self, num_bytes: int) -> int:
-        """Address of a new block of the GPU's memory."""
-        address = ctypes.c_uint64()
-        _check(self._cuda.cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
-        self._addresses.add(int(address.value))
-        return int(address.value)
+    def buffer(self, name: str, num_bytes: int) -> int:
+        """Address of the GPU's buffer of that name, of at least that size; it holds whatever was there.
 
-    def free(self, address: int) -> None:
-        self._addresses.discard(address)
-        self._cuda.cuMemFree_v2(ctypes.c_uint64(address))
+        It grows and never shrinks. Within the context, and valid until the next call for the same name.
+        Raises ServerError where the memory is full; the name has no buffer then.
+        """
+        address, there = self._buffers.get(name, (0, 0))
+        if there < num_bytes:
+            if address:
+                del self._buffers[name]
+                self._cuda.cuMemFree_v2(ctypes.c_uint64(address))
+            block = ctypes.c_uint64()
+            _check(self._cuda.cuMemAlloc_v2(ctypes.byref(block), ctypes.c_size_t(num_bytes)), "cuMemAlloc")
+            address = int(block.value)
+            self._buffers[name] = (address, num_bytes)
+        return address
 
     def pinned(self, name: str, shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
         """The host's buffer of that name, which copies read and write beside kernels; it holds whatever was there.
@@ -134,11 +140,11 @@ def _release(
     library: Any,
     context: ctypes.c_void_p,
     stream: ctypes.c_void_p,
-    addresses: set[int],
+    buffers: dict[str, tuple[int, int]],
     pinned: dict[str, tuple[int, int]],
 ) -> None:
     library.cuCtxPushCurrent_v2(context)
-    for address in addresses:
+    for address, _ in buffers.values():
         library.cuMemFree_v2(ctypes.c_uint64(address))
     for address, _ in pinned.values():
         library.cuMemFreeHost(ctypes.c_void_p(address))

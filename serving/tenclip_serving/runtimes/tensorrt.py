@@ -115,7 +115,6 @@ class TensorRtRuntime:
         # Profile 0 has the largest batch; see `tensorrt_engine.PROFILE`.
         _, optimal, largest = self._engine.get_tensor_profile_shape("clips", 0)
         self.batch_size, self._max_batch = int(optimal[0]), int(largest[0])
-        self._buffers: dict[str, tuple[int, int]] = {}  # name -> (address, bytes)
 
     def run(self, clips: Clips) -> Outputs:
         check_clips(clips)
@@ -126,31 +125,24 @@ class TensorRtRuntime:
     def _run(self, clips: Clips) -> Outputs:
         if not self._context.set_input_shape("clips", clips.shape):
             raise ValueError(f"the engine was built for other clips than {clips.shape}")
-        self._context.set_tensor_address("clips", self._buffer("clips", clips.nbytes))
+        address = self._device.buffer("clips", clips.nbytes)
+        self._context.set_tensor_address("clips", address)
         pinned = self._device.pinned("clips", clips.shape, np.uint8)
         np.copyto(pinned, clips)
-        self._device.upload(self._buffers["clips"][0], pinned)
+        self._device.upload(address, pinned)
         results: dict[str, NDArray[np.float32]] = {}
+        addresses: dict[str, int] = {}
         for name in self._outputs:
             shape = tuple(self._context.get_tensor_shape(name))
             results[name] = self._device.pinned(name, shape, np.float32)
-            self._context.set_tensor_address(name, self._buffer(name, 4 * math.prod(shape)))
+            addresses[name] = self._device.buffer(name, 4 * math.prod(shape))
+            self._context.set_tensor_address(name, addresses[name])
         if not self._context.execute_async_v3(self._device.stream):
             raise BundleError(f"TensorRT could not run the engine: {self._log.take()}")
         for name, array in results.items():
-            self._device.download(self._buffers[name][0], array)
+            self._device.download(addresses[name], array)
         self._device.wait()
         results = {name: array.copy() for name, array in results.items()}
         if "logits" not in results:
             return without_logits(results["features"])
         return Outputs(results["logits"], results["features"])
-
-    def _buffer(self, name: str, num_bytes: int) -> int:
-        """Address of a buffer of at least that size; it grows and never shrinks."""
-        address, size = self._buffers.get(name, (0, 0))
-        if size < num_bytes:
-            if address:
-                self._device.free(address)
-            address = self._device.allocate(num_bytes)
-            self._buffers[name] = (address, num_bytes)
-        return address

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tenclip_api.errors import ServerUnavailable
+from tenclip_api.errors import DeadlineExceeded, ServerUnavailable
 from tenclip_serving.runtimes.base import Clips, Outputs, Runtime
 from tenclip_serving.scheduling.clip_queue import Batch, ClipJob, ClipQueue, Part
 
@@ -76,8 +76,11 @@ class ClipScheduler:
 
         runtime: of the model; several are its instances. After `seconds_left` nothing of it is begun any more; to
         cancel is the caller's part. on_outputs: called as batches finish, in whatever order they do.
-        Raises what the runtime raises; ServerUnavailable after `close`.
+        Raises what the runtime raises; DeadlineExceeded where no time is left; ServerUnavailable after `close`.
         """
+        if seconds_left is not None and seconds_left <= 0:
+            self._on_saved(model, len(clips))
+            raise DeadlineExceeded("the deadline has passed before the clips could run")
         submitted = time.perf_counter()
         job = _Job(
             model=model,

@@ -24,6 +24,8 @@ import grpc
 
 from tenclip_api.errors import InvalidRequest, PermissionDenied, TenclipError, Unauthenticated
 from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY
+from tenclip_serving.api.interceptor import OURS
+from tenclip_serving.api.message_limits import request_type
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.security.reloading import Watched
 from tenclip_serving.telemetry.logs import CLIENT, log, new_request_id
@@ -178,19 +180,25 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[MethodHandler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> MethodHandler:
-        handler = await continuation(handler_call_details)
         path = str(handler_call_details.method)
         permission = permission_of(path, self._reflection)
-        if handler is None or permission is None:
-            return handler
         metadata = {k: v for k, v in handler_call_details.invocation_metadata or () if isinstance(v, str)}
         method = path.rpartition("/")[2]
-        try:
-            caller = self._tokens.check(metadata.get("authorization"), permission, method)
-        except TenclipError as err:
-            return self._refusal(err, method, new_request_id(metadata.get(REQUEST_ID_KEY)))
-        CLIENT.set(caller.name)
-        return handler
+        refusal, client = None, ""
+        if permission is not None:
+            try:
+                client = self._tokens.check(metadata.get("authorization"), permission, method).name
+            except TenclipError as err:
+                refusal = self._refusal(err, method, new_request_id(metadata.get(REQUEST_ID_KEY)))
+        if refusal is not None and path.startswith(OURS) and request_type(path) is not None:
+            # `Interceptor` hears nothing of the call: it would wait for it as for one that is on its way.
+            return refusal
+        handler = await continuation(handler_call_details)
+        if handler is None:  # nobody needs a token to hear that there is no such method
+            return None
+        if client:
+            CLIENT.set(client)
+        return refusal or handler
 
     def _refusal(self, error: TenclipError, method: str, request_id: str) -> MethodHandler:
         async def refuse(requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:

@@ -48,9 +48,11 @@ class Watched(Generic[T]):
         signature = _signature(self._paths)
         try:
             self._value = self._load()
-        except TenclipError as err:
+        except Exception as err:
             # Half of a pair may have been replaced: the other half will change the signature again.
-            log(logging.ERROR, f"{self._what} changed and cannot be used, the old stays: {err.message}")
+            # What nobody foresaw is named by its kind alone: its words may quote a secret.
+            why = err.message if isinstance(err, TenclipError) else type(err).__name__
+            log(logging.ERROR, f"{self._what} changed and cannot be used, the old stays: {why}")
             self._on_load(False)
         else:
             log(logging.INFO, f"{self._what} read again", files=[str(p) for p in self._paths])

@@ -64,10 +64,11 @@ class Metrics:
         )
         self.refusals = Counter(
             "tenclip_refusals",
-            "Requests refused: queue_full, uploads_full (half of the queue is chunked uploads), no_bytes (no room in "
-            "the byte budget), too_large (never any room there), no_time (its turn would come too late), spool_full "
-            "(no room on disk for an upload), video_too_large (beyond a ceiling of one video: max_upload_mb, "
-            "max_video_mb, max_pixels, max_frames, max_video_seconds, max_streams, or memory).",
+            "Requests refused: queue_full, uploads_full (half of the queue is chunked uploads), streams_full (of "
+            "ModelStreamInfer), no_bytes (no room in the byte budget), too_large (never any room there), no_time (its "
+            "turn would come too late), spool_full (no room on disk for an upload), video_too_large (beyond a ceiling "
+            "of one video: max_upload_mb, max_video_mb, max_pixels, max_frames, max_video_seconds, max_streams, or "
+            "memory).",
             ["reason"],
             registry=self.registry,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError, error_c
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1 import tenclip_pb2_grpc
 from tenclip_serving.api.interceptor import Gate, Interceptor
+from tenclip_serving.intake.admission import Admission
 from tenclip_serving.telemetry.logs import REQUEST_ID
 from tenclip_serving.telemetry.metrics import Metrics
 
@@ -200,6 +202,11 @@ class Recorder:
         yield
         self.asked.append("read")
 
+    @contextlib.contextmanager
+    def streaming(self) -> Iterator[None]:
+        raise NotImplementedError
+        yield
+
     def check(self, num_bytes: int) -> None:
         self._ask(f"{num_bytes} bytes")
 
@@ -332,9 +339,11 @@ class Echo:
 
 
 @contextlib.asynccontextmanager
-async def echoing(service: str) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics, Interceptor]]:
+async def echoing(
+    service: str, *, gate: Gate | None = None
+) -> AsyncIterator[tuple[grpc.aio.Channel, Metrics, Interceptor]]:
     metrics, echo = Metrics(), Echo()
-    interceptor = Interceptor(metrics)
+    interceptor = Interceptor(metrics, gate=gate, gated={f"/{service}/SS"})
     coding: dict[str, Any] = {"request_deserializer": echo.parse}
     handlers = {
         "US": grpc.unary_stream_rpc_method_handler(echo.unary_stream, **coding),
@@ -458,6 +467,72 @@ def test_only_streams_that_ask_something_hold_a_stopping_server() -> None:
             assert await upload == b"a"
             both.cancel()
             await asyncio.wait_for(interceptor.quiet(0), 10)
+
+    asyncio.run(test())
+
+
+def test_streams_that_may_stay_open_are_counted_and_no_longer_than_they_are_open() -> None:
+    """Each may hold a message that has come in part. One that has its place keeps it, however long it asks nothing."""
+    gate = Admission(
+        max_bytes=1 << 20, max_queue_bytes=1 << 19, max_queue=1, max_active=1, max_arrivals=2, max_arrival_seconds=0.05
+    )
+
+    async def refused(channel: grpc.aio.Channel) -> str:
+        rpc: Any = channel.stream_stream("/inference.Echo/SS")()
+        assert await rpc.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        return str(await rpc.details())
+
+    async def test() -> None:
+        async with echoing("inference.Echo", gate=gate) as (channel, metrics, interceptor):
+            streams: list[Any] = [channel.stream_stream("/inference.Echo/SS")() for _ in range(2)]
+            await streams[0].write(b"a")
+            assert await streams[0].read() == b"a"
+            await asyncio.sleep(0.2)  # the other has said nothing for longer than a message may take
+            assert "2 streams of requests are open" in await refused(channel)
+            for stream in streams:
+                await stream.write(b"b")
+                assert await stream.read() == b"b"
+            streams[0].cancel()
+            await streams[1].done_writing()
+            assert await streams[1].read() is grpc.aio.EOF
+            async with asyncio.timeout(20):
+                while gate._num_streams:
+                    await asyncio.sleep(0.01)
+            assert (await stream_call(channel, "/inference.Echo/SS", b"c"))[0] == [b"c"]
+            labels = {"method": "SS", "code": "RESOURCE_EXHAUSTED", "transport": "grpc"}
+            assert metrics.registry.get_sample_value("tenclip_requests_total", labels) == 1
+            await asyncio.wait_for(interceptor.quiet(0), 10)
+
+    asyncio.run(test())
+
+
+def test_a_stream_that_stands_idle_keeps_no_message() -> None:
+    size = 3 << 20
+
+    async def sizes(requests: AsyncIterator[int], context: Any) -> AsyncIterator[bytes]:
+        async for request in requests:
+            yield str(request).encode()
+
+    async def test() -> None:
+        server = grpc.aio.server(interceptors=[Interceptor(Metrics())])
+        handlers: dict[str, Any] = {"SS": grpc.stream_stream_rpc_method_handler(sizes, request_deserializer=len)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("inference.Echo", handlers),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        try:
+            async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+                stream: Any = channel.stream_stream("/inference.Echo/SS")()
+                tracemalloc.start()
+                await stream.write(bytes(size))
+                assert await stream.read() == str(size).encode()
+                await asyncio.sleep(0.1)
+                held, _ = tracemalloc.get_traced_memory()
+                tracemalloc.stop()
+                assert held < size // 2
+                await stream.done_writing()
+                assert await stream.read() is grpc.aio.EOF
+        finally:
+            await server.stop(None)
 
     asyncio.run(test())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import grpc
 import numpy as np
 import pytest
 
+from tenclip_api.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import Client, ClipUpdate, Prediction
 from tenclip_video.aggregate import RunningAverage
 from tenclip_video.protocols import Averaging, video_probabilities
-from tests.tenclip_serving.helpers import ServerProcess
+from tests.tenclip_serving.helpers import ServerProcess, running_server
 from tests.tenclip_serving.test_server import TINY, metric, status_of, wait_until
 
 
@@ -101,6 +103,27 @@ def test_an_upload_that_is_broken_off_ends_its_stream(server: ServerProcess) -> 
         call.cancel()
     wait_until(lambda: metric(server, "tenclip_spool_bytes") == 0)
     wait_until(lambda: metric(server, "tenclip_requests_in_flight") == 0)
+
+
+def test_streams_of_the_open_inference_protocol_are_bounded(one_model: Path) -> None:
+    """As many as there may be messages that come in: 2048 MiB of 512 each."""
+    done = threading.Event()
+
+    def silent() -> Iterator[Any]:
+        done.wait(60)
+        yield from ()
+
+    with (
+        running_server(one_model, "--max-message-mb", "512") as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        stub = GRPCInferenceServiceStub(channel)
+        calls = [stub.ModelStreamInfer(silent()) for _ in range(5)]
+        wait_until(lambda: metric(server, "tenclip_refusals_total", reason="streams_full") == 1)
+        done.set()
+        codes = [call.code() for call in calls]
+    assert codes.count(grpc.StatusCode.OK) == 4
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 1
 
 
 @pytest.mark.parametrize("averaging", ["probabilities", "logits"])

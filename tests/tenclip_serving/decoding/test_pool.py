@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import psutil
 import pytest
@@ -23,9 +24,11 @@ from tenclip_api.errors import (
 )
 from tenclip_serving.decoding import child_process, shared_memory
 from tenclip_serving.decoding import pool as decode_pool
+from tenclip_serving.decoding.child import DecodeRequest
 from tenclip_serving.decoding.pool import DecodePool
 from tenclip_serving.decoding.sandbox import SandboxLimits
 from tenclip_serving.decoding.worker import DecodeFault, DecodeWorker
+from tenclip_video.clips import VideoClips
 from tests.tenclip_serving.decoding.helpers import decode, hostile_worker, open_pool, request, run, until
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -103,6 +106,41 @@ def test_a_video_that_kills_two_workers_is_given_up(
                 await decode(pool, request(videos / "colors.mp4"))
             assert reasons == ["died", "died"]
             assert len(retries) == 1
+
+    run(test)
+
+
+class _ReadyWorker:
+    """Answers at once, and says so: what a decoder does is not what is tested here, but when it ends."""
+
+    alive, pid, num_requests = True, 0, 0
+
+    def __init__(self) -> None:
+        self.answered = threading.Event()
+
+    def decode(self, asked: DecodeRequest) -> VideoClips:
+        self.answered.set()
+        return cast(VideoClips, asked)
+
+
+@pytest.mark.parametrize("turns", range(10))
+def test_a_caller_who_is_cancelled_just_when_the_video_is_decoded_is_cancelled(videos: Path, turns: int) -> None:
+    """However many turns of the event loop lie between the result and the cancellation, which is that of a deadline."""
+
+    async def test() -> None:
+        worker = _ReadyWorker()
+        pool = DecodePool(1)
+        asked = request(videos / "colors.mp4")
+        decoding = asyncio.create_task(pool.decode(cast(DecodeWorker, worker), asked, timeout=30))
+        while not worker.answered.is_set():
+            await asyncio.sleep(0)
+        pool._threads.shutdown()  # the thread has told the event loop
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        was_cancelled = decoding.cancel()
+        await asyncio.wait([decoding])
+        assert decoding.cancelled() == was_cancelled
+        assert await pool.acquire() is cast(DecodeWorker, worker)
 
     run(test)
 

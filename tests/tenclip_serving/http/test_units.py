@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import MutableMapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,15 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tenclip_api.errors import InvalidRequest, Overloaded, error_classes
+from tenclip_api.errors import (
+    BundleError,
+    DeadlineExceeded,
+    InvalidRequest,
+    Overloaded,
+    TenclipError,
+    VideoNotFound,
+    error_classes,
+)
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_serving.http import protocol
 from tenclip_serving.http.body import Body
@@ -147,10 +156,25 @@ def test_options_have_their_places() -> None:
 # -- problems ---------------------------------------------------------------------------------------------------------
 
 
+def test_the_folder_of_the_models_is_not_told_and_paths_of_callers_are() -> None:
+    """Where `models` is started with a relative path, callers may have a folder of that name, too."""
+    models = Path("models")
+
+    def detail(error: TenclipError) -> str:
+        return str(problem(error, "id", models=models)["detail"])
+
+    assert detail(BundleError("models/tiny/1: broken")) == "tiny/1: broken"
+    assert detail(BundleError(f"{models.absolute()}/tiny/1: broken")) == "tiny/1: broken"
+    assert detail(BundleError("'models/tiny' and my-models/tiny")) == "'tiny' and my-models/tiny"
+    for path in ("models/run.mp4", "data/models/run.mp4"):
+        assert detail(VideoNotFound(f"{path}: no such file")) == f"{path}: no such file"
+        assert detail(DeadlineExceeded(f"{path}: not done")) == f"{path}: not done"
+
+
 def test_every_error_of_the_tree_is_a_problem() -> None:
     for reason, cls in error_classes().items():
         error = cls("said this \udcff")
-        found = problem(error, "id")
+        found = problem(error, "id", models=Path("models"))
         assert (found["reason"], found["code"], found["status"]) == (reason, cls.grpc_status, status_of(error))
         assert 400 <= status_of(error) <= 504
         assert headers_of(error, status_of(error))["tenclip-reason"] == reason

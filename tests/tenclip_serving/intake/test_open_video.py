@@ -7,11 +7,20 @@ import contextlib
 import gc
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
-from tenclip_api.errors import EmptyVideo, InvalidRequest, PathNotAllowed, TenclipError, UriNotAllowed, VideoNotFound
+from tenclip_api.errors import (
+    EmptyVideo,
+    InvalidRequest,
+    Overloaded,
+    PathNotAllowed,
+    TenclipError,
+    UriNotAllowed,
+    VideoNotFound,
+)
 from tenclip_serving.decoding.shared_memory import AVAILABLE, WORTH_SHARING_BYTES
 from tenclip_serving.intake.admission import Admission
 from tenclip_serving.intake.open_video import Intake, OpenVideo
@@ -31,6 +40,14 @@ async def chunks(*parts: bytes) -> AsyncIterator[bytes]:
 
 def content(video: OpenVideo) -> bytes:
     return video.source if isinstance(video.source, bytes) else os.pread(video.source, 1 << 24, 0)
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.asynccontextmanager
@@ -104,8 +121,8 @@ def test_what_is_released_is_given_back_but_a_path_stays_open_for_its_stamp(root
             if way == "path":
                 assert content(video) == b"a file"
             else:
-                with pytest.raises(OSError, match="Bad file descriptor"):
-                    os.fstat(video.source)
+                while is_open(video.source):
+                    await asyncio.sleep(0.001)
             video.release()  # may be called again
 
     run(test)
@@ -158,5 +175,43 @@ def test_an_upload_of_nothing_and_one_that_breaks_leave_nothing(root: Path) -> N
         with pytest.raises(ConnectionResetError):
             async with opened(RecognitionRequest(upload=Upload(chunks=broken())), root):
                 pass
+
+    run(test)
+
+
+def test_hosts_that_are_silent_hold_half_of_the_places_at_most() -> None:
+    """They accept a connection and say nothing, so that no byte of the video ever comes."""
+
+    async def test() -> None:
+        admission = Admission(max_bytes=4 * MIB, max_queue_bytes=2 * MIB, max_queue=3, max_active=1)
+        threads, spool = Threads(), Spool(max_bytes=MIB, max_file_bytes=MIB)
+        accepted: asyncio.Queue[asyncio.StreamWriter] = asyncio.Queue()
+        host = await asyncio.start_server(lambda reader, writer: accepted.put_nowait(writer), "127.0.0.1", 0)
+        address = f"127.0.0.1:{host.sockets[0].getsockname()[1]}"
+        loopback = ip_network("127.0.0.1/32")
+        policy = UriPolicy(schemes=("http",), hosts=(address,), networks=(loopback,), max_seconds=60)
+        intake = Intake(roots=[], policy=policy, spool=spool, threads=threads)
+
+        async def fetch() -> None:
+            request = RecognitionRequest(uri=f"http://{address}/v.mp4")
+            async with admission.admit() as ticket, intake.open(request, ticket):
+                pass
+
+        fetching = [asyncio.create_task(fetch()) for _ in range(2)]
+        connections = [await accepted.get() for _ in fetching]
+        with pytest.raises(Overloaded, match="2 videos are being uploaded or fetched"):
+            await asyncio.wait_for(fetch(), 20)
+        async with admission.admit() as ticket, intake.open(RecognitionRequest(data=b"inline"), ticket) as video:
+            assert content(video) == b"inline"
+        for task in fetching:
+            task.cancel()
+        await asyncio.gather(*fetching, return_exceptions=True)
+        for connection in connections:
+            connection.close()
+            await connection.wait_closed()
+        host.close()
+        await host.wait_closed()
+        spool.close()
+        assert threads.close()
 
     run(test)

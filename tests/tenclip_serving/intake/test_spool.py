@@ -6,9 +6,11 @@ import asyncio
 import errno
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -39,7 +41,7 @@ def open_files() -> int:
 
 
 async def fill(on: Spool, chunks: Iterable[bytes], num_bytes: int = 0) -> bytes:
-    with on.file("v.mp4", num_bytes=num_bytes) as file:
+    async with on.file("v.mp4", num_bytes=num_bytes) as file:
         await file.fill(Upload(chunks=pieces(chunks), num_bytes=num_bytes))
         assert file.size == on.held
         return content(file)
@@ -59,7 +61,7 @@ def test_no_name_and_no_descriptor_is_left(tmp_path: Path) -> None:
     on = spool(tmp_path)
 
     async def run() -> None:
-        with on.file("v.mp4") as file:
+        async with on.file("v.mp4") as file:
             await file.write(b"12345")
             assert list(tmp_path.iterdir()) == []  # even now
             assert open_files() > before
@@ -94,9 +96,10 @@ def test_each_that_is_too_large_is_counted() -> None:
     on = Spool(max_bytes=100, max_file_bytes=10, on_too_large=lambda: counted.append(None))
 
     async def run() -> None:
-        with pytest.raises(VideoTooLarge), on.file("announced", num_bytes=11):
-            pass
-        with on.file("grows") as file:
+        with pytest.raises(VideoTooLarge):
+            async with on.file("announced", num_bytes=11):
+                pass
+        async with on.file("grows") as file:
             await file.write(b"x" * 10)
             with pytest.raises(VideoTooLarge):
                 await file.write(b"x")
@@ -112,17 +115,18 @@ def test_all_files_share_one_bound() -> None:
     on = Spool(max_bytes=100, max_file_bytes=90, on_bytes=seen.append, on_refusal=lambda: refusals.append(None))
 
     async def run() -> None:
-        with on.file("a", num_bytes=60):
+        async with on.file("a", num_bytes=60):
             assert on.held == 60  # announced is as good as taken
-            with pytest.raises(Overloaded, match="max_spool_mb") as caught, on.file("b", num_bytes=41):
-                pass
+            with pytest.raises(Overloaded, match="max_spool_mb") as caught:
+                async with on.file("b", num_bytes=41):
+                    pass
             assert caught.value.retry_after_seconds == spool_module.RETRY_AFTER_SECONDS
-            with on.file("c") as unknown:
+            async with on.file("c") as unknown:
                 await unknown.write(b"x" * 40)
                 with pytest.raises(Overloaded):
                     await unknown.write(b"x")
             assert on.held == 60
-        with on.file("b", num_bytes=41):
+        async with on.file("b", num_bytes=41):
             assert on.held == 41
 
     asyncio.run(run())
@@ -136,7 +140,7 @@ def test_memory_is_charged_for_the_largest_piece_only() -> None:
     charged: list[int] = []
 
     async def run() -> None:
-        with on.file("v") as file:
+        async with on.file("v") as file:
             await file.fill(Upload(chunks=pieces([b"x" * 10, b"x" * 30, b"x" * 20, b"x" * 31])), charge=charged.append)
 
     asyncio.run(run())
@@ -154,7 +158,7 @@ def test_a_slow_source_that_goes_on_is_waited_for() -> None:
             yield bytes(40 << 10)
 
     async def run() -> None:
-        with on.file("v") as file:
+        async with on.file("v") as file:
             await file.fill(Upload(chunks=slow()))
             assert file.size == 40 * (40 << 10)
 
@@ -172,8 +176,9 @@ def test_a_source_that_stands_still_is_given_up(pause: float | None) -> None:
             await (asyncio.Event().wait() if pause is None else asyncio.sleep(pause))
 
     async def run() -> None:
-        with pytest.raises(DeadlineExceeded, match=r"only \d+ bytes of it came in 0\.05 seconds"), on.file("v") as file:
-            await file.fill(Upload(chunks=stands_still()))
+        async with on.file("v") as file:
+            with pytest.raises(DeadlineExceeded, match=r"only \d+ bytes of it came in 0\.05 seconds"):
+                await file.fill(Upload(chunks=stands_still()))
 
     asyncio.run(run())
     assert on.held == 0
@@ -196,7 +201,7 @@ def test_the_next_piece_is_taken_when_the_last_is_written(monkeypatch: pytest.Mo
             yield chunk
 
     async def run() -> None:
-        with on.file("v") as file:
+        async with on.file("v") as file:
             job = asyncio.create_task(file.fill(Upload(chunks=noted())))
             for _ in range(20):
                 await asyncio.sleep(0)
@@ -224,7 +229,7 @@ def test_a_file_is_not_closed_while_a_thread_writes_to_it(monkeypatch: pytest.Mo
 
     async def run() -> None:
         before = open_files()
-        with on.file("v") as file:
+        async with on.file("v") as file:
             job = asyncio.create_task(file.write(b"abc"))
             await asyncio.to_thread(writing.wait, 30)
             job.cancel()
@@ -263,11 +268,110 @@ def test_a_full_disk_is_a_matter_of_time_and_a_broken_one_is_not(monkeypatch: py
     on.close()
 
 
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_no_descriptor_is_a_matter_of_time(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_file(**where: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    async def run() -> None:
+        with pytest.raises(Overloaded, match=r"v\.mp4: the server is out of file descriptors; try again"):
+            await fill(on, [b"x"])
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_file)
+    on = spool()
+    asyncio.run(run())
+    assert on.held == 0
+    on.close()
+
+
 def test_a_disk_with_less_than_announced_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     on = spool()
     real = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: real(path)._replace(free=99))
-    with pytest.raises(Overloaded, match="its disk has less than"), on.file("v", num_bytes=100):
-        pass
+    with pytest.raises(Overloaded, match="its disk has less than"):
+        asyncio.run(fill(on, [b"x" * 100], num_bytes=100))
     assert on.held == 0
     on.close()
+
+
+@pytest.mark.parametrize("call", ["disk_usage", "TemporaryFile", "close"])
+def test_a_disk_that_hangs_holds_up_nobody_else(call: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of it is asked in the spool's own threads: the event loop goes on."""
+    threads: list[str] = []
+
+    def noted(real: Any) -> Any:
+        def ask(*arguments: Any, **options: Any) -> Any:
+            threads.append(threading.current_thread().name)
+            return real(*arguments, **options)
+
+        return ask
+
+    class File:
+        def __init__(self, **where: Any) -> None:
+            self.real = real(**where)
+            self.fileno = self.real.fileno
+
+        def close(self) -> None:
+            if not self.real.closed:
+                noted(self.real.close)()
+
+    real = tempfile.TemporaryFile
+    on = spool()
+    if call == "close":
+        monkeypatch.setattr(tempfile, "TemporaryFile", File)
+    else:
+        module: Any = tempfile if call == "TemporaryFile" else shutil
+        monkeypatch.setattr(module, call, noted(getattr(module, call)))
+    assert asyncio.run(fill(on, [b"12345"], num_bytes=5)) == b"12345"
+    assert [name.startswith("spool") for name in threads] == [True]
+    assert on.held == 0
+    assert on.close()
+
+
+def test_who_is_cancelled_while_its_file_is_opened_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    opening, go_on = threading.Event(), threading.Event()
+    real = tempfile.TemporaryFile
+
+    def slow(**where: Any) -> Any:
+        opening.set()
+        go_on.wait(30)
+        return real(**where)
+
+    async def run() -> None:
+        job = asyncio.create_task(fill(on, [b"x"]))
+        await asyncio.to_thread(opening.wait, 30)
+        before = open_files()
+        job.cancel()
+        await asyncio.wait([job])
+        assert on.held == 0
+        go_on.set()
+        assert await asyncio.to_thread(on.close)
+        await asyncio.sleep(0.01)
+        assert open_files() == before
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", slow)
+    on = spool()
+    asyncio.run(run())
+
+
+def test_closing_does_not_wait_for_a_disk_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    writing, go_on = threading.Event(), threading.Event()
+
+    def hang(file: object, chunk: bytes) -> None:
+        writing.set()
+        go_on.wait(30)
+
+    async def run() -> None:
+        job = asyncio.create_task(fill(on, [b"x"]))
+        await asyncio.to_thread(writing.wait, 30)
+        job.cancel()
+        await asyncio.wait([job])
+        assert not await asyncio.to_thread(on.close)
+        go_on.set()
+        while on.held:
+            await asyncio.sleep(0.001)
+        assert await asyncio.to_thread(on.close)
+
+    monkeypatch.setattr(spool_module, "_write_all", hang)
+    on = spool()
+    asyncio.run(run())

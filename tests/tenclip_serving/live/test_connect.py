@@ -40,7 +40,7 @@ def policy(**values: Any) -> UriPolicy:
 )
 def test_addresses(uri: str, kind: str) -> None:
     source = parse_source(uri)
-    assert (source.kind, source.is_remote, source.is_live) == (kind, True, True)
+    assert (source.kind, source.is_live) == (kind, True)
     assert "secret" not in source.name
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_serving.live.backoff import Backoff
@@ -54,6 +57,36 @@ def test_the_running_mean_is_over_the_windows_that_there_are() -> None:
         detector.add(np.array([score, 0, 0], np.float32), 0, 1, 0)
         means.append(float(detector.smoothed[0]))
     assert means == pytest.approx([0.2, 0.3, 0.6])
+
+
+@pytest.mark.parametrize("smooth", [1, 3, 7, 100])
+def test_the_running_mean_is_that_of_the_newest_windows_to_the_bit(smooth: int) -> None:
+    """However long it runs, and after an interruption, as if it were computed anew each time."""
+    scores = (np.random.default_rng(0).random((350, 3)) ** 8).astype(np.float32)
+    detector, recent = EventDetector(LABELS, EventRules(smooth_windows=smooth)), list[NDArray[np.float32]]()
+    for i, row in enumerate(scores):
+        if i in (50, 51, 210):
+            detector.interrupted()
+            recent.clear()
+        detector.add(row, i, i + 1, 0)
+        recent = [*recent, row][-smooth:]
+        expected = np.asarray(np.mean(np.stack(recent), axis=0, dtype=np.float64), np.float32)
+        assert (detector.smoothed == expected).all()
+
+
+def test_the_mean_over_very_many_windows_is_for_a_thread_and_copies_nothing() -> None:
+    labels = tuple(map(str, range(400)))
+    assert not EventDetector(labels, EventRules(smooth_windows=100)).is_slow
+    detector = EventDetector(labels, EventRules(smooth_windows=10_000))
+    assert detector.is_slow
+    row = np.full(400, 0.1, np.float32)
+    for _ in range(10_000):
+        detector._recent.add(row)
+    tracemalloc.start()
+    detector.add(row, 0, 1, 0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1 << 20, "all of its scores are 16 MB"
 
 
 def test_short_events_are_none() -> None:

@@ -61,7 +61,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def asked(source: str | Path, *, follow: bool = False, **values: Any) -> LiveRequest:
-    values = {"step": 4, "idle_seconds": 2.0, "max_backoff": 0.2, "heartbeat_seconds": 1.0, **values}
+    values = {"step": 4, "idle_seconds": 2.0, "max_backoff": 0.5, "heartbeat_seconds": 1.0, **values}
     return LiveRequest(source=parse_source(str(source), follow=follow), **values)
 
 
@@ -305,7 +305,7 @@ def test_a_sender_that_stops_and_one_that_is_killed_are_connected_to_again(bundl
 
     async def read() -> tuple[list[LiveUpdate], LiveCounters]:
         port = free_port()
-        request = asked(f"tcp://127.0.0.1:{port}", reconnect=None, idle_seconds=2.0, max_backoff=0.2)
+        request = asked(f"tcp://127.0.0.1:{port}", reconnect=None, idle_seconds=2.0, max_backoff=0.5)
         updates: list[LiveUpdate] = []
         counters = LiveCounters()
         async with asyncio.timeout(120), open_engine(bundle, **allowing(port)) as engine:
@@ -543,6 +543,19 @@ def test_as_many_streams_as_may_be_and_the_end_of_the_server(bundle: Path) -> No
                     await watch(engine, asked(f"tcp://127.0.0.1:{port}"))
 
     asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"heartbeat_seconds": 1e-9}, "heartbeat_seconds must be at least 0.1 seconds, got 1e-09"),
+        ({"max_backoff": 1e-9, "reconnect": None}, "max_backoff must be at least 0.5 seconds, got 1e-09"),
+    ],
+)
+def test_what_would_keep_the_server_busy_with_nothing(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        asked("tcp://127.0.0.1:1", **values)
+    asked("tcp://127.0.0.1:1", heartbeat_seconds=0.1, max_backoff=0.5)
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,6 @@ def test_what_waits_too_long_is_skipped_and_its_frames_counted() -> None:
     assert ring.num_dropped == 20
     kept = taken(ring, now=2.0)
     assert [indices(w)[0] for w in kept] == [20, 24, 28, 32, 36]
-    assert ring.num_taken == 5
 
 
 def test_frames_that_another_window_shows_are_not_dropped() -> None:

@@ -43,13 +43,14 @@ def test_a_device_gives_back_what_it_took(monkeypatch: pytest.MonkeyPatch) -> No
     driver = RecordingDriver()
     monkeypatch.setattr(cuda, "driver", lambda: driver)
     device = cuda.Device()
-    first, second, third = (device.allocate(8) for _ in range(3))
-    device.free(second)
+    first, second = device.buffer("clips", 8), device.buffer("logits", 8)
+    assert device.buffer("clips", 4) == first, "the same memory"
+    third = device.buffer("clips", 9)
     del device
     gc.collect()
     freed = [value for name, value in driver.calls if name == "cuMemFree_v2"]
-    assert freed[0] == second
-    assert sorted(freed) == [first, second, third]
+    assert freed[0] == first
+    assert sorted(freed) == sorted([first, second, third])
     names = [name for name, _ in driver.calls]
     assert names.count("cuStreamDestroy_v2") == 1
     # In a context of its own, whatever the thread.
@@ -82,9 +83,38 @@ def test_memory_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     device = cuda.Device()
     monkeypatch.setattr(driver, "cuMemAlloc_v2", lambda *arguments: 2, raising=False)
     with pytest.raises(ServerError, match="cuMemAlloc with out of memory") as caught:
-        device.allocate(1 << 40)
+        device.buffer("clips", 1 << 40)
     assert is_out_of_memory(caught.value)
     monkeypatch.setattr(driver, "cuMemAlloc_v2", lambda *arguments: 700, raising=False)
     with pytest.raises(ServerError, match="with error 700") as caught:
-        device.allocate(8)
+        device.buffer("clips", 8)
     assert not is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["device", "host"])
+def test_a_buffer_that_cannot_grow_is_given_back_once_and_used_no_more(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    driver = RecordingDriver()
+    monkeypatch.setattr(cuda, "driver", lambda: driver)
+    device = cuda.Device()
+
+    def address(device: cuda.Device, num_bytes: int) -> int:
+        if kind == "device":
+            return device.buffer("clips", num_bytes)
+        return int(device.pinned("clips", (num_bytes,), np.uint8).ctypes.data)
+
+    allocate, free = ("cuMemAlloc_v2", "cuMemFree_v2") if kind == "device" else ("cuMemAllocHost_v2", "cuMemFreeHost")
+    first = address(device, 8)
+    with monkeypatch.context() as full:
+        full.setattr(driver, allocate, lambda *arguments: 2, raising=False)
+        for _ in range(2):
+            with pytest.raises(ServerError, match="out of memory"):
+                address(device, 1 << 20)
+    calls = len(driver.calls)
+    second = address(device, 4)  # half of the batch: as large as what was there, which is gone
+    assert allocate in [name for name, _ in driver.calls[calls:]]
+    del device
+    gc.collect()
+    freed = [value for name, value in driver.calls if name == free]
+    assert freed == [first, second]

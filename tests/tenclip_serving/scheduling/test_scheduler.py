@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tenclip_api.errors import ServerUnavailable
+from tenclip_api.errors import DeadlineExceeded, ServerUnavailable
 from tenclip_serving.runtimes import Clips, Outputs, create_runtime
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.scheduling.scheduler import ClipScheduler
@@ -47,6 +47,20 @@ def test_batches_in_the_order_of_the_clips() -> None:
         np.testing.assert_allclose(logits, FakeRuntime().run(clips).logits, rtol=1e-6)
         assert result.infer_seconds > 0
         assert result.queue_seconds > 0
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+def test_a_job_without_time_is_refused_and_does_not_wait(seconds: float) -> None:
+    async def run() -> None:
+        saved: list[tuple[str, int]] = []
+        scheduler = ClipScheduler(on_saved=lambda model, count: saved.append((model, count)))
+        with pytest.raises(DeadlineExceeded, match="before the clips could run"):
+            await asyncio.wait_for(scheduler.run(FakeRuntime(), clips_of(1, 3), model="m", seconds_left=seconds), 20)
+        assert saved == [("m", 3)]
+        assert scheduler.waiting() == {}
+        scheduler.close()
 
     asyncio.run(run())
 
