@@ -10,6 +10,9 @@ from tests.k8s.manifests import Manifest, label
 
 Manifests: TypeAlias = list[Manifest]
 
+# Of a pod's memory for the server itself, its runtimes and its models, in MiB.
+MODEL_MB = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
@@ -119,6 +122,22 @@ def check_resources(manifests: Manifests) -> Iterator[str]:
                 limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in pod.containers)
                 if _bytes(volume["sizeLimit"]) > limit // 2:
                     yield f"{pod.owner}: its memory volume may take more than half of its memory"
+
+
+def memory_problems(words: list[str], limit: str) -> Iterator[str]:
+    """What a server with these arguments may take in a pod of `limit`; some of that is to be left to the models."""
+    from tenclip_serving.config import ServerConfig
+
+    workers, each, requests = (
+        [int(value) for name, _, value in (w.partition("=") for w in words) if name == option and value.isdigit()]
+        for option in ("--decode-workers", "--decode-worker-memory-mb", "--max-in-flight-mb")
+    )
+    if len(workers) != 1 or len(each) != 1:
+        yield f"--decode-workers={workers} --decode-worker-memory-mb={each}"
+        return
+    taken, there = workers[0] * each[0] + sum(requests or [ServerConfig.max_in_flight_mb]), _bytes(limit) >> 20
+    if not each[0] or taken + MODEL_MB > there:
+        yield f"requests and decode processes may take {taken} MiB of {there}"
 
 
 def find_manifest(manifests: Manifests, kind: str, name: str) -> Manifest | None:

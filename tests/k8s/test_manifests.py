@@ -179,7 +179,9 @@ def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
         ("Deployment/tenclip", f"{CONTAINER}/livenessProbe/grpc/port", 1, "livenessProbe asks port 1"),
         ("Deployment/tenclip", f"{CONTAINER}/envFrom/0/configMapRef/name", "x", "config map x is not there"),
         ("Deployment/tenclip", f"{CONTAINER}/args/3", "--threads=$(THREADS)", "nothing sets the variable of --threads"),
-        ("Deployment/tenclip", f"{CONTAINER}/args/6", "--port=1", "--shutdown-grace-seconds=[]"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/7", "--port=1", "--shutdown-grace-seconds=[]"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/5", "--decode-worker-memory-mb=4096", "may take 10240 MiB of 6144"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/5", "--port=1", "--decode-worker-memory-mb=[]"),
         ("Deployment/tenclip", f"{CONTAINER}/env/0/valueFrom/resourceFieldRef/containerName", "x", "in container x"),
         ("Deployment/tenclip", f"{CONTAINER}/volumeMounts/0/name", "x", "mounts ["),
         ("Deployment/tenclip", "spec/template/spec/volumes/0/persistentVolumeClaim/claimName", "x", "claim x is not"),
@@ -262,7 +264,7 @@ def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
     assert options["threads"] == int(container["resources"]["limits"]["cpu"])
     assert not options["allow_roots"]
     # Within the limits that the server itself sets.
-    settings = {key: options[key] for key in ("threads", "decode_workers", "max_message_mb", "shutdown_grace_seconds")}
+    settings = {key: options[key] for key in ("threads", "decode_workers", "decode_worker_memory_mb", "max_message_mb", "shutdown_grace_seconds")}
     config = ServerConfig(directory=tmp_path, **settings)
     assert config.decode_workers > 0
 
