@@ -124,6 +124,18 @@ def check_resources(manifests: Manifests) -> Iterator[str]:
                     yield f"{pod.owner}: its memory volume may take more than half of its memory"
 
 
+def check_gpus(manifests: Manifests) -> Iterator[str]:
+    """A pod that asks for a GPU may run on the nodes that have them, and gets NVIDIA's runtime."""
+    for pod in pods(manifests):
+        limits = {resource for container in pod.containers for resource in container["resources"]["limits"]}
+        if not any(resource.startswith("nvidia.com/") for resource in limits):
+            continue
+        if pod.spec.get("runtimeClassName") != "nvidia":
+            yield f"{pod.owner}: runtimeClassName is {pod.spec.get('runtimeClassName')}"
+        if "nvidia.com/gpu" not in [toleration.get("key") for toleration in pod.spec.get("tolerations", [])]:
+            yield f"{pod.owner}: does not tolerate nodes with nvidia.com/gpu"
+
+
 def memory_problems(words: list[str], limit: str) -> Iterator[str]:
     """What a server with these arguments may take in a pod of `limit`; some of that is to be left to the models."""
     from tenclip_serving.config import ServerConfig

@@ -13,6 +13,7 @@ from tests.k8s.manifests import Manifest, label
 from tests.k8s.pods import (
     Manifests,
     check_claims,
+    check_gpus,
     check_pod_security,
     check_references,
     check_resources,
@@ -165,6 +166,7 @@ CHECKS: tuple[Callable[[Manifests], Iterator[str]], ...] = (
     check_service_accounts,
     check_pod_security,
     check_resources,
+    check_gpus,
     check_shutdown,
     check_memory,
     check_rollout,
