@@ -113,7 +113,9 @@ def test_the_grace_period_follows_the_servers() -> None:
     ],
 )
 def test_a_value_that_does_not_exist_is_refused(value: str, problem: str) -> None:
-    result = helm("template", "tenclip", str(CHART), "--set-string" if value.startswith("settings.") else "--set", value)
+    result = helm(
+        "template", "tenclip", str(CHART), "--set-string" if value.startswith("settings.") else "--set", value
+    )
     assert result.returncode != 0
     assert problem in result.stderr
 

@@ -94,6 +94,15 @@ def test_a_spot_nodes_end_is_not_counted_and_a_mistake_is_not_repeated() -> None
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] <= 30  # the shortest notice of the large clouds
 
 
+def test_a_video_that_cannot_be_used_costs_few_pods_and_a_drain_no_waiting() -> None:
+    spec = named(build("features"), "Job")["spec"]
+    ignore, fail = spec["podFailurePolicy"]["rules"]
+    assert (ignore["action"], fail["action"], fail["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2])
+    assert spec["backoffLimit"] <= 2
+    # `tenclip features` has no handler of SIGTERM, without which process 1 ignores it.
+    assert spec["template"]["spec"]["shareProcessNamespace"] is True
+
+
 def test_the_train_job_is_one_of_the_runtime_and_resumes() -> None:
     manifests = build("train")
     runtime, job = named(manifests, "TrainingRuntime"), named(manifests, "TrainJob")

@@ -16,6 +16,7 @@ from tenclip_api.v1 import tenclip_pb2
 from tests.conftest import PROJECT
 from tests.k8s.edits import edited
 from tests.k8s.manifests import (
+    CLIENT_COMPONENTS,
     COMPONENTS,
     K8S,
     TARGETS,
@@ -117,7 +118,7 @@ def test_every_target_is_tested() -> None:
     whole = {f.relative_to(K8S).as_posix() for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Kustomization"}
     assert whole == set(TARGETS)
     components = {f.name for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Component"}
-    assert components == {name for names in COMPONENTS for name in names} | {"gpu", "monitoring"}
+    assert components == {name for names in COMPONENTS + CLIENT_COMPONENTS for name in names} | {"gpu"}
 
 
 CHANGED_SETTING = """
@@ -155,9 +156,13 @@ def test_manifests_agree_with_each_other(target: str) -> None:
     assert find_problems(build(target), beside=beside) == []
 
 
-@pytest.mark.parametrize("components", COMPONENTS, ids=" ".join)
-def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
-    manifests = build_with(*components)
+@pytest.mark.parametrize(
+    ("base", "components"),
+    [*(("base", names) for names in COMPONENTS), *(("features", names) for names in CLIENT_COMPONENTS)],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_components_agree_with_their_base(base: str, components: tuple[str, ...]) -> None:
+    manifests = build_with(*components, base=base)
     assert find_problems(manifests) == []
     for manifest in manifests:
         if not is_custom(manifest):
@@ -204,6 +209,8 @@ def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
         ("Deployment/tenclip", "spec/template/spec/terminationGracePeriodSeconds", 60, "needs 80 s to stop"),
         ("Deployment/tenclip", f"{CONTAINER}/lifecycle", None, "stops before its clients know"),
         ("Deployment/tenclip", "spec/progressDeadlineSeconds", 300, "given up before"),
+        ("Deployment/tenclip", f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "1", "runtimeClassName is None"),
+        ("Deployment/tenclip", f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "1", "does not tolerate nodes with"),
         ("ServiceAccount/tenclip", "automountServiceAccountToken", None, "hands out tokens"),
         ("Service/tenclip", "metadata/namespace", "default", "namespaces are ['default', 'tenclip']"),
     ],
@@ -264,7 +271,10 @@ def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
     assert options["threads"] == int(container["resources"]["limits"]["cpu"])
     assert not options["allow_roots"]
     # Within the limits that the server itself sets.
-    settings = {key: options[key] for key in ("threads", "decode_workers", "decode_worker_memory_mb", "max_message_mb", "shutdown_grace_seconds")}
+    settings = {
+        key: options[key]
+        for key in ("threads", "decode_workers", "decode_worker_memory_mb", "max_message_mb", "shutdown_grace_seconds")
+    }
     config = ServerConfig(directory=tmp_path, **settings)
     assert config.decode_workers > 0
 
