@@ -6,9 +6,9 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
-# Extras that `make setup` installs, from the versions in constraints.txt.
+# Extras that `make setup` installs, from the versions in constraints.txt; other ones are added to what is there.
 EXTRAS := all,torchserve,dev
+READY := $(VENV)/.ready-$(EXTRAS)
 
 help: ## Show this list.
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,10 +44,13 @@ check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory check-stubs
+
+check-stubs: $(READY)
 	@stubs=$$(mktemp -d); trap 'rm -rf "$$stubs"' EXIT; \
 	$(MAKE) --no-print-directory stubs STUBS="$$stubs"; \
-	for stub in clients/tenclip_api/*/*_pb2*.py*; do \
-	  cmp "$$stub" "$$stubs/$${stub#clients/}" || { echo "$$stub is not what its .proto says: run make stubs" >&2; exit 1; }; \
+	for stub in $$( (cd clients; ls tenclip_api/*/*_pb2*.py*; cd "$$stubs"; ls tenclip_api/*/*_pb2*.py*) | sort -u); do \
+	  cmp "clients/$$stub" "$$stubs/$$stub" || { echo "clients/$$stub is not what its .proto says: run make stubs" >&2; exit 1; }; \
 	done; echo "stubs are up to date"
 
 STUBS := clients
@@ -94,4 +97,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test system-packages helm check stubs bench soak findings salience gpu-check gpu-wheels image image-base image-locks sbom docs clean
+.PHONY: help setup demo test system-packages helm check check-stubs stubs bench soak findings salience gpu-check gpu-wheels image image-base image-locks sbom docs clean

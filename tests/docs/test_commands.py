@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from secrets import token_bytes
 from typing import Any
 
 import pytest
 from typer.exceptions import TyperException
 
+from tenclip_api.errors import InvalidRequest
 from tenclip_client.cli.main import GROUP, build_command
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.security.auth import read_tokens
@@ -129,6 +131,21 @@ def test_extras_exist(page: Path) -> None:
     assert shown <= set(project["optional-dependencies"])
 
 
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_every_extra_is_listed(page: str) -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    text = (PROJECT / page).read_text(encoding="utf-8")
+    # Parts of others, and what developers need.
+    extras = set(project["optional-dependencies"]) - {"video", "onnxruntime", "dev"}
+    assert [extra for extra in sorted(extras) if f"`{extra}`" not in text and f"tenclip[{extra}]" not in text] == []
+
+
+def test_the_first_page_leads_to_every_guide() -> None:
+    text = (PROJECT / "docs" / "index.md").read_text(encoding="utf-8")
+    guides = {path.name for path in (PROJECT / "docs").glob("*.md")} - {"index.md"}
+    assert [guide for guide in sorted(guides) if f"]({guide})" not in text] == []
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(PROJECT)))
 def test_python_names_what_exists(page: Path) -> None:
     for block in blocks(page):
@@ -149,6 +166,10 @@ def test_settings_and_tokens_are_read(tmp_path: Path) -> None:
         path = tmp_path / "file.toml"
         path.write_text(block.text)
         if "permissions" in block.text:
+            # As it stands it opens nothing: whoever copies it has to put hashes of their own in.
+            with pytest.raises(InvalidRequest, match="sha256"):
+                read_tokens(path)
+            path.write_text(re.sub(r"<output of: .*>", lambda _: token_bytes(32).hex(), block.text))
             assert {caller.name for caller in read_tokens(path)} == {"search", "deploy"}
         else:
             path.write_text(block.text.replace('"/', f'"{tmp_path}/'))

@@ -34,6 +34,7 @@ COMPONENTS = (
     ("gpu-time-slicing",),
     ("keda",),
     ("keda-to-zero",),
+    ("monitoring", "keda-to-zero"),
     ("model-sync-oci",),
     ("model-sync-s3",),
     ("podmonitor",),
@@ -41,6 +42,8 @@ COMPONENTS = (
     ("tls",),
     ("tls", "tokens"),
 )
+# Each as an overlay of k8s/features has it.
+CLIENT_COMPONENTS = (("features-tls",), ("features-tls", "features-token"))
 # Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
 CUSTOM_GROUPS = frozenset(
     (

@@ -10,6 +10,9 @@ from tests.k8s.manifests import Manifest, label
 
 Manifests: TypeAlias = list[Manifest]
 
+# Of a pod's memory for the server itself, its runtimes and its models, in MiB.
+MODEL_MB = 1024
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pod:
@@ -119,6 +122,34 @@ def check_resources(manifests: Manifests) -> Iterator[str]:
                 limit = sum(_bytes(c["resources"]["limits"]["memory"]) for c in pod.containers)
                 if _bytes(volume["sizeLimit"]) > limit // 2:
                     yield f"{pod.owner}: its memory volume may take more than half of its memory"
+
+
+def check_gpus(manifests: Manifests) -> Iterator[str]:
+    """A pod that asks for a GPU may run on the nodes that have them, and gets NVIDIA's runtime."""
+    for pod in pods(manifests):
+        limits = {resource for container in pod.containers for resource in container["resources"]["limits"]}
+        if not any(resource.startswith("nvidia.com/") for resource in limits):
+            continue
+        if pod.spec.get("runtimeClassName") != "nvidia":
+            yield f"{pod.owner}: runtimeClassName is {pod.spec.get('runtimeClassName')}"
+        if "nvidia.com/gpu" not in [toleration.get("key") for toleration in pod.spec.get("tolerations", [])]:
+            yield f"{pod.owner}: does not tolerate nodes with nvidia.com/gpu"
+
+
+def memory_problems(words: list[str], limit: str) -> Iterator[str]:
+    """What a server with these arguments may take in a pod of `limit`; some of that is to be left to the models."""
+    from tenclip_serving.config import ServerConfig
+
+    workers, each, requests = (
+        [int(value) for name, _, value in (w.partition("=") for w in words) if name == option and value.isdigit()]
+        for option in ("--decode-workers", "--decode-worker-memory-mb", "--max-in-flight-mb")
+    )
+    if len(workers) != 1 or len(each) != 1:
+        yield f"--decode-workers={workers} --decode-worker-memory-mb={each}"
+        return
+    taken, there = workers[0] * each[0] + sum(requests or [ServerConfig.max_in_flight_mb]), _bytes(limit) >> 20
+    if not each[0] or taken + MODEL_MB > there:
+        yield f"requests and decode processes may take {taken} MiB of {there}"
 
 
 def find_manifest(manifests: Manifests, kind: str, name: str) -> Manifest | None:

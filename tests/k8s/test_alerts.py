@@ -41,6 +41,7 @@ FINE: list[tuple[str, str, str]] = [
     _ALIVE,
     ("tenclip_requests_total", 'code="OK"', "0+60x60"),
     ("tenclip_requests_total", 'code="INVALID_ARGUMENT"', "0+60x60"),
+    ("tenclip_requests_total", 'code="FAILED_PRECONDITION"', "0+60x60"),  # a URI that cannot be fetched
     ("tenclip_requests_total", 'code="INTERNAL"', "0+1x60"),
     ("tenclip_requests_total", 'code="RESOURCE_EXHAUSTED"', "0+1x60"),
     ("tenclip_stage_seconds_bucket", 'stage="queue", le="5"', "0+60x60"),

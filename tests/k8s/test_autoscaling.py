@@ -70,6 +70,14 @@ def test_something_other_than_the_servers_wakes_them() -> None:
     assert key not in named(build("base"), "Deployment")["spec"]["template"]["metadata"]["labels"]
 
 
+def test_servers_that_are_scaled_away_are_not_missed() -> None:
+    def alerts(*components: str) -> list[str]:
+        (group,) = named(build_with(*components), "PrometheusRule")["spec"]["groups"]
+        return [rule["alert"] for rule in group["rules"]]
+
+    assert ["TenclipAbsent", *alerts("monitoring", "keda-to-zero")] == alerts("monitoring", "keda")
+
+
 def adapter_rules() -> list[dict[str, Any]]:
     """The rules for prometheus-adapter of the README."""
     blocks = re.findall(r"```yaml\n(.*?)```", (K8S / "README.md").read_text(), re.DOTALL)

@@ -98,6 +98,43 @@ def test_a_server_with_tls_and_tokens_is_probed_and_its_token_replaced(tmp_path:
             ask("old-old-old-old-old-old-old-old1")
 
 
+def test_the_features_job_reaches_a_server_with_tls_and_tokens(tmp_path: Path) -> None:
+    """The Job's own arguments and settings, on a real server with the certificate's names and a token."""
+    names = named(build_with("tls"), "Certificate")["spec"]["dnsNames"]
+    pod = named(build_with("features-tls", "features-token", base="features"), "Job")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    authority = trustme.CA()
+    certificate = authority.issue_cert(*names)
+    value = "features-features-features-feature"
+    swap(tmp_path / "tls", {"ca.crt": authority.cert_pem.bytes()}, 1)
+    swap(tmp_path / "token", {"token": f"{value}\n".encode()}, 1)
+    for name, content in tokens(value).items():
+        (tmp_path / name).write_bytes(content)
+    certificate.cert_chain_pems[0].write_to_path(tmp_path / "tls.crt")
+    certificate.private_key_pem.write_to_path(tmp_path / "tls.key")
+    make_bundle(tmp_path / "models")
+    (tmp_path / "videos").mkdir()
+    make_video(tmp_path / "videos" / "a.mp4")
+    served = (f"--tls-certificate={tmp_path}/tls.crt", f"--tls-key={tmp_path}/tls.key")
+    with running_server(tmp_path / "models", *served, f"--tokens-file={tmp_path}/tokens.toml") as server:
+        command, videos, out, target, *others = container["args"]
+        host, _, _ = target.removeprefix("--server=dns:///").partition(":")
+        words = [command, f"{tmp_path}{videos}", f"--out={tmp_path}/features.parquet", *others]
+        words += [f"--server={server.address}", f"--server-name={host}"]
+        ca, token = sorted(environment(container, tls=tmp_path / "tls", token=tmp_path / "token"))
+        run = [sys.executable, "-m", "tenclip_client", *words]
+        refused = subprocess.run([*run, ca], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run([*run, ca, token], capture_output=True, text=True, timeout=60, check=False)
+    assert out == "--out=/features/features.parquet"
+    assert refused.returncode == 1
+    assert "token" in refused.stderr
+    assert done.returncode == 0, done.stderr
+    # The authority, and not the server's key beside it in the secret.
+    (tls,) = (volume["secret"] for volume in pod["volumes"] if volume["name"] == "tls")
+    assert [item["key"] for item in tls["items"]] == ["ca.crt"]
+    assert tls["secretName"] == named(build_with("tls"), "Certificate")["spec"]["secretName"]
+
+
 @pytest.mark.parametrize("components", [("tls",), ("tls", "tokens")], ids=" ".join)
 def test_secrets_are_mounted_so_that_they_are_renewed(components: tuple[str, ...]) -> None:
     mounts = {m["name"]: m for m in server_container(*components)["volumeMounts"]}
@@ -165,6 +202,12 @@ def test_models_come_before_the_server_starts_and_need_no_claim(component: str) 
     (variable,) = re.findall(r"\$\((\w+)\)", " ".join(copier["args"]))
     settings = {m["metadata"]["name"]: m["data"] for m in manifests if m["kind"] == "ConfigMap"}
     assert variable in settings[copier["envFrom"][0]["configMapRef"]["name"]]
+    # It may reach its store, and on EKS the agent that has its keys.
+    policy = named(manifests, "NetworkPolicy", "tenclip-model-sync")["spec"]
+    open_ports = {rule["ports"][0]["port"]: rule.get("to", []) for rule in policy["egress"]}
+    assert open_ports.pop(443) == []
+    addresses = {port: [to["ipBlock"]["cidr"] for to in allowed] for port, allowed in open_ports.items()}
+    assert addresses == ({80: ["169.254.170.23/32", "fd00:ec2::23/128"]} if component == "model-sync-s3" else {})
     # A tag that says which release, and never "latest".
     assert re.search(r":v?\d+\.\d+\.\d+$", copier["image"])
 
@@ -189,4 +232,4 @@ def test_an_overlay_of_the_readme_builds(overlay: str) -> None:
 
 
 def test_the_readme_shows_overlays() -> None:
-    assert len(OVERLAYS) == 3
+    assert len(OVERLAYS) == 4

@@ -17,6 +17,8 @@ from tests.k8s.programs import find_program
 from tests.k8s.wiring import find_problems
 
 CHART = K8S / "helm" / "tenclip"
+# What `helm uninstall` leaves.
+KEPT = {"helm.sh/resource-policy": "keep"}
 
 
 def helm(*words: str) -> subprocess.CompletedProcess[str]:
@@ -39,12 +41,14 @@ def rendered(*options: str, namespace: str = "tenclip") -> list[Manifest]:
 
 
 def normalised(manifests: list[Manifest]) -> dict[str, Manifest]:
-    """By kind and name, without what each tool adds of its own: who manages, and how a setting rolls the pods."""
+    """By kind and name, without what each tool adds: who manages, what it leaves, how a setting rolls the pods."""
     text = re.sub(r'"tenclip-server-[a-z0-9]{10}"', '"tenclip-server"', json.dumps(manifests))
     found = {}
     for manifest in json.loads(text):
         manifest = copy.deepcopy(manifest)
         manifest["metadata"].get("labels", {}).pop("app.kubernetes.io/managed-by", None)
+        if manifest["metadata"].get("annotations") == KEPT:
+            del manifest["metadata"]["annotations"]
         template = manifest.get("spec", {}).get("template", {}).get("metadata", {})
         template.pop("annotations", None)
         found[label(manifest)] = manifest
@@ -74,6 +78,11 @@ def test_what_it_renders_is_valid_in_any_namespace(namespace: str) -> None:
         assert find_problems(manifests) == []
 
 
+def test_an_uninstall_leaves_the_models_and_the_namespace_that_every_claim_is_in() -> None:
+    kept = {label(m) for m in rendered() if m["metadata"].get("annotations") == KEPT}
+    assert kept == {"Namespace/tenclip", "PersistentVolumeClaim/tenclip-models"}
+
+
 def test_a_changed_setting_rolls_the_pods() -> None:
     def annotations(*options: str) -> Any:
         return named(rendered(*options), "Deployment")["spec"]["template"]["metadata"]["annotations"]
@@ -100,10 +109,13 @@ def test_the_grace_period_follows_the_servers() -> None:
         ("replicas=two", "replicas"),
         ("settings.LOG_FORMAT=text", "LOG_FORMAT"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("settings.TENCLIP_SHUTDOWN_GRACE_SECONDS=60.5", "TENCLIP_SHUTDOWN_GRACE_SECONDS"),
     ],
 )
 def test_a_value_that_does_not_exist_is_refused(value: str, problem: str) -> None:
-    result = helm("template", "tenclip", str(CHART), "--set", value)
+    result = helm(
+        "template", "tenclip", str(CHART), "--set-string" if value.startswith("settings.") else "--set", value
+    )
     assert result.returncode != 0
     assert problem in result.stderr
 

@@ -56,12 +56,13 @@ def check_paths(words: list[str], container: Manifest) -> None:
 def test_the_batch_job_takes_its_options_and_writes_where_it_may() -> None:
     (container,) = named(build("batch"), "Job")["spec"]["template"]["spec"]["containers"]
     check_paths(batch_words(), container)
-    options(batch_words())
+    assert options(batch_words())["threads"] == int(container["resources"]["limits"]["cpu"])
 
 
 def test_the_ray_job_does_what_the_batch_job_does_on_a_cluster() -> None:
     words = ray_words()
-    joined = [word.replace("=", " ") for word in batch_words()]
+    # An actor has a thread for each core that it reserves.
+    joined = [word.replace("=", " ") for word in batch_words() if not word.startswith("--threads=")]
     assert " ".join(words) == " ".join([*joined, "--engine ray --ray-address auto"])
     for pod in pods(build("ray")):
         (container,) = pod.containers
@@ -91,6 +92,15 @@ def test_a_spot_nodes_end_is_not_counted_and_a_mistake_is_not_repeated() -> None
     assert fail["onExitCodes"]["containerName"] in [c["name"] for c in spec["template"]["spec"]["containers"]]
     assert spec["podReplacementPolicy"] == "Failed"
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] <= 30  # the shortest notice of the large clouds
+
+
+def test_a_video_that_cannot_be_used_costs_few_pods_and_a_drain_no_waiting() -> None:
+    spec = named(build("features"), "Job")["spec"]
+    ignore, fail = spec["podFailurePolicy"]["rules"]
+    assert (ignore["action"], fail["action"], fail["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2])
+    assert spec["backoffLimit"] <= 2
+    # `tenclip features` has no handler of SIGTERM, without which process 1 ignores it.
+    assert spec["template"]["spec"]["shareProcessNamespace"] is True
 
 
 def test_the_train_job_is_one_of_the_runtime_and_resumes() -> None:

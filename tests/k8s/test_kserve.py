@@ -15,6 +15,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.k8s.manifests import Manifest, build, named, project_version
+from tests.k8s.pods import memory_problems
 from tests.tenclip_serving.helpers import LABELS, ServerProcess, make_bundle, make_video, running_server
 
 # tritonclient registers the same protobuf package as our stubs: it gets a process of its own.
@@ -112,6 +113,13 @@ def test_the_metrics_are_where_the_annotation_says() -> None:
     (container,) = spec["containers"]
     assert f"--metrics-port={spec['annotations']['prometheus.kserve.io/port']}" in container["args"]
     assert spec["annotations"]["prometheus.kserve.io/path"] == "/metrics"
+
+
+def test_the_runtime_keeps_to_its_cores_and_its_memory() -> None:
+    (container,) = manifests()[0]["spec"]["containers"]
+    limits = container["resources"]["limits"]
+    assert f"--threads={limits['cpu']}" in container["args"]
+    assert list(memory_problems(container["args"], limits["memory"])) == []
 
 
 def test_the_service_asks_for_this_runtime() -> None:

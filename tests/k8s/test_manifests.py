@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
-import typer
 from kubernetes_validate import SchemaNotFoundError
-from typer.testing import CliRunner
 
 from tenclip_api.v1 import tenclip_pb2
 from tests.conftest import PROJECT
 from tests.k8s.edits import edited
 from tests.k8s.manifests import (
+    CLIENT_COMPONENTS,
     COMPONENTS,
     K8S,
     TARGETS,
     VERSIONS,
     build,
+    build_text,
     build_with,
     is_custom,
     kustomization,
@@ -31,7 +29,7 @@ from tests.k8s.manifests import (
     source_manifests,
     validate,
 )
-from tests.k8s.wiring import arguments, find_problems
+from tests.k8s.wiring import find_problems
 
 SERVICE = tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].full_name
 SOURCES = {label(m): m for m in source_manifests()}
@@ -116,17 +114,29 @@ def test_every_target_is_tested() -> None:
     whole = {f.relative_to(K8S).as_posix() for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Kustomization"}
     assert whole == set(TARGETS)
     components = {f.name for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Component"}
-    assert components == {name for names in COMPONENTS for name in names} | {"gpu", "monitoring"}
+    assert components == {name for names in COMPONENTS + CLIENT_COMPONENTS for name in names} | {"gpu"}
+
+
+CHANGED_SETTING = """
+apiVersion: kustomize.config.k8s.io/v1beta1
+kind: Kustomization
+namespace: tenclip
+resources: [../k8s/base]
+configMapGenerator:
+  - name: tenclip-server
+    behavior: merge
+    literals: [TENCLIP_LOG_FORMAT=text]
+"""
 
 
 def test_a_changed_setting_rolls_the_pods() -> None:
-    for target in ("base", "overlays/gpu"):
-        manifests = build(target)
+    for manifests in (build("base"), build("overlays/gpu"), build_text(CHANGED_SETTING)):
         container = named(manifests, "Deployment")["spec"]["template"]["spec"]["containers"][0]
         name = container["envFrom"][0]["configMapRef"]["name"]
         assert name.startswith("tenclip-server-")
         assert named(manifests, "ConfigMap")["metadata"]["name"] == name
-    assert named(build("base"), "ConfigMap") != named(build("overlays/gpu"), "ConfigMap")
+    changed = build_text(CHANGED_SETTING)
+    assert named(build("base"), "ConfigMap")["metadata"]["name"] != named(changed, "ConfigMap")["metadata"]["name"]
 
 
 # --- wiring ---------------------------------------------------------------------------------------------------------
@@ -142,9 +152,13 @@ def test_manifests_agree_with_each_other(target: str) -> None:
     assert find_problems(build(target), beside=beside) == []
 
 
-@pytest.mark.parametrize("components", COMPONENTS, ids=" ".join)
-def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
-    manifests = build_with(*components)
+@pytest.mark.parametrize(
+    ("base", "components"),
+    [*(("base", names) for names in COMPONENTS), *(("features", names) for names in CLIENT_COMPONENTS)],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+def test_components_agree_with_their_base(base: str, components: tuple[str, ...]) -> None:
+    manifests = build_with(*components, base=base)
     assert find_problems(manifests) == []
     for manifest in manifests:
         if not is_custom(manifest):
@@ -166,7 +180,9 @@ def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
         ("Deployment/tenclip", f"{CONTAINER}/livenessProbe/grpc/port", 1, "livenessProbe asks port 1"),
         ("Deployment/tenclip", f"{CONTAINER}/envFrom/0/configMapRef/name", "x", "config map x is not there"),
         ("Deployment/tenclip", f"{CONTAINER}/args/3", "--threads=$(THREADS)", "nothing sets the variable of --threads"),
-        ("Deployment/tenclip", f"{CONTAINER}/args/6", "--port=1", "--shutdown-grace-seconds=[]"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/7", "--port=1", "--shutdown-grace-seconds=[]"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/5", "--decode-worker-memory-mb=4096", "may take 10240 MiB of 6144"),
+        ("Deployment/tenclip", f"{CONTAINER}/args/5", "--port=1", "--decode-worker-memory-mb=[]"),
         ("Deployment/tenclip", f"{CONTAINER}/env/0/valueFrom/resourceFieldRef/containerName", "x", "in container x"),
         ("Deployment/tenclip", f"{CONTAINER}/volumeMounts/0/name", "x", "mounts ["),
         ("Deployment/tenclip", "spec/template/spec/volumes/0/persistentVolumeClaim/claimName", "x", "claim x is not"),
@@ -189,6 +205,8 @@ def test_components_agree_with_the_base(components: tuple[str, ...]) -> None:
         ("Deployment/tenclip", "spec/template/spec/terminationGracePeriodSeconds", 60, "needs 80 s to stop"),
         ("Deployment/tenclip", f"{CONTAINER}/lifecycle", None, "stops before its clients know"),
         ("Deployment/tenclip", "spec/progressDeadlineSeconds", 300, "given up before"),
+        ("Deployment/tenclip", f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "1", "runtimeClassName is None"),
+        ("Deployment/tenclip", f"{CONTAINER}/resources/limits/nvidia.com~1gpu", "1", "does not tolerate nodes with"),
         ("ServiceAccount/tenclip", "automountServiceAccountToken", None, "hands out tokens"),
         ("Service/tenclip", "metadata/namespace", "default", "namespaces are ['default', 'tenclip']"),
     ],
@@ -219,86 +237,6 @@ def test_images_and_labels_carry_the_projects_version(target: str) -> None:
         assert tag.removesuffix("-gpu") == project_version()
         assert tag.endswith("-gpu") == (target == "overlays/gpu")
         assert template["metadata"]["labels"]["app.kubernetes.io/version"] == project_version()
-
-
-# --- the real commands ----------------------------------------------------------------------------------------------
-
-
-def parse(command: Callable[..., None], args: list[str]) -> dict[str, Any]:
-    """The values of a sub-command's options, as its own parser reads `args`; typer's error if it does not take them."""
-    app = typer.Typer()
-    app.command()(command)
-    return dict(typer.main.get_command(app).make_context("tenclip", list(args)).params)
-
-
-@pytest.mark.parametrize("target", ["base", "overlays/gpu", "overlays/monitoring"])
-def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
-    from tenclip_serving.commands import serve
-    from tenclip_serving.config import ServerConfig
-
-    manifests = build(target)
-    deployment = named(manifests, "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    options = parse(serve, ["/models", "--host", "0.0.0.0", *arguments(deployment, manifests)])
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    assert options["port"] == ports["grpc"]
-    assert options["metrics_port"] == ports["metrics"]
-    assert options["log_format"] == "json"
-    assert options["runtime"] == ("onnxruntime" if target == "overlays/gpu" else "auto")
-    assert options["threads"] == int(container["resources"]["limits"]["cpu"])
-    assert not options["allow_roots"]
-    # Within the limits that the server itself sets.
-    settings = {key: options[key] for key in ("threads", "decode_workers", "max_message_mb", "shutdown_grace_seconds")}
-    config = ServerConfig(directory=tmp_path, **settings)
-    assert config.decode_workers > 0
-
-
-def test_the_job_takes_its_options_and_reaches_the_service() -> None:
-    from tenclip_client._channel import parse_target
-    from tenclip_client.commands import features
-
-    job, base = named(build("features"), "Job"), build("base")
-    command, *args = arguments(job, [])
-    assert command == "features"
-    options = parse(features, args)
-    (container,) = job["spec"]["template"]["spec"]["containers"]
-    mounts = {mount["mountPath"]: mount.get("readOnly", False) for mount in container["volumeMounts"]}
-    assert [mounts[video] for video in options["videos"]] == [True]
-    assert mounts[str(options["out"].parent)] is False
-    assert parse_target(options["server"]) == options["server"]
-    host, _, port = options["server"].removeprefix("dns:///").partition(":")
-    service = named(base, "Service", host)
-    assert int(port) in [p["port"] for p in service["spec"]["ports"]]
-    assert service["spec"]["clusterIP"] == "None"
-    assert options["wait"]
-    # The server's pods are those that the job's network policy lets it reach, on the port that they listen on.
-    rule = named(build("features"), "NetworkPolicy")["spec"]["egress"][0]
-    assert rule["to"][0]["podSelector"]["matchLabels"] == service["spec"]["selector"]
-    pod = named(base, "Deployment")["spec"]["template"]["spec"]["containers"][0]
-    assert rule["ports"][0]["port"] in [p["containerPort"] for p in pod["ports"]]
-
-
-def test_the_job_uses_the_account_of_the_base() -> None:
-    account = named(build("features"), "Job")["spec"]["template"]["spec"]["serviceAccountName"]
-    assert named(build("base"), "ServiceAccount")["metadata"]["name"] == account
-
-
-def test_an_option_that_the_server_lost_is_noticed() -> None:
-    from tenclip_serving.commands import serve
-
-    app = typer.Typer()
-    app.command()(serve)
-    result = CliRunner().invoke(app, ["/models", "--cuda"])
-    assert result.exit_code == 2
-    assert "No such option" in result.stderr
-
-
-def test_the_settings_file_is_what_the_deployment_uses() -> None:
-    lines = (K8S / "base" / "server.env").read_text().splitlines()
-    settings = {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
-    (container,) = SOURCES["Deployment/tenclip"]["spec"]["template"]["spec"]["containers"]
-    used = {a.partition("$(")[2].rstrip(")") for a in container["args"] if "$(" in a}
-    assert used - {variable["name"] for variable in container["env"]} == settings
 
 
 # --- the page about all this ----------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -47,6 +49,14 @@ def test_the_scrape_finds_exactly_one_port_of_one_service() -> None:
     services = [m for m in manifests if m["kind"] == "Service" and wanted.items() <= m["metadata"]["labels"].items()]
     ports = [(s["metadata"]["name"], p["name"]) for s in services for p in s["spec"]["ports"]]
     assert [port for port in ports if port[1] == endpoint["port"]] == [("tenclip", "metrics")]
+
+
+def test_the_dashboard_counts_the_same_errors_as_the_alert() -> None:
+    (alert,) = (rule["expr"] for rule in rules() if rule["alert"] == "TenclipErrors")
+    board = json.loads((K8S / "components" / "grafana" / "tenclip.json").read_text())
+    targets = [target["expr"] for panel in board["panels"] for target in panel.get("targets", [])]
+    (codes,) = re.findall(r'code=~"([A-Z_|]+)"', alert)
+    assert {found for expr in targets for found in re.findall(r'code=~"([A-Z_|]+)"', expr)} == {codes}
 
 
 def test_an_alert_on_absence_names_the_namespace_of_the_server() -> None:

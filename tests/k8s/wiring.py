@@ -13,11 +13,13 @@ from tests.k8s.manifests import Manifest, label
 from tests.k8s.pods import (
     Manifests,
     check_claims,
+    check_gpus,
     check_pod_security,
     check_references,
     check_resources,
     check_service_accounts,
     find_manifest,
+    memory_problems,
 )
 
 # A decoder that is in the middle of a video gets a few seconds after the server's own grace.
@@ -130,6 +132,15 @@ def check_shutdown(manifests: Manifests) -> Iterator[str]:
                 yield f"{label(workload)}: is killed after {granted} s, and needs {needed} s to stop"
 
 
+def check_memory(manifests: Manifests) -> Iterator[str]:
+    """Requests and decode processes leave memory to the models: in a pod that has none left, every process is ended."""
+    for workload in (w for w in _workloads(manifests) if w["kind"] == "Deployment"):
+        for container in _containers(workload):
+            limit = container["resources"]["limits"].get("memory", "0Mi")
+            problems = memory_problems(arguments(workload, manifests), limit)
+            yield from (f"{label(workload)}: {problem}" for problem in problems)
+
+
 def check_rollout(manifests: Manifests) -> Iterator[str]:
     """A new pod may use all of its start-up time before its rollout counts as failed."""
     for workload in (w for w in _workloads(manifests) if w["kind"] == "Deployment"):
@@ -155,7 +166,9 @@ CHECKS: tuple[Callable[[Manifests], Iterator[str]], ...] = (
     check_service_accounts,
     check_pod_security,
     check_resources,
+    check_gpus,
     check_shutdown,
+    check_memory,
     check_rollout,
     check_namespace,
 )
