@@ -27,7 +27,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Of the videos and the training.", min=0)] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print summary.json on standard output.")] = False,
 ) -> None:
-    """Train a small video model, export it, serve it, and ask it about videos: all of tenclip in about ten minutes.
+    """Train a small video model, export it, serve it, and ask it about videos: all of tenclip in ten minutes.
 
     Makes action videos (or takes yours), trains R(2+1)D on them, evaluates it on held-out videos, exports a bundle,
     starts the server as a process of its own, predicts and extracts features through the client, fits a probe on other

@@ -34,7 +34,7 @@ DEBUG_VARIABLE = "TENCLIP_DEBUG"
 SUMMARIES: dict[str, dict[str, str]] = {
     "Start here": {
         "demo": (
-            "Train a small video model, export it, serve it, and ask it about videos: all of tenclip in about ten minutes."
+            "Train a small video model, export it, serve it, and ask it about videos: all of tenclip in ten minutes."
         ),
         "findings": "Repeat the findings of the papers in small, on generated videos or on your own.",
     },
