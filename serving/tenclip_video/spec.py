@@ -82,6 +82,8 @@ class ClipSpec:
     """The specification of one clip: T frames, how they are sampled, scaled, cropped and normalised.
 
     `target_fps` resamples the video by presentation time before `frame_stride` is counted; None takes its own frames.
+    Where a protocol places clips by a rule that stretches them over the video's own frames (MMAction2, PySlowFast,
+    pytorchvideo), `target_fps` is the rate of that rule instead (`tenclip_video.rules`).
     `crop` is the side of the square centre crop; `fully_convolutional_crop` the larger one over which the classifier
     slides (IG-65M, section 4.4), None where the family has none.
     `mean` and `std` are per channel in `color_order`, in units of `value_range`.
