@@ -214,12 +214,17 @@ MMACTION2_TSN_8X8 = replace(
     name="mmaction2-tsn-8x8",
     description="8 frames, every eighth, each by itself (C2D without pools)",
     clip_spec=replace(MMACTION2_SPEC, crop=224, resize=_short_edge(224, "opencv_bilinear")),
+    # A Recognizer2D with a TSNHead: the features of all 10 * 3 * 8 frames are averaged, then come one classifier and one
+    # softmax. That is the softmax of the mean logits.
+    protocol="mmaction2-10x3-logits",
     published="Kinetics-400 top-1 of videos: C2D R50 without pools 73.16, R101 74.57",
 )
 MMACTION2_C2D_8X8 = replace(
     MMACTION2_TSN_8X8,
     name="mmaction2-c2d-8x8",
     description="C2D: 8 frames, every eighth",
+    # A Recognizer3D with an I3DHead, average_clips="prob": the mean of the clips' softmaxes.
+    protocol="mmaction2-10x3",
     published="Kinetics-400 top-1/top-5 of videos: C2D R50 with a temporal pool 73.57/90.96",
 )
 MMACTION2_C2D_16X4 = replace(
