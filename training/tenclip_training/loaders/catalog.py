@@ -58,7 +58,9 @@ ARCHITECTURE_PRESETS: dict[str, tuple[Preset, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """One architecture with one input. `gmacs`: billions of multiply-adds for one clip of `clip_spec.crop` pixels.
+    """One architecture with one input, with the options that belong to it (`Preset.model`, `Preset.shapes`).
+
+    `gmacs`: billions of multiply-adds for one clip of `clip_spec.crop` pixels.
 
     `preset` is None, and so are its fields, for an architecture that has no public weights.
     """
@@ -113,7 +115,9 @@ def _entries(name: str) -> list[CatalogEntry]:
     entries = []
     for preset in found:
         spec = preset.clip_spec
-        parameters, macs = cost(name, num_classes=classes, num_frames=spec.num_frames, crop=spec.crop)
+        config = {**dict(preset.shapes), **dict(preset.model), "made_for": preset.made_for(spec.crop)}
+        config |= {"num_frames": spec.num_frames, "crop": spec.crop}
+        parameters, macs = cost(name, num_classes=classes, **config)
         entries.append(_entry(name, preset.family, preset, parameters, macs, classes))
     return entries
 

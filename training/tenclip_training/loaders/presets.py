@@ -18,6 +18,8 @@ class Preset:
 
     `protocol` names one of `tenclip_video.protocols`. `published` is the authors' accuracy with it, `source` the
     repository that states all of this. `model` are config values for `create_model` that belong to the input.
+    `shapes` are those that the published weights have and the architecture has not by default; the tensors of a file
+    show them, so that loading takes them from there.
     """
 
     name: str
@@ -28,6 +30,11 @@ class Preset:
     published: str | None = None
     source: str
     model: tuple[tuple[str, Any], ...] = ()
+    shapes: tuple[tuple[str, Any], ...] = ()
+
+    def made_for(self, crop: int) -> int:
+        """The crop that the head is made for where clips are of `crop`, over the rest of which it slides."""
+        return min(int(dict(self.model).get("crop", crop)), crop)
 
 
 def _short_edge(side: int, kernel: ResizeKernel) -> Resize:
@@ -253,6 +260,7 @@ MMACTION2_SLOWFAST_4X16 = replace(
     description="SlowFast 4x16: 32 frames, every second, 4 of them for the slow pathway",
     published="Kinetics-400 top-1/top-5 of videos: SlowFast R50 4x16 75.51/92.05, R101 and R50 76.33/93.03",
     model=(("alpha", 8),),
+    shapes=(("fusion_kernel", 5),),
 )
 # As in the configs of 1.x, to which their accuracies belong. Those of 0.x take the videos' own frames, in 10 equal parts,
 # and 192 pixels for S; README there: 73.3 and 75.5.
@@ -344,6 +352,7 @@ PYTORCHVIDEO_SLOWFAST_4X16 = replace(
     description="SlowFast 4x16: 32 frames, every second at 30 a second, 4 of them for the slow pathway",
     published="Kinetics-400 top-1/top-5 of videos: slowfast_r50 4x16 75.34/91.89",
     model=(("crop", 224), ("head", "mean"), ("alpha", 8)),
+    shapes=(("fusion_kernel", 5),),
 )
 PYTORCHVIDEO_SLOWFAST_16X8 = replace(
     PYTORCHVIDEO_SLOWFAST_8X8,
@@ -351,6 +360,11 @@ PYTORCHVIDEO_SLOWFAST_16X8 = replace(
     description="SlowFast 16x8: 64 frames, every second at 30 a second, 16 of them for the slow pathway",
     clip_spec=replace(PYTORCHVIDEO_SPEC, num_frames=64, frame_stride=2),
     published="Kinetics-400 top-1/top-5 of videos: slowfast_16x8_r101_50_50 78.70/93.61",
+    # Of the 23 blocks of layer3, the first 6 look over time.
+    shapes=(
+        ("slow_times", (1, 1, (3,) * 6 + (1,) * 17, 3)),
+        ("fast_times", (3, 3, (3,) * 6 + (1,) * 17, 3)),
+    ),
 )
 
 
