@@ -221,8 +221,8 @@ MMACTION2_TSN_8X8 = replace(
     name="mmaction2-tsn-8x8",
     description="8 frames, every eighth, each by itself (C2D without pools)",
     clip_spec=replace(MMACTION2_SPEC, crop=224, resize=_short_edge(224, "opencv_bilinear")),
-    # A Recognizer2D with a TSNHead: the features of all 10 * 3 * 8 frames are averaged, then come one classifier and one
-    # softmax. That is the softmax of the mean logits.
+    # A Recognizer2D with a TSNHead: the features of all 10 * 3 * 8 frames are averaged, then come one classifier and
+    # one softmax. That is the softmax of the mean logits.
     protocol="mmaction2-10x3-logits",
     published="Kinetics-400 top-1 of videos: C2D R50 without pools 73.16, R101 74.57",
 )
@@ -262,8 +262,8 @@ MMACTION2_SLOWFAST_4X16 = replace(
     model=(("alpha", 8),),
     shapes=(("fusion_kernel", 5),),
 )
-# As in the configs of 1.x, to which their accuracies belong. Those of 0.x take the videos' own frames, in 10 equal parts,
-# and 192 pixels for S; README there: 73.3 and 75.5.
+# As in the configs of 1.x, to which their accuracies belong. Those of 0.x take the videos' own frames, the middles of
+# 10 equal parts, and 192 pixels for S; their README has 73.3 and 75.5.
 MMACTION2_X3D_S = replace(
     MMACTION2_8X8,
     name="mmaction2-x3d-s",
