@@ -43,7 +43,7 @@ def mmaction2(
         return [[int(k * interval + interval / 2)] for k in range(num_clips)]
     if rate_ratio is None:
         steps = np.arange(clip_length) * stride
-        room = max(num_frames - int(steps[-1]) - 1, 0)
+        room = max(num_frames - int(steps[-1]) - 1.0, 0.0)
         offsets = np.round(np.arange(num_clips) * (room / max(num_clips - 1, 1)))
     else:
         span = mmaction2_span(clip_length, stride, rate_ratio)
