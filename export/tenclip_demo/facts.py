@@ -15,7 +15,7 @@ from tenclip_demo.report import Count, Epoch, Evaluation, Report, ServerFacts, S
 from tenclip_demo.served import median_timings, quantile
 from tenclip_demo.stages import Result
 from tenclip_export import speed
-from tenclip_video.spec import ClipSpec
+from tenclip_video.wording import clip_in_words
 
 
 def make_report(config: DemoConfig, learned: Learned, findings: Findings, times: Sequence[StageTime]) -> Report:
@@ -87,19 +87,6 @@ def _server(learned: Learned, findings: Findings) -> ServerFacts:
         p50=statistics.median(a.seconds for a in answers),
         p95=quantile((a.seconds for a in answers), 0.95),
     )
-
-
-def clip_in_words(spec: ClipSpec) -> str:
-    """A clip as the page says it.
-
-    >>> clip_in_words(ClipSpec(num_frames=8, frame_stride=2, target_fps=15))
-    '8 frames, every 2nd at 15 frames a second, 112x112 pixels'
-    """
-    ordinals = {2: "2nd", 3: "3rd"}
-    stride = spec.frame_stride
-    every = "" if stride == 1 else f", every {ordinals.get(stride, f'{stride}th')}"
-    rate = "" if spec.target_fps is None else f" at {spec.target_fps:g} frames a second"
-    return f"{spec.num_frames} frames{every}{rate}, {spec.crop}x{spec.crop} pixels"
 
 
 def _count(accuracy: Result) -> Count:

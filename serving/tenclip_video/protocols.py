@@ -125,6 +125,13 @@ PROTOCOLS: dict[str, Protocol] = {
             crop="three",
         ),
         Protocol(
+            name="mmaction2-10x3-logits",
+            description="10 clips x 3 crops, logits averaged (networks of single frames on clips, MMAction2)",
+            selection=ClipSelection(rule="mmaction2"),
+            crop="three",
+            averaging="logits",
+        ),
+        Protocol(
             name="vmz-10x3",
             description="10 clips x 3 larger crops, softmax at each position, averaged (VMZ's CSN)",
             crop="three",

@@ -2,6 +2,9 @@
 
 Everything counts frames of the *sampled timeline*: the video's own frames, or, with `ClipSpec.target_fps`, frames of
 that rate laid over it (`resample`). R is `ClipSpec.span`, N the number of frames, n the number of clips.
+
+The rules of MMAction2, PySlowFast and pytorchvideo convert no rate: they stretch the clip over the video's own frames,
+and `target_fps` is a number in their arithmetic (`tenclip_video.rules`).
 """
 
 from __future__ import annotations
@@ -26,6 +29,8 @@ MAX_CLIPS = 10_000
 _MAX_TIMELINE = 60 * 86_400
 # Windows that are scored for salience: a day of video in windows of about a second. All are in memory at once.
 _MAX_CANDIDATES = 100_000
+# Rules that take `target_fps` into account themselves.
+_RULES_OF_OWN_FRAMES = frozenset({"mmaction2", "pyslowfast", "pytorchvideo"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +193,8 @@ def plan_clips(
 def timeline_of(
     times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection
 ) -> NDArray[np.int64]:
-    """The frames [M] that clips are taken from: those of the part that is asked for, at `target_fps` if there is one.
+    """The frames [M] that clips are taken from: those of the part that is asked for, at `target_fps` if there is one
+    and the rule does not see to it.
 
     Raises ValueError as `plan_clips`.
     """
@@ -212,7 +218,7 @@ def _timeline(
         )
     timeline = np.arange(first, last, dtype=np.int64)
     length = float((times[last] if last < len(times) else duration) - times[first])
-    if spec.target_fps is not None:
+    if spec.target_fps is not None and not (_is_placed_by_rule(selection) and selection.rule in _RULES_OF_OWN_FRAMES):
         timeline = first + resample(times[first:last] - times[first], spec.target_fps, length)
     return timeline, length
 
@@ -226,7 +232,7 @@ def _place(
     rng: np.random.Generator | None,
 ) -> list[Clip]:
     """The clips of a timeline (frame indices [M], `length` seconds), as indices into that timeline."""
-    if selection.rule == "vmz" or selection.mode not in ("uniform", "windows"):
+    if not _is_placed_by_rule(selection):
         starts = plan_starts(len(timeline), spec, selection, rng)
         return [clip_at(s, spec, len(timeline)) for s in starts]
     clips = _authors_clips(times[timeline] - times[timeline[0]], length, spec, selection)
@@ -234,17 +240,28 @@ def _place(
     return clips
 
 
+def _is_placed_by_rule(selection: ClipSelection) -> bool:
+    return selection.rule != "vmz" and selection.mode in ("uniform", "windows")
+
+
 def _authors_clips(times: NDArray[np.float64], duration: float, spec: ClipSpec, selection: ClipSelection) -> list[Clip]:
     num_frames, count, length, stride = len(times), selection.num_clips, spec.num_frames, spec.frame_stride
+    rate = rules.mean_rate(num_frames, duration)
     if selection.rule == "pyslowfast":
-        rate = (num_frames - 1) / float(times[-1]) if num_frames > 1 and times[-1] > 0 else 30.0
+        target = spec.target_fps or rules.USUAL_RATE
         # It repeats the last frame of a short video where the others loop.
-        padded = length * stride * rate / 30 > num_frames
-        clips = rules.pyslowfast(num_frames, count, length, stride, rate)
+        padded = length * stride * rate / target > num_frames
+        clips = rules.pyslowfast(num_frames, count, length, stride, rate, target)
         return [Clip(tuple(clip), looped=padded) for clip in clips]
     if selection.rule == "pytorchvideo":
+        clips = rules.pytorchvideo(times, duration, count, length, stride, spec.target_fps or rules.USUAL_RATE)
         # It stretches a short video to the clip's length.
-        return [Clip(tuple(clip)) for clip in rules.pytorchvideo(times, duration, count, length, stride)]
+        return [Clip(tuple(clip)) for clip in clips]
+    if selection.rule == "mmaction2" and spec.target_fps is not None:
+        ratio = rate / spec.target_fps
+        padded = length > 1 and int(rules.mmaction2_span(length, stride, ratio) - 1) >= num_frames
+        clips = rules.mmaction2(num_frames, count, length, stride, rate_ratio=ratio)
+        return [Clip(tuple(clip), looped=padded) for clip in clips]
     if selection.rule == "mmaction2":
         clips = rules.mmaction2(num_frames, count, length, stride)
     elif selection.rule == "tsn":

@@ -37,7 +37,9 @@ class Resize:
     """The scaling of a whole frame before it is cropped.
 
     squash: to exactly `height` x `width`, whatever the aspect ratio (VMZ: 128x171).
-    short_edge: so that the shorter side is `short_edge`, aspect ratio kept.
+    short_edge: so that the shorter side is `short_edge`, aspect ratio kept. The longer side is floored, as torchvision,
+    PySlowFast and pytorchvideo do; with the kernel `opencv_bilinear` it is rounded, halves up, as MMAction2 does
+    (mmcv's `rescale_size`: int(side * scale + 0.5)).
     none: not at all.
     interlaced: "fields" treats the two fields of an interlaced frame apart, as swscale does (`tenclip_video.resize`);
     "progressive" ignores that a frame is marked as interlaced, as OpenCV and decord do. Progressive videos come out the
@@ -67,14 +69,20 @@ class Resize:
 
         >>> Resize(mode="short_edge", short_edge=128).target(240, 320)
         (128, 170)
+        >>> Resize(mode="short_edge", short_edge=128, kernel="opencv_bilinear").target(240, 320)
+        (128, 171)
         """
         if self.mode == "squash":
             return self.height, self.width
         if self.mode == "none":
             return height, width
-        if height <= width:
-            return self.short_edge, max(1, int(self.short_edge * width / height))
-        return max(1, int(self.short_edge * height / width)), self.short_edge
+        short, long = sorted((height, width))
+        if self.kernel == "opencv_bilinear":
+            longer = int(long * (self.short_edge / short) + 0.5)
+        else:
+            longer = int(self.short_edge * long / short)
+        longer = max(longer, 1)
+        return (self.short_edge, longer) if height <= width else (longer, self.short_edge)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +90,8 @@ class ClipSpec:
     """The specification of one clip: T frames, how they are sampled, scaled, cropped and normalised.
 
     `target_fps` resamples the video by presentation time before `frame_stride` is counted; None takes its own frames.
+    Where a protocol places clips by a rule that stretches them over the video's own frames (MMAction2, PySlowFast,
+    pytorchvideo), `target_fps` is the rate of that rule instead (`tenclip_video.rules`).
     `crop` is the side of the square centre crop; `fully_convolutional_crop` the larger one over which the classifier
     slides (IG-65M, section 4.4), None where the family has none.
     `mean` and `std` are per channel in `color_order`, in units of `value_range`.

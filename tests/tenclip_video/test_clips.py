@@ -60,6 +60,19 @@ def test_clips_hold_the_frames_of_their_plan(long_mp4: bytes) -> None:
     assert result.timeline is None
 
 
+def test_mmaction2s_crops_are_those_of_a_rounded_width() -> None:
+    """480x272 to a short edge of 256: 452 wide, so that its right crop begins at 196, which 451 would put at 194."""
+    data = make_video(Recipe(width=480, height=272, num_frames=4))
+    resize = Resize(mode="short_edge", short_edge=256, kernel="opencv_bilinear")
+    spec = ClipSpec(num_frames=1, resize=resize, crop=256, fully_convolutional_crop=None)
+    three = read(data, spec, ClipSelection(num_clips=1), crop="three").clips
+    with open_video(data) as video:
+        assert video.frame_size(resize) == (256, 452)
+        whole = video.read_frames([0], replace(resize, mode="squash", height=256, width=452))[0]
+    for view, left in enumerate((0, 196, 98)):
+        np.testing.assert_array_equal(three[view, 0], whole[:, left : left + 256])
+
+
 def test_what_preprocessing_takes_is_told_apart(long_mp4: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that moves only while frames are scaled: a second for each."""
     now = [0.0]

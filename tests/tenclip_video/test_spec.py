@@ -28,6 +28,14 @@ def test_span_counts_both_ends() -> None:
         (Resize(mode="short_edge", short_edge=128), (320, 240), (170, 128)),
         (Resize(mode="short_edge", short_edge=128), (100, 100), (128, 128)),
         (Resize(mode="short_edge", short_edge=256), (1, 3000), (256, 768_000)),
+        # 480 * 256 / 272 = 451.76: floored (PySlowFast, pytorchvideo, torchvision), rounded by MMAction2.
+        (Resize(mode="short_edge", short_edge=256, kernel="torch_bilinear"), (272, 480), (256, 451)),
+        (Resize(mode="short_edge", short_edge=256, kernel="pil_bilinear"), (272, 480), (256, 451)),
+        (Resize(mode="short_edge", short_edge=256, kernel="opencv_bilinear"), (272, 480), (256, 452)),
+        (Resize(mode="short_edge", short_edge=256, kernel="opencv_bilinear"), (480, 272), (452, 256)),
+        # 45 * 3 / 2 = 67.5: halves go up. 341.33 goes down.
+        (Resize(mode="short_edge", short_edge=3, kernel="opencv_bilinear"), (2, 45), (3, 68)),
+        (Resize(mode="short_edge", short_edge=256, kernel="opencv_bilinear"), (240, 320), (256, 341)),
         (Resize(mode="none"), (17, 31), (17, 31)),
     ],
 )
@@ -41,7 +49,11 @@ def test_short_edge_is_the_short_edge(height: int, width: int, edge: int) -> Non
     assert min(target) == edge
     assert (target[0] <= target[1]) == (height <= width) or target[0] == target[1]
     # The long side is floored: less than a pixel off the aspect ratio.
-    assert 0 <= edge * max(height, width) / min(height, width) - max(target) < 1
+    exact = edge * max(height, width) / min(height, width)
+    assert 0 <= exact - max(target) < 1
+    rounded = Resize(mode="short_edge", short_edge=edge, kernel="opencv_bilinear").target(height, width)
+    assert min(rounded) == edge
+    assert abs(exact - max(rounded)) <= 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("value_range", ["0-1", "0-255", "-1-1"])

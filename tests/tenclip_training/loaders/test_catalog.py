@@ -10,6 +10,7 @@ from tenclip_training.loaders import PRESETS
 from tenclip_training.loaders import catalog as catalog_module
 from tenclip_training.loaders.catalog import ARCHITECTURE_PRESETS, catalog
 from tenclip_training.models import ARCHITECTURES
+from tenclip_training.models.cost import cost
 
 
 def test_every_preset_belongs_to_an_architecture() -> None:
@@ -28,6 +29,33 @@ def test_entries_have_the_cost_at_their_own_input() -> None:
     assert "80.0" in thirty_two.published
     assert by_preset["r2plus1d_10", None].clip_spec is None
     assert by_preset["slowonly_r50", "mmaction2-4x16"].family == "mmaction2"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "preset", "gmacs", "parameters"),
+    [
+        # SlowFast's paper, table 5: 36.1 and 65.7 at 256 pixels. pytorchvideo's model zoo: 34.57, 34.48 and 53.77
+        # million parameters.
+        ("mmaction2_slowfast_r50", "mmaction2-slowfast-8x8", 65.7, 34_565_560),
+        ("mmaction2_slowfast_r50", "mmaction2-slowfast-4x16", 36.1, 34_479_288),
+        ("pytorchvideo_slowfast_r50", "pytorchvideo-slowfast-8x8", 65.7, 34_566_488),
+        ("pytorchvideo_slowfast_r50", "pytorchvideo-slowfast-4x16", 36.1, 34_480_216),
+        ("pytorchvideo_slowfast_r101", "pytorchvideo-slowfast-16x8", 213, 53_774_808),
+    ],
+)
+def test_entries_have_the_options_of_their_preset(
+    architecture: str, preset: str, gmacs: float, parameters: int
+) -> None:
+    (entry,) = (e for e in catalog([architecture]) if e.preset == preset)
+    assert entry.parameters == parameters
+    assert entry.gmacs == pytest.approx(gmacs, rel=2e-3)
+
+
+def test_a_head_made_for_less_than_the_crop_is_counted_at_each_position() -> None:
+    (entry,) = catalog(["pytorchvideo_x3d_s"])
+    _, once = cost("pytorchvideo_x3d_s", num_classes=400, num_frames=13, crop=182)
+    # Made for 160 pixels, 2 x 2 positions at 182; each has 432 x 2048 + 2048 x 400 multiply-adds.
+    assert entry.gmacs == round((once + 3 * (432 * 2048 + 2048 * 400)) / 1e9, 3) == 2.727
 
 
 def test_rows_are_plain_values(monkeypatch: pytest.MonkeyPatch) -> None:

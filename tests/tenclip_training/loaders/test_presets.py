@@ -7,7 +7,8 @@ import pytest
 
 from tenclip_training.loaders import PRESETS
 from tenclip_training.loaders.presets import LABEL_SOURCES
-from tenclip_video.protocols import PROTOCOLS
+from tenclip_video.protocols import PROTOCOLS, video_probabilities
+from tenclip_video.sampling import plan_clips
 from tenclip_video.spec import ClipSpec
 
 FAMILIES = {p.family for p in PRESETS.values()}
@@ -64,6 +65,45 @@ def test_clips(name: str, clip: tuple[int, int, float | None], crop: tuple[int, 
 def test_normalisation(name: str, of_black: float, of_white: float) -> None:
     scale, bias = PRESETS[name].clip_spec.affine()
     np.testing.assert_allclose([bias[0], 255 * scale[0] + bias[0]], [of_black, of_white], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "clip", "crop", "top1"),
+    [("mmaction2-x3d-s", (13, 6, 30.0), 182, "73.3"), ("mmaction2-x3d-m", (16, 5, 30.0), 256, "76.4")],
+)
+def test_x3d_of_mmaction2_is_that_of_its_1x_configs(
+    name: str, clip: tuple[int, int, float], crop: int, top1: str
+) -> None:
+    """configs/recognition/x3d of 1.x, with `target_fps`, and the accuracy of 30 views in the README beside them."""
+    preset = PRESETS[name]
+    spec = preset.clip_spec
+    assert (spec.num_frames, spec.frame_stride, spec.target_fps) == clip
+    assert (spec.crop, spec.resize.short_edge) == (crop, crop)
+    assert preset.published is not None
+    assert top1 in preset.published
+    clips = plan_clips(np.arange(300) / 30, 10.0, spec, PROTOCOLS[preset.protocol].selection)
+    # Offsets are floor((300 - T * stride) / 9) apart.
+    step = (300 - clip[0] * clip[1]) // 9
+    assert [c.frames[0] for c in clips] == [k * step for k in range(10)]
+    assert clips[-1].frames[-1] == 9 * step + clip[0] * clip[1] - 1
+
+
+def test_c2d_without_pools_averages_before_the_classifier() -> None:
+    """MMAction2's TSNHead: the mean of the features of all frames of all views, one classifier, one softmax."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(0, 3, (10 * 3, 8, 5))  # [views, frames, D]
+    weight, bias = rng.normal(0, 1, (4, 5)), rng.normal(0, 1, 4)
+    scores = features.mean((0, 1)) @ weight.T + bias
+    expected = np.exp(scores) / np.exp(scores).sum()
+    logits = (features.mean(1) @ weight.T + bias).astype(np.float32)[..., None]  # [views, K, P]
+    found = {}
+    for name in ("mmaction2-tsn-8x8", "mmaction2-c2d-8x8"):
+        protocol = PROTOCOLS[PRESETS[name].protocol]
+        assert (protocol.num_planned, protocol.crop, protocol.selection.rule) == (30, "three", "mmaction2")
+        found[name] = video_probabilities(logits, protocol.averaging)
+    np.testing.assert_allclose(found["mmaction2-tsn-8x8"], expected, rtol=1e-5)
+    # C2D with a pool is a Recognizer3D: the mean of the softmaxes, another distribution.
+    assert np.abs(found["mmaction2-c2d-8x8"] - expected).max() > 0.05
 
 
 def test_label_sources_name_known_families() -> None:

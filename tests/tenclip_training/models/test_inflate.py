@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 
-from tenclip_training.models.inflate import flow_stem, inflate_2d_to_3d, inflate_kernel, is_frame_model, why_not
+from tenclip_training.models.inflate import (
+    flow_stem,
+    has_flat_kernels,
+    inflate_2d_to_3d,
+    inflate_kernel,
+    is_frame_model,
+    why_not,
+)
 
 from .helpers import small
 
@@ -119,8 +126,11 @@ def test_repeating_alone_multiplies_what_a_still_clip_gives() -> None:
     torch.testing.assert_close(other[:, :, 3:4], flat.get_parameter("stem.0.weight"))
 
 
-def test_frame_models_are_told_by_their_kernels() -> None:
+def test_frame_models_are_told_by_their_kernels_and_pools() -> None:
     assert is_frame_model(small("r2d_18"))
-    assert is_frame_model(small("mmaction2_c2d_r50"))
+    # Its kernels see one frame, its pool two: it can be inflated from, and fed no single frames.
+    assert has_flat_kernels(small("mmaction2_c2d_r50"))
+    assert not is_frame_model(small("mmaction2_c2d_r50"))
+    assert not has_flat_kernels(small("slowonly_r50"))
     assert not is_frame_model(small("slowonly_r50"))
     assert not is_frame_model(small("r2plus1d_18"))

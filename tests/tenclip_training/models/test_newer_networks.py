@@ -115,6 +115,30 @@ def test_refused_configurations() -> None:
         create_model("pytorchvideo_c2d_r50", num_classes=2, num_frames=1, crop=64)
 
 
+@pytest.mark.parametrize(
+    ("name", "frames", "side", "smallest"),
+    [
+        # C2D pools over two frames, and its stem's pool of 3 pixels is without padding; I3D has strides of 2 and 2 in
+        # time before such a pool.
+        ("mmaction2_c2d_r50", 1, 64, "2 frames of 5 pixels"),
+        ("mmaction2_c2d_r50", 2, 4, "2 frames of 5 pixels"),
+        ("mmaction2_i3d_r50", 4, 64, "5 frames of 1 pixels"),
+    ],
+)
+def test_clips_that_do_not_fill_a_pool_are_refused(name: str, frames: int, side: int, smallest: str) -> None:
+    message = f"clips of {frames} frames of {side} pixels are too small for this network: it needs at least {smallest}"
+    with pytest.raises(ValueError, match=message):
+        create_model(name, num_classes=2, num_frames=frames, crop=side)
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        small(name)(torch.zeros(1, 3, frames, side, side))
+
+
+@pytest.mark.parametrize(("name", "frames", "side"), [("mmaction2_c2d_r50", 2, 5), ("mmaction2_i3d_r50", 5, 1)])
+def test_the_smallest_clips_are_taken(name: str, frames: int, side: int) -> None:
+    logits, _ = small(name)(torch.zeros(1, 3, frames, side, side))
+    assert logits.shape == (1, 5, 1)
+
+
 @pytest.mark.parametrize("crop", [56, 63, 64, 66, 90, 97, 112])
 @pytest.mark.parametrize("frames", [8, 13])
 @pytest.mark.parametrize(

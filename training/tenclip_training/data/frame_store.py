@@ -29,7 +29,7 @@ from tenclip_data.samples import Sample, split_name
 from tenclip_training.data.damage import Damage
 from tenclip_video.spec import ClipSpec
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from tenclip_training.loaders.presets import Preset
 from tenclip_training.models import ARCHITECTURES
 from tenclip_training.models.cost import cost
 from tenclip_video.spec import ClipSpec
+from tenclip_video.wording import clip_in_words
 
 # Which inputs an architecture's public weights were trained on. Architectures without public weights have none.
 ARCHITECTURE_PRESETS: dict[str, tuple[Preset, ...]] = {
@@ -58,7 +59,9 @@ ARCHITECTURE_PRESETS: dict[str, tuple[Preset, ...]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class CatalogEntry:
-    """One architecture with one input. `gmacs`: billions of multiply-adds for one clip of `clip_spec.crop` pixels.
+    """One architecture with one input, with the options that belong to it (`Preset.model`, `Preset.shapes`).
+
+    `gmacs`: billions of multiply-adds for one clip of `clip_spec.crop` pixels.
 
     `preset` is None, and so are its fields, for an architecture that has no public weights.
     """
@@ -83,23 +86,15 @@ def catalog(architectures: list[str] | None = None) -> list[CatalogEntry]:
 
 def catalog_rows() -> list[dict[str, Any]]:
     """`catalog()` as plain values with `clip`, the input in words. `tenclip models --catalog` shows them."""
-    return [
-        {**asdict(entry), "clip": clip_in_words(entry.clip_spec, ARCHITECTURES[entry.architecture].gmacs_at)}
-        for entry in catalog()
-    ]
+    return [{**asdict(entry), "clip": _clip(entry)} for entry in catalog()]
 
 
-def clip_in_words(spec: ClipSpec | None, size: tuple[int, int]) -> str:
-    """The input as frames x height x width; `size` is (frames, side in pixels) where there is no spec.
-
-    >>> clip_in_words(None, (32, 112))
-    '32x112x112'
-    """
-    if spec is None:
-        return f"{size[0]}x{size[1]}x{size[1]}"
-    every = f", every {spec.frame_stride}" if spec.frame_stride > 1 else ""
-    rate = f" at {spec.target_fps:g} fps" if spec.target_fps else ""
-    return f"{spec.num_frames}x{spec.crop}x{spec.crop}{every}{rate}"
+def _clip(entry: CatalogEntry) -> str:
+    """The input in words; that of the published figures where there is no preset."""
+    if entry.clip_spec is not None:
+        return clip_in_words(entry.clip_spec, brief=True)
+    frames, side = ARCHITECTURES[entry.architecture].gmacs_at
+    return f"{frames}x{side}x{side}"
 
 
 def _entries(name: str) -> list[CatalogEntry]:
@@ -113,7 +108,9 @@ def _entries(name: str) -> list[CatalogEntry]:
     entries = []
     for preset in found:
         spec = preset.clip_spec
-        parameters, macs = cost(name, num_classes=classes, num_frames=spec.num_frames, crop=spec.crop)
+        config = {**dict(preset.shapes), **dict(preset.model), "made_for": preset.made_for(spec.crop)}
+        config |= {"num_frames": spec.num_frames, "crop": spec.crop}
+        parameters, macs = cost(name, num_classes=classes, **config)
         entries.append(_entry(name, preset.family, preset, parameters, macs, classes))
     return entries
 

@@ -102,10 +102,9 @@ def _build(
     path: Path, choice: Choice, spec: ClipSpec, options: Mapping[str, Any], weights: WeightsFile, *, features_only: bool
 ) -> tuple[VideoModel, dict[str, str]]:
     """(the network, the tensors left out and why)."""
-    plan, preset = choice.plan, dict(choice.preset.model)
-    # A head that is made for less than the crop slides over the rest.
-    made_for = min(preset.pop("crop", spec.crop), spec.crop)
-    config = {"num_frames": spec.num_frames, "crop": made_for, **plan.config, **preset, **options}
+    plan = choice.plan
+    made_for = {"num_frames": spec.num_frames, "crop": choice.preset.made_for(spec.crop)}
+    config = {**plan.config, **dict(choice.preset.model), **made_for, **options}
     fc = next((weights.tensors[theirs] for theirs, ours in plan.names.items() if ours == "fc.weight"), None)
     if not features_only and (fc is None or fc.dim() < 2):
         raise CheckpointError(

@@ -18,6 +18,8 @@ class Preset:
 
     `protocol` names one of `tenclip_video.protocols`. `published` is the authors' accuracy with it, `source` the
     repository that states all of this. `model` are config values for `create_model` that belong to the input.
+    `shapes` are those that the published weights have and the architecture has not by default; the tensors of a file
+    show them, so that loading takes them from there.
     """
 
     name: str
@@ -28,6 +30,11 @@ class Preset:
     published: str | None = None
     source: str
     model: tuple[tuple[str, Any], ...] = ()
+    shapes: tuple[tuple[str, Any], ...] = ()
+
+    def made_for(self, crop: int) -> int:
+        """The crop that the head is made for where clips are of `crop`, over the rest of which it slides."""
+        return min(int(dict(self.model).get("crop", crop)), crop)
 
 
 def _short_edge(side: int, kernel: ResizeKernel) -> Resize:
@@ -214,12 +221,17 @@ MMACTION2_TSN_8X8 = replace(
     name="mmaction2-tsn-8x8",
     description="8 frames, every eighth, each by itself (C2D without pools)",
     clip_spec=replace(MMACTION2_SPEC, crop=224, resize=_short_edge(224, "opencv_bilinear")),
+    # A Recognizer2D with a TSNHead: the features of all 10 * 3 * 8 frames are averaged, then come one classifier and
+    # one softmax. That is the softmax of the mean logits.
+    protocol="mmaction2-10x3-logits",
     published="Kinetics-400 top-1 of videos: C2D R50 without pools 73.16, R101 74.57",
 )
 MMACTION2_C2D_8X8 = replace(
     MMACTION2_TSN_8X8,
     name="mmaction2-c2d-8x8",
     description="C2D: 8 frames, every eighth",
+    # A Recognizer3D with an I3DHead, average_clips="prob": the mean of the clips' softmaxes.
+    protocol="mmaction2-10x3",
     published="Kinetics-400 top-1/top-5 of videos: C2D R50 with a temporal pool 73.57/90.96",
 )
 MMACTION2_C2D_16X4 = replace(
@@ -248,11 +260,14 @@ MMACTION2_SLOWFAST_4X16 = replace(
     description="SlowFast 4x16: 32 frames, every second, 4 of them for the slow pathway",
     published="Kinetics-400 top-1/top-5 of videos: SlowFast R50 4x16 75.51/92.05, R101 and R50 76.33/93.03",
     model=(("alpha", 8),),
+    shapes=(("fusion_kernel", 5),),
 )
+# As in the configs of 1.x, to which their accuracies belong. Those of 0.x take the videos' own frames, the middles of
+# 10 equal parts, and 192 pixels for S; their README has 73.3 and 75.5.
 MMACTION2_X3D_S = replace(
     MMACTION2_8X8,
     name="mmaction2-x3d-s",
-    description="X3D-S: 13 frames, every sixth at 30 a second, of 182 pixels",
+    description="X3D-S: 13 frames, every sixth at 30 a second, of 182 pixels (MMAction2 1.x)",
     clip_spec=replace(
         MMACTION2_SPEC,
         num_frames=13,
@@ -263,12 +278,12 @@ MMACTION2_X3D_S = replace(
         mean=(114.75, 114.75, 114.75),
         std=(57.38, 57.38, 57.38),
     ),
-    published="Kinetics-400 top-1 of videos: X3D-S 73.3 (ported from PySlowFast)",
+    published="Kinetics-400 top-1 of videos: X3D-S 73.3 (weights of PySlowFast, tested by MMAction2 1.x)",
 )
 MMACTION2_X3D_M = replace(
     MMACTION2_X3D_S,
     name="mmaction2-x3d-m",
-    description="X3D-M: 16 frames, every fifth at 30 a second, of 256 pixels",
+    description="X3D-M: 16 frames, every fifth at 30 a second, of 256 pixels (MMAction2 1.x)",
     clip_spec=replace(
         MMACTION2_X3D_S.clip_spec,
         num_frames=16,
@@ -276,7 +291,7 @@ MMACTION2_X3D_M = replace(
         resize=_short_edge(256, "opencv_bilinear"),
         crop=256,
     ),
-    published="Kinetics-400 top-1 of videos: X3D-M 75.5 (ported from PySlowFast)",
+    published="Kinetics-400 top-1 of videos: X3D-M 76.4 (weights of PySlowFast, tested by MMAction2 1.x)",
 )
 PYTORCHVIDEO_SLOW = Preset(
     name="pytorchvideo-8x8",
@@ -337,6 +352,7 @@ PYTORCHVIDEO_SLOWFAST_4X16 = replace(
     description="SlowFast 4x16: 32 frames, every second at 30 a second, 4 of them for the slow pathway",
     published="Kinetics-400 top-1/top-5 of videos: slowfast_r50 4x16 75.34/91.89",
     model=(("crop", 224), ("head", "mean"), ("alpha", 8)),
+    shapes=(("fusion_kernel", 5),),
 )
 PYTORCHVIDEO_SLOWFAST_16X8 = replace(
     PYTORCHVIDEO_SLOWFAST_8X8,
@@ -344,6 +360,11 @@ PYTORCHVIDEO_SLOWFAST_16X8 = replace(
     description="SlowFast 16x8: 64 frames, every second at 30 a second, 16 of them for the slow pathway",
     clip_spec=replace(PYTORCHVIDEO_SPEC, num_frames=64, frame_stride=2),
     published="Kinetics-400 top-1/top-5 of videos: slowfast_16x8_r101_50_50 78.70/93.61",
+    # Of the 23 blocks of layer3, the first 6 look over time.
+    shapes=(
+        ("slow_times", (1, 1, (3,) * 6 + (1,) * 17, 3)),
+        ("fast_times", (3, 3, (3,) * 6 + (1,) * 17, 3)),
+    ),
 )
 
 

@@ -43,10 +43,17 @@ def count_macs(model: VideoModel, *, num_frames: int, crop: int) -> int:
     return total
 
 
-def cost(architecture: str, *, num_classes: int, num_frames: int, crop: int, **config: Any) -> tuple[int, int]:
-    """(parameters, multiply-adds of one clip) of an architecture, without making its weights."""
+def cost(
+    architecture: str, *, num_classes: int, num_frames: int, crop: int, made_for: int | None = None, **config: Any
+) -> tuple[int, int]:
+    """(parameters, multiply-adds of one clip) of an architecture, without making its weights.
+
+    `made_for`: the crop that its head is made for, where that is not `crop`; above it the classifier has more
+    positions.
+    """
     with torch.device("meta"):
-        model = create_model(architecture, num_classes=num_classes, num_frames=num_frames, crop=crop, **config)
+        made_for = made_for or crop
+        model = create_model(architecture, num_classes=num_classes, num_frames=num_frames, crop=made_for, **config)
     parameters = count_parameters(model)
     # They count nothing and change no shape, and are most of the time on this device.
     for part in list(model.modules()):

@@ -5,7 +5,7 @@ IG-65M (section 4.3.2) inflates R2D to R3D, layer by layer. What has no such lay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +68,19 @@ def why_not(model: VideoModel) -> str:
     return ""
 
 
-def is_frame_model(model: VideoModel) -> bool:
-    """Whether no kernel of the network looks over time."""
+def has_flat_kernels(model: VideoModel) -> bool:
+    """Whether no convolution looks over time, so that the network can be inflated from: a frame model, or C2D."""
     return all(part.kernel_size[0] == 1 for part in model.modules() if isinstance(part, nn.Conv3d))
+
+
+def is_frame_model(model: VideoModel) -> bool:
+    """Whether the network sees each frame by itself, down to its head: no kernel and no pool looks over time."""
+    pools = (part for part in model.modules() if isinstance(part, nn.MaxPool3d | nn.AvgPool3d))
+    return has_flat_kernels(model) and all(_frames_of(part.kernel_size) == 1 for part in pools)
+
+
+def _frames_of(kernel: int | Sequence[int]) -> int:
+    return kernel if isinstance(kernel, int) else kernel[0]
 
 
 def inflate_kernel(value: Tensor, like: Tensor, *, scale: bool = True) -> Tensor | None:

@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from tenclip_training.models.design import Design
 from tenclip_training.models.parts import SPATIAL_STRIDES, build_2d, stem_3d, stem_pool_over
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import Design, residual_factory
+from tenclip_training.models.resnet import residual_factory
 
 # Kernels in time of the bottlenecks of each layer, which take them in turn.
 I3D_TIMES: tuple[tuple[int, ...], ...] = ((3,), (3, 1), (3, 1), (1, 3))

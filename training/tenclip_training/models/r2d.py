@@ -6,9 +6,10 @@ before the classifier.
 
 from __future__ import annotations
 
+from tenclip_training.models.design import Design
 from tenclip_training.models.parts import SPATIAL_STRIDES, build_2d, stem_3d, stem_pool_over
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import Design, residual_factory
+from tenclip_training.models.resnet import residual_factory
 
 
 def r2d(width: int) -> Design:

@@ -6,6 +6,7 @@ is right in another.
 
 from __future__ import annotations
 
+from tenclip_training.models.design import Design
 from tenclip_training.models.parts import (
     Shortcut,
     build_1plus2d,
@@ -18,7 +19,7 @@ from tenclip_training.models.parts import (
     stem_pool_over,
 )
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import Design, residual_factory
+from tenclip_training.models.resnet import residual_factory
 
 
 def vmz(width: int, *, stem_pool: bool = False) -> Design:

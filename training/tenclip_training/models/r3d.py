@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from tenclip_training.models.design import Design
 from tenclip_training.models.parts import (
     Shortcut,
     build_2d,
@@ -15,7 +16,7 @@ from tenclip_training.models.parts import (
     stem_pool_over,
 )
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import Design, residual_factory
+from tenclip_training.models.resnet import residual_factory
 
 
 def resnets3d(width: int, *, shortcut: Shortcut = "B", stem_pool: bool = True) -> Design:

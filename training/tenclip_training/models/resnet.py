@@ -16,14 +16,15 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import cycle, islice
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from tenclip_training.models.blocks import Conv2Plus1d, conv, init_weights, set_batch_norm
-from tenclip_training.models.parts import STRIDES, ConvBuilder, ShortcutBuilder, Stride, shortcut_b
+from tenclip_training.models.design import Design, check_clip_size
+from tenclip_training.models.parts import ConvBuilder, ShortcutBuilder, Stride, shortcut_b
 from tenclip_training.models.video_model import Head, VideoModel, check_head, classifier
 
 STAGES: dict[int, tuple[int, int, int, int]] = {
@@ -88,40 +89,6 @@ class Bottleneck(nn.Module):
         return out
 
 
-@dataclass(frozen=True, kw_only=True)
-class Design:
-    """One family's choices within the residual skeleton. Sequences have an entry for each of the four layers.
-
-    `stem_strides` and `strides` are (time, space). `builds` make the convolution over space and time of each block;
-    one builder serves all layers. `reduce_times` is the kernel in time of a bottleneck's first convolution: one number
-    a layer, or one number a block. `after_layer1` pools between layer1 and layer2, `pool_strides` is its stride.
-    `inner_bn_eps` is the epsilon of the batch norms between the halves of (2+1)D pairs; None: as everywhere.
-    """
-
-    stem: nn.Sequential
-    stem_strides: Stride
-    builds: ConvBuilder | Sequence[ConvBuilder]
-    strides: Sequence[Stride] = STRIDES
-    shortcut: ShortcutBuilder | None = None
-    reduce_times: Sequence[int | Sequence[int]] = (1, 1, 1, 1)
-    pool_frames: int = 1
-    stem_pool_padded: bool = True
-    inner_bn_eps: float | None = None
-
-    def map_size(self, num_frames: int, crop: int) -> tuple[int, int, int]:
-        """(time, height, width) of the final map. A padded layer makes ceil(n / stride) of n, a pool without padding
-        drops what does not fill its kernel."""
-        time, space = _ceil_div(num_frames, self.stem_strides[0]), _ceil_div(crop, self.stem_strides[1])
-        if not self.stem_pool_padded:
-            space = (_ceil_div(crop, 2) - 1) // 2  # a kernel of 3 with stride 2
-        for i, stride in enumerate(self.strides):
-            time, space = _ceil_div(time, stride[0]), _ceil_div(space, stride[1])
-            time //= self.pool_frames if i == 0 else 1
-        if min(time, space) < 1:
-            raise ValueError(f"clips of {num_frames} frames of {crop} pixels are too small for this network")
-        return time, space, space
-
-
 class VideoResNet(VideoModel):
     """Stem, four layers of residual blocks, head."""
 
@@ -142,7 +109,9 @@ class VideoResNet(VideoModel):
     ) -> None:
         """`stages`: blocks in each layer. `hidden`: size of a linear layer, with BN and ReLU, before the classifier."""
         check_head(head, num_frames=num_frames, crop=crop)
-        super().__init__(pool_size=None if head == "global" else design.map_size(num_frames, crop))
+        final_map = design.map_size(num_frames, crop)  # too small a clip is an error with any head
+        super().__init__(pool_size=None if head == "global" else final_map)
+        self.smallest_clip = design.smallest_clip
         self.stem = design.stem
         layers, in_planes = residual_layers(design, in_planes=width, width=width, stages=stages, bottleneck=bottleneck)
         for i, layer in enumerate(layers, 1):
@@ -161,6 +130,10 @@ class VideoResNet(VideoModel):
             zero_init_gamma(self)
 
     def feature_map(self, clips: Tensor) -> Tensor:
+        """See `VideoModel.feature_map`. Raises ValueError for clips that do not fill the kernels of the pools."""
+        # Under an exporter sizes are symbols, and comparing them would fix them.
+        if not torch.compiler.is_compiling():
+            check_clip_size(clips.shape[2], min(clips.shape[3:]), self.smallest_clip)
         x: Tensor = self.stem(clips)
         for i in range(1, 5):
             x = self.get_submodule(f"layer{i}")(x)
@@ -268,10 +241,6 @@ def residual_factory(design: Callable[..., Design], **defaults: Any) -> Callable
     )
     factory.__doc__ = design.__doc__
     return factory
-
-
-def _ceil_div(size: int, stride: int) -> int:
-    return -(-size // stride)
 
 
 def stages_of(depth: int, stages: Sequence[int] | None, bottleneck: bool | None) -> tuple[tuple[int, ...], bool]:

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from tenclip_training.models.blocks import conv, init_weights, set_batch_norm
+from tenclip_training.models.design import Design
 from tenclip_training.models.parts import SPATIAL_STRIDES, build_2d, stem_3d, stem_pool_over
 from tenclip_training.models.registry import register_architecture
-from tenclip_training.models.resnet import EXPANSION, Design, residual_layers, stages_of
+from tenclip_training.models.resnet import EXPANSION, residual_layers, stages_of
 from tenclip_training.models.video_model import Head, PoolSize, VideoModel, classifier, pool_size
 
 # linspace: T / alpha frames from the first to the last, evenly, rounded down (PySlowFast, pytorchvideo).

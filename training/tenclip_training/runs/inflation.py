@@ -8,7 +8,7 @@ from typing import Any
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_training.models import ARCHITECTURES, VideoModel, create_model
-from tenclip_training.models.inflate import inflate_2d_to_3d, is_frame_model
+from tenclip_training.models.inflate import has_flat_kernels, inflate_2d_to_3d
 from tenclip_training.models.registry import config_defaults
 from tenclip_video.spec import ClipSpec
 
@@ -25,7 +25,7 @@ def inflate_model(
     Raises InvalidRequest that names `source` where it looks over time already, where one is of optical flow and the
     other is not, or the two do not have the same layers.
     """
-    if not is_frame_model(frames):
+    if not has_flat_kernels(frames):
         raise InvalidRequest(
             f"{source}: a {frames.architecture}, which looks over time already; inflation is for networks of frames, "
             "such as r2d_18"
