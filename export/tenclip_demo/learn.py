@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tenclip_api.errors import CheckpointError, TenclipError
-from tenclip_data.manifest import read_manifest
+from tenclip_data.manifest import Sample, read_manifest
 from tenclip_demo.config import MODEL_NAME, DemoConfig
 from tenclip_demo.console import StageConsole
 from tenclip_demo.recipe import training_config
@@ -93,12 +93,20 @@ def _videos(config: DemoConfig, folder: Path, progress: Progress) -> DemoVideos:
 
 
 def _source(config: DemoConfig) -> dict[str, Any]:
-    """Settings that a second run must find unchanged: the generator's, or sizes and times of the user's files."""
+    """Settings that a second run must find unchanged: the generator's, or all that the user's data says of each video
+    (labels, split, part), with sizes and times of the files.
+    """
     if config.data is None:
         return {"synth": [s.to_dict() for s in (config.synth, config.unseen, config.untrimmed)]}
-    stats = [(s.name, s.path.stat()) for s in read_manifest(config.data).samples]
-    files = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    return {"data": str(config.data.resolve()), "files": hashlib.sha256(files.encode()).hexdigest()}
+    manifest = read_manifest(config.data)
+    rows = json.dumps([manifest.labels, [_row(sample) for sample in manifest.samples]])
+    return {"data": str(config.data.resolve()), "rows": hashlib.sha256(rows.encode()).hexdigest()}
+
+
+def _row(sample: Sample) -> list[Any]:
+    stat = sample.path.stat()
+    part = [sample.start_seconds, sample.end_seconds]
+    return [sample.name, sample.labels, sample.split, *part, stat.st_size, stat.st_mtime_ns]
 
 
 # -- training --
