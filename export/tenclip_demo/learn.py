@@ -45,9 +45,13 @@ class Learned:
     parity: tuple[Row, ...]
 
     @property
-    def test_paths(self) -> list[Path]:
-        """The held-out videos."""
-        return [sample.path for sample in self.videos.test.samples]
+    def paths(self) -> list[Path]:
+        """The videos that a server is asked about."""
+        rows = (*self.videos.test.samples, *self.videos.untrimmed)
+        return [
+            *(sample.path for sample in rows),
+            *(part.path for probe in self.videos.probes for part in probe.videos),
+        ]
 
 
 def learn(config: DemoConfig, stages: Stages) -> Learned:
