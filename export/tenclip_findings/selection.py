@@ -9,7 +9,7 @@ from pathlib import Path
 from tenclip_api.errors import InvalidRequest
 from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.evidence import SUFFIX
-from tenclip_findings.finding import Finding
+from tenclip_findings.finding import OWN, Finding
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def select(
     if data is not None:
         return _of_footage(names, data, network)
     if kept is not None:
-        return _of_evidence(names, kept)
+        return _of_evidence(names, kept, network)
     found = chosen(names, network)
     if quick and not names:
         found = [f for f in found if f.quick]
@@ -47,17 +47,34 @@ def select(
     return Selection(findings=found, refused=refused)
 
 
-def _of_evidence(names: list[str], folder: Path) -> Selection:
-    """Those that the folder has a file of, headlines included."""
+def _of_evidence(names: list[str], folder: Path, network: str) -> Selection:
+    """Those that the folder has a file of, headlines included; of another network than R3D, its headlines alone."""
     known = {f.name: f for f in (*all_findings(), *headlines())}
-    wanted = {f.name for f in chosen(names)} | {name for name in names if name in known} if names else set(known)
     there = sorted(path.name.removesuffix(SUFFIX) for path in folder.glob(f"*{SUFFIX}"))
+    wanted = _wanted(names, known, network)
     findings = [f for name, f in known.items() if name in there and name in wanted]
     if not findings:
-        raise InvalidRequest(f"{folder}: has no evidence of {', '.join(names) or 'any finding'}; run them first")
-    return Selection(
-        findings=findings, refused={name: "no finding has this name" for name in there if name not in known}
-    )
+        what = "any finding" if network == "r3d" else f"any finding with headlines for {network}"
+        raise InvalidRequest(f"{folder}: has no evidence of {', '.join(names) or what}; run them first")
+    return Selection(findings=findings, refused={name: _unknown(name) for name in there if name not in known})
+
+
+def _wanted(names: list[str], known: Mapping[str, Finding], network: str) -> set[str]:
+    """Names of findings. Raises InvalidRequest for a name or number that no finding has."""
+    if network != "r3d":
+        return {f.name for f in chosen(names, network)}
+    if not names:
+        return set(known)
+    full = {name for name in names if name in known}
+    others = [name for name in names if name not in full]
+    return full | ({f.name for f in chosen(others)} if others else set())
+
+
+def _unknown(name: str) -> str:
+    """Why evidence of this name is left out."""
+    if OWN in name:
+        return "is of your own videos; the command with --data that made it shows its tables again"
+    return "no finding has this name"
 
 
 def _of_footage(names: list[str], data: Path, network: str) -> Selection:
@@ -67,7 +84,7 @@ def _of_footage(names: list[str], data: Path, network: str) -> Selection:
     if network != "r3d":
         raise InvalidRequest(f"--network {network} is of generated videos; leave it out with --data")
     found, refused = footage_findings(data)
-    found = [f for f in found if f.name in known]
+    found = [f for f in found if f.name.partition(OWN)[0] in known]
     refused = {name: why for name, why in refused.items() if name in known}
     if not found:
         reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())

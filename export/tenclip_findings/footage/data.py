@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ class Footage:
         order = ranked(self.classes, seed)
         middle = len(order) // 2
         return tuple(sorted(order[:middle])), tuple(sorted(order[middle:]))
+
+    @property
+    def name(self) -> str:
+        """That of the file or folder, and which state of it: "videos-1a2b3c4d"."""
+        words = re.sub(r"[^A-Za-z0-9_]+", "-", self.path.stem).strip("-")
+        return f"{words or 'data'}-{self.digest[:8]}"
 
     @property
     def source_classes(self) -> int:
