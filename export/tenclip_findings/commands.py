@@ -89,7 +89,7 @@ def findings(
     if not as_json:
         print_refused(chosen)
     if show or dry_run:
-        print_costs(chosen.findings, options, left_only=dry_run, as_json=as_json)
+        print_costs(chosen, options, left_only=dry_run, as_json=as_json)
         return
     try:
         with FindingsConsole(quiet=as_json) as console:

@@ -63,6 +63,9 @@ class Options:
 
     def precision_of(self, finding: Finding) -> str:
         """ "fp32" or "bf16". Raises DatasetError for evidence that cannot be read."""
+        own = finding.precision(self.scale) if finding.precision is not None else None
+        if own is not None:
+            return own
         if self.precision != "auto":
             return self.precision
         kept = read_evidence(self.evidence, finding.name)

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.evidence import SUFFIX
 from tenclip_findings.finding import OWN, Finding
 
+if TYPE_CHECKING:
+    from tenclip_findings.footage.data import Footage
+
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """refused: why, by name."""
+    """refused: why, by name. footage: own videos that the findings are on."""
 
     findings: Sequence[Finding]
     refused: Mapping[str, str] = field(default_factory=dict)
+    footage: Footage | None = None
 
 
 def select(
@@ -78,15 +83,17 @@ def _unknown(name: str) -> str:
 
 
 def _of_footage(names: list[str], data: Path, network: str) -> Selection:
-    from tenclip_findings.footage.findings import footage_findings
+    from tenclip_findings.footage.data import read_footage
+    from tenclip_findings.footage.findings import findings_of
 
     known = {f.name for f in chosen(names)}
     if network != "r3d":
         raise InvalidRequest(f"--network {network} is of generated videos; leave it out with --data")
-    found, refused = footage_findings(data)
+    footage = read_footage(data)
+    found, refused = findings_of(footage)
     found = [f for f in found if f.name.partition(OWN)[0] in known]
     refused = {name: why for name, why in refused.items() if name in known}
     if not found:
         reasons = "; ".join(f"{name}: {why}" for name, why in refused.items())
         raise InvalidRequest(f"{data}: no finding can be run on it: {reasons}")
-    return Selection(findings=found, refused=refused)
+    return Selection(findings=found, refused=refused, footage=footage)

@@ -73,6 +73,12 @@ class Footage:
         chosen = [s for s in self.samples if s.split == TRAIN and wanted.issuperset(s.labels)]
         return find_durations(chosen, workers=usable_cpus())
 
+    @cached_property
+    def mean_seconds(self) -> float:
+        """Of the training videos whose duration is known; 0 where none is."""
+        known = self.durations.seconds.values()
+        return sum(known) / len(known) if known else 0.0
+
 
 def read_footage(path: Path) -> Footage:
     """A manifest or folder as `tenclip train` takes it. Where it says nothing of splits, a part of every class is held

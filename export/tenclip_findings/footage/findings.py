@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tenclip_findings.catalog import all_findings
@@ -13,7 +12,7 @@ from tenclip_findings.finding import OWN, Contrast, Finding, difference, slope
 from tenclip_findings.findings.capacity import NETWORKS
 from tenclip_findings.findings.clips_or_frames import R2D_10
 from tenclip_findings.footage.arms import FootageLab
-from tenclip_findings.footage.data import Footage, read_footage
+from tenclip_findings.footage.data import Footage
 from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_training.curation.subsets import Bands
@@ -34,13 +33,8 @@ _GENERATED = {
 }
 
 
-def footage_findings(path: Path) -> tuple[list[Finding], dict[str, str]]:
-    """(findings, reasons for each of the others by name). Raises DatasetError, see `read_footage`."""
-    return findings_of(read_footage(path))
-
-
 def findings_of(footage: Footage) -> tuple[list[Finding], dict[str, str]]:
-    """As `footage_findings`."""
+    """(findings, reasons for each of the others by name)."""
     reasons = {
         **_GENERATED,
         "tail-preserving": _balanced(footage),

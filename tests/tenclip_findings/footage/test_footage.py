@@ -17,11 +17,11 @@ from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client.cli.main import main
 from tenclip_data.samples import Sample
 from tenclip_findings.catalog import all_findings
-from tenclip_findings.costs import work_of
+from tenclip_findings.costs import Rates, measure_rates, work_of
 from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import OWN, Finding
 from tenclip_findings.footage.data import Footage, read_footage
-from tenclip_findings.footage.findings import findings_of, footage_findings
+from tenclip_findings.footage.findings import findings_of
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import in_order
 from tenclip_findings.lab.tasks_footage import clips, part
@@ -57,7 +57,7 @@ def rewritten(manifest: Path, target: Path, change: Any) -> Path:
 
 def named(manifest: Path) -> tuple[dict[str, Finding], Mapping[str, str]]:
     """By the names of the findings on generated videos."""
-    found, refused = footage_findings(manifest)
+    found, refused = findings_of(read_footage(manifest))
     return {base(f): f for f in found}, refused
 
 
@@ -134,9 +134,17 @@ def test_arms_are_of_this_data_and_each_seed_has_its_own_half_of_the_classes(man
         tested = [j for j in parts if j.settings["split"] == "test"]
         assert [tuple(j.settings["classes"]) for j in tested] == [target], "one set of test videos for all arms"
         assert all(j.kind != "lab.tasks.synth" for j in in_order(arms.values()))
-    cost = work_of({name: finding}, {name: [1, 2]}, Options(out=Path(), scale=0.01))
+    cost = work_of({name: finding}, {name: [1]}, Options(out=Path(), scale=0.01))
     assert cost.training_clips > 0
-    assert cost.videos == 0
+    assert cost.videos == 64 + 64 + 10, "to pre-train on, of the target, to test on"
+    assert 0.6 * cost.videos <= cost.footage_seconds <= 0.8 * cost.videos
+    slower = [cost.minutes(Rates(clip=dict.fromkeys(cost.networks, 0.0), video=0, footage=f), 1) for f in (0, 1)]
+    assert slower == [0, pytest.approx(cost.footage_seconds / 60)]
+
+
+def test_decoding_is_priced_by_a_few_of_the_videos(manifest: Path, tmp_path: Path) -> None:
+    assert measure_rates((), "fp32").footage == 0
+    assert 0 < measure_rates((), "fp32", read_footage(manifest)).footage < 5
 
 
 def test_other_data_is_other_work(manifest: Path, tmp_path: Path) -> None:
