@@ -14,6 +14,7 @@ from tenclip_demo.probes import run_probe
 from tenclip_demo.report import FailedVideo, ProbeFacts, VideoCard
 from tenclip_demo.served import ABOUT_ONE_VIDEO, Answer, extract_features, predict_all, video_card
 from tenclip_demo.stages import Stages
+from tenclip_demo.videos import Part
 
 # Titles of the page's groups of videos.
 UNTRIMMED = "Untrimmed videos: the action fills only a part, marked in green"
@@ -39,16 +40,22 @@ class Findings:
 class _Wanted:
     """A video that gets a card. truth, interval (seconds of the video): where somebody knows them."""
 
-    path: Path
+    part: Part
     group: str
+    name: str
     truth: str | None = None
     interval: tuple[float, float] | None = None
 
     @classmethod
     def of_sample(cls, sample: Sample, group: str) -> _Wanted:
+        """A held-out video is the part that its row means; in an untrimmed one, that part is where the action is."""
+        if group == HELD_OUT:
+            return cls(part=Part.of(sample), group=group, name=Path(sample.key).name, truth=sample.labels[0])
         start, end = sample.start_seconds, sample.end_seconds
         interval = None if start is None or end is None else (start, end)
-        return cls(path=sample.path, group=group, truth=sample.labels[0], interval=interval)
+        return cls(
+            part=Part(sample.path), group=group, name=sample.path.name, truth=sample.labels[0], interval=interval
+        )
 
 
 class Asker:
@@ -75,7 +82,8 @@ class Asker:
         )
 
     def _predict(self) -> tuple[list[Answer], list[FailedVideo]]:
-        answers, failed = predict_all(self._client, self._learned.test_paths, self._stages.console.update)
+        samples = self._learned.videos.test.samples
+        answers, failed = predict_all(self._client, samples, self._stages.console.update)
         if not answers:
             raise DatasetError(
                 f"the server predicted none of {len(failed)} held-out videos; first: {failed[0].message}"
@@ -94,7 +102,7 @@ class Asker:
     def _cards(self, answers: Sequence[Answer]) -> tuple[list[VideoCard], list[FailedVideo]]:
         wanted = [
             *(_Wanted.of_sample(s, UNTRIMMED) for s in self._learned.videos.untrimmed),
-            *(_Wanted(path=p, group=OF_THE_USER) for p in self._extra_videos),
+            *(_Wanted(part=Part(p), group=OF_THE_USER, name=p.name) for p in self._extra_videos),
             *(_Wanted.of_sample(s, HELD_OUT) for s in choose_cards(self._learned.videos.test, answers)),
         ]
         cards: list[VideoCard] = []
@@ -103,7 +111,7 @@ class Asker:
             try:
                 cards.append(self._card(one))
             except ABOUT_ONE_VIDEO as err:
-                failed.append(FailedVideo(name=one.path.name, reason=err.reason, message=err.message))
+                failed.append(FailedVideo(name=one.name, reason=err.reason, message=err.message))
             self._stages.console.update(done, len(wanted))
         return cards, failed
 
@@ -111,11 +119,11 @@ class Asker:
         bundle = self._learned.bundle
         return video_card(
             self._client,
-            wanted.path,
+            wanted.part,
             labels=bundle.labels,
             spec=bundle.info.clip_spec,
             group=wanted.group,
-            name=wanted.path.name,
+            name=wanted.name,
             truth=wanted.truth,
             interval=wanted.interval,
             salient=wanted.group != HELD_OUT,
@@ -124,8 +132,8 @@ class Asker:
 
 def choose_cards(test: Manifest, answers: Sequence[Answer]) -> list[Sample]:
     """The first video of each class, in the order of the classes, and the first few that the server gets wrong."""
-    predicted = {a.path: a.label for a in answers}
-    samples = [s for s in test.samples if s.path in predicted]
+    predicted = {a.key: a.label for a in answers}
+    samples = [s for s in test.samples if s.key in predicted]
     first = {s.labels[0]: s for s in reversed(samples)}
-    wrong = [s for s in samples if predicted[s.path] != s.labels[0] and s not in first.values()]
+    wrong = [s for s in samples if predicted[s.key] != s.labels[0] and s not in first.values()]
     return [*[first[label] for label in test.labels if label in first][:MOST_CARDS], *wrong[:WRONG_CARDS]]

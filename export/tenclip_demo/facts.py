@@ -71,19 +71,18 @@ def _evaluation(learned: Learned) -> Evaluation:
 
 def _server(learned: Learned, findings: Findings) -> ServerFacts:
     """The server's answers, held against the true classes and against torch on the same videos."""
-    answers, samples = findings.answers, learned.videos.test.samples
-    truth = {s.path: s.labels[0] for s in samples}
-    names = {s.path: s.key for s in samples}
+    answers = findings.answers
+    truth = {s.key: s.labels[0] for s in learned.videos.test.samples}
     by_torch = {v["video"]: v["predicted"] for v in learned.evaluated["videos"]}
-    both = [a for a in answers if names[a.path] in by_torch]
+    both = [a for a in answers if a.key in by_torch]
     return ServerFacts(
         runtime=findings.runtime,
         runtime_reason=findings.runtime_reason,
         protocol=learned.bundle.info.default_protocol,
         latencies=tuple(a.seconds for a in answers),
         stage_seconds=median_timings(answers),
-        top1=Count(correct=sum(a.label == truth[a.path] for a in answers), total=len(answers)),
-        agreement=Count(correct=sum(a.label == by_torch[names[a.path]] for a in both), total=len(both)),
+        top1=Count(correct=sum(a.label == truth[a.key] for a in answers), total=len(answers)),
+        agreement=Count(correct=sum(a.label == by_torch[a.key] for a in both), total=len(both)),
         p50=statistics.median(a.seconds for a in answers),
         p95=quantile((a.seconds for a in answers), 0.95),
     )

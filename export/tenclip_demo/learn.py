@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tenclip_api.errors import CheckpointError, TenclipError
-from tenclip_data.manifest import read_manifest
+from tenclip_api.errors import TenclipError
+from tenclip_data.manifest import Sample, read_manifest
 from tenclip_demo.config import MODEL_NAME, DemoConfig
-from tenclip_demo.console import StageConsole
+from tenclip_demo.fitting import train_or_resume
 from tenclip_demo.recipe import training_config
 from tenclip_demo.served import ABOUT_ONE_VIDEO
 from tenclip_demo.stages import Result, Stages
@@ -26,9 +26,7 @@ from tenclip_export.bundle_writer import export_bundle
 from tenclip_export.golden import middle_clip
 from tenclip_export.parity import Row
 from tenclip_training.evaluation.evaluate import evaluate
-from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.config import TrainConfig
 from tenclip_video.bundle import Bundle, read_bundle
 
 GOLDEN_VIDEOS = 3  # held-out videos whose middle clips are among the golden ones
@@ -45,9 +43,13 @@ class Learned:
     parity: tuple[Row, ...]
 
     @property
-    def test_paths(self) -> list[Path]:
-        """The held-out videos."""
-        return [sample.path for sample in self.videos.test.samples]
+    def paths(self) -> list[Path]:
+        """The videos that a server is asked about."""
+        rows = (*self.videos.test.samples, *self.videos.untrimmed)
+        return [
+            *(sample.path for sample in rows),
+            *(part.path for probe in self.videos.probes for part in probe.videos),
+        ]
 
 
 def learn(config: DemoConfig, stages: Stages) -> Learned:
@@ -93,12 +95,20 @@ def _videos(config: DemoConfig, folder: Path, progress: Progress) -> DemoVideos:
 
 
 def _source(config: DemoConfig) -> dict[str, Any]:
-    """Settings that a second run must find unchanged: the generator's, or sizes and times of the user's files."""
+    """Settings that a second run must find unchanged: the generator's, or all that the user's data says of each video
+    (labels, split, part), with sizes and times of the files.
+    """
     if config.data is None:
         return {"synth": [s.to_dict() for s in (config.synth, config.unseen, config.untrimmed)]}
-    stats = [(s.name, s.path.stat()) for s in read_manifest(config.data).samples]
-    files = json.dumps([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
-    return {"data": str(config.data.resolve()), "files": hashlib.sha256(files.encode()).hexdigest()}
+    manifest = read_manifest(config.data)
+    rows = json.dumps([manifest.labels, [_row(sample) for sample in manifest.samples]])
+    return {"data": str(config.data.resolve()), "rows": hashlib.sha256(rows.encode()).hexdigest()}
+
+
+def _row(sample: Sample) -> list[Any]:
+    stat = sample.path.stat()
+    part = [sample.start_seconds, sample.end_seconds]
+    return [sample.name, sample.labels, sample.split, *part, stat.st_size, stat.st_mtime_ns]
 
 
 # -- training --
@@ -109,12 +119,7 @@ def _train(config: DemoConfig, stages: Stages, videos: DemoVideos) -> Result:
     train_config = training_config(videos, folder, quick=config.quick, seed=config.seed)
 
     def fit(resumed: bool) -> Result:
-        if not resumed:
-            shutil.rmtree(folder, ignore_errors=True)
-        result = _train_or_resume(train_config, folder, stages.console, resumed=resumed)
-        if not result.completed:
-            # The trainer has caught Ctrl-C, finished its step and saved: now the demo ends too.
-            raise KeyboardInterrupt
+        result = train_or_resume(train_config, stages.console.update, resumed=resumed)
         model = load_checkpoint(result.last).model
         return {
             "checkpoint": result.last.name,
@@ -125,27 +130,6 @@ def _train(config: DemoConfig, stages: Stages, videos: DemoVideos) -> Result:
 
     settings = {k: v for k, v in train_config.to_dict().items() if k not in ("manifest", "out")}
     return stages.run("train", "training", settings, fit, intact=lambda r: (folder / r["checkpoint"]).is_file())
-
-
-def _train_or_resume(
-    config: TrainConfig, folder: Path, console: StageConsole, *, resumed: bool
-) -> training.TrainResult:
-    """Go on with the run in `folder`, or begin anew where it cannot be gone on with."""
-
-    def progress(p: training.Progress) -> None:
-        if p.stage != "train":
-            console.update(p.done, p.total, "videos into memory" if p.stage == "cache" else "videos validated")
-            return
-        done = (p.epoch - 1) * p.total + p.done
-        console.update(done, p.epochs * p.total, f"epoch {p.epoch} of {p.epochs}, loss {p.loss:.3f}")
-
-    try:
-        return training.train(config, resume=True, progress=progress)
-    except CheckpointError:
-        if not resumed:
-            raise
-        shutil.rmtree(folder)
-        return training.train(config, resume=True, progress=progress)
 
 
 # -- evaluation and export --

@@ -95,7 +95,8 @@ class Segment:
 class VideoCard:
     """One video on the page.
 
-    truth: its class, None where nobody knows. interval: where the action really is, seconds of the video.
+    truth: its class, None where nobody knows. interval: where the action really is, seconds of the video. part: `top`
+    is of this interval, else of the whole video.
     salient: the best class and its score when only the most salient clips are classified, where that was asked.
     thumbnails: JPEG files, evenly spaced. salience: (start, end, score) of each window.
     """
@@ -111,6 +112,7 @@ class VideoCard:
     salience: tuple[tuple[float, float, float], ...]
     thumbnails: tuple[bytes, ...] = field(repr=False)
     interval: tuple[float, float] | None = None
+    part: bool = False
     salient: tuple[str, float] | None = None
     warnings: tuple[str, ...] = ()
 

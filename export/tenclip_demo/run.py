@@ -51,7 +51,7 @@ def run_demo(config: DemoConfig, console: StageConsole) -> Report:
 
 def _ask_a_server(config: DemoConfig, learned: Learned, stages: Stages) -> Findings:
     """Serve the bundle in a process of its own and ask it everything; it is stopped afterwards, whatever happens."""
-    videos = (*learned.test_paths, *config.videos)
+    videos = (*learned.paths, *config.videos)
     roots = sorted({p.resolve().parent for p in videos if p.exists()})
     server = ServerProcess(config.out / "models", config.out / "server.log", allow_roots=roots)
     try:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 import statistics
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tenclip_api.errors import DatasetError, DecodeWorkerDied, InvalidRequest, MessageTooLarge, VideoError
 from tenclip_client import Client, ClipFeatures, Prediction, ServerPath, VideoFeatures, VideoInfo
+from tenclip_data.manifest import Sample
 from tenclip_demo.pictures import thumbnails
 from tenclip_demo.report import FailedVideo, Segment, VideoCard
+from tenclip_demo.videos import Part
 from tenclip_features.table import FeatureTable
 from tenclip_video.spec import ClipSpec
 
@@ -33,35 +36,42 @@ CONCURRENCY = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """One prediction: the top classes, how long it took, seconds of each stage on the server."""
+    """One prediction: the best class, how long it took, seconds of each stage on the server. key: of the sample."""
 
-    path: Path
+    key: str
     label: str
     seconds: float
     timings: dict[str, float]
 
 
-def predict_all(client: Client, videos: Sequence[Path], progress: Progress) -> tuple[list[Answer], list[FailedVideo]]:
-    """Each video with the model's own protocol, one request after another, so that latencies are those of a request
-    alone. A few requests go ahead uncounted.
+def predict_all(
+    client: Client, samples: Sequence[Sample], progress: Progress
+) -> tuple[list[Answer], list[FailedVideo]]:
+    """Each video, or part of one, with the model's own protocol, one request after another, so that latencies are those
+    of a request alone. A few requests go ahead uncounted.
     """
-    for path in videos[:WARM_UP_REQUESTS]:
+    for sample in samples[:WARM_UP_REQUESTS]:
         with contextlib.suppress(*ABOUT_ONE_VIDEO):  # it is counted when its turn comes
-            client.predict(source(path))
+            client.predict(source(sample.path), **seconds_of(Part.of(sample)))
     answers: list[Answer] = []
     failed: list[FailedVideo] = []
-    for done, path in enumerate(videos, start=1):
+    for done, sample in enumerate(samples, start=1):
         start = time.perf_counter()
         try:
-            prediction = client.predict(source(path))
+            prediction = client.predict(source(sample.path), **seconds_of(Part.of(sample)))
         except ABOUT_ONE_VIDEO as err:
-            failed.append(FailedVideo(name=path.name, reason=err.reason, message=err.message))
+            failed.append(FailedVideo(name=Path(sample.key).name, reason=err.reason, message=err.message))
         else:
             seconds = time.perf_counter() - start
             timings = dict(prediction.provenance.timings)
-            answers.append(Answer(path=path, label=prediction.label, seconds=seconds, timings=timings))
-        progress(done, len(videos))
+            answers.append(Answer(key=sample.key, label=prediction.label, seconds=seconds, timings=timings))
+        progress(done, len(samples))
     return answers, failed
+
+
+def seconds_of(part: Part) -> Mapping[str, Any]:
+    """Arguments of a request about a part; none for a whole video."""
+    return {} if part.whole else {"start": part.start, "end": part.end}
 
 
 def source(path: Path) -> Path | ServerPath:
@@ -82,7 +92,7 @@ def quantile(values: Iterable[float], part: float) -> float:
 
 def video_card(
     client: Client,
-    path: Path,
+    part: Part,
     *,
     labels: tuple[str, ...],
     spec: ClipSpec,
@@ -92,12 +102,13 @@ def video_card(
     interval: tuple[float, float] | None = None,
     salient: bool = False,
 ) -> VideoCard:
-    """Everything that the page shows of one video. spec: the model's. salient: ask for the class of its most salient
-    clips, too.
+    """Everything that the page shows of one video: the classes of the part, and those of windows over the whole video,
+    in which the part is the interval. spec: the model's. salient: ask for the class of its most salient clips, too.
 
     Raises TenclipError for a video that the server refuses.
     """
-    whole = client.predict(source(path), top_k=len(labels))
+    path = part.path
+    whole = client.predict(source(path), top_k=len(labels), **seconds_of(part))
     windows = client.predict(
         source(path),
         clips="windows",
@@ -108,6 +119,8 @@ def video_card(
     )
     best = client.predict(source(path), clips="salient", num_clips=SALIENT_CLIPS, top_k=1) if salient else None
     info, timeline = whole.video, windows.timeline
+    if not part.whole:
+        interval = (part.start or 0.0, info.duration_seconds if part.end is None else part.end)
     return VideoCard(
         name=name,
         group=group,
@@ -121,6 +134,7 @@ def video_card(
         salience=tuple((p.start_seconds, p.end_seconds, p.score) for p in timeline.points) if timeline else (),
         thumbnails=thumbnails(path),
         interval=interval,
+        part=not part.whole,
         salient=(best.label, best.score) if best else None,
         warnings=whole.report.warnings,
     )
@@ -144,24 +158,27 @@ def _segments(prediction: Prediction, num_classes: int) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def extract_features(client: Client, videos: Sequence[Path], progress: Progress) -> FeatureTable:
-    """Features of a few clips of each video, as `tenclip features` would write them. Videos that fail are left out.
+def extract_features(client: Client, videos: Sequence[Part], progress: Progress) -> FeatureTable:
+    """Features of a few clips of each video or part, as `tenclip features` would write them; those that fail are left
+    out.
 
     Raises DatasetError when all fail.
     """
 
-    def extract(path: Path) -> VideoFeatures | None:
+    def extract(part: Part) -> VideoFeatures | None:
         try:
-            return client.extract_features(source(path), clips="uniform", num_clips=PROBE_CLIPS)
+            return client.extract_features(
+                source(part.path), clips="uniform", num_clips=PROBE_CLIPS, **seconds_of(part)
+            )
         except ABOUT_ONE_VIDEO:
             return None
 
     rows: list[tuple[Path, ClipFeatures]] = []
     model = version = ""
     with ThreadPoolExecutor(CONCURRENCY) as pool:
-        for done, (path, answer) in enumerate(zip(videos, pool.map(extract, videos), strict=True), start=1):
+        for done, (part, answer) in enumerate(zip(videos, pool.map(extract, videos), strict=True), start=1):
             if answer is not None:
-                rows += [(path, clip) for clip in answer.features.clips]
+                rows += [(part.path, clip) for clip in answer.features.clips]
                 model, version = answer.provenance.model, answer.provenance.version
             progress(done, len(videos))
     if not rows:

@@ -243,4 +243,6 @@ def _salience(card: VideoCard, x_at: Callable[[float], float], top: float, heigh
 def _in_words(card: VideoCard) -> str:
     truth = f"true class {card.truth}, " if card.truth is not None else ""
     top = ", ".join(f"{label} {score:.0%}" for label, score in card.top[:3])
-    return f"{truth}predicted for the whole video: {top}; {len(card.segments)} clips"
+    return (
+        f"{truth}predicted for the {'marked part' if card.part else 'whole video'}: {top}; {len(card.segments)} clips"
+    )

@@ -16,6 +16,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tenclip_api.errors import DatasetError, VideoError
 from tenclip_data.manifest import Manifest, Sample, read_manifest
@@ -33,19 +34,40 @@ ATTRIBUTES = {"speed": "How fast the objects move, whichever way.", "objects": "
 HALVES = ("first half", "second half")
 
 
+class Part(NamedTuple):
+    """A video, or the seconds of it that a row of a manifest means."""
+
+    path: Path
+    start: float | None = None
+    end: float | None = None
+
+    @classmethod
+    def of(cls, sample: Sample) -> Part:
+        return cls(sample.path, sample.start_seconds, sample.end_seconds)
+
+    @property
+    def whole(self) -> bool:
+        return self.start is None and self.end is None
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProbeSet:
-    """A label set to probe: a manifest with the splits "train" and `test_split`, in which no video is on both sides."""
+    """A label set to probe: a manifest with the splits "train" and `test_split`, in which no video is on both sides.
+
+    source: the rows whose features are extracted, where those of the manifest are parts of them.
+    """
 
     name: str
     description: str
     manifest: Manifest
     test_split: str
+    source: Manifest | None = None
 
     @property
-    def videos(self) -> tuple[Path, ...]:
-        """Each video once."""
-        return tuple(dict.fromkeys(s.path for s in self.manifest.samples if s.split in ("train", self.test_split)))
+    def videos(self) -> tuple[Part, ...]:
+        """Each video, or part of one, once."""
+        rows = (self.source or self.manifest).samples
+        return tuple(dict.fromkeys(Part.of(s) for s in rows if s.split in ("train", self.test_split)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +213,7 @@ def _halves_probe(manifest: Manifest, test_split: str) -> ProbeSet:
             labels=HALVES,
         ),
         test_split=test_split,
+        source=manifest,
     )
 
 

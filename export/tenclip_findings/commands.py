@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+INTERRUPTED = 130  # the exit code that shells give to Ctrl-C
+
 
 def findings(
     names: Annotated[
@@ -87,19 +89,23 @@ def findings(
     if not as_json:
         print_refused(chosen)
     if show or dry_run:
-        print_costs(chosen.findings, options, left_only=dry_run, as_json=as_json)
+        print_costs(chosen, options, left_only=dry_run, as_json=as_json)
         return
-    with FindingsConsole(quiet=as_json) as console:
-        if tuning:
-            console.baselines(baselines(chosen.findings, options, on_progress=console.progress))
-            return
-        if kept is not None:
-            measured = measure(chosen.findings, options)
-            write_results(measured, options)
-        else:
-            measured = run_findings(
-                chosen.findings, options, on_progress=console.progress, on_evidence=console.evidence
-            )
+    try:
+        with FindingsConsole(quiet=as_json) as console:
+            if tuning:
+                console.baselines(baselines(chosen.findings, options, on_progress=console.progress))
+                return
+            if kept is not None:
+                measured = measure(chosen.findings, options)
+                write_results(measured, options)
+            else:
+                measured = run_findings(
+                    chosen.findings, options, on_progress=console.progress, on_evidence=console.evidence
+                )
+    except KeyboardInterrupt:
+        typer.echo("stopped; the same command goes on from here", err=True)
+        raise typer.Exit(INTERRUPTED) from None
     report = write_report(options)
     if page is not None:
         write_page(read_results(out), page, evidence=options.evidence)

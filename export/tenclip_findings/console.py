@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.table import Table
 from tenclip_findings.finding import Finding
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.sets import TEST_VIDEOS
-from tenclip_findings.run import RESULTS, Measured, Options, fastest_precision, seeds_missing
+from tenclip_findings.run import RESULTS, Measured, Options, seeds_missing
 from tenclip_findings.selection import Selection
 from tenclip_training.console import Reporter, reporting
 from tenclip_video.cpus import usable_cpus
@@ -98,17 +99,20 @@ def print_refused(selection: Selection) -> None:
         console.print(f"left out: {name}: {reason}", markup=False, soft_wrap=True)
 
 
-def print_costs(findings: Sequence[Finding], options: Options, *, left_only: bool, as_json: bool) -> None:
-    """What there is, and what it costs: all of it, or what there is no evidence of yet."""
+def print_costs(selection: Selection, options: Options, *, left_only: bool, as_json: bool) -> None:
+    """What there is, and what it costs: all of it, or what there is no evidence of yet. Each finding is priced in the
+    precision that it would be run in.
+    """
     from tenclip_findings.costs import measure_rates, work_of
 
-    named = {f.name: f for f in findings}
+    named = {f.name: f for f in selection.findings}
     seeds = {name: seeds_missing(f, options) if left_only else list(options.seeds_of(f)) for name, f in named.items()}
     works = {name: work_of({name: f}, {name: seeds[name]}, options) for name, f in named.items()}
     together = work_of(named, seeds, options)
     processes = options.processes or usable_cpus()
-    precision = fastest_precision() if options.precision == "auto" else options.precision
-    rates = measure_rates(together.networks, precision)
+    precisions = {name: options.precision_of(f) for name, f in named.items()}
+    (precision, _), *_ = Counter(precisions.values()).most_common(1)
+    rates = measure_rates(together.networks, precision, selection.footage)
     rows = [
         {
             "number": f.number,
@@ -118,6 +122,7 @@ def print_costs(findings: Sequence[Finding], options: Options, *, left_only: boo
             "seeds": len(seeds[name]),
             "arms": len(f.arms(options.lab(f, 1))),
             "quick": f.quick,
+            "precision": precisions[name],
             "training_clips": works[name].training_clips,
             "videos": works[name].videos,
             "minutes": round(works[name].minutes(rates, processes), 1),

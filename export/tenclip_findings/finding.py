@@ -21,6 +21,8 @@ from tenclip_findings.statistics import Comparison, compare
 Expected = Literal["positive", "negative", "none"]
 Shown = Literal["shown", "not shown", "the opposite is shown"]
 
+# In the name of a finding on own videos, between that on generated ones and that of the data.
+OWN = "@"
 # What 5 seeds of 1,600 test videos can tell: smaller effects of a paper will read "not shown", and say so beforehand.
 DETECTABLE_POINTS = 2.0
 
@@ -44,7 +46,8 @@ class Finding:
     """number: its place in lists. paper: which paper, section and table. arms: from a seed's laboratory to arms by
     name, each a job with scores. headline: contrasts of few arms, which are also made with another network. baseline:
     the arm that difficulty was set by; tuning: the command that shows it, where `--tuning` cannot. chance: accuracy of
-    guessing, in per cent.
+    guessing, in per cent. precision: from a scale to what its networks are trained in, None where that hangs on the
+    machine; for findings in which that of the run does not decide.
     """
 
     number: int
@@ -61,6 +64,7 @@ class Finding:
     quick: bool = False
     notes: str = ""
     tuning: str = ""
+    precision: Callable[[float], str | None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

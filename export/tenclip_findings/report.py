@@ -98,9 +98,9 @@ def _origin(finding: Mapping[str, Any], links: str) -> str:
     """When, where and with what it was measured."""
     words = f"Measured on {_both(finding['dates'])}, {_both(finding['machines'])}, tenclip {_both(finding['versions'])}"
     settings = f"settings `{finding['settings']}`"
-    if finding["of_these_settings"]:
+    if finding["precision"] is not None:
         words += f", trained in {finding['precision']}"
-    else:
+    if not finding["of_these_settings"]:
         settings += ", which have changed since"
     link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
     return f"{words}, {settings}{link}."

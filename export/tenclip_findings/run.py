@@ -63,6 +63,9 @@ class Options:
 
     def precision_of(self, finding: Finding) -> str:
         """ "fp32" or "bf16". Raises DatasetError for evidence that cannot be read."""
+        own = finding.precision(self.scale) if finding.precision is not None else None
+        if own is not None:
+            return own
         if self.precision != "auto":
             return self.precision
         kept = read_evidence(self.evidence, finding.name)
@@ -98,10 +101,22 @@ class Measured:
         return {name: Spread.of([100 * float(arms[name].mean()) for arms in seeds]) for name in seeds[0]}
 
     @cached_property
+    def _precisions(self) -> list[str]:
+        """With which the finding has the settings of the evidence."""
+        scale, kept = self.evidence.scale, self.evidence.settings
+        return [p for p in PRECISIONS if settings_of(self.finding, scale, p) == kept]
+
+    @property
+    def of_these_settings(self) -> bool:
+        """Whether the evidence is of the finding's settings as they are now."""
+        return bool(self._precisions)
+
+    @property
     def precision(self) -> str | None:
-        """Of training; None where the evidence is of other settings."""
-        of = {settings_of(self.finding, self.evidence.scale, p): p for p in reversed(PRECISIONS)}
-        return of.get(self.evidence.settings)
+        """Of training; None where the evidence is of other settings, or does not say."""
+        if self._precisions and self.finding.precision is not None:
+            return self.finding.precision(self.evidence.scale)
+        return self._precisions[0] if len(self._precisions) == 1 else None
 
     @cached_property
     def results(self) -> list[Result]:
@@ -137,7 +152,7 @@ class Measured:
             "test_videos": self.videos,
             "settings": self.evidence.settings,
             "precision": self.precision,
-            "of_these_settings": self.precision is not None,
+            "of_these_settings": self.of_these_settings,
             "dates": sorted({seed.date for seed in seeds}),
             "versions": sorted({seed.version for seed in seeds}),
             "machines": sorted({seed.machine for seed in seeds}),

@@ -6,7 +6,8 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -14,9 +15,16 @@ import typer
 from typer.testing import CliRunner, Result
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_client import Client
+from tenclip_data.manifest import read_manifest
+from tenclip_demo import served
 from tenclip_demo.commands import demo
 from tenclip_demo.config import DemoConfig
+from tenclip_demo.facts import _server
+from tenclip_demo.server import ServerProcess
 from tenclip_demo.stages import STATE
+from tenclip_demo.videos import Part
+from tenclip_training.evaluation.evaluate import evaluate
 from tenclip_training.runs import train as training
 from tenclip_video.bundle import read_bundle
 
@@ -134,7 +142,10 @@ def test_an_interrupted_training_ends_the_demo(tmp_path: Path, out: Path, monkey
     assert (tmp_path / "training" / "last.pt").exists(), "the next run goes on from here"
 
 
-def test_a_folder_of_ones_own(out: Path, summary: dict[str, Any], tmp_path: Path) -> None:
+def test_a_folder_of_ones_own(
+    out: Path, summary: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(served, "LARGEST_MESSAGE", 0)  # the server opens every video itself, of spared classes too
     data = tmp_path / "videos"
     shutil.copytree(out / "videos" / "trimmed" / "videos", data)
     broken = next(data.rglob("move_up_*.mp4"))
@@ -149,6 +160,38 @@ def test_a_folder_of_ones_own(out: Path, summary: dict[str, Any], tmp_path: Path
     assert mine["required_top1"] is None
     page = Page((tmp_path / "demo" / "report.html").read_text(encoding="utf-8"))
     assert "Classes kept from training altogether" in page.text
+
+
+def test_rows_that_are_parts_of_one_video_are_asked_about_by_part(
+    out: Path, summary: dict[str, Any], tmp_path: Path
+) -> None:
+    video = next((out / "videos" / "untrimmed").rglob("*.mp4"))
+    first, second, *_ = summary["data"]["classes"]
+    table = tmp_path / "parts.csv"
+    table.write_text(f"path,label,split,start,end\n{video},{first},test,0,0.9\n{video},{second},test,0.9,1.8\n")
+    manifest = read_manifest(table)
+    checkpoint = out / "training" / json.loads((out / STATE).read_text())["train"]["result"]["checkpoint"]
+    evaluated = evaluate(checkpoint, manifest, split="").to_dict()
+    parts = [Part.of(s) for s in manifest.samples]
+    bundle = read_bundle(out / "models" / "demo" / "1")
+    with ServerProcess(out / "models", tmp_path / "server.log") as server, Client(server.address) as client:
+        answers, failed = served.predict_all(client, manifest.samples, lambda done, total: None)
+        features = served.extract_features(client, parts, lambda done, total: None)
+        card = served.video_card(
+            client, parts[1], labels=bundle.labels, spec=bundle.info.clip_spec, group="", name="", truth=second
+        )
+    assert failed == []
+    of_first, of_second = features.seconds[: served.PROBE_CLIPS], features.seconds[served.PROBE_CLIPS :]
+    assert of_first.max() <= 1.0, "the last frame may be shown a little longer than the part is"
+    assert of_second.min() >= 0.9
+    assert card.interval == (0.9, 1.8)
+    assert card.part
+    assert card.top[0][0] == answers[1].label
+    learned = SimpleNamespace(bundle=bundle, evaluated=evaluated, videos=SimpleNamespace(test=manifest))
+    found = SimpleNamespace(answers=tuple(answers), runtime="", runtime_reason="")
+    facts = _server(cast(Any, learned), cast(Any, found))
+    assert (facts.agreement.correct, facts.agreement.total) == (2, 2)
+    assert facts.top1.correct == evaluated["video_top1"]["correct"]
 
 
 def test_other_peoples_folders_are_left_alone(tmp_path: Path) -> None:

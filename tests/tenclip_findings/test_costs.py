@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tenclip_client.cli.main import main
+from tenclip_findings import run
 from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.costs import Rates, Work, measure_rates, work_of
 from tenclip_findings.evidence import write_evidence
@@ -15,13 +16,13 @@ from tenclip_findings.finding import Finding
 from tenclip_findings.run import Options
 from tests.tenclip_findings.test_evidence import kept
 
-R3D = ("resnets3d_r3d_10", (("width", 16),), 8)
+R3D = ("resnets3d_r3d_10", (("width", 16),), 8, "fp32")
 FAST = 1 / 180  # seconds of a clip of R3D with ten layers, on one thread of a machine that the sizes were chosen for
 
 
 def work(*names: str, seeds: int = 1) -> Work:
     named = {f.name: f for f in chosen(list(names))}
-    return work_of(named, {name: range(1, 1 + seeds) for name in named}, Options(out=Path()))
+    return work_of(named, {name: range(1, 1 + seeds) for name in named}, Options(out=Path(), precision="fp32"))
 
 
 def test_jobs_that_findings_share_count_once() -> None:
@@ -51,29 +52,36 @@ def test_all_findings_fit_into_five_hours_of_two_cores_and_a_quick_run_into_twel
         return Rates(clip={n: FAST * slow.get(n[0], 1.0) for n in found.networks}, video=0.018)
 
     named = {f.name: f for f in all_findings()}
-    whole = work_of(named, {n: Options(out=Path()).seeds_of(f) for n, f in named.items()}, Options(out=Path()))
+    whole = work_of(
+        named,
+        {n: Options(out=Path(), precision="fp32").seeds_of(f) for n, f in named.items()},
+        Options(out=Path(), precision="fp32"),
+    )
     assert whole.minutes(rates(whole), 2) < 300
     quick = {n: f for n, f in named.items() if f.quick}
-    part = work_of(quick, {n: [1] for n in quick}, Options(out=Path(), scale=0.25))
+    part = work_of(quick, {n: [1] for n in quick}, Options(out=Path(), scale=0.25, precision="fp32"))
     assert part.minutes(rates(part), 2) < 12
 
 
 @pytest.mark.parametrize("finding", [*all_findings(), *headlines()], ids=lambda f: f.name)
 def test_every_finding_has_five_seeds_and_costs_something(finding: Finding) -> None:
     assert finding.seeds >= 5
-    found = work_of({finding.name: finding}, {finding.name: [1]}, Options(out=Path()))
+    found = work_of({finding.name: finding}, {finding.name: [1]}, Options(out=Path(), precision="fp32"))
     assert found.training_clips or found.seconds
 
 
 def test_rates_are_of_this_machine_and_deeper_networks_are_slower() -> None:
-    deep = ("resnets3d_r3d_34", (("width", 16),), 8)
+    deep = ("resnets3d_r3d_34", (("width", 16),), 8, "fp32")
     rates = measure_rates({deep}, "fp32")
     assert rates.clip[deep] > rates.clip[R3D] > 0
     assert rates.clips_per_second == 1 / rates.clip[R3D]
     assert rates.video > 0
 
 
-def test_a_dry_run_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_says_what_is_left_in_the_precision_that_it_would_be_done_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "fastest_precision", lambda: "bf16")  # the evidence is of fp32
     page = tmp_path / "findings.md"
     write_evidence(tmp_path / "findings", kept({}, seeds=3))
     with pytest.raises(SystemExit) as caught:
@@ -84,6 +92,7 @@ def test_a_dry_run_says_what_is_left(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert (row["name"], row["seeds"]) == ("durations", 2)
     assert row["training_clips"] == 2 * (4 * 8_000 + 6_000)
     assert row["minutes"] > 0
+    assert row["precision"] == values["precision"] == "fp32"
     assert values["together"]["training_clips"] == row["training_clips"]
     assert not page.exists()
     assert not (tmp_path / "out").exists()

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client.cli.main import main
-from tenclip_findings.catalog import chosen
+from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.evidence import Evidence, SeedEvidence, pack, read_evidence, unpack, write_evidence
 from tenclip_findings.finding import Contrast, Finding
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.run import OPEN, Options, measure, seeds_missing, settings_of
+from tenclip_findings.report import section
+from tenclip_findings.run import OPEN, PRECISIONS, Measured, Options, measure, seeds_missing, settings_of
+from tenclip_findings.selection import select
 
 (DURATIONS,) = chosen(["durations"])
 ARMS = tuple(DURATIONS.arms(Lab(seed=1)))
@@ -107,6 +109,71 @@ def test_evidence_of_another_scale_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequest, match=r"durations\.json: is evidence of scale 1, and this run is of 0\.25"):
         seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, scale=0.25))
     assert path.exists()
+
+
+def of_salient_clips(scale: float) -> Measured:
+    """Evidence of a finding whose arms are the same in either precision."""
+    (finding,) = chosen(["salient-clips"])
+    luck = np.random.default_rng(1).random(192)
+    seed = SeedEvidence(
+        seed=1, correct=dict.fromkeys(finding.arms(Lab(seed=1)), luck < 0.5), date="2026-01-02", version="1.2.3",
+        machine="a machine", seconds=9.0,
+    )  # fmt: skip
+    settings = settings_of(finding, scale, "fp32")
+    assert settings == settings_of(finding, scale, "bf16")
+    return Measured(
+        finding=finding, evidence=Evidence(name=finding.name, settings=settings, scale=scale, seeds=(seed,))
+    )
+
+
+def test_the_page_says_the_precision_that_was_trained_in_and_none_where_nobody_knows(tmp_path: Path) -> None:
+    measured = of_salient_clips(1.0)
+    assert measured.precision == "bf16", "its own, whatever the run's is"
+    assert "a machine, tenclip 1.2.3, trained in bf16, settings" in section(measured.to_dict())
+    write_evidence(tmp_path, measured.evidence)
+    options = Options(out=tmp_path, kept=tmp_path)
+    assert seeds_missing(measured.finding, options) == [2, 3, 4, 5]
+    for precision in ("fp32", "bf16"):
+        settings = settings_of(DURATIONS, 1.0, precision)
+        assert Measured(finding=DURATIONS, evidence=kept({}, settings=settings)).precision == precision
+    quick = of_salient_clips(0.25)
+    assert (quick.precision, quick.of_these_settings) == (None, True)
+    words = section(quick.to_dict())
+    assert "trained in" not in words
+    assert "changed since" not in words
+
+
+def test_evidence_is_chosen_by_any_name_that_a_finding_has(tmp_path: Path) -> None:
+    names = ["log-linear", "log-linear-r2plus1d", "mega-scale-r2plus1d"]
+    for name in names:
+        (tmp_path / f"{name}.json").touch()
+
+    def found(*names: str, network: str = "r3d") -> list[str]:
+        return [f.name for f in select(list(names), kept=tmp_path, network=network).findings]
+
+    assert found() == names
+    assert found("log-linear-r2plus1d") == ["log-linear-r2plus1d"]
+    assert found("1", "mega-scale-r2plus1d") == ["log-linear", "mega-scale-r2plus1d"]
+    assert found(network="r2plus1d") == names[1:]
+    assert found("8", network="r2plus1d") == found("mega-scale", network="r2plus1d") == names[2:]
+    with pytest.raises(InvalidRequest, match="no finding nonsense"):
+        found("log-linear-r2plus1d", "nonsense")
+    with pytest.raises(InvalidRequest, match="has no evidence of distinit-r2plus1d"):
+        found("distinit-r2plus1d")
+    with pytest.raises(InvalidRequest, match="no network 'vgg'"):
+        found(network="vgg")
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "findings"
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.json")), ids=lambda path: path.stem)
+def test_the_evidence_of_the_documentation_is_of_the_findings_as_they_are(path: Path) -> None:
+    (finding,) = [f for f in (*all_findings(), *headlines()) if f.name == path.stem]
+    (measured,) = measure([finding], Options(out=DOCS, kept=DOCS))
+    assert measured.of_these_settings
+    assert measured.precision in PRECISIONS
+    assert not seeds_missing(finding, Options(out=DOCS, kept=DOCS, seeds=len(measured.evidence.seeds)))
 
 
 @pytest.mark.parametrize(

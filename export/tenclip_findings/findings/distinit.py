@@ -8,7 +8,7 @@ from typing import Any
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, STUDENT, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import BRIEF
+from tenclip_findings.lab.sets import BRIEF, PAIRS, TEST_SEED, TEST_VIDEOS
 
 DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 6_000, 6_000, 24_000
 UNLABELLED = 2000
@@ -18,13 +18,6 @@ TEACHER: dict[str, Any] = {
     "num_frames": 1,
     "images": "replicate",
     "val_protocol": "center-clip",
-}
-_TARGET: dict[str, Any] = {
-    "num_classes": 4,
-    "label": "pair",
-    "overlap": 0.5,
-    "held_out_nouns": 4,
-    "noun_set": "held-out",
 }
 
 
@@ -39,8 +32,8 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     scenes = lab.train("scene teacher", backgrounds, clips=TEACHER_IMAGES, **TEACHER)
     videos = lab.videos("unlabelled", total=UNLABELLED, num_classes=16, **BRIEF, **world)
     few = lab.rows(videos, at_most=lab.count(UNLABELLED // 4, 32), title="a quarter of the unlabelled")
-    target = lab.videos("target", total=160, seed=1000 * lab.seed + 1, **_TARGET)
-    test = lab.clips(lab.videos("test", total=1600, seed=77, **_TARGET))
+    target = lab.videos("target", total=160, seed=1000 * lab.seed + 1, **PAIRS)
+    test = lab.clips(lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **PAIRS))
 
     def student(name: str, data: Job = videos, teacher: Job = objects, **values: Any) -> Job:
         teaching = {"teacher_sees": "frame", "teacher_fps": 0.0, "teacher_frames": "random", **values}

@@ -8,7 +8,7 @@ from typing import Any
 from tenclip_findings.finding import Contrast, Finding, difference, slope
 from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import BRIEF
+from tenclip_findings.lab.sets import BRIEF, TEST_SEED, TEST_VIDEOS
 
 PRETRAIN_CLIPS, TARGET_CLIPS = 6_000, 8_000
 FRACTIONS = (0.25, 0.5, 1.0)
@@ -38,7 +38,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         world = {**_SET, **_site(name), "classes": verbs}
         sets[name] = lab.videos(name, total=_TOTALS[name], seed=1000 * lab.seed + place, least=80, **world)
     target = lab.videos("target", total=640, seed=1000 * lab.seed + 10, **_TARGET)
-    test = lab.clips(lab.videos("test", total=1600, seed=77, **_TARGET))
+    test = lab.clips(lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **_TARGET))
     data = {name: lab.rows(sets[name], title=name) for name in sets}
     data["K+M"] = lab.rows(sets["K"], sets["M"], title="K+M")
     data["K+M+S"] = lab.rows(*sets.values(), title="K+M+S")

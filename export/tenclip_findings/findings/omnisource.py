@@ -8,6 +8,7 @@ from typing import Any
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import BATCH, EPOCHS, LAST, MANIFEST, SPEC, Lab
 from tenclip_findings.lab.jobs import Job
+from tenclip_findings.lab.sets import TEST_SEED, TEST_VIDEOS
 from tenclip_findings.lab.tasks_omni import MOTION
 
 CLIPS, TEACHER_CLIPS = 8_000, 8_000
@@ -31,7 +32,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     images = lab.videos("web images", total=2000, kind="images", seed=1000 * lab.seed + 1, **_WORLD, **_WEB)
     clips = lab.videos("web clips", total=2000, seed=1000 * lab.seed + 2, **_WORLD, **_WEB)
     long = lab.videos("untrimmed", total=300, seed=1000 * lab.seed + 3, **_WORLD, **_UNTRIMMED)
-    test = lab.clips(lab.videos("test", total=1600, seed=77, **_WORLD))
+    test = lab.clips(lab.videos("test", total=TEST_VIDEOS, seed=TEST_SEED, **_WORLD))
     of_frames = lab.train("teacher of frames", labelled, clips=TEACHER_CLIPS, **_FRAMES)
     of_clips = lab.train("teacher of clips", labelled, clips=TEACHER_CLIPS)
     weak = lab.train("weak teacher of clips", labelled, clips=TEACHER_CLIPS // 4)

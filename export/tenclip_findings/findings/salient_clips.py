@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job
+from tenclip_findings.salience.config import SeedConfig
 
 # Of a seed on one thread: videos, the heavy network, three samplers, all windows of all videos.
 SEED_SECONDS = 1200.0
@@ -18,7 +20,7 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     """Ways to choose clips of untrimmed videos, of one seed of `make salience`. At a scale below 1 it is the tiny seed
     of its `--quick`, which shows nothing.
     """
-    quick = lab.scale < 1
+    quick = _is_quick(lab.scale)
     run = Job(
         "lab.tasks_salience.seed_run",
         {"seed": lab.seed, "quick": quick},
@@ -37,6 +39,16 @@ def arms(lab: Lab) -> Mapping[str, Job]:
         "10 by motion energy": arm("salient", num_clips=10, scorer=MOTION_ENERGY),
         "3 by motion energy": arm("salient", num_clips=3, scorer=MOTION_ENERGY),
     }
+
+
+def _is_quick(scale: float) -> bool:
+    return scale < 1
+
+
+def precision(scale: float) -> str | None:
+    """Of the heavy network."""
+    values = SeedConfig(seed=1, quick=_is_quick(scale)).training(Path(), Path()).to_dict()
+    return None if values["precision"] == "auto" else str(values["precision"])
 
 
 FINDING = Finding(
@@ -76,6 +88,7 @@ FINDING = Finding(
     ),
     baseline="10 uniform",
     chance=100 / 8,
+    precision=precision,
     tuning="python -m tenclip_findings.salience --tuning",
     notes="`10 salient` are those of the first trained sampler. Each seed has test videos of its own. What it costs to "
     "choose clips, the other samplers and adaptive prediction are in [the proof](salience-proof.md).",

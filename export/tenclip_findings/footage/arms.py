@@ -69,4 +69,8 @@ class FootageLab:
         }
         if tests is not None:
             settings["tests"] = tests
-        return Job("lab.tasks_footage.part", settings, title=f"videos {what}")
+        footage = self.footage
+        counts = footage.train if split == TRAIN else footage.test
+        videos = min(sum(counts[c] for c in classes), MOST_TEST_VIDEOS if tests is None else tests)
+        seconds = videos * footage.mean_seconds
+        return Job("lab.tasks_footage.part", settings, title=f"videos {what}", videos=videos, video_seconds=seconds)

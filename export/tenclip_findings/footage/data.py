@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -46,6 +47,12 @@ class Footage:
         return tuple(sorted(order[:middle])), tuple(sorted(order[middle:]))
 
     @property
+    def name(self) -> str:
+        """That of the file or folder, and which state of it: "videos-1a2b3c4d"."""
+        words = re.sub(r"[^A-Za-z0-9_]+", "-", self.path.stem).strip("-")
+        return f"{words or 'data'}-{self.digest[:8]}"
+
+    @property
     def source_classes(self) -> int:
         """How many classes are pre-trained on."""
         return len(self.classes) // 2
@@ -65,6 +72,12 @@ class Footage:
         wanted = set(self.classes)
         chosen = [s for s in self.samples if s.split == TRAIN and wanted.issuperset(s.labels)]
         return find_durations(chosen, workers=usable_cpus())
+
+    @cached_property
+    def mean_seconds(self) -> float:
+        """Of the training videos whose duration is known; 0 where none is."""
+        known = self.durations.seconds.values()
+        return sum(known) / len(known) if known else 0.0
 
 
 def read_footage(path: Path) -> Footage:

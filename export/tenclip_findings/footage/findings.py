@@ -5,15 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from tenclip_findings.catalog import all_findings
-from tenclip_findings.finding import Contrast, Finding, difference, slope
+from tenclip_findings.finding import OWN, Contrast, Finding, difference, slope
 from tenclip_findings.findings.capacity import NETWORKS
 from tenclip_findings.findings.clips_or_frames import R2D_10
 from tenclip_findings.footage.arms import FootageLab
-from tenclip_findings.footage.data import Footage, read_footage
+from tenclip_findings.footage.data import Footage
 from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_training.curation.subsets import Bands
@@ -34,13 +33,8 @@ _GENERATED = {
 }
 
 
-def footage_findings(path: Path) -> tuple[list[Finding], dict[str, str]]:
-    """(findings, reasons for each of the others by name). Raises DatasetError, see `read_footage`."""
-    return findings_of(read_footage(path))
-
-
 def findings_of(footage: Footage) -> tuple[list[Finding], dict[str, str]]:
-    """As `footage_findings`."""
+    """(findings, reasons for each of the others by name)."""
     reasons = {
         **_GENERATED,
         "tail-preserving": _balanced(footage),
@@ -58,7 +52,9 @@ def findings_of(footage: Footage) -> tuple[list[Finding], dict[str, str]]:
 
 
 def _on(footage: Footage, finding: Finding, arms: Arms, contrasts: Sequence[Contrast]) -> Finding:
-    """The finding with the footage's arms in the place of its own."""
+    """The finding with the footage's arms in the place of its own, under a name of its own: its evidence and its table
+    stand beside those on generated videos and on other data.
+    """
 
     def of_seed(lab: Lab) -> Mapping[str, Job]:
         return arms(FootageLab(lab=lab, footage=footage))
@@ -66,12 +62,14 @@ def _on(footage: Footage, finding: Finding, arms: Arms, contrasts: Sequence[Cont
     videos = sum(footage.train[c] for c in footage.classes)
     return dataclasses.replace(
         finding,
+        name=f"{finding.name}{OWN}{footage.name}",
         arms=of_seed,
         contrasts=tuple(contrasts),
         headline=(),
         baseline="scratch",
         chance=100 / footage.target_classes,
         tuning="",
+        precision=None,
         notes="",
         data=f"{footage.path.name}: {videos:,} training videos of {len(footage.classes)} classes, of which "
         f"{footage.source_classes} are pre-trained on and {footage.target_classes} are the target",

@@ -24,10 +24,10 @@ class Output:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One piece of work. kind: a function of this package, as
-    "lab.tasks.train". settings: its arguments, values for JSON, with `Output`s of other jobs at any
-    depth. title: for people. clips: training clips that it costs, for the time that is left. seconds: of one thread,
-    about, where it is more than training and videos; see `costs`.
+    """One piece of work. kind: a function of this package, as "lab.tasks.train". settings: its arguments, values for
+    JSON, with `Output`s of other jobs at any depth. title: for people. clips: training clips that it costs, for the
+    time that is left. seconds: of one thread, about, where it is more than training and videos; see `costs`. videos,
+    video_seconds: of own data that it chooses, which are decoded.
     """
 
     kind: str
@@ -35,6 +35,8 @@ class Job:
     title: str = ""
     clips: int = 0
     seconds: float = 0.0
+    videos: int = 0
+    video_seconds: float = 0.0
     _needs: tuple[Job, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:

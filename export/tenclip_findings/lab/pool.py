@@ -11,6 +11,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -28,6 +29,8 @@ from tenclip_video.cpus import usable_cpus
 RESULT = "result.json"
 Task = Callable[..., dict[str, Any]]  # (folder, **settings) -> what it has found, for JSON
 _JOBS_PER_PROCESS = 40  # then a fresh one: allocators keep what large jobs took
+# Of an interrupted run, seconds: in which jobs end that Ctrl-C has reached too, and then those that are told to.
+_HEARD, _TOLD = 1.0, 8.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +67,7 @@ def run_jobs(
     """Do the jobs and all that they need, those that are done left out.
 
     processes: at once, None for one a core. Raises TenclipError at the first that fails, when those that run have
-    ended.
+    ended. KeyboardInterrupt ends those that run at once; the next run goes on where they were.
     """
     waiting = {job.key: job for job in in_order(jobs) if result_of(job, root) is None}
     total, clips_left = len(waiting), sum(job.clips for job in waiting.values())
@@ -89,8 +92,28 @@ def run_jobs(
                     on_progress(
                         Progress(done=done, total=total, clips_left=clips_left, title=job.title, seconds=seconds)
                     )
+    except KeyboardInterrupt:
+        _end(pool, running)
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end(pool: ProcessPoolExecutor, running: Iterable[Future[float]]) -> None:
+    """End the processes: by what ends a command in a terminal, so that trainings save and servers are stopped, and by
+    force where that does not help.
+    """
+    left = [future for future in running if not future.cancel()]
+    processes = list(pool._processes.values())
+    try:
+        if wait(left, timeout=_HEARD).not_done:
+            for process in processes:
+                if process.is_alive() and process.pid is not None:
+                    os.kill(process.pid, signal.SIGINT)
+            wait(left, timeout=_TOLD)
+    finally:  # a second Ctrl-C does not wait
+        for process in processes:
+            process.kill()
 
 
 def _ready(waiting: Mapping[str, Job], running: Mapping[Future[float], Job], root: Path) -> list[Job]:
@@ -111,7 +134,10 @@ def _ended(future: Future[float], job: Job) -> float:
 
 
 def _one_thread() -> None:
-    """Of a new process, before it imports anything large. It ends with the run, also where that is killed."""
+    """Of a new process, before it imports anything large. It ends with the run, also where that is killed, and hears
+    Ctrl-C within a job alone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     keep_freed_memory()
     os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
@@ -120,14 +146,26 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
 
 
+_interrupted: list[str] = []  # jobs of this process: one at most
+
+
 def _do(kind: str, settings: dict[str, Any], folder: str) -> float:
-    """In a process of the pool. Returns seconds."""
+    """In a process of the pool. Returns seconds. Raises KeyboardInterrupt where it was interrupted, and ever after."""
+    if _interrupted:
+        raise KeyboardInterrupt
     module, _, name = kind.rpartition(".")
     task: Task = getattr(importlib.import_module(f"tenclip_findings.{module}"), name)
     place = Path(folder)
     place.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    found = task(place, **settings)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        found = task(place, **settings)
+    except KeyboardInterrupt:
+        _interrupted.append(kind)
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     seconds = time.perf_counter() - started
     write_text(place / RESULT, json.dumps({**found, "seconds": round(seconds, 3)}) + "\n")
     return seconds

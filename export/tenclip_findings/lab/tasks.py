@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,9 +19,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenclip_api.errors import CheckpointError, DatasetError
+from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
 from tenclip_data.samples import Sample
+from tenclip_demo.fitting import train_or_resume
 from tenclip_features.linear import fit_linear
 from tenclip_features.probe import STRENGTHS
 from tenclip_features.tuning import grid_scores, tuning_folds
@@ -41,7 +41,6 @@ from tenclip_training.evaluation.evaluate import clip_outputs, decoded_videos
 from tenclip_training.loaders import load_any
 from tenclip_training.models.video_model import eval_mode
 from tenclip_training.runs.config import TrainConfig
-from tenclip_training.runs.train import train as run_training
 from tenclip_training.synth import NoisyTags, SynthConfig, WebNoise, generate
 from tenclip_video.aggregate import aggregate
 from tenclip_video.protocols import PROTOCOLS
@@ -73,25 +72,25 @@ def _tuple(value: Any) -> Any:
 
 
 def train(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
-    """A run of `tenclip train`; `values` by the names of its config's fields."""
+    """A run of `tenclip train`; `values` by the names of its config's fields. Raises KeyboardInterrupt where it was
+    stopped: what it is worth, only the end of a run says.
+    """
     config = TrainConfig(manifest=manifest, out=str(folder / "run")).changed(
         **_plain(values), cache_dir=_store(folder, values)
     )
-    try:
-        result = run_training(config, resume=True)
-    except CheckpointError:
-        shutil.rmtree(folder / "run")
-        result = run_training(config, resume=True)
+    result = train_or_resume(config)
     last = result.history[-1]
     return {"loss": last.loss, "train_clip_top1": last.train_clip_top1, "failures": len(result.failures)}
 
 
 def distill(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
-    """A run of `tenclip distill`."""
+    """A run of `tenclip distill`. Raises KeyboardInterrupt as `train` does."""
     config = DistillConfig(manifest=manifest, out=str(folder / "run")).changed(
         **_plain(values), cache_dir=_store(folder, values)
     )
     result = run_distillation(config, resume=True)
+    if not result.run.completed:
+        raise KeyboardInterrupt
     return {"loss": result.run.history[-1].loss, "dropped": result.dropped}
 
 

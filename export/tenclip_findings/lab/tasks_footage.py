@@ -36,14 +36,16 @@ def part(
     broken: list[str] = []
     if tests is not None:
         kept = set(ranked([s.key for s in chosen], 0)[:tests])
-        chosen, broken = _decodable(dataclasses.replace(read, samples=tuple(s for s in chosen if s.key in kept)))
+        chosen, broken = decodable(dataclasses.replace(read, samples=tuple(s for s in chosen if s.key in kept)))
     write_manifest(folder / MANIFEST, [dataclasses.replace(s, split="train") for s in chosen])
     classes = sorted({label for s in chosen for label in s.labels})
     return {"videos": len(chosen), "classes": len(classes), "broken": broken}
 
 
-def _decodable(manifest: Manifest) -> tuple[list[Sample], list[str]]:
-    """(those that can be decoded from beginning to end, what is wrong with the others)."""
+def decodable(manifest: Manifest) -> tuple[list[Sample], list[str]]:
+    """(those that can be decoded from beginning to end, what is wrong with the others). Raises DatasetError where none
+    can.
+    """
     spec = ClipSpec(num_frames=8, target_fps=15.0, resize=Resize(height=32, width=32), crop=32)
     whole = Protocol(selection=ClipSelection(mode="salient", num_clips=1))
     found, broken = [], []
@@ -53,7 +55,8 @@ def _decodable(manifest: Manifest) -> tuple[list[Sample], list[str]]:
         else:
             found.append(manifest.samples[index])
     if not found:
-        raise DatasetError(f"{manifest.source}: none of {len(broken)} test videos can be decoded: {broken[0]}")
+        first = broken[0] if broken else "there are none"
+        raise DatasetError(f"{manifest.source}: none of {len(broken)} videos can be decoded: {first}")
     return found, broken
 
 

@@ -136,7 +136,7 @@ class Judge:
         )
 
     def temperature(self) -> TemperatureResult:
-        """Fitted on the validation videos, for the scores of the baseline; errors on the sets of its kind."""
+        """Fitted on the calibration videos, for the scores of the baseline; errors on the sets of its kind."""
         outcomes = {name: arms.uniform(scored, BASELINE) for name, scored in self.scored.items()}
         truths = {name: arms.truth_of(scored) for name, scored in self.scored.items()}
         fitted = CALIBRATION_SET

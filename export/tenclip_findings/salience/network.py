@@ -1,48 +1,17 @@
-"""The heavy network: trained on trimmed videos, exported as a bundle."""
+"""The heavy network: exported as a bundle, and run."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 
-from tenclip_api.errors import CheckpointError, TenclipError
+from tenclip_api.errors import TenclipError
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_findings.salience.config import MODEL_NAME
 from tenclip_serving.runtimes import Runtime, available_runtimes, create_runtime, reads
 from tenclip_training.models.cost import count_macs
-from tenclip_training.runs import train as training
 from tenclip_training.runs.checkpoint import load_checkpoint
-from tenclip_training.runs.config import TrainConfig
 from tenclip_video.bundle import Bundle, read_bundle
 from tenclip_video.cpus import usable_cpus
-
-# (done, of how many, what)
-Progress = Callable[[int, int, str], None]
-
-
-def train_network(config: TrainConfig, folder: Path, progress: Progress, *, resumed: bool) -> training.TrainResult:
-    """Train, or go on with the run in `folder`. Raises KeyboardInterrupt where it was stopped."""
-    if not resumed:
-        shutil.rmtree(folder, ignore_errors=True)
-
-    def report(p: training.Progress) -> None:
-        if p.stage == "train":
-            done = (p.epoch - 1) * p.total + p.done
-            progress(done, p.epochs * p.total, f"epoch {p.epoch} of {p.epochs}, loss {p.loss:.3f}")
-        else:
-            progress(p.done, p.total, p.stage)
-
-    try:
-        result = training.train(config, resume=True, progress=report)
-    except CheckpointError:
-        if not resumed:
-            raise
-        shutil.rmtree(folder)
-        result = training.train(config, resume=True, progress=report)
-    if not result.completed:
-        raise KeyboardInterrupt  # the trainer has caught Ctrl-C, finished its step and saved
-    return result
 
 
 def export_network(checkpoint: Path, models: Path) -> Bundle:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from tenclip_demo.console import StageConsole
+from tenclip_demo.fitting import train_or_resume
 from tenclip_demo.stages import Result, Stages
 from tenclip_findings.salience import arms
 from tenclip_findings.salience.config import BASELINE, FEW_UNIFORM, MODEL_NAME, MOTION_ENERGY, UNIFORM, SeedConfig
@@ -32,7 +33,6 @@ from tenclip_findings.salience.network import (
     network_macs,
     open_runtime,
     open_runtimes,
-    train_network,
 )
 from tenclip_findings.salience.results import ScorerResult, SecondsResult, SeedResult, write_seed
 from tenclip_findings.salience.samplers import (
@@ -136,7 +136,7 @@ class SeedRun:
         config = self._config.training(sets.trimmed, folder)
 
         def fit(resumed: bool) -> Result:
-            trained = train_network(config, folder, self._update, resumed=resumed)
+            trained = train_or_resume(config, self._update, resumed=resumed)
             return {"checkpoint": trained.last.name, "top1": trained.history[-1].val_video_top1}
 
         settings = {k: v for k, v in config.to_dict().items() if k not in ("manifest", "out")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,11 +17,11 @@ from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client.cli.main import main
 from tenclip_data.samples import Sample
 from tenclip_findings.catalog import all_findings
-from tenclip_findings.costs import work_of
+from tenclip_findings.costs import Rates, measure_rates, work_of
 from tenclip_findings.evidence import read_evidence
-from tenclip_findings.finding import Finding
+from tenclip_findings.finding import OWN, Finding
 from tenclip_findings.footage.data import Footage, read_footage
-from tenclip_findings.footage.findings import findings_of, footage_findings
+from tenclip_findings.footage.findings import findings_of
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import in_order
 from tenclip_findings.lab.tasks_footage import clips, part
@@ -28,6 +29,7 @@ from tenclip_findings.run import Options, settings_of
 from tenclip_findings.selection import select
 from tenclip_training.synth import SynthConfig, generate
 
+DOCS = Path(__file__).parents[3] / "docs"
 SPEC: dict[str, Any] = {"num_frames": 8, "target_fps": 15.0, "resize": [36, 48], "crop": 32}
 
 
@@ -54,8 +56,13 @@ def rewritten(manifest: Path, target: Path, change: Any) -> Path:
 
 
 def named(manifest: Path) -> tuple[dict[str, Finding], Mapping[str, str]]:
-    found, refused = footage_findings(manifest)
-    return {f.name: f for f in found}, refused
+    """By the names of the findings on generated videos."""
+    found, refused = findings_of(read_footage(manifest))
+    return {base(f): f for f in found}, refused
+
+
+def base(finding: Finding) -> str:
+    return finding.name.partition(OWN)[0]
 
 
 def test_what_applies_is_there_and_the_rest_is_refused_with_the_reason(manifest: Path) -> None:
@@ -100,7 +107,7 @@ def test_long_tails_many_classes_and_two_lengths_are_what_three_findings_need() 
         test_split="test", digest="",
     )  # fmt: skip
     found, refused = findings_of(footage)
-    assert {"tail-preserving", "mega-scale", "durations"} <= {f.name for f in found}
+    assert {"tail-preserving", "mega-scale", "durations"} <= {base(f) for f in found}
     assert set(refused) == {"label-kinds", "label-counts", "distinit", "omnisource"}
     for finding in found:
         arms = finding.arms(Lab(seed=1))
@@ -127,9 +134,17 @@ def test_arms_are_of_this_data_and_each_seed_has_its_own_half_of_the_classes(man
         tested = [j for j in parts if j.settings["split"] == "test"]
         assert [tuple(j.settings["classes"]) for j in tested] == [target], "one set of test videos for all arms"
         assert all(j.kind != "lab.tasks.synth" for j in in_order(arms.values()))
-    cost = work_of({name: finding}, {name: [1, 2]}, Options(out=Path(), scale=0.01))
+    cost = work_of({name: finding}, {name: [1]}, Options(out=Path(), scale=0.01))
     assert cost.training_clips > 0
-    assert cost.videos == 0
+    assert cost.videos == 64 + 64 + 10, "to pre-train on, of the target, to test on"
+    assert 0.6 * cost.videos <= cost.footage_seconds <= 0.8 * cost.videos
+    slower = [cost.minutes(Rates(clip=dict.fromkeys(cost.networks, 0.0), video=0, footage=f), 1) for f in (0, 1)]
+    assert slower == [0, pytest.approx(cost.footage_seconds / 60)]
+
+
+def test_decoding_is_priced_by_a_few_of_the_videos(manifest: Path, tmp_path: Path) -> None:
+    assert measure_rates((), "fp32").footage == 0
+    assert 0 < measure_rates((), "fp32", read_footage(manifest)).footage < 5
 
 
 def test_other_data_is_other_work(manifest: Path, tmp_path: Path) -> None:
@@ -138,22 +153,39 @@ def test_other_data_is_other_work(manifest: Path, tmp_path: Path) -> None:
     table = rewritten(manifest, tmp_path / "fewer.csv", lambda row: None if row["path"].endswith(tests[0]) else row)
     other, _ = named(table)
     assert settings_of(found["capacity"], 1.0, "fp32") != settings_of(other["capacity"], 1.0, "fp32")
+    names = [f["capacity"].name for f in (found, other)]
+    assert names == [f"capacity@manifest-{read_footage(manifest).digest[:8]}", names[1]]
+    assert names[1].startswith("capacity@fewer-")
+    assert [f.name for f in select(["capacity"], data=manifest).findings] == names[:1]
 
 
-def test_the_command_runs_one_and_keeps_its_evidence(
+def test_the_command_runs_one_and_keeps_its_evidence_beside_that_on_generated_videos(
     manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "mine"
+    out, page, generated = tmp_path / "mine", tmp_path / "findings.md", tmp_path / "findings" / "salient-clips.json"
+    shutil.copy(DOCS / "findings.md", page)
+    generated.parent.mkdir()
+    shutil.copy(DOCS / "findings" / generated.name, generated)
+    before = generated.read_bytes()
     arguments = ["findings", "salient-clips", "--data", manifest, "--out", out, "--seeds", "1", "--scale", "0.01"]
     with pytest.raises(SystemExit) as caught:
-        main([str(a) for a in [*arguments, "--json", "--processes", 1]])
+        main([str(a) for a in [*arguments, "--json", "--processes", 1, "--page", page]])
     printed = capsys.readouterr()
     assert caught.value.code in (0, None), printed.err
     (finding,) = json.loads(printed.out)["findings"]
     assert finding["extent"] == "1 of 5 seeds"
     assert {c["verdict"] for c in finding["contrasts"]} == {"open"}
-    evidence = read_evidence(Options(out=out).evidence, "salient-clips")
+    evidence = read_evidence(page.with_suffix(""), finding["name"])
     assert evidence is not None
+    assert generated.read_bytes() == before
+    text = page.read_text()
+    assert "<!-- finding: salient-clips -->" in text
+    assert f"<!-- finding: {finding['name']} -->" in text
+    assert "(findings/salient-clips.json)" in text
+    assert f"(findings/{finding['name']}.json)" in text
+    kept = select([], kept=page.with_suffix(""))
+    assert [f.name for f in kept.findings] == ["salient-clips"]
+    assert "is of your own videos" in kept.refused[finding["name"]]
     (seed,) = evidence.seeds
     assert set(seed.correct) == {"scratch", "3 uniform", "10 uniform", "3 by motion energy", "10 by motion energy"}
     assert seed.videos == 10, "five of each of two classes"

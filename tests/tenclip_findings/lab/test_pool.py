@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -91,6 +92,40 @@ def test_a_run_that_is_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     run_jobs([many], root, processes=1)
     assert (result_of(many, root) or {})["files"] == 60
     assert sum(path.stat().st_mtime_ns == stamp for path, stamp in before.items()) >= 3
+
+
+_COMMAND = """
+import signal, sys
+from tenclip_client.cli.main import main
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main(sys.argv[1:])
+"""
+
+
+def test_an_interrupt_of_the_command_alone_ends_its_jobs_at_once(tmp_path: Path) -> None:
+    script, out = tmp_path / "command.py", tmp_path / "out"
+    script.write_text(_COMMAND)
+    arguments = ["findings", "durations", "--out", str(out), "--processes", "1", "--seeds", "1"]
+    process = subprocess.Popen(
+        [sys.executable, str(script), *arguments], start_new_session=True, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(out.rglob("*.mp4"))) < 3:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    try:
+        _, said = process.communicate(timeout=15)  # its first job makes 600 videos
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "stopped; the same command goes on from here" in said
+    assert "Traceback" not in said
+    while _has_processes(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _has_processes(process.pid)
+    assert not list(out.rglob(RESULT)), "what was interrupted is not done"
 
 
 def _has_processes(group: int) -> bool:

@@ -10,7 +10,11 @@ import pytest
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.manifest import read_manifest
+from tenclip_findings.lab import tasks
+from tenclip_findings.lab.arms import Lab
+from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.tasks import rows, subset, synth
+from tenclip_training.runs import train as training
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +58,24 @@ def test_rows_take_labels_of_a_column_and_keep_values(tail: Path, tmp_path: Path
     verbs = made(tmp_path / "v", rows, [str(tail)], label="family")
     assert verbs == {"translation": 20}
     assert made(tmp_path / "k", rows, [str(tail)], keep={"verb": ["move_right"]}) == {"move_right": 5}
+
+
+def test_a_training_that_was_stopped_is_not_done_and_goes_on(
+    tail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = Lab(seed=1, scale=0.01).train("a network", tasks_synth(tail), clips=320)
+    folder = tmp_path / job.kind / job.key
+    folder.mkdir(parents=True)
+    train, values = training.train, job.settings["values"]
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train", lambda *a, **k: train(*a, **k, stop_after_steps=1))
+        with pytest.raises(KeyboardInterrupt):
+            tasks.train(folder, str(tail), values)
+    assert (folder / tasks.LAST).exists()
+    found = tasks.train(folder, str(tail), values)
+    assert found["loss"] > 0
+
+
+def tasks_synth(manifest: Path) -> Job:
+    """In the place of the job that made these videos."""
+    return Job("lab.tasks.synth", {"config": str(manifest)})
