@@ -18,8 +18,9 @@ from tenclip_serving.live.connect import LiveRules, connect, judge_host
 from tenclip_serving.live.requests import LiveRequest
 from tenclip_serving.live.rtsp_relay import RtspResponses
 from tenclip_serving.live.source import parse_address, parse_source
+from tests.ports import free_port
 from tests.tenclip_serving.helpers import make_bundle
-from tests.tenclip_serving.live.helpers import free_port, open_engine, watch
+from tests.tenclip_serving.live.helpers import open_engine, watch
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 
