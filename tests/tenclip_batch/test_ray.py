@@ -40,6 +40,7 @@ def test_rows_of_a_cluster_are_those_of_one_process(bundle: Path, shared_videos:
         )  # fmt: skip
         left = list(Path(temporary).glob("tenclip-ray-*"))
     assert found.returncode == 1, found.stderr
+    assert found.stdout, found.stderr
     report = json.loads(found.stdout)
     assert (report["done"], report["failures"]) == (5, {"EMPTY_VIDEO": 1, "NOT_A_VIDEO": 1})
     run(bundle, tmp_path / "local", shared_videos)

@@ -183,7 +183,7 @@ def test_a_server_that_sends_us_on_is_not_followed(tmp_path: Path) -> None:
                 server,
                 open_engine(bundle, live_schemes=("rtsp",), allow_hosts=(f"127.0.0.1:{port}",)) as engine,
             ):
-                request = LiveRequest(source=parse_source(f"rtsp://127.0.0.1:{port}/s"), idle_seconds=2)
+                request = LiveRequest(source=parse_source(f"rtsp://127.0.0.1:{port}/s"), idle_seconds=10)
                 with pytest.raises(UriNotAllowed, match="sends us on to another address, and that is not followed"):
                     await watch(engine, request)
             try:

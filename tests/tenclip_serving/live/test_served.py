@@ -64,7 +64,7 @@ def test_a_client_watches_a_stream_and_leaves(server: ServerProcess, port: int) 
     uri = f"tcp://127.0.0.1:{port}"
     with Client(server.address) as client, ts_sender("--port", str(port), "--frames", "4000"):
         connected, windows, events = None, [], []
-        for update in client.live(uri, step=4, smooth_windows=1, top_k=2, idle_seconds=3):
+        for update in client.live(uri, step=4, smooth_windows=1, top_k=2, idle_seconds=10):
             if isinstance(update, LiveConnected):
                 connected = update
             elif isinstance(update, LiveWindow):
