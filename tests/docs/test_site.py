@@ -18,7 +18,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("mkdocstrings", reason="pip install 'tenclip[docs]'")
     out = tmp_path_factory.mktemp("docs") / "site"
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
-    built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=240, check=False)
+    built = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=800, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     return out
 

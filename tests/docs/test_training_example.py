@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from tests.ports import free_port
+
 from .worked_example import SECONDS, run_page
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(SECONDS)
 def test_the_worked_example_runs(tmp_path: Path) -> None:
     port = free_port()
-    output = run_page("training.md", tmp_path, TENCLIP_PORT=str(port), TENCLIP_SERVER=f"127.0.0.1:{port}")
+    output = run_page(
+        "training.md",
+        tmp_path,
+        TENCLIP_PORT=str(port),
+        TENCLIP_METRICS_PORT="-1",
+        TENCLIP_SERVER=f"127.0.0.1:{port}",
+    )
 
     assert "suspected duplicates" in output
     paths = pq.read_table(tmp_path / "web" / "clean.parquet", columns=["path"])["path"].to_pylist()

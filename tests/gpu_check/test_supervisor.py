@@ -18,7 +18,7 @@ def test_every_end_is_told_and_the_rest_runs(tmp_path: Path) -> None:
     saved: list[dict[str, Any]] = []
     run = Run(
         folder=tmp_path,
-        end=time.time() + 60,
+        end=time.time() + 600,
         dry=True,
         save=lambda results: saved.append(copy.deepcopy(results)),
         say=lambda text: None,
@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_not_run(tmp_path: Path) -> None:
 
 def test_a_worker_that_does_not_start(tmp_path: Path) -> None:
     run = Run(
-        folder=tmp_path, end=time.time() + 60, dry=True, save=lambda r: None, say=lambda t: None, worker="nothing"
+        folder=tmp_path, end=time.time() + 600, dry=True, save=lambda r: None, say=lambda t: None, worker="nothing"
     )
     results = run.run(choose(["machine", "speed"]))
     assert {r["status"] for r in results.values()} == {"failed"}

@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -19,6 +18,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from tests.ports import free_port
 
 # As the pods of a cluster are labelled.
 TARGET_LABELS = {"namespace": "tenclip", "pod": "tenclip-0", "job": "tenclip"}
@@ -65,9 +66,7 @@ def running_prometheus(folder: Path, *targets: str, rules: dict[str, Any] | None
         ],
     }
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(config))
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     command = [
         program,
         f"--config.file={folder / 'prometheus.yaml'}",

@@ -25,8 +25,9 @@ from rich.console import Console
 from tenclip_serving.live.clock import WRAP_TICKS
 from tenclip_serving.live.requests import LiveRequest, ScoredWindow
 from tenclip_serving.live.source import parse_source
+from tests.ports import free_port
 from tests.tenclip_serving.helpers import make_bundle
-from tests.tenclip_serving.live.helpers import free_port, open_engine, ts_sender
+from tests.tenclip_serving.live.helpers import open_engine, ts_sender
 
 _FPS, _STEP = 10, 40
 _KEPT_BYTES = 64 << 10

@@ -36,10 +36,11 @@ from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tests.tenclip_serving.helpers import ServerProcess, make_bundle, make_video, running_server
 
 CLIENTS = 8
-# Seconds. A request that a client sent so long ago is at the server.
-CERTAINLY_ACCEPTED = 0.5
+# Seconds. A request that a client sent so long ago is at the server, even on a busy machine.
+CERTAINLY_ACCEPTED = 3.0
+AROUND_THE_SIGNAL = 0.5
 _REQUEST_ID_KEY = "tenclip-request-id"
-_END_SECONDS = 40.0
+_END_SECONDS = 120.0
 
 
 @dataclass(kw_only=True)
@@ -70,13 +71,16 @@ def run(rounds: int, *, seed: int = 0) -> Report:
             report.rounds += 1
             with running_server(root / "models", "--log-format", "json") as server:
                 workers = psutil.Process(server.process.pid).children(recursive=True)
-                asked, signalled = asyncio.run(_load(server, video, seconds=rng.uniform(1.0, 2.0)))
+                asked, signalled = asyncio.run(_load(server, video, seconds=CERTAINLY_ACCEPTED + rng.uniform(1.0, 2.0)))
                 _judge(server, workers, asked, signalled, report, f"round {number}")
     return report
 
 
 async def _load(server: ServerProcess, video: bytes, *, seconds: float) -> tuple[dict[str, Asked], float]:
-    """(what was asked by id, when the signal was sent). Returns when the server has gone."""
+    """(what was asked by id, when the signal was sent). Returns when the server has gone.
+
+    seconds: from the first answers, more than one for each client on average, to the signal.
+    """
     asked: dict[str, Asked] = {}
 
     async def client(number: int) -> None:
@@ -93,6 +97,9 @@ async def _load(server: ServerProcess, video: bytes, *, seconds: float) -> tuple
                     await asyncio.sleep(0.05)  # nobody is there any more
 
     clients = [asyncio.create_task(client(number)) for number in range(CLIENTS)]
+    async with asyncio.timeout(_END_SECONDS):
+        while sum(entry.status == "OK" for entry in asked.values()) <= CLIENTS:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(seconds)
     signalled = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
@@ -107,7 +114,7 @@ async def _load(server: ServerProcess, video: bytes, *, seconds: float) -> tuple
 async def _ask(stub: Any, video: bytes, request_id: str) -> str:
     request = pb.PredictRequest(video=pb.Video(data=video, name=request_id))
     try:
-        await stub.Predict(request, timeout=30, metadata=((_REQUEST_ID_KEY, request_id),))
+        await stub.Predict(request, timeout=_END_SECONDS, metadata=((_REQUEST_ID_KEY, request_id),))
     except grpc.aio.AioRpcError as err:
         return str(err.code().name)
     return "OK"
@@ -130,7 +137,7 @@ def _judge(
         fail(f"{_END_SECONDS:g} s after SIGTERM the server runs" if code is None else f"exit code {code}")
     for request_id, status in _worked_on(server).items():
         got = asked[request_id].status
-        report.in_flight += asked[request_id].sent > signalled - CERTAINLY_ACCEPTED and got == "OK"
+        report.in_flight += asked[request_id].sent > signalled - AROUND_THE_SIGNAL and got == "OK"
         if (status, got) != ("OK", "OK"):
             fail(f"request {request_id}: the server says {status}, its client got {got or 'nothing'}")
     for request_id, entry in asked.items():
@@ -138,7 +145,7 @@ def _judge(
             fail(f"request {request_id}, sent {signalled - entry.sent:.2f} s before the signal, got {entry.status}")
         if entry.status not in ("OK", "UNAVAILABLE", "CANCELLED"):
             fail(f"request {request_id} got {entry.status or 'nothing'}")
-    left = psutil.wait_procs(workers, timeout=5)[1]
+    left = psutil.wait_procs(workers, timeout=60)[1]
     if left:
         fail(f"processes left: {left}")
 

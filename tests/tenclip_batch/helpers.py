@@ -44,7 +44,7 @@ def command(*arguments: object) -> list[str]:
 def tenclip(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the command to its end, whatever comes of it."""
     environment = {**os.environ, **options.pop("env", {})}
-    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment, timeout=200, **options)
+    return subprocess.run(command(*arguments), capture_output=True, text=True, env=environment, timeout=500, **options)
 
 
 def rows(out: Path, table: str = "clips") -> pa.Table:

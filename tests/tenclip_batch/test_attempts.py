@@ -51,7 +51,7 @@ def test_a_video_that_ends_its_process_is_named_and_no_other(bundle: Path, tmp_p
         while process.poll() is None:
             if any(text.endswith(f"{process.pid} {str(poison)!r}\n") for text in marks(out)):
                 process.send_signal(signal.SIGKILL)
-            time.sleep(0.001)
+            time.sleep(0.01)
         codes.append(process.returncode)
         if process.returncode != -signal.SIGKILL:
             break

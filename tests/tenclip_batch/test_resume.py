@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import resource
 import shutil
@@ -119,8 +120,10 @@ def test_a_run_that_is_ended_goes_on(bundle: Path, tmp_path: Path, ending: signa
         "batch", "features", folder, "--bundle", bundle, "--out", out, "--part-clips", part_clips,
         "--decode-workers", 1, "--in-flight", 4, "--threads", 1, "--show", "--json",
     )  # fmt: skip
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE) as process:
+    # It waits when it has said a page more than is read: it is not done before it is ended, however late that is.
+    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
         for _ in range(25):
             assert process.stdout.readline()
         process.send_signal(ending)

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -202,6 +203,7 @@ def test_control_c_ends_with_a_report(server: ServerProcess, tmp_path: Path) -> 
     # It sends the second when it has the answer to the first.
     while server.log.rpartition("method=ListModels")[2].count("method=Predict") < 2:
         assert process.poll() is None
+        time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err

@@ -426,7 +426,7 @@ def test_killed_in_the_middle(clips: Path, number: signal.Signals) -> None:
             while time.monotonic() < deadline and servicer.seen.total() < limit + 3:
                 time.sleep(0.01)
             process.send_signal(number)
-            assert process.wait(30) == (130 if number == signal.SIGINT else -number)
+            assert process.wait(120) == (130 if number == signal.SIGINT else -number)
             servicer.released.set()
     with contextlib.closing(sqlite3.connect("cut.parquet.partial/journal.sqlite")) as journal:
         ((before, failed),) = journal.execute("SELECT count(*), count(reason) FROM videos")

@@ -64,7 +64,7 @@ def test_closed_loop(concurrency: int) -> None:
 
 
 def test_open_loop_sends_whatever_is_in_flight() -> None:
-    crowd = Crowd(0.2)
+    crowd = Crowd(1.0)
     report = run(crowd, rate=1000.0, num_requests=40, arrivals="constant")
     assert crowd.most > 20
     assert report.num_ok == 40
@@ -231,7 +231,7 @@ def test_cancelled_it_says_what_it_has() -> None:
 def test_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tenclip_client._load._TICK_SECONDS", 0.02)
     seen: list[Snapshot] = []
-    plan = LoadPlan(videos=[VIDEO], concurrency=1, seconds=0.4, warmup_seconds=0.4)
+    plan = LoadPlan(videos=[VIDEO], concurrency=1, seconds=1.0, warmup_seconds=1.0)
     asyncio.run(generate(Crowd(0.01), plan, on_tick=seen.append))
     assert seen[0].warming_up
     assert math.isnan(seen[0].median_seconds)

@@ -363,7 +363,6 @@ def form(fields: dict[str, bytes]) -> bytes:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
 class TestTorchServe:
     def test_grpc_gives_what_our_server_gives(
         self, torchserve: TorchServe, bundle: Bundle, footage: bytes, expected: pb.PredictResponse

@@ -8,7 +8,6 @@ import importlib.util
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,9 @@ import grpc
 import psutil
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
-START_SECONDS = 60
+from tests.ports import free_ports
+
+START_SECONDS = 240
 SERVICE = "/org.pytorch.serve.grpc.inference.InferenceAPIsService"
 
 
@@ -53,7 +54,7 @@ class TorchServe:
         status, body = http_post(self.management, f"/models?url={archive.name}&initial_workers=1&synchronous=true", b"")
         assert status == 200, f"{body!r}\n{self.log}"
 
-    def predict(self, model: str, inputs: Mapping[str, bytes], *, timeout: float = 60) -> bytes:
+    def predict(self, model: str, inputs: Mapping[str, bytes], *, timeout: float = 240) -> bytes:
         """Over gRPC. Raises grpc.RpcError."""
         with grpc.insecure_channel(self.grpc) as channel:
             call: Any = channel.unary_unary(
@@ -68,7 +69,7 @@ class TorchServe:
 
 def http_post(address: str, path: str, body: bytes, headers: Mapping[str, str] | None = None) -> tuple[int, bytes]:
     """Status and body, whatever the status."""
-    connection = http.client.HTTPConnection(address, timeout=60)
+    connection = http.client.HTTPConnection(address, timeout=240)
     with contextlib.closing(connection):
         connection.request("POST", path, body, dict(headers or {}))
         response = connection.getresponse()
@@ -128,15 +129,6 @@ def running_torchserve(model_store: Path) -> Iterator[TorchServe]:
             yield server
         finally:
             stop_group(process)
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nothing listened on a moment ago, all different."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
 
 
 def members(group: int) -> list[psutil.Process]:

@@ -127,7 +127,7 @@ def test_its_owner_loads_nothing_of_it_and_it_ends_with_it(folder: Path) -> None
     done = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True)
     pid, _, loaded = done.stdout.partition(" ")
     assert loaded.strip() == "[]", done.stderr
-    until = time.monotonic() + 20
+    until = time.monotonic() + 60
     while psutil.pid_exists(int(pid)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not psutil.pid_exists(int(pid))

@@ -341,7 +341,7 @@ def running_server(
             stop(process)
 
 
-def stop(process: subprocess.Popen[str], *, seconds: float = 20) -> int:
+def stop(process: subprocess.Popen[str], *, seconds: float = 60) -> int:
     """SIGTERM, and SIGKILL for one that does not go."""
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)

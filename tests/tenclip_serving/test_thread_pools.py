@@ -15,7 +15,7 @@ WHO = ContextVar("who", default="")
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), 240))
 
 
 def test_calls_have_their_callers_context_and_tell_what_became_of_them() -> None:

@@ -64,7 +64,7 @@ def running_page(server: str, *arguments: str, **environment: str) -> Iterator[P
         assert code == 0
 
 
-def until(condition: Callable[[], object], *, seconds: float = 10) -> None:
+def until(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait for something that another process does."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -66,7 +66,6 @@ def outcome(data: bytes) -> Outcome:
         return Outcome(error=err)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", RECIPES)
 def test_cut_off_anywhere(videos: dict[str, bytes], name: str) -> None:
     data = videos[name]
@@ -110,7 +109,6 @@ def test_a_cut_off_video_says_what_was_lost(videos: dict[str, bytes]) -> None:
         assert f"{video.info.duration_seconds:.2f} of 1." in warning
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", RECIPES)
 def test_random_bytes_changed(videos: dict[str, bytes], name: str) -> None:
     rng = np.random.default_rng(7)
@@ -121,7 +119,6 @@ def test_random_bytes_changed(videos: dict[str, bytes], name: str) -> None:
         outcome(data.tobytes())
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_hole_in_the_middle(videos: dict[str, bytes], name: str) -> None:
     """As downloads leave it: a stretch of zeros, or bytes missing from between."""
@@ -196,7 +193,6 @@ def damaged(recipe: Recipe, seed: int) -> bytes:
     return mux_packets(video, packets, recipe.container)
 
 
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("name", EXACT)
 def test_sparse_reads_of_damaged_videos(name: str, seed: int) -> None:

@@ -148,7 +148,7 @@ PINGING = [
 def watch(channel: grpc.Channel) -> Any:
     """A call that stays open, and on which nothing is sent after the first answer."""
     stub: Any = HealthStub(channel)
-    return stub.Watch(HealthCheckRequest(), timeout=60)
+    return stub.Watch(HealthCheckRequest(), timeout=240)
 
 
 def test_a_client_that_pings_too_often_is_disconnected(one_model: Path) -> None:

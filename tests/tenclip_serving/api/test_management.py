@@ -144,7 +144,7 @@ class Watch:
 
     def __init__(self, channel: grpc.Channel, service: str) -> None:
         stub: Any = health_pb2_grpc.HealthStub(channel)
-        self._call = stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=60)
+        self._call = stub.Watch(health_pb2.HealthCheckRequest(service=service), timeout=240)
         self.said: list[str] = []
         self._thread = threading.Thread(target=self._listen)
         self._thread.start()
@@ -213,8 +213,9 @@ def test_reloads_under_load_lose_no_request() -> None:
 
 
 def test_a_stream_that_is_open_and_idle_does_not_hold_a_stopping_server(root: Path) -> None:
-    """Its grace would be half a minute; `stop` gives up after twenty seconds and kills."""
-    with running_server(root, "--runtime", "onnxruntime") as server, grpc.insecure_channel(server.address) as channel:
+    """Its grace would be an hour; `stop` gives up long before and kills."""
+    arguments = ["--runtime", "onnxruntime", "--shutdown-grace-seconds", "3600"]
+    with running_server(root, *arguments) as server, grpc.insecure_channel(server.address) as channel:
         asked: queue.Queue[inference.ModelInferRequest] = queue.Queue()
         stream = open_inference_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(asked.get, None))
         asked.put(inference.ModelInferRequest(model_name="tiny", id="only"))
@@ -231,6 +232,7 @@ def test_a_load_that_never_ends_does_not_hold_a_stopping_server(root: Path) -> N
     with running_server(root, *arguments) as server, Client(server.address) as client:
         (root / "tiny" / "1" / "labels.txt").unlink()
         os.mkfifo(root / "tiny" / "1" / "labels.txt")
+        assert client.get_model("tiny").state == "READY"  # connected: all of the second is the load's
         with pytest.raises(DeadlineExceeded):
             client.load_model("tiny", timeout=1)
         assert client.get_model("tiny").state == "READY"

@@ -43,7 +43,7 @@ async def open_pool(size: int = 1, **options: Any) -> AsyncIterator[tuple[Decode
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), 240))
 
 
 async def until(condition: Callable[[], bool]) -> None:

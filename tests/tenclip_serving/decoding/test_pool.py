@@ -156,7 +156,7 @@ def test_a_second_worker_has_only_the_time_that_is_left(videos: Path) -> None:
                 os.kill(worker.pid, signal.SIGSTOP)
             worker = await pool.acquire()
             decoding = asyncio.create_task(pool.decode(worker, request(videos / "colors.mp4"), timeout=30))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             now[0] = 29.9
             os.kill(worker.pid, signal.SIGKILL)
             with pytest.raises(DecodeWorkerDied, match=r"took longer than the 30 seconds that this server allows"):
@@ -225,7 +225,7 @@ def test_a_request_given_up_that_hangs_costs_the_worker(videos: Path, monkeypatc
             worker = await pool.acquire()
             os.kill(worker.pid, signal.SIGSTOP)
             given_up = asyncio.create_task(pool.decode(worker, request(videos / "colors.mp4"), timeout=30))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             given_up.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await given_up
@@ -266,7 +266,7 @@ def test_closing_ends_a_worker_that_hangs(videos: Path) -> None:
             worker = await pool.acquire()
             os.kill(worker.pid, signal.SIGSTOP)
             task = asyncio.create_task(pool.decode(worker, request(videos / "colors.mp4"), timeout=30))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         with pytest.raises(ServerUnavailable, match="shutting down"):
@@ -411,7 +411,7 @@ def test_closing_waits_for_no_worker_that_nothing_ends(videos: Path, monkeypatch
         worker = await pool.acquire()
         with in_the_kernels_hands(worker, monkeypatch):
             task = asyncio.create_task(pool.decode(worker, request(videos / "colors.mp4"), timeout=30))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             await pool.close()
             with pytest.raises(DecodeWorkerDied):
                 await task
@@ -433,7 +433,7 @@ def test_whoever_leaves_is_told_when_the_worker_holds_nothing_any_more(
             left: list[asyncio.Task[None]] = []
             asked = request(videos / "colors.mp4")
             task = asyncio.create_task(pool.decode(worker, asked, timeout=30, on_leave=left.append))
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.2)
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
             assert not left[0].done()

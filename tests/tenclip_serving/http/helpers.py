@@ -84,7 +84,7 @@ def refused_over_grpc(server: ServerProcess, request: pb.PredictRequest) -> tupl
 
 
 def metric(server: ServerProcess, name: str, /, **labels: str) -> float:
-    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{server.metrics_address}/metrics", timeout=60) as answer:
         text = answer.read().decode()
     samples = (s for family in text_string_to_metric_families(text) for s in family.samples)
     return sum(s.value for s in samples if s.name == name and labels.items() <= s.labels.items())
@@ -94,7 +94,7 @@ def metric(server: ServerProcess, name: str, /, **labels: str) -> float:
 def connected(server: ServerProcess) -> Iterator[socket.socket]:
     assert server.http_address
     host, _, port = server.http_address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as made:
+    with socket.create_connection((host, int(port)), timeout=60) as made:
         yield made
 
 
@@ -138,7 +138,7 @@ def video(path: Path) -> dict[str, Any]:
     return {"video": (path.name, path.read_bytes())}
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "nothing happened"

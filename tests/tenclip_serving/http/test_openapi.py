@@ -28,7 +28,6 @@ CHECKS = (
 )
 
 
-@pytest.mark.timeout(200)
 def test_schemathesis_finds_nothing(http_server: ServerProcess, tmp_path: Path) -> None:
     """In a process of its own, for a bounded number of requests of one seed; its own report is shown when it fails."""
     pytest.importorskip("schemathesis", reason="pip install schemathesis")
@@ -40,7 +39,7 @@ def test_schemathesis_finds_nothing(http_server: ServerProcess, tmp_path: Path) 
     ]
     environment = {**os.environ, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=180
+        command, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment, timeout=600
     )
     assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
     assert re.search(r"\d+ generated, \d+ passed", done.stdout), done.stdout[-3000:]

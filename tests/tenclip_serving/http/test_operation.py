@@ -10,7 +10,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,8 +42,8 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def narrow(one_model: Path, videos: Path) -> Iterator[ServerProcess]:
-    """Two requests at once, none waits; large uploads, and short patience."""
-    limits = ["--max-active", "2", "--max-queue", "0", "--max-upload-mb", "64", "--upload-idle-seconds", "2"]
+    """Two requests at once, none waits; and large uploads."""
+    limits = ["--max-active", "2", "--max-queue", "0", "--max-upload-mb", "64"]
     with running_server(one_model, *FAST, *limits, "--allow-root", str(videos)) as running:
         yield running
 
@@ -142,8 +141,8 @@ def test_who_hangs_up_while_clips_run_frees_them(one_model: Path, tmp_path: Path
         assert metric(server, "tenclip_clips_saved_total") > 0
 
 
-def test_an_upload_that_stands_still_ends(narrow: ServerProcess) -> None:
-    with connected(narrow) as connection:
+def test_an_upload_that_stands_still_ends(one_model: Path) -> None:
+    with running_server(one_model, *FAST, "--upload-idle-seconds", "2") as server, connected(server) as connection:
         connection.sendall(post_head("/v1/predict", MIB) + b"x")
         status, _, body = read_answer(connection)
     assert (status, problem_of(body)["reason"]) == (504, "DEADLINE_EXCEEDED")
@@ -153,13 +152,13 @@ def test_an_upload_that_stands_still_ends(narrow: ServerProcess) -> None:
 def test_a_deadline_ends_an_upload(narrow: ServerProcess) -> None:
     with connected(narrow) as connection:
         head = b'--b\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r\n\r\nx'
-        connection.sendall(
-            post_head("/v1/predict", MIB, "multipart/form-data; boundary=b", Request_Timeout="0.5") + head
-        )
+        connection.sendall(post_head("/v1/predict", MIB, "multipart/form-data; boundary=b", Request_Timeout="2") + head)
         status, _, body = read_answer(connection)
     assert (status, problem_of(body)["reason"]) == (504, "DEADLINE_EXCEEDED")
     # What was left when the upload began.
-    assert re.fullmatch(r"a\.mp4: not done in 0\.[45]\d* seconds, the caller's deadline", problem_of(body)["detail"])
+    says = re.fullmatch(r"a\.mp4: not done in (\d[.\d]*) seconds, the caller's deadline", problem_of(body)["detail"])
+    assert says
+    assert 0 < float(says[1]) <= 2
     wait_until(lambda: held(narrow) == 0)
 
 
@@ -169,7 +168,8 @@ def test_a_deadline_ends_an_upload(narrow: ServerProcess) -> None:
 def test_sigterm_loses_no_accepted_request(one_model: Path, videos: Path) -> None:
     """Not ready at once, still answering for a while; then the upload that has begun ends as if nothing was."""
     data = (videos / "colors.mp4").read_bytes()
-    with running_server(one_model, *FAST, "--shutdown-delay-seconds", "1.5") as server, connected(server) as busy:
+    waits = ["--shutdown-delay-seconds", "6", "--shutdown-grace-seconds", "3600", "--upload-idle-seconds", "60"]
+    with running_server(one_model, *FAST, *waits) as server, connected(server) as busy:
         busy.sendall(post_head("/v1/predict", len(data)) + data[:1000])
         wait_until(lambda: metric(server, "tenclip_requests_in_flight") == 1)
         server.process.send_signal(signal.SIGTERM)
@@ -181,7 +181,7 @@ def test_sigterm_loses_no_accepted_request(one_model: Path, videos: Path) -> Non
         busy.sendall(data[1000:])
         status, _, body = read_answer(busy)
         assert (status, json.loads(body)["top"][0]["label"]) == (200, "red")
-        assert server.process.wait(20) == 0
+        assert server.process.wait(60) == 0
         assert "Traceback" not in server.log
         assert "code=OK" in server.log
 
@@ -195,12 +195,11 @@ def _refuses(server: ServerProcess) -> bool:
 
 
 def test_what_is_not_done_within_the_grace_is_cut(one_model: Path) -> None:
-    with running_server(one_model, *FAST, "--shutdown-grace-seconds", "0.5") as server, connected(server) as busy:
+    limits = ["--shutdown-grace-seconds", "0.5", "--upload-idle-seconds", "3600"]
+    with running_server(one_model, *FAST, *limits) as server, connected(server) as busy:
         busy.sendall(post_head("/v1/predict", MIB) + b"x")
         wait_until(lambda: metric(server, "tenclip_requests_in_flight") == 1)
-        started = time.monotonic()
-        assert stop(server.process) == 0
-        assert time.monotonic() - started < 10
+        assert stop(server.process) == 0  # which would kill it in the end
         assert busy.recv(100) == b""
         assert "Traceback" not in server.log
 

@@ -31,7 +31,7 @@ def admission(**changes: Any) -> Admission:
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 20))
+    asyncio.run(asyncio.wait_for(test(), 120))
 
 
 async def settle() -> None:

@@ -70,7 +70,7 @@ async def opened(request: RecognitionRequest, root: Path) -> AsyncIterator[OpenV
 
 
 def run(test: Callable[[], Awaitable[None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), 240))
 
 
 @pytest.fixture

@@ -149,18 +149,18 @@ def test_memory_is_charged_for_the_largest_piece_only() -> None:
 
 
 def test_a_slow_source_that_goes_on_is_waited_for() -> None:
-    """Ten times as long as it may stand still, all in all."""
-    on = spool(idle_seconds=0.1, max_bytes=10 << 20, max_file_bytes=10 << 20)
+    """Longer than it may stand still, all in all."""
+    on = spool(idle_seconds=2.0, max_bytes=10 << 20, max_file_bytes=10 << 20)
 
     async def slow() -> AsyncIterator[bytes]:
-        for _ in range(40):
-            await asyncio.sleep(0.025)
-            yield bytes(40 << 10)
+        for _ in range(16):
+            await asyncio.sleep(0.2)
+            yield bytes(16 << 10)
 
     async def run() -> None:
         async with on.file("v") as file:
             await file.fill(Upload(chunks=slow()))
-            assert file.size == 40 * (40 << 10)
+            assert file.size == 16 * (16 << 10)
 
     asyncio.run(run())
     on.close()

@@ -28,8 +28,8 @@ def uploads(one_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     spool = tmp_path_factory.mktemp("spool")
     arguments = (
         "--spool-dir", str(spool), "--max-message-mb", "1", "--max-upload-mb", str(MAX_UPLOAD_MB),
-        "--max-spool-mb", "150", "--max-arrival-seconds", "0.7",
-        "--upload-idle-seconds", "0.5", "--decode-workers", "1",
+        "--max-spool-mb", "150", "--max-arrival-seconds", "2",
+        "--upload-idle-seconds", "3", "--decode-workers", "1",
     )  # fmt: skip
     with running_server(one_model, *arguments) as running:
         yield running
@@ -53,7 +53,7 @@ def messages(data: bytes, *, piece: int = 1000, announced: int | None = None, **
     return [pb.PredictUploadRequest(request=request, num_bytes=num_bytes), *pieces]
 
 
-def refused(server: ServerProcess, sent: Iterator[Any] | list[Any], timeout: float = 20) -> tuple[str, str, str]:
+def refused(server: ServerProcess, sent: Iterator[Any] | list[Any], timeout: float = 60) -> tuple[str, str, str]:
     with server.stub() as stub, pytest.raises(grpc.RpcError) as caught:
         stub.PredictUpload(iter(sent), timeout=timeout)
     return status_of(caught.value)
@@ -148,16 +148,16 @@ def test_a_message_that_is_no_protobuf_is_told_so(uploads: ServerProcess) -> Non
     with grpc.insecure_channel(uploads.address) as channel:
         rpc: Any = channel.stream_unary("/tenclip.v1.VideoRecognition/PredictUpload")
         with pytest.raises(grpc.RpcError) as caught:
-            rpc(iter([b"\xff\xff"]), timeout=10)
+            rpc(iter([b"\xff\xff"]), timeout=60)
     assert status_of(caught.value)[:2] == ("INVALID_ARGUMENT", "INVALID_REQUEST")
 
 
 def test_uploads_together_beyond_the_disk_are_refused_with_a_hint(uploads: ServerProcess) -> None:
     with uploads.stub() as stub:
-        first = stub.PredictUpload.future(endless(announced=90 << 20), timeout=30)
+        first = stub.PredictUpload.future(endless(announced=90 << 20), timeout=60)
         wait_until(lambda: metric(uploads, "tenclip_spool_bytes") == 90 << 20)
         with pytest.raises(grpc.RpcError) as caught:
-            stub.PredictUpload(iter(messages(b"abc", announced=80 << 20)), timeout=10)
+            stub.PredictUpload(iter(messages(b"abc", announced=80 << 20)), timeout=60)
         assert status_of(caught.value)[:2] == ("RESOURCE_EXHAUSTED", "OVERLOADED")
         assert isinstance(caught.value, grpc.Call)
         assert float(str(dict(caught.value.trailing_metadata() or ())["tenclip-retry-after-seconds"])) > 0
@@ -171,16 +171,16 @@ def endless(*, announced: int = 0, stop_after: int | None = None) -> Iterator[An
     yield messages(b"", announced=announced)[0]
     sent = 0
     while stop_after is None or sent < stop_after:
-        yield pb.PredictUploadRequest(chunk=bytes(100))
+        yield pb.PredictUploadRequest(chunk=bytes(16 << 10))
         sent += 1
         threading.Event().wait(0.01)
-    threading.Event().wait(3)
+    threading.Event().wait(20)
 
 
 def test_an_upload_that_falls_silent_is_given_up(uploads: ServerProcess) -> None:
     status, reason, details = refused(uploads, endless(stop_after=2))
     assert (status, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
-    assert "of it came in 0.5 seconds" in details
+    assert "of it came in 3 seconds" in details
     wait_until(lambda: nothing_held(uploads))
 
 
@@ -188,27 +188,35 @@ def test_an_upload_without_its_first_message_is_given_up(uploads: ServerProcess)
     silent = threading.Event()
 
     def nothing() -> Iterator[Any]:
-        silent.wait(20)
+        silent.wait(60)
         yield from ()
 
     status, reason, details = refused(uploads, nothing())
     silent.set()
     assert (status, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
-    assert "the request was not here after 0.7 seconds" in details
+    assert "the request was not here after 2 seconds" in details
     wait_until(lambda: nothing_held(uploads))
 
 
 def test_a_deadline_in_the_middle_of_an_upload(uploads: ServerProcess) -> None:
-    before = metric(uploads, "tenclip_requests_total", method="PredictUpload", code="DEADLINE_EXCEEDED")
-    assert refused(uploads, endless(), timeout=0.3)[0] == "DEADLINE_EXCEEDED"
+    def ended() -> float:
+        # Its caller hangs up at the same moment: the server may see that first.
+        codes = ("DEADLINE_EXCEEDED", "CANCELLED")
+        return sum(metric(uploads, "tenclip_requests_total", method="PredictUpload", code=code) for code in codes)
+
+    before = ended()
+    with uploads.stub() as stub:
+        stub.ListModels(pb.ListModelsRequest(), timeout=60)  # connected: all of the deadline is the upload's
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.PredictUpload(endless(), timeout=1)
+    assert status_of(caught.value)[0] == "DEADLINE_EXCEEDED"
+    wait_until(lambda: ended() == before + 1)
     wait_until(lambda: nothing_held(uploads))
-    after = metric(uploads, "tenclip_requests_total", method="PredictUpload", code="DEADLINE_EXCEEDED")
-    assert after == before + 1
 
 
 def test_an_upload_that_is_broken_off_leaves_nothing(uploads: ServerProcess) -> None:
     with uploads.stub() as stub:
-        rpcs = [stub.PredictUpload.future(endless(), timeout=30) for _ in range(4)]
+        rpcs = [stub.PredictUpload.future(endless(), timeout=60) for _ in range(4)]
         wait_until(lambda: len(spooled_files(uploads)) == 4)
         rpcs[0].cancel()
         rpcs[1].cancel()

@@ -7,7 +7,6 @@ import contextlib
 import functools
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -28,11 +27,6 @@ from tests.tenclip_serving.helpers import SPEC
 
 SYSTEM_PYTHON = "/usr/bin/python3"
 RTSP_SERVER = Path(__file__).parent / "rtsp_server.py"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 @functools.cache
@@ -106,7 +100,7 @@ async def open_engine(bundle: Path, *, runtime: FakeRuntime | None = None, **cha
 
 
 async def watch(
-    engine: Engine, request: LiveRequest, *, until: Any = None, seconds: float = 60
+    engine: Engine, request: LiveRequest, *, until: Any = None, seconds: float = 120
 ) -> tuple[list[LiveUpdate], LiveCounters]:
     """All updates up to the first for which `until(update, counters)` is true; what was counted by then."""
     seen: list[LiveUpdate] = []

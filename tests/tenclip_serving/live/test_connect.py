@@ -18,8 +18,9 @@ from tenclip_serving.live.connect import LiveRules, connect, judge_host
 from tenclip_serving.live.requests import LiveRequest
 from tenclip_serving.live.rtsp_relay import RtspResponses
 from tenclip_serving.live.source import parse_address, parse_source
+from tests.ports import free_port
 from tests.tenclip_serving.helpers import make_bundle
-from tests.tenclip_serving.live.helpers import free_port, open_engine, watch
+from tests.tenclip_serving.live.helpers import open_engine, watch
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 
@@ -182,7 +183,7 @@ def test_a_server_that_sends_us_on_is_not_followed(tmp_path: Path) -> None:
                 server,
                 open_engine(bundle, live_schemes=("rtsp",), allow_hosts=(f"127.0.0.1:{port}",)) as engine,
             ):
-                request = LiveRequest(source=parse_source(f"rtsp://127.0.0.1:{port}/s"), idle_seconds=2)
+                request = LiveRequest(source=parse_source(f"rtsp://127.0.0.1:{port}/s"), idle_seconds=10)
                 with pytest.raises(UriNotAllowed, match="sends us on to another address, and that is not followed"):
                     await watch(engine, request)
             try:

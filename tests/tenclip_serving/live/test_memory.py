@@ -23,7 +23,7 @@ print(json.dumps(vars(asyncio.run(watch(seconds, keeping=keeping)))))
 
 def watched(seconds: float, *, keeping: bool) -> dict[str, Any]:
     arguments = [sys.executable, "-c", _WATCH, json.dumps([seconds, keeping])]
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=250, cwd=PROJECT)
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=800, cwd=PROJECT)
     assert done.returncode == 0, done.stderr[-3000:]
     run: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return run

@@ -28,8 +28,9 @@ from tenclip_client import (
     UriNotAllowed,
 )
 from tenclip_client.cli.main import main
+from tests.ports import free_port
 from tests.tenclip_serving.helpers import ServerProcess, make_bundle, make_video, running_server
-from tests.tenclip_serving.live.helpers import free_port, ts_sender
+from tests.tenclip_serving.live.helpers import ts_sender
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +64,7 @@ def test_a_client_watches_a_stream_and_leaves(server: ServerProcess, port: int) 
     uri = f"tcp://127.0.0.1:{port}"
     with Client(server.address) as client, ts_sender("--port", str(port), "--frames", "4000"):
         connected, windows, events = None, [], []
-        for update in client.live(uri, step=4, smooth_windows=1, top_k=2, idle_seconds=3):
+        for update in client.live(uri, step=4, smooth_windows=1, top_k=2, idle_seconds=10):
             if isinstance(update, LiveConnected):
                 connected = update
             elif isinstance(update, LiveWindow):
@@ -89,7 +90,7 @@ def test_a_client_watches_a_stream_and_leaves(server: ServerProcess, port: int) 
 
 def _until_no_stream(server: ServerProcess) -> None:
     """The server frees what a caller has left; its gauge says so."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while True:
         text = urllib.request.urlopen(f"http://{server.metrics_address}/metrics").read().decode()
         if "tenclip_live_streams 0.0" in text:
@@ -125,20 +126,19 @@ def test_a_server_that_allows_no_streams_says_so(bundle: Path) -> None:
 
 def test_a_server_that_stops_ends_its_streams_with_a_clear_status(bundle: Path, port: int) -> None:
     arguments = ["--live-scheme", "tcp", "--allow-host", f"127.0.0.1:{port}", "--allow-network", "127.0.0.0/8"]
+    arguments += ["--decode-workers", "1", "--shutdown-grace-seconds", "3600"]  # which it does not wait for
     with (
-        running_server(bundle.parent.parent, *arguments, "--decode-workers", "1") as server,
+        running_server(bundle.parent.parent, *arguments) as server,
         Client(server.address) as client,
         ts_sender("--port", str(port), "--frames", "4000"),
     ):
         updates = client.live(f"tcp://127.0.0.1:{port}", step=4)
         next(updates)
-        started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         with pytest.raises(ServerUnavailable, match="shutting down, and its live streams have ended"):
             for _ in updates:
                 pass
-        assert server.process.wait(20) == 0
-        assert time.monotonic() - started < 15  # and not all of the grace
+        assert server.process.wait(60) == 0
 
 
 def test_the_command_prints_json_lines_from_a_server(server: ServerProcess, port: int) -> None:
@@ -249,7 +249,7 @@ def test_ctrl_c_ends_the_command_and_its_processes(bundle: Path, tmp_path: Path)
         process.kill()
         process.communicate()
     assert process.returncode == 130
-    _, alive = psutil.wait_procs(children, timeout=5)
+    _, alive = psutil.wait_procs(children, timeout=60)
     assert alive == []
 
 

@@ -299,7 +299,7 @@ def test_a_directory_that_cannot_be_read_changes_nothing(tmp_path: Path) -> None
     managed(root, scenario)
 
 
-async def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.01)

@@ -301,9 +301,9 @@ def test_a_run_is_entered_far_in_without_going_through_it() -> None:
     """Epoch 1000 of 10,000 draws over 1000 classes: as far as 10 million draws, in the time of about two epochs."""
     labels = of_sizes(*[1 + 5 * (c % 7) for c in range(1000)])
     late = sampler(labels, power=0.5, draws=10_000, epochs=1001, batch_size=100)
-    began = time.perf_counter()
+    began = time.process_time()
     (tail,) = dataclasses.replace(late, first_epoch=1000, first_step=late.steps_per_epoch - 1)
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     assert len(tail) == 100
     assert len({(d.visit, d.sample) for d in tail}) == 100
     # 16 videos a class, seen 10 million times: about 625 rounds are over.

@@ -81,7 +81,7 @@ def test_a_long_video_costs_no_more_memory_than_a_short_one(tmp_path: Path) -> N
         capture_output=True,
         text=True,
         check=True,
-        timeout=240,
+        timeout=800,
     )
     frames, growth = run.stdout.split()
     assert int(frames) == 2400

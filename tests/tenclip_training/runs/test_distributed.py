@@ -68,7 +68,7 @@ def torchrun(
         [*command, str(script), json.dumps(jobs)],
         capture_output=True,
         text=True,
-        timeout=250,
+        timeout=800,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     assert "UserWarning" not in done.stderr

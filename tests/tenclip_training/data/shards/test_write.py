@@ -168,7 +168,8 @@ from tenclip_training.data.shards.write import write_shards
 
 def progress(done, total):
     print(done, flush=True)
-    time.sleep(0.02)
+    if done >= int(sys.argv[3]):
+        time.sleep(600)
 
 write_shards(read_manifest(sys.argv[1], held_out=None), Path(sys.argv[2]), videos_per_shard=3, threads=2,
              progress=progress)
@@ -180,7 +181,7 @@ def test_a_write_that_was_killed_goes_on(tmp_path: Path, after: int) -> None:
     manifest = small_set(tmp_path / "v", 14)
     whole = write_shards(manifest, tmp_path / "whole", videos_per_shard=3)
     out = tmp_path / "out"
-    command = [sys.executable, "-c", SLOW_WRITE, str(tmp_path / "v"), str(out)]
+    command = [sys.executable, "-c", SLOW_WRITE, str(tmp_path / "v"), str(out), str(after)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         for line in process.stdout:
