@@ -29,16 +29,20 @@ from .helpers import SMALL, rows, run, tenclip
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_rows_of_a_cluster_are_those_of_one_process(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out"
     home.mkdir()
     with tempfile.TemporaryDirectory(prefix="r-") as temporary:  # short: Ray keeps its sockets there
-        found = tenclip(
-            "batch", "features", shared_videos, "--bundle", bundle, "--out", out, "--engine", "ray", "--actors", 1,
-            "--cpus-per-actor", 1, "--chunk-videos", 3, "--json",
-            env={"HOME": str(home), "TMPDIR": temporary},
-        )  # fmt: skip
+        for _ in range(3):
+            found = tenclip(
+                "batch", "features", shared_videos, "--bundle", bundle, "--out", out, "--engine", "ray", "--actors", 1,
+                "--cpus-per-actor", 1, "--chunk-videos", 3, "--json",
+                env={"HOME": str(home), "TMPDIR": temporary},
+            )  # fmt: skip
+            # Ray gives its own processes half a minute to start, and a machine may be busier than that.
+            if "Ray cannot be started" not in " ".join(found.stderr.split()):
+                break
         left = list(Path(temporary).glob("tenclip-ray-*"))
     assert found.returncode == 1, found.stderr
     assert found.stdout, found.stderr
