@@ -131,8 +131,8 @@ class VideoResNet(VideoModel):
 
     def feature_map(self, clips: Tensor) -> Tensor:
         """See `VideoModel.feature_map`. Raises ValueError for clips that do not fill the kernels of the pools."""
-        # Under an exporter sizes are symbols, and comparing them would fix them.
-        if not torch.compiler.is_compiling():
+        # Under an exporter sizes are symbols, and under a tracer tensors: comparing them would fix them in the graph.
+        if not (torch.compiler.is_compiling() or torch.jit.is_tracing()):  # type: ignore[attr-defined,no-untyped-call]
             check_clip_size(clips.shape[2], min(clips.shape[3:]), self.smallest_clip)
         x: Tensor = self.stem(clips)
         for i in range(1, 5):
