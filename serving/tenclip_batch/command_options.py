@@ -183,6 +183,10 @@ class ProcessOptions:
             rich_help_panel=_RUNS,
         ),
     ] = 0
+    decode_worker_memory_mb: Annotated[
+        int,
+        typer.Option(min=0, max=2**24, help="Address space of one of them in MiB; 0: no limit.", rich_help_panel=_RUNS),
+    ] = 4096
     in_flight: Annotated[
         int,
         typer.Option(min=0, max=4096, help="Videos at once; 0: four for each decode process.", rich_help_panel=_RUNS),

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tenclip_api.errors import Overloaded, ServerError, TenclipError
+from tenclip_api.errors import InvalidRequest, Overloaded, ServerError, TenclipError
 from tenclip_batch.bundle import BatchBundle
 from tenclip_batch.options import ClipChoices, RuntimeOptions
 from tenclip_batch.sources import BatchVideo, VideoOpener
@@ -78,8 +78,19 @@ def open_model(bundle: BatchBundle, runtime: RuntimeOptions) -> ServedModel:
 
 
 def engine_config(runtime: RuntimeOptions, directory: Path, *, with_uris: bool) -> ServerConfig:
-    """The settings of a server that would work as this process does. Raises ValueError as that does."""
-    base = ServerConfig(directory=directory, decode_workers=runtime.decode_workers)
+    """The settings of a server that would work as this process does. Raises InvalidRequest where none takes them."""
+    try:
+        return _engine_config(runtime, directory, with_uris=with_uris)
+    except ValueError as err:
+        raise InvalidRequest(str(err)) from err
+
+
+def _engine_config(runtime: RuntimeOptions, directory: Path, *, with_uris: bool) -> ServerConfig:
+    base = ServerConfig(
+        directory=directory,
+        decode_workers=runtime.decode_workers,
+        decode_worker_memory_mb=runtime.decode_worker_memory_mb,
+    )
     active = runtime.in_flight or base.num_active
     # All decode workers may hold the clips of a largest video at once.
     clip_mb = runtime.max_clip_mb * (base.num_decode_workers + 1)

@@ -53,13 +53,17 @@ class ClipChoices:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions:
-    """What executes the model in each process. threads 0: the runtime chooses. in_flight 0: by the decode workers."""
+    """What executes the model in each process. threads 0: the runtime chooses. in_flight 0: by the decode workers.
+
+    decode_worker_memory_mb: MiB of address space of a decode worker, 0 for no limit.
+    """
 
     runtime: RuntimeChoice = "auto"
     variant: VariantChoice = "auto"
     threads: int = 0
     instances: int = 1
     decode_workers: int = 0
+    decode_worker_memory_mb: int = 4096
     in_flight: int = 0
     max_decode_seconds: float = 120.0
     max_clips: int = 10_000

@@ -28,8 +28,7 @@ from tenclip_batch.bundle import open_bundle
 from tenclip_batch.dataset import Dataset
 from tenclip_batch.options import RuntimeOptions
 from tenclip_batch.ray_actor import PARTS_OF_CHUNK, ActorPlan, Chunk, ChunkWorker, choose_here
-from tenclip_batch.run import BatchJob, BatchReport, Count, Watching, run_with
-from tenclip_batch.settings import protocol_of
+from tenclip_batch.run import BatchJob, BatchReport, Count, Watching, check, run_with
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember
 from tenclip_batch.worker import WorkerPlan
 from tenclip_features.rows import VideoFailure
@@ -60,7 +59,7 @@ def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching())
     has no room for an actor.
     """
     bundle = open_bundle(job.bundle, job.choices)
-    protocol_of(bundle, job.choices, job.runtime)
+    check(job, bundle)
     job = dataclasses.replace(job, out=job.out.absolute(), videos=[_absolute(v) for v in job.videos])
     with _terminated_like_interrupted(), _cluster(options) as ray:
         num_actors = _num_actors(ray, options)

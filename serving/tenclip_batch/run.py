@@ -13,7 +13,7 @@ from typing import Any
 
 from tenclip_batch.bundle import BatchBundle, open_bundle
 from tenclip_batch.dataset import Dataset, open_dataset
-from tenclip_batch.extractor import VideoExtractor, open_model
+from tenclip_batch.extractor import VideoExtractor, engine_config, open_model
 from tenclip_batch.files import file_names, twice_held
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.plan import Plan, make_plan
@@ -91,13 +91,19 @@ def run_local(job: BatchJob, watching: Watching = Watching()) -> BatchReport:
     Raises DatasetError, BundleError, InvalidRequest, NoClassifier.
     """
     bundle = open_bundle(job.bundle, job.choices)
-    protocol_of(bundle, job.choices, job.runtime)  # before a model is loaded: what is wrong with the request
+    check(job, bundle)
     model = open_model(bundle, job.runtime)
 
     def work(plan: WorkerPlan, todo: Sequence[BatchVideo], dataset: Dataset, count: Count) -> None:
         _run_until_signal(_work_local(job, model, plan, todo, PartBuffer(plan, dataset.new_stem), count))
 
     return run_with(job, bundle, model.runtime.name, model.variant, work, watching)
+
+
+def check(job: BatchJob, bundle: BatchBundle) -> None:
+    """What is wrong with the request, before a model is loaded. Raises InvalidRequest."""
+    protocol_of(bundle, job.choices, job.runtime)
+    engine_config(job.runtime, bundle.path, with_uris=job.with_uris)
 
 
 async def _work_local(

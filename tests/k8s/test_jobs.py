@@ -56,13 +56,20 @@ def check_paths(words: list[str], container: Manifest) -> None:
 def test_the_batch_job_takes_its_options_and_writes_where_it_may() -> None:
     (container,) = named(build("batch"), "Job")["spec"]["template"]["spec"]["containers"]
     check_paths(batch_words(), container)
-    assert options(batch_words())["threads"] == int(container["resources"]["limits"]["cpu"])
+    given, limits = options(batch_words()), container["resources"]["limits"]
+    assert given["threads"] == int(limits["cpu"])
+    # Two decode processes, and as much again for the model and the clips.
+    assert 4 * given["decode_worker_memory_mb"] <= int(limits["memory"].removesuffix("Gi")) << 10
 
 
 def test_the_ray_job_does_what_the_batch_job_does_on_a_cluster() -> None:
     words = ray_words()
     # An actor has a thread for each core that it reserves.
-    joined = [word.replace("=", " ") for word in batch_words() if not word.startswith("--threads=")]
+    joined = [
+        word.replace("=", " ")
+        for word in batch_words()
+        if not word.startswith(("--threads=", "--decode-worker-memory-mb="))
+    ]
     assert " ".join(words) == " ".join([*joined, "--engine ray --ray-address auto"])
     for pod in pods(build("ray")):
         (container,) = pod.containers

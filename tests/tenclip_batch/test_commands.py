@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_batch.extractor import engine_config
 from tenclip_batch.files import file_names
-from tenclip_batch.options import ClipChoices, OutputOptions
+from tenclip_batch.options import ClipChoices, OutputOptions, RuntimeOptions
 from tenclip_client.cli.messages import one_line
 from tenclip_features.variants import faster_variant, variant_note
 from tenclip_video.bundle import Speed
@@ -79,6 +80,14 @@ def test_a_window_that_does_not_come_out_even(bundle: Path, shared_videos: Path,
         run(bundle, tmp_path / "out", shared_videos, choices=ClipChoices(window=6))
     assert "tenclip export --frames" in one_line(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_no_server_takes(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidRequest, match="decode_worker_memory_mb must be 0 .* got 100"):
+        run(bundle, tmp_path / "out", shared_videos, runtime=RuntimeOptions(decode_worker_memory_mb=100))
+    assert not (tmp_path / "out").exists()
+    config = engine_config(RuntimeOptions(decode_worker_memory_mb=1536), bundle, with_uris=False)
+    assert config.decode_worker_memory_mb == 1536
 
 
 def test_errors_of_the_command(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
