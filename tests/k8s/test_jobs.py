@@ -64,12 +64,9 @@ def test_the_batch_job_takes_its_options_and_writes_where_it_may() -> None:
 
 def test_the_ray_job_does_what_the_batch_job_does_on_a_cluster() -> None:
     words = ray_words()
-    # An actor has a thread for each core that it reserves.
-    joined = [
-        word.replace("=", " ")
-        for word in batch_words()
-        if not word.startswith(("--threads=", "--decode-worker-memory-mb="))
-    ]
+    # An actor has a thread for each core that it reserves, and the memory of the pods is another.
+    sizes = ("--threads=", "--decode-worker-memory-mb=")
+    joined = [word.replace("=", " ") for word in batch_words() if not word.startswith(sizes)]
     assert " ".join(words) == " ".join([*joined, "--engine ray --ray-address auto"])
     for pod in pods(build("ray")):
         (container,) = pod.containers

@@ -83,7 +83,7 @@ def test_a_window_that_does_not_come_out_even(bundle: Path, shared_videos: Path,
 
 
 def test_settings_that_no_server_takes(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidRequest, match="decode_worker_memory_mb must be 0 .* got 100"):
+    with pytest.raises(InvalidRequest, match=r"decode_worker_memory_mb must be 0 .* got 100"):
         run(bundle, tmp_path / "out", shared_videos, runtime=RuntimeOptions(decode_worker_memory_mb=100))
     assert not (tmp_path / "out").exists()
     config = engine_config(RuntimeOptions(decode_worker_memory_mb=1536), bundle, with_uris=False)
