@@ -118,7 +118,7 @@ def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) ->
     scores [N,K], truth [N,L]. A class that the classifier does not know has what chance gives: its share of the rows.
     A score that is not a number counts as the lowest.
     """
-    # Only here: it brings scipy.stats and pandas, two seconds in which every training process would start later.
+    # Only here: it brings scipy.stats and pandas, which every training process would wait for.
     from sklearn.metrics import average_precision_score
 
     broken = np.isnan(scores)

@@ -195,14 +195,20 @@ def test_events_are_posted_in_order_and_tried_again() -> None:
     assert hook.describe() == "webhook: 3 sent, 0 failed, 0 dropped; last error: status 500"
 
 
-def test_what_no_attempt_changes_fails_at_once_and_is_counted() -> None:
-    with receiver(404) as (url, accepted):
+def first_fails(status: int) -> tuple[Webhook, str]:
+    """A webhook, and its URL, after two events of which the first was answered with `status` and not tried again."""
+    with receiver(status) as (url, accepted):
         hook = Webhook(url, pauses=(60.0,))
         hook.send({"id": 0})
         hook.send({"id": 1})
         hook.close()
     assert [e["id"] for e in accepted] == [1]
     assert (hook.sent, hook.failed) == (1, 1)
+    return hook, url
+
+
+def test_what_no_attempt_changes_fails_at_once_and_is_counted() -> None:
+    first_fails(404)
 
 
 def test_a_receiver_that_is_down_holds_nothing_up() -> None:
@@ -218,13 +224,7 @@ def test_a_receiver_that_is_down_holds_nothing_up() -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirects_lose_no_event_unseen(status: int) -> None:
-    with receiver(status) as (url, accepted):
-        hook = Webhook(url, pauses=(60.0,))
-        hook.send({"id": 0})
-        hook.send({"id": 1})
-        hook.close()
-    assert [e["id"] for e in accepted] == [1]
-    assert (hook.sent, hook.failed) == (1, 1)
+    hook, url = first_fails(status)
     assert f"status {status}: it has moved to {url.removesuffix('hook')}new, " in hook.last_error
     assert "secret" not in hook.last_error
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.tenclip_client.test_imports import modules_after
 
-SLOW = {"sklearn", "scipy", "pandas"}  # two seconds of processor time, for scores at the end of some evaluations
+SLOW = {"sklearn", "scipy", "pandas"}  # for scores at the end of some evaluations
 
 
 @pytest.mark.parametrize("module", ["runs.train", "distill.run", "evaluation.evaluate", "sampler.run"])

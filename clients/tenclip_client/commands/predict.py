@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -142,7 +142,7 @@ def _stream_all(
     def begin(video: VideoInput) -> Iterator[ClipUpdate | Prediction]:
         """The updates, the first of which has come: the server has taken the video."""
         updates = client.predict_stream(video.source, name=video.name, **arguments)
-        return chain([next(updates)], updates)
+        return chain(list(islice(updates, 1)), updates)
 
     with Client(**settings) as client, _writer(False, jsonl, pages) as write:
         for video in inputs:

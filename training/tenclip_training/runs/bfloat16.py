@@ -9,7 +9,7 @@ others with float64. Maps of these few are small, so that float32 costs little.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,47 +30,43 @@ class SmallMapsInFloat32(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         kwargs = kwargs or {}
-        if func not in _CONVOLUTIONS or _in_full(*args, **kwargs):
+        if func not in _CONVOLUTIONS or (asked := _Convolution(*args, **kwargs)).has_inner_windows:
             return func(*args, **kwargs)
         with torch.autocast("cpu", enabled=False):
-            return _exact(func, *args, **kwargs)
+            return asked.in_float32(func)
 
 
-def _exact(
-    func: Callable[..., Tensor],
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Sizes = 1,
-    padding: _Sizes | str = 0,
-    dilation: _Sizes = 1,
-    groups: int = 1,
-) -> Tensor:
-    """The convolution in float32, over a map that holds its padding: oneDNN's own fails in float32 too, where a kernel
-    of 7 with stride 2 and padding 3 meets 5 or 7 frames.
-    """
-    clips = input.float()
-    if not isinstance(padding, str):
-        sides = [side for amount in reversed(_for_each(padding, weight.dim() - 2)) for side in (amount, amount)]
-        clips, padding = torch.nn.functional.pad(clips, sides), 0
-    return func(clips, weight.float(), None if bias is None else bias.float(), stride, padding, dilation, groups)
+class _Convolution(NamedTuple):
+    """One that is asked for, with torch's names and defaults of its arguments."""
 
+    input: Tensor
+    weight: Tensor
+    bias: Tensor | None = None
+    stride: _Sizes = 1
+    padding: _Sizes | str = 0
+    dilation: _Sizes = 1
+    groups: int = 1
 
-def _in_full(
-    input: Tensor,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: _Sizes = 1,
-    padding: _Sizes | str = 0,
-    dilation: _Sizes = 1,
-    groups: int = 1,
-) -> bool:
-    """Of torch's arguments of a convolution. Padding by name is not looked into and counts as too small."""
-    if isinstance(padding, str):
-        return False
-    maps, kernel = input.shape[2:], weight.shape[2:]
-    each = (maps, kernel, *(_for_each(value, len(kernel)) for value in (stride, padding, dilation)))
-    return all(has_inner_window(*sizes) for sizes in zip(*each, strict=True))
+    @property
+    def has_inner_windows(self) -> bool:
+        """See `has_inner_window`, along every dimension. Padding by name is not looked into and counts as too much."""
+        if isinstance(self.padding, str):
+            return False
+        maps, kernel = self.input.shape[2:], self.weight.shape[2:]
+        sizes = (_for_each(value, len(kernel)) for value in (self.stride, self.padding, self.dilation))
+        return all(has_inner_window(*each) for each in zip(maps, kernel, *sizes, strict=True))
+
+    def in_float32(self, func: Callable[..., Tensor]) -> Tensor:
+        """Over a map that holds its padding: oneDNN's own fails in float32 too, where a kernel of 7 with stride 2 and
+        padding 3 meets 5 or 7 frames.
+        """
+        clips, padding = self.input.float(), self.padding
+        if not isinstance(padding, str):
+            each = _for_each(padding, self.weight.dim() - 2)
+            clips = torch.nn.functional.pad(clips, [side for amount in reversed(each) for side in (amount, amount)])
+            padding = 0
+        bias = None if self.bias is None else self.bias.float()
+        return func(clips, self.weight.float(), bias, self.stride, padding, self.dilation, self.groups)
 
 
 def _for_each(value: _Sizes, dimensions: int) -> Sequence[int]:
