@@ -32,8 +32,8 @@ def findings(
     precision: Annotated[
         str,
         typer.Option(
-            help="Of training: auto, fp32 or bf16; auto is that of the evidence that there is, and else bf16 where the "
-            "processor multiplies it."
+            help="Of training: auto, fp32 or bf16; auto is bf16 where the processor multiplies it. Evidence says it of "
+            "each seed."
         ),
     ] = "auto",
     data: Annotated[

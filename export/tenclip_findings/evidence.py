@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
 
-FORMAT = 1
+FORMAT = 2
 SUFFIX = ".json"
 
 
@@ -28,7 +28,8 @@ SUFFIX = ".json"
 class SeedEvidence:
     """correct: by arm, [N] of the same N test videos. version: of tenclip, with its commit where there is one.
 
-    seconds: of the jobs' processes together.
+    seconds: of the jobs' processes together. precision: that all networks of the seed were trained in, "fp32"
+    or "bf16"; None where nobody knows.
     """
 
     seed: int
@@ -37,6 +38,7 @@ class SeedEvidence:
     version: str
     machine: str
     seconds: float
+    precision: str | None
 
     @property
     def videos(self) -> int:
@@ -49,6 +51,7 @@ class SeedEvidence:
             "date": self.date,
             "version": self.version,
             "machine": self.machine,
+            "precision": self.precision,
             "process_seconds": round(self.seconds),
             "videos": self.videos,
             "arms": {
@@ -66,13 +69,14 @@ class SeedEvidence:
             version=str(values["version"]),
             machine=str(values["machine"]),
             seconds=float(values["process_seconds"]),
+            precision=None if values["precision"] is None else str(values["precision"]),
             correct={name: unpack(arm["correct"], int(values["videos"])) for name, arm in values["arms"].items()},
         )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Evidence:
-    """settings: digest of everything that decides the results but the seed; see `run.settings_of`."""
+    """settings: digest of everything that decides the results but the seed and the precision; see `run.settings_of`."""
 
     name: str
     settings: str

@@ -98,12 +98,19 @@ def _origin(finding: Mapping[str, Any], links: str) -> str:
     """When, where and with what it was measured."""
     words = f"Measured on {_both(finding['dates'])}, {_both(finding['machines'])}, tenclip {_both(finding['versions'])}"
     settings = f"settings `{finding['settings']}`"
-    if finding["precision"] is not None:
-        words += f", trained in {finding['precision']}"
+    words += _trained(finding["precisions"])
     if not finding["of_these_settings"]:
         settings += ", which have changed since"
     link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
     return f"{words}, {settings}{link}."
+
+
+def _trained(precisions: Mapping[str, Sequence[int]]) -> str:
+    """With the seeds where there are two."""
+    if len(precisions) < 2:
+        return "".join(f", trained in {name}" for name in precisions)
+    parts = [f"in {name} (seeds {', '.join(map(str, seeds))})" for name, seeds in precisions.items()]
+    return f", trained {' and '.join(parts)}"
 
 
 def _both(words: Sequence[str]) -> str:

@@ -46,8 +46,8 @@ OPEN = "open"  # in the place of a verdict while seeds are missing
 class Options:
     """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips.
 
-    kept: folder of the evidence, None for one in `out`. precision: of training; "auto" is that of the evidence that
-    there is, and else the one that this machine is faster in.
+    kept: folder of the evidence, None for one in `out`. precision: of training; "auto" is the one that this machine is
+    faster in.
     """
 
     out: Path
@@ -62,18 +62,9 @@ class Options:
         return Lab(seed=seed, scale=self.scale, precision=self.precision_of(finding))
 
     def precision_of(self, finding: Finding) -> str:
-        """ "fp32" or "bf16". Raises DatasetError for evidence that cannot be read."""
+        """ "fp32" or "bf16"."""
         own = finding.precision(self.scale) if finding.precision is not None else None
-        if own is not None:
-            return own
-        if self.precision != "auto":
-            return self.precision
-        kept = read_evidence(self.evidence, finding.name)
-        if kept is not None and kept.scale == self.scale:
-            for precision in PRECISIONS:
-                if kept.settings == settings_of(finding, self.scale, precision):
-                    return precision
-        return fastest_precision()
+        return own or (fastest_precision() if self.precision == "auto" else self.precision)
 
     def seeds_of(self, finding: Finding) -> range:
         return range(1, 1 + (self.seeds or finding.seeds))
@@ -100,23 +91,19 @@ class Measured:
         seeds = [seed.correct for seed in self.evidence.seeds]
         return {name: Spread.of([100 * float(arms[name].mean()) for arms in seeds]) for name in seeds[0]}
 
-    @cached_property
-    def _precisions(self) -> list[str]:
-        """With which the finding has the settings of the evidence."""
-        scale, kept = self.evidence.scale, self.evidence.settings
-        return [p for p in PRECISIONS if settings_of(self.finding, scale, p) == kept]
-
     @property
     def of_these_settings(self) -> bool:
         """Whether the evidence is of the finding's settings as they are now."""
-        return bool(self._precisions)
+        return settings_of(self.finding, self.evidence.scale) == self.evidence.settings
 
     @property
-    def precision(self) -> str | None:
-        """Of training; None where the evidence is of other settings, or does not say."""
-        if self._precisions and self.finding.precision is not None:
-            return self.finding.precision(self.evidence.scale)
-        return self._precisions[0] if len(self._precisions) == 1 else None
+    def precisions(self) -> dict[str, list[int]]:
+        """Of training, with the seeds of each; seeds that do not say are left out."""
+        found: dict[str, list[int]] = {}
+        for seed in self.evidence.seeds:
+            if seed.precision is not None:
+                found.setdefault(seed.precision, []).append(seed.seed)
+        return found
 
     @cached_property
     def results(self) -> list[Result]:
@@ -151,7 +138,7 @@ class Measured:
             "scale": self.evidence.scale,
             "test_videos": self.videos,
             "settings": self.evidence.settings,
-            "precision": self.precision,
+            "precisions": self.precisions,
             "of_these_settings": self.of_these_settings,
             "dates": sorted({seed.date for seed in seeds}),
             "versions": sorted({seed.version for seed in seeds}),
@@ -176,9 +163,11 @@ def fastest_precision() -> str:
     return "bf16" if torch.cuda.is_available() or can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
 
 
-def settings_of(finding: Finding, scale: float, precision: str) -> str:
-    """Hex digest of all that decides a finding's results at a scale but the seed: the jobs of every arm."""
-    arms = finding.arms(Lab(seed=0, scale=scale, precision=precision))
+def settings_of(finding: Finding, scale: float) -> str:
+    """Hex digest of all that decides a finding's results at a scale but the seed and what hangs on the machine, the
+    precision: the jobs of every arm.
+    """
+    arms = finding.arms(Lab(seed=0, scale=scale))
     text = json.dumps({name: job.key for name, job in arms.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -197,7 +186,7 @@ def seeds_missing(finding: Finding, options: Options) -> list[int]:
             f"{options.evidence / (finding.name + SUFFIX)}: is evidence of scale {kept.scale:.3g}, and this run is of "
             f"{options.scale:.3g}; choose another --page or --out, or remove the file"
         )
-    if kept.settings != settings_of(finding, options.scale, options.precision_of(finding)):
+    if kept.settings != settings_of(finding, options.scale):
         return list(wanted)
     there = {seed.seed for seed in kept.seeds}
     return [seed for seed in wanted if seed not in there]
@@ -271,7 +260,7 @@ class _Collector:
 
     def _keep(self, finding: Finding, arms: Mapping[str, Job]) -> None:
         options = self._options
-        settings = settings_of(finding, options.scale, options.precision_of(finding))
+        settings = settings_of(finding, options.scale)
         evidence = read_evidence(options.evidence, finding.name)
         if evidence is None or evidence.settings != settings:
             evidence = Evidence(name=finding.name, settings=settings, scale=options.scale, seeds=())
@@ -282,10 +271,17 @@ class _Collector:
             version=self._version,
             machine=self._machine,
             seconds=_seconds(arms.values(), options.jobs),
+            precision=_precision(finding, options),
         )
         write_evidence(options.evidence, evidence.with_seed(seed))
         if self._told is not None:
             self._told(finding, self._seed)
+
+
+def _precision(finding: Finding, options: Options) -> str | None:
+    if finding.precision is not None:
+        return finding.precision(options.scale)
+    return options.precision_of(finding)
 
 
 def _seconds(arms: Any, root: Path) -> float:

@@ -81,9 +81,10 @@ def test_rates_are_of_this_machine_and_deeper_networks_are_slower() -> None:
 def test_a_dry_run_says_what_is_left_in_the_precision_that_it_would_be_done_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "fastest_precision", lambda: "bf16")  # the evidence is of fp32
+    monkeypatch.setattr(run, "fastest_precision", lambda: "fp32")
     page = tmp_path / "findings.md"
     write_evidence(tmp_path / "findings", kept({}, seeds=3))
+    assert Options(out=tmp_path, precision="bf16").precision_of(chosen(["durations"])[0]) == "bf16"
     with pytest.raises(SystemExit) as caught:
         main(["findings", "durations", "--dry-run", "--json", "--page", str(page), "--out", str(tmp_path / "out")])
     values = json.loads(capsys.readouterr().out)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -42,10 +43,16 @@ def kept(
         correct: dict[str, NDArray[np.bool_]] = {name: luck < accuracy.get(name, 0.5) for name in ARMS}
         found.append(
             SeedEvidence(
-                seed=seed, correct=correct, date="2026-01-02", version="1.2.3 (abc)", machine="a machine", seconds=9.0
+                seed=seed,
+                correct=correct,
+                date="2026-01-02",
+                version="1.2.3 (abc)",
+                machine="a machine",
+                seconds=9.0,
+                precision="fp32",
             )
         )
-    settings = settings or settings_of(DURATIONS, scale, "fp32")
+    settings = settings or settings_of(DURATIONS, scale)
     return Evidence(name="durations", settings=settings, scale=scale, seeds=tuple(found))
 
 
@@ -111,36 +118,33 @@ def test_evidence_of_another_scale_is_not_overwritten(tmp_path: Path) -> None:
     assert path.exists()
 
 
-def of_salient_clips(scale: float) -> Measured:
-    """Evidence of a finding whose arms are the same in either precision."""
-    (finding,) = chosen(["salient-clips"])
-    luck = np.random.default_rng(1).random(192)
-    seed = SeedEvidence(
-        seed=1, correct=dict.fromkeys(finding.arms(Lab(seed=1)), luck < 0.5), date="2026-01-02", version="1.2.3",
-        machine="a machine", seconds=9.0,
-    )  # fmt: skip
-    settings = settings_of(finding, scale, "fp32")
-    assert settings == settings_of(finding, scale, "bf16")
-    return Measured(
-        finding=finding, evidence=Evidence(name=finding.name, settings=settings, scale=scale, seeds=(seed,))
-    )
-
-
-def test_the_page_says_the_precision_that_was_trained_in_and_none_where_nobody_knows(tmp_path: Path) -> None:
-    measured = of_salient_clips(1.0)
-    assert measured.precision == "bf16", "its own, whatever the run's is"
-    assert "a machine, tenclip 1.2.3, trained in bf16, settings" in section(measured.to_dict())
-    write_evidence(tmp_path, measured.evidence)
-    options = Options(out=tmp_path, kept=tmp_path)
-    assert seeds_missing(measured.finding, options) == [2, 3, 4, 5]
-    for precision in ("fp32", "bf16"):
-        settings = settings_of(DURATIONS, 1.0, precision)
-        assert Measured(finding=DURATIONS, evidence=kept({}, settings=settings)).precision == precision
-    quick = of_salient_clips(0.25)
-    assert (quick.precision, quick.of_these_settings) == (None, True)
-    words = section(quick.to_dict())
+def test_a_page_says_the_precision_of_each_seed(tmp_path: Path) -> None:
+    whole = kept({}, seeds=5)
+    words = section(Measured(finding=DURATIONS, evidence=whole).to_dict())
+    assert "a machine, tenclip 1.2.3 (abc), trained in fp32, settings" in words
+    mixed = whole.with_seed(dataclasses.replace(whole.seeds[1], precision="bf16"))
+    words = section(Measured(finding=DURATIONS, evidence=mixed).to_dict())
+    assert "trained in fp32 (seeds 1, 3, 4, 5) and in bf16 (seeds 2), settings" in words
+    unknown = dataclasses.replace(whole, seeds=tuple(dataclasses.replace(s, precision=None) for s in whole.seeds))
+    write_evidence(tmp_path, unknown)
+    (measured,) = measure([DURATIONS], Options(out=tmp_path, kept=tmp_path))
+    words = section(measured.to_dict())
     assert "trained in" not in words
     assert "changed since" not in words
+
+
+def test_seeds_of_another_machine_go_on_in_the_precision_of_this_one(tmp_path: Path) -> None:
+    write_evidence(tmp_path, kept({}, seeds=2))
+    for precision in PRECISIONS:
+        options = Options(out=tmp_path, kept=tmp_path, precision=precision)
+        assert options.precision_of(DURATIONS) == options.lab(DURATIONS, 3).precision == precision
+        assert seeds_missing(DURATIONS, options) == [3, 4, 5]
+
+
+def test_a_finding_may_have_a_precision_of_its_own(tmp_path: Path) -> None:
+    (finding,) = chosen(["salient-clips"])
+    assert Options(out=tmp_path, precision="fp32").precision_of(finding) == "bf16"
+    assert Options(out=tmp_path, precision="fp32", scale=0.25).precision_of(finding) == "fp32"
 
 
 def test_evidence_is_chosen_by_any_name_that_a_finding_has(tmp_path: Path) -> None:
@@ -172,7 +176,8 @@ def test_the_evidence_of_the_documentation_is_of_the_findings_as_they_are(path: 
     (finding,) = [f for f in (*all_findings(), *headlines()) if f.name == path.stem]
     (measured,) = measure([finding], Options(out=DOCS, kept=DOCS))
     assert measured.of_these_settings
-    assert measured.precision in PRECISIONS
+    assert [seed for seeds in measured.precisions.values() for seed in sorted(seeds)]
+    assert set(measured.precisions) <= set(PRECISIONS)
     assert not seeds_missing(finding, Options(out=DOCS, kept=DOCS, seeds=len(measured.evidence.seeds)))
 
 

@@ -37,7 +37,9 @@ def measured() -> Measured:
         seeds=3,
     )
     seeds = tuple(
-        SeedEvidence(seed=seed, correct=a, date="2026-01-02", version="1.2.3", machine="a machine", seconds=4.0)
+        SeedEvidence(
+            seed=seed, correct=a, date="2026-01-02", version="1.2.3", machine="a machine", seconds=4.0, precision=None
+        )
         for seed, a in enumerate(arms, start=1)
     )
     evidence = Evidence(name=finding.name, settings="of this", scale=0.5, seeds=seeds)

@@ -122,17 +122,16 @@ def test_a_seed_comes_before_the_next_and_its_decoded_videos_go_with_it(tmp_path
     frames = [frames_of(options.jobs, seed) for seed in (1, 2)]
     for folder in frames:
         folder.mkdir(parents=True)
-    seen = list[tuple[str, list[bool]]]()
+    seen = dict[str, list[bool]]()
+
+    def look(p: Progress) -> None:
+        seen[p.title] = [folder.exists() for folder in frames]
+
     finding = dataclasses.replace(FINDING, arms=of_seed, seeds=2)
-    (measured,) = run_findings(
-        [finding], options, on_progress=lambda p: seen.append((p.title, [folder.exists() for folder in frames]))
-    )
-    assert seen == [
-        ("network 1", [True, True]),
-        ("probe 1", [False, True]),
-        ("network 2", [False, True]),
-        ("probe 2", [False, False]),
-    ]
+    (measured,) = run_findings([finding], options, on_progress=look)
+    assert list(seen) == ["network 1", "probe 1", "network 2", "probe 2"]
+    assert seen["probe 1"] == [False, True], "the next seed has its own"
+    assert seen["probe 2"] == [False, False]
     assert [seed.seed for seed in measured.evidence.seeds] == [1, 2]
 
 

@@ -83,7 +83,7 @@ def run_jobs(
                 running[pool.submit(_do, job.kind, job.resolved(root), str(job.folder(root)))] = job
                 del waiting[job.key]
             ended, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
+            for future in [future for future in running if future in ended]:  # in the order of their jobs
                 job = running.pop(future)
                 seconds = _ended(future, job)
                 clips_left -= job.clips

@@ -152,7 +152,7 @@ def test_other_data_is_other_work(manifest: Path, tmp_path: Path) -> None:
     tests = [s.name for s in read_footage(manifest).samples if s.split == "test"]
     table = rewritten(manifest, tmp_path / "fewer.csv", lambda row: None if row["path"].endswith(tests[0]) else row)
     other, _ = named(table)
-    assert settings_of(found["capacity"], 1.0, "fp32") != settings_of(other["capacity"], 1.0, "fp32")
+    assert settings_of(found["capacity"], 1.0) != settings_of(other["capacity"], 1.0)
     names = [f["capacity"].name for f in (found, other)]
     assert names == [f"capacity@manifest-{read_footage(manifest).digest[:8]}", names[1]]
     assert names[1].startswith("capacity@fewer-")
