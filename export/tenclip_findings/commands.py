@@ -41,7 +41,10 @@ def findings(
         typer.Option(help="Manifest or folder of your own labelled videos, in the place of generated ones."),
     ] = None,
     tuning: Annotated[
-        bool, typer.Option("--tuning", help="Only the baseline arms, on the seed that difficulty is set by.")
+        bool,
+        typer.Option(
+            "--tuning", help="Only the baseline arms and what is pre-trained, on the seed that difficulty is set by."
+        ),
     ] = False,
     kept: Annotated[
         Path | None,
@@ -75,7 +78,7 @@ def findings(
     """
     from tenclip_findings.console import FindingsConsole, print_costs, print_refused
     from tenclip_findings.report import read_results, write_page, write_report
-    from tenclip_findings.run import PRECISIONS, QUICK_SCALE, Options, baselines, measure, run_findings, write_results
+    from tenclip_findings.run import PRECISIONS, QUICK_SCALE, Options, measure, run_findings, tune, write_results
     from tenclip_findings.selection import Selection, select
 
     if precision not in ("auto", *PRECISIONS):
@@ -94,7 +97,7 @@ def findings(
     try:
         with FindingsConsole(quiet=as_json) as console:
             if tuning:
-                console.baselines(baselines(chosen.findings, options, on_progress=console.progress))
+                console.tuned(tune(chosen.findings, options, on_progress=console.progress))
                 return
             if kept is not None:
                 measured = measure(chosen.findings, options)

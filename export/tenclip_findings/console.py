@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ from rich.table import Table
 from tenclip_findings.finding import Finding
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.sets import TEST_VIDEOS
-from tenclip_findings.run import RESULTS, Measured, Options, seeds_missing
+from tenclip_findings.run import RESULTS, Measured, Options, Tuned, seeds_missing
 from tenclip_findings.selection import Selection
 from tenclip_training.console import Reporter, reporting
 from tenclip_video.cpus import usable_cpus
@@ -47,13 +48,16 @@ class FindingsConsole:
         left = f"{p.clips_left:,} training clips left" if p.clips_left else ""
         self._reporter.update("jobs", p.done, p.total, p.title, left)
 
-    def baselines(self, top1: Mapping[str, float]) -> None:
-        """top1: of each finding's baseline arm, in per cent."""
+    def tuned(self, findings: Mapping[str, Tuned]) -> None:
+        """By finding."""
         if self._quiet:
-            print(json.dumps(top1, indent=2))
+            print(json.dumps({name: dataclasses.asdict(found) for name, found in findings.items()}, indent=2))
             return
-        for name, percent in top1.items():
-            print(f"{name}: {percent:.1f}%")
+        for name, found in findings.items():
+            print(f"{name}: baseline {found.baseline:.1f}%")
+            for p in found.pretrainings:
+                few = "" if p.learned else ", which is too little"
+                print(f"  {p.title}: {p.top1:.1%} of its training clips{few}; guessing {p.guessing:.1%}")
 
     def evidence(self, finding: Finding, seed: int) -> None:
         """Called when a seed of a finding is done and kept."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import dataclasses
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,28 @@ FORMAT = 2
 SUFFIX = ".json"
 
 
+LEARNED = 0.1  # of the way from guessing to all right that a pre-training has to have come
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretraining:
+    """What a network that an arm rests on got right of its own training clips in its last epoch, and what one gets that
+    always says the most frequent label; from 0 to 1.
+    """
+
+    title: str
+    top1: float
+    guessing: float
+
+    @property
+    def learned(self) -> bool:
+        return self.top1 - self.guessing >= LEARNED * (1 - self.guessing)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedEvidence:
-    """correct: by arm, [N] of the same N test videos. version: of tenclip, with its commit where there is one.
+    """correct: by arm, [N] of the same N test videos. pretrainings: by arm, of those that have any; empty for evidence
+    of a time that did not say. version: of tenclip, with its commit where there is one.
 
     seconds: of the jobs' processes together. precision: that all networks of the seed were trained in, "fp32"
     or "bf16"; None where nobody knows.
@@ -39,6 +59,7 @@ class SeedEvidence:
     machine: str
     seconds: float
     precision: str | None
+    pretrainings: Mapping[str, Sequence[Pretraining]] = field(default_factory=dict)
 
     @property
     def videos(self) -> int:
@@ -55,10 +76,14 @@ class SeedEvidence:
             "process_seconds": round(self.seconds),
             "videos": self.videos,
             "arms": {
-                name: {"top1": round(100 * float(hits.mean()), 4), "correct": pack(hits)}
+                name: {"top1": round(100 * float(hits.mean()), 4), "correct": pack(hits), **self._pretrained(name)}
                 for name, hits in self.correct.items()
             },
         }
+
+    def _pretrained(self, arm: str) -> dict[str, Any]:
+        found = self.pretrainings.get(arm, ())
+        return {"pretrainings": [dataclasses.asdict(p) for p in found]} if found else {}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SeedEvidence:
@@ -71,6 +96,14 @@ class SeedEvidence:
             seconds=float(values["process_seconds"]),
             precision=None if values["precision"] is None else str(values["precision"]),
             correct={name: unpack(arm["correct"], int(values["videos"])) for name, arm in values["arms"].items()},
+            pretrainings={
+                name: tuple(
+                    Pretraining(title=str(p["title"]), top1=float(p["top1"]), guessing=float(p["guessing"]))
+                    for p in arm["pretrainings"]
+                )
+                for name, arm in values["arms"].items()
+                if "pretrainings" in arm
+            },
         )
 
 

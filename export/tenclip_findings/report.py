@@ -89,6 +89,9 @@ def section(finding: Mapping[str, Any], links: str = "") -> str:
         )
     arms = "; ".join(f"{_cell(name)} {s['mean']:.1f}" for name, s in finding["top1"].items())
     lines += ["", f"Top-1 in per cent, mean of the seeds: {arms}; guessing {finding['chance']:.1f}."]
+    if finding["pretrainings"]:
+        each = (f"{_cell(title)} {p['mean']:.1f} ({p['guessing']:.1f})" for title, p in finding["pretrainings"].items())
+        lines += ["", f"Training clips of what came before, right in per cent (guessing): {'; '.join(each)}."]
     if finding["notes"]:
         lines += ["", finding["notes"]]
     return "\n".join([*lines, "", _origin(finding, links)])

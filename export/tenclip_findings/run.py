@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from tenclip_api.errors import InvalidRequest
 from tenclip_data.atomic import write_text
 from tenclip_export.speed import machine
-from tenclip_findings.evidence import SUFFIX, Evidence, SeedEvidence, read_evidence, write_evidence
+from tenclip_findings.evidence import SUFFIX, Evidence, Pretraining, SeedEvidence, read_evidence, write_evidence
 from tenclip_findings.finding import Finding, Result, contrast_of
-from tenclip_findings.lab.arms import Lab
+from tenclip_findings.lab.arms import SCORED, TRAINED, Lab
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.pool import Progress, result_of, run_jobs
 from tenclip_findings.lab.tasks import FRAMES, frames_of
@@ -40,6 +40,7 @@ TUNING_SEED = 99  # difficulty is set on it; no finding is reported on it
 RESULTS = "results.json"
 PRECISIONS = ("fp32", "bf16")
 OPEN = "open"  # in the place of a verdict while seeds are missing
+VOID = "void"  # where an arm rests on a pre-training that has learned nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,8 +122,26 @@ class Measured:
         done, wanted = len(self.evidence.seeds), self.finding.seeds
         return f"{done} seed{'s' if done > 1 else ''}" if done >= wanted else f"{done} of {wanted} seeds"
 
+    @cached_property
+    def pretrainings(self) -> dict[str, tuple[Spread, float]]:
+        """Accuracy over the seeds and that of guessing, in per cent, by title, on the training clips."""
+        found: dict[str, list[Pretraining]] = {}
+        for seed in self.evidence.seeds:
+            ofseed = {p.title: p for arm in seed.pretrainings.values() for p in arm}
+            for title, pretraining in ofseed.items():
+                found.setdefault(title, []).append(pretraining)
+        return {
+            title: (Spread.of([100 * p.top1 for p in each]), 100 * float(np.mean([p.guessing for p in each])))
+            for title, each in found.items()
+        }
+
     def verdict(self, result: Result) -> str:
-        """Open while seeds are missing."""
+        """Void where an arm rests on a pre-training that did not learn in one of the seeds; open while seeds are
+        missing.
+        """
+        arms = [seed.pretrainings.get(arm, ()) for seed in self.evidence.seeds for arm in result.contrast.weights]
+        if not all(pretraining.learned for arm in arms for pretraining in arm):
+            return VOID
         return result.verdict if len(self.evidence.seeds) >= self.finding.seeds else OPEN
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,6 +164,10 @@ class Measured:
             "machines": sorted({seed.machine for seed in seeds}),
             "process_seconds": round(sum(seed.seconds for seed in seeds)),
             "top1": {name: dataclasses.asdict(spread) for name, spread in self.top1.items()},
+            "pretrainings": {
+                title: {**dataclasses.asdict(top1), "guessing": guessing}
+                for title, (top1, guessing) in self.pretrainings.items()
+            },
             "contrasts": [
                 {
                     **dataclasses.asdict(r.contrast),
@@ -272,6 +295,9 @@ class _Collector:
             machine=self._machine,
             seconds=_seconds(arms.values(), options.jobs),
             precision=_precision(finding, options),
+            pretrainings={
+                name: found for name, arm in arms.items() if (found := _pretrainings(before_arm(arm), options.jobs))
+            },
         )
         write_evidence(options.evidence, evidence.with_seed(seed))
         if self._told is not None:
@@ -282,6 +308,24 @@ def _precision(finding: Finding, options: Options) -> str | None:
     if finding.precision is not None:
         return finding.precision(options.scale)
     return options.precision_of(finding)
+
+
+def before_arm(arm: Job) -> list[Job]:
+    """Trainings with labels of networks that an arm begins with, that teach it or that have chosen its videos; not of
+    the one that is scored.
+    """
+    jobs = in_order([arm])
+    needed = {need.key for job in jobs if job.kind != SCORED for need in job.needs}
+    return [job for job in jobs if job.key in needed and job.kind == TRAINED]
+
+
+def _pretrainings(jobs: Sequence[Job], root: Path) -> list[Pretraining]:
+    found = [(job, result_of(job, root) or {}) for job in jobs]
+    return [
+        Pretraining(title=job.title, top1=round(r["train_clip_top1"], 4), guessing=round(r["guessing"], 4))
+        for job, r in found
+        if "guessing" in r
+    ]
 
 
 def _seconds(arms: Any, root: Path) -> float:
@@ -304,16 +348,36 @@ def measure(findings: Sequence[Finding], options: Options) -> list[Measured]:
     return found
 
 
-def baselines(
-    findings: Sequence[Finding], options: Options, *, on_progress: Callable[[Progress], None] | None = None
-) -> dict[str, float]:
-    """Top-1 of each finding's baseline arm alone, in per cent, on `TUNING_SEED`: what difficulty is set by. No other
-    arm is trained. Raises TenclipError.
+@dataclass(frozen=True, kw_only=True)
+class Tuned:
+    """What the difficulty of a finding is set by. baseline: top-1 of that arm, in per cent. pretrainings: what networks
+    got right of the clips that they were pre-trained on.
     """
-    jobs = {f.name: f.arms(options.lab(f, TUNING_SEED))[f.baseline] for f in findings}
-    run_jobs(list(jobs.values()), options.jobs, processes=options.processes, on_progress=on_progress)
+
+    baseline: float
+    pretrainings: Sequence[Pretraining]
+
+
+def tune(
+    findings: Sequence[Finding], options: Options, *, on_progress: Callable[[Progress], None] | None = None
+) -> dict[str, Tuned]:
+    """Each finding's baseline arm and its pre-trainings, on `TUNING_SEED`. No other arm is trained to its end. Raises
+    TenclipError.
+    """
+    arms = {f.name: f.arms(options.lab(f, TUNING_SEED)) for f in findings}
+    baselines = {f.name: arms[f.name][f.baseline] for f in findings}
+    before = {name: [*{j.key: j for arm in each.values() for j in before_arm(arm)}.values()]
+              for name, each in arms.items()}  # fmt: skip
+    jobs = [*baselines.values(), *(job for each in before.values() for job in each)]
+    run_jobs(jobs, options.jobs, processes=options.processes, on_progress=on_progress)
     shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
-    return {name: 100 * float(correct_of(job, options.jobs).mean()) for name, job in jobs.items()}
+    return {
+        name: Tuned(
+            baseline=100 * float(correct_of(job, options.jobs).mean()),
+            pretrainings=_pretrainings(before[name], options.jobs),
+        )
+        for name, job in baselines.items()
+    }
 
 
 def correct_of(job: Job, root: Path) -> NDArray[np.bool_]:

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from tenclip_api.errors import DatasetError, InvalidRequest
 from tenclip_client.cli.main import main
 from tenclip_findings.catalog import all_findings, chosen, headlines
-from tenclip_findings.evidence import Evidence, SeedEvidence, pack, read_evidence, unpack, write_evidence
+from tenclip_findings.evidence import Evidence, Pretraining, SeedEvidence, pack, read_evidence, unpack, write_evidence
 from tenclip_findings.finding import Contrast, Finding
 from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.report import section
-from tenclip_findings.run import OPEN, PRECISIONS, Measured, Options, measure, seeds_missing, settings_of
+from tenclip_findings.run import OPEN, PRECISIONS, VOID, Measured, Options, measure, seeds_missing, settings_of
 from tenclip_findings.selection import select
 
 (DURATIONS,) = chosen(["durations"])
@@ -145,6 +145,39 @@ def test_a_finding_may_have_a_precision_of_its_own(tmp_path: Path) -> None:
     (finding,) = chosen(["salient-clips"])
     assert Options(out=tmp_path, precision="fp32").precision_of(finding) == "bf16"
     assert Options(out=tmp_path, precision="fp32", scale=0.25).precision_of(finding) == "fp32"
+
+
+def test_what_rests_on_a_pretraining_that_did_not_learn_is_void(tmp_path: Path) -> None:
+    contrast = DURATIONS.contrasts[0]
+    arm, other = contrast.weights
+    better = {name: 0.5 + 0.1 * weight for name, weight in contrast.weights.items()}
+    whole = kept(better)
+    assert verdicts(write_evidence(tmp_path, whole).parent)[contrast.name] == "shown"
+    for top1, verdict in ((0.09, VOID), (0.3, "shown")):
+        seen = {arm: [Pretraining(title="train on much", top1=top1, guessing=1 / 16)], other: []}
+        seeds = (dataclasses.replace(whole.seeds[0], pretrainings=seen), *whole.seeds[1:])
+        write_evidence(tmp_path, dataclasses.replace(whole, seeds=seeds))
+        found = verdicts(tmp_path)
+        assert found[contrast.name] == verdict
+        assert [v for name, v in found.items() if arm not in weights_of(name)].count(VOID) == 0
+    (measured,) = measure([DURATIONS], Options(out=tmp_path, kept=tmp_path))
+    words = "Training clips of what came before, right in per cent (guessing): train on much 30.0 (6.2)."
+    assert words in section(measured.to_dict())
+
+
+def weights_of(name: str) -> Mapping[str, float]:
+    (found,) = [c.weights for c in DURATIONS.contrasts if c.name == name]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("top1", "guessing", "learned"),
+    [(0.16, 1 / 16, True), (0.15, 1 / 16, False), (0.54, 0.5, False), (0.55, 0.5, True)],
+)
+def test_a_pretraining_has_learned_where_it_came_a_tenth_of_the_way(
+    top1: float, guessing: float, learned: bool
+) -> None:
+    assert Pretraining(title="", top1=top1, guessing=guessing).learned == learned
 
 
 def test_evidence_is_chosen_by_any_name_that_a_finding_has(tmp_path: Path) -> None:

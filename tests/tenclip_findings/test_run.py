@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tenclip_api.errors import TenclipError
+from tenclip_findings.catalog import chosen
 from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
@@ -20,7 +21,16 @@ from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.pool import Progress
 from tenclip_findings.lab.tasks import FRAMES, frames_of
 from tenclip_findings.lab.tasks_salience import SEED
-from tenclip_findings.run import RESULTS, TUNING_SEED, Options, baselines, correct_of, run_findings, seeds_missing
+from tenclip_findings.run import (
+    RESULTS,
+    TUNING_SEED,
+    Options,
+    before_arm,
+    correct_of,
+    run_findings,
+    seeds_missing,
+    tune,
+)
 from tenclip_findings.salience.results import write_seed
 from tests.tenclip_findings.salience.made_up import results
 
@@ -58,6 +68,10 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
         correct = correct_of(found[name], options.jobs)
         assert correct.shape == (40,)
         assert spread.mean == 100 * np.mean(correct)
+    (pretrained,) = measured.evidence.seeds[0].pretrainings["probe"]
+    assert (pretrained.title, pretrained.guessing) == ("train a network", 0.5)
+    assert 0 <= pretrained.top1 <= 1
+    assert "network" not in measured.evidence.seeds[0].pretrainings, "its training is what is asked about"
     results = json.loads((tmp_path / RESULTS).read_text())
     assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
     assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
@@ -135,11 +149,28 @@ def test_a_seed_comes_before_the_next_and_its_decoded_videos_go_with_it(tmp_path
     assert [seed.seed for seed in measured.evidence.seeds] == [1, 2]
 
 
-def test_tuning_trains_the_baseline_alone_on_its_own_seed(tmp_path: Path) -> None:
+def test_tuning_trains_the_baseline_and_what_comes_before_arms_on_its_own_seed(tmp_path: Path) -> None:
     options, seen = Options(out=tmp_path, processes=1, precision="fp32"), list[Progress]()
-    top1 = baselines([FINDING], options, on_progress=seen.append)
-    found = arms(Lab(seed=TUNING_SEED))
-    assert top1 == {"small": 100 * correct_of(found["network"], options.jobs).mean()}
+    found = tune([FINDING], options, on_progress=seen.append)
+    jobs = arms(Lab(seed=TUNING_SEED))
+    assert list(found) == ["small"]
+    assert found["small"].baseline == 100 * correct_of(jobs["network"], options.jobs).mean()
+    (network,) = found["small"].pretrainings
+    assert (network.title, network.guessing) == ("train a network", 0.5)
     assert TUNING_SEED not in options.seeds_of(FINDING)
-    assert not found["probe"].folder(options.jobs).exists()
+    assert not jobs["probe"].folder(options.jobs).exists()
     assert not (tmp_path / RESULTS).exists(), "nothing of it is reported"
+
+
+def test_what_comes_before_an_arm() -> None:
+    before = {f.name: [sorted(job.title for job in before_arm(arm)) for arm in f.arms(Lab(seed=1)).values()]
+              for f in chosen(["clips-or-frames", "distinit"])}  # fmt: skip
+    assert before["clips-or-frames"] == [
+        [],
+        ["train R2D on stills"],
+        ["train R2D on frames"],
+        ["train on 1500 weakly labelled videos"],
+    ]
+    assert before["distinit"][0] == []
+    assert ["train scene teacher"] in before["distinit"]
+    assert ["train with labels"] in before["distinit"]

@@ -12,14 +12,15 @@ from tenclip_findings.lab.sets import (
     PRETRAIN_CLIPS,
     TARGET_CLIPS,
     WEAK,
-    WORLD,
+    WEAK_SIZES,
+    WEAK_WORLD,
     on_weakly_labelled,
     pairs_target,
     scratch,
-    some_weakly_labelled,
+    weakly_labelled,
 )
 
-VIDEOS = 3000
+VIDEOS = WEAK_SIZES[3]
 # The frame network with the layers of R3D-10, and what it looks at.
 R2D_10: dict[str, Any] = {"architecture": "r2d_18", "model": {"width": 16, "depth": 10}, "num_frames": 1}
 
@@ -29,8 +30,8 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     as many training clips each, with the same weak labels; then full-ft.
     """
     target = pairs_target(lab)
-    stills = lab.videos("weakly labelled stills", total=VIDEOS, kind="images", web=WEAK, **WORLD)
-    videos = some_weakly_labelled(lab, VIDEOS)
+    stills = lab.videos("weakly labelled stills", total=VIDEOS, kind="images", web=WEAK, **WEAK_WORLD)
+    videos = weakly_labelled(lab, VIDEOS)
     on_stills = lab.train("R2D on stills", stills, clips=PRETRAIN_CLIPS, images="replicate", **R2D_10)
     on_frames = lab.train("R2D on frames", videos, clips=PRETRAIN_CLIPS, **R2D_10)
 
@@ -52,7 +53,7 @@ FINDING = Finding(
     name="clips-or-frames",
     question="Is pre-training on clips better than on frames or images with inflation?",
     paper="IG-65M, 4.3.2 and table 4",
-    data="3,000 videos, and 3,000 stills, of 16 verbs with 30% wrong labels; target: 16 pairs, 320 videos",
+    data="1,500 videos, and 1,500 stills, of 8 verbs with 20% wrong labels; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(

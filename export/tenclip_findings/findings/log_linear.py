@@ -9,12 +9,11 @@ from tenclip_findings.finding import Contrast, Finding, difference, slope
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import TARGET_CLIPS, on_weakly_labelled, pairs_target, scratch
-
-SIZES = (100, 300, 1000, 3000, 10_000)
+from tenclip_findings.lab.sets import WEAK_SIZES as SIZES
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
-    """Five pre-trainings of equal length, on nested sets of videos with 30% wrong labels; fc-only and full-ft on pairs
+    """Five pre-trainings of equal length, on nested sets of videos with 20% wrong labels; fc-only and full-ft on pairs
     of verbs and nouns that pre-training has not shown.
     """
     target = pairs_target(lab)
@@ -41,7 +40,7 @@ FINDING = Finding(
     name="log-linear",
     question="Does accuracy rise with the logarithm of the pre-training videos, and does fc-only close on full-ft?",
     paper="IG-65M, 4.1.1 and figure 1",
-    data="weakly labelled verbs, 30% wrong, 100 to 10,000 videos; target: 16 pairs, 320 videos",
+    data="weakly labelled verbs, 8, 20% wrong, 50 to 5,000 videos; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(name="fc-only: slope", weights=_over_sizes("fc-only"), unit="points per tenfold", paper="rises"),

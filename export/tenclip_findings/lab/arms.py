@@ -18,6 +18,8 @@ R3D_10 = ("resnets3d_r3d_10", {"width": 16})
 R2PLUS1D_10 = ("r2plus1d_10", {"width": 16})
 EPOCHS = 10  # of every run: how often the rate's schedule may look at an end of an epoch
 BATCH = 16
+TRAINED = "lab.tasks.train"
+SCORED = "lab.tasks.score"  # the job of an arm whose last network is scored as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +73,7 @@ class Lab:
         if start is not None:
             settings["init_from"] = start
         return Job(
-            "lab.tasks.train",
+            TRAINED,
             {"manifest": data / MANIFEST, "values": settings},
             title=f"train {name}",
             clips=self.count(clips),
@@ -122,7 +124,7 @@ class Lab:
 
     def score(self, network: Output, clips: Job, *, column: str = "label") -> Job:
         """What a network gets right."""
-        return Job("lab.tasks.score", {"checkpoint": network, "clips": clips / "", "column": column}, title="evaluate")
+        return Job(SCORED, {"checkpoint": network, "clips": clips / "", "column": column}, title="evaluate")
 
     def probe(self, network: Output, train: Job, test: Job, *, column: str = "label") -> Job:
         """What a linear classifier on its frozen features gets right."""

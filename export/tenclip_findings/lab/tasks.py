@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,19 @@ def train(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
     )
     result = train_or_resume(config)
     last = result.history[-1]
-    return {"loss": last.loss, "train_clip_top1": last.train_clip_top1, "failures": len(result.failures)}
+    return {
+        "loss": last.loss,
+        "train_clip_top1": last.train_clip_top1,
+        "guessing": _most_frequent(config),
+        "failures": len(result.failures),
+    }
+
+
+def _most_frequent(config: TrainConfig) -> float:
+    """Share of the training videos that has the most frequent label."""
+    read = read_manifest(Path(config.manifest), label_column=config.label_column, leaks="allow", images=True)
+    labels = Counter(label for s in read.split("train").samples for label in s.labels)
+    return max(labels.values()) / labels.total()
 
 
 def distill(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
