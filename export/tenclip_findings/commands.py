@@ -23,6 +23,7 @@ def findings(
     ] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of each finding.", show_default="its own, 5")] = None,
     scale: Annotated[float, typer.Option(min=0.001, help="Factor of videos and of training clips.")] = 1.0,
+    width: Annotated[int, typer.Option(min=1, help="Planes of the first stage of networks, teachers included.")] = 16,
     quick: Annotated[
         bool, typer.Option("--quick", help="One seed of a quarter of the clips, of some findings.")
     ] = False,
@@ -75,6 +76,7 @@ def findings(
       tenclip findings --network r2plus1d --out headlines
       tenclip findings --data videos.csv --out mine
       tenclip findings mega-scale --tuning
+      tenclip findings log-linear --scale 10 --width 64 --out large
     """
     from tenclip_findings.console import FindingsConsole, print_costs, print_refused
     from tenclip_findings.report import read_results, write_page, write_report
@@ -88,7 +90,9 @@ def findings(
         scale, seeds = scale * QUICK_SCALE, seeds or 1
     chosen: Selection = select(names or [], network=network, data=data, quick=quick, kept=kept, tuning=tuning)
     evidence = kept or (None if page is None else page.with_suffix(""))
-    options = Options(out=out, seeds=seeds, scale=scale, processes=processes, kept=evidence, precision=precision)
+    options = Options(
+        out=out, seeds=seeds, scale=scale, width=width, processes=processes, kept=evidence, precision=precision
+    )
     if not as_json:
         print_refused(chosen)
     if show or dry_run:

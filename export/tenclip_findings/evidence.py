@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
+from tenclip_findings.lab.arms import WIDTH
 
 FORMAT = 2
 SUFFIX = ".json"
@@ -114,13 +115,14 @@ class Evidence:
     name: str
     settings: str
     scale: float
+    width: int = WIDTH
     seeds: tuple[SeedEvidence, ...]
 
     def with_seed(self, seed: SeedEvidence) -> Evidence:
         """The same with one seed more, in the place of that seed's earlier evidence."""
         others = [s for s in self.seeds if s.seed != seed.seed]
         seeds = tuple(sorted([*others, seed], key=lambda s: s.seed))
-        return Evidence(name=self.name, settings=self.settings, scale=self.scale, seeds=seeds)
+        return dataclasses.replace(self, seeds=seeds)
 
 
 def read_evidence(folder: Path, name: str) -> Evidence | None:
@@ -131,7 +133,13 @@ def read_evidence(folder: Path, name: str) -> Evidence | None:
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']}, and {FORMAT} can be read")
         seeds = tuple(SeedEvidence.from_dict(s) for s in values["seeds"])
-        return Evidence(name=values["finding"], settings=values["settings"], scale=float(values["scale"]), seeds=seeds)
+        return Evidence(
+            name=values["finding"],
+            settings=values["settings"],
+            scale=float(values["scale"]),
+            width=int(values.get("width", WIDTH)),
+            seeds=seeds,
+        )
     except FileNotFoundError:
         return None
     except (OSError, KeyError, TypeError, ValueError, AttributeError) as err:
@@ -149,6 +157,7 @@ def write_evidence(folder: Path, evidence: Evidence) -> Path:
         "finding": evidence.name,
         "settings": evidence.settings,
         "scale": evidence.scale,
+        "width": evidence.width,
         "seeds": [seed.to_dict() for seed in evidence.seeds],
     }
     write_text(path, json.dumps(values, indent=1) + "\n")

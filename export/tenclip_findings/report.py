@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from tenclip_api.errors import DatasetError
 from tenclip_data.atomic import write_text
 from tenclip_findings.charts import bars, effects
+from tenclip_findings.lab.arms import WIDTH
 from tenclip_findings.lab.sets import TEST_VIDEOS
 from tenclip_findings.run import RESULTS, Options
 
@@ -122,6 +123,8 @@ def _both(words: Sequence[str]) -> str:
 
 def _extent(finding: Mapping[str, Any]) -> str:
     scale = "" if finding["scale"] == 1 else f", at {finding['scale']:.2g} times the videos and clips"
+    if finding["width"] != WIDTH:
+        scale += f", with networks {finding['width']} planes wide"
     few = "" if finding["test_videos"] >= TEST_VIDEOS else f" (fewer than {TEST_VIDEOS:,}: small effects are not seen)"
     return f"{_capital(finding['extent'])} of {finding['test_videos']:,} test videos{few}{scale}."
 

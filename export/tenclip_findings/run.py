@@ -28,7 +28,7 @@ from tenclip_data.atomic import write_text
 from tenclip_export.speed import machine
 from tenclip_findings.evidence import SUFFIX, Evidence, Pretraining, SeedEvidence, read_evidence, write_evidence
 from tenclip_findings.finding import Finding, Result, contrast_of
-from tenclip_findings.lab.arms import SCORED, TRAINED, Lab
+from tenclip_findings.lab.arms import SCORED, TRAINED, WIDTH, Lab
 from tenclip_findings.lab.jobs import Job, in_order
 from tenclip_findings.lab.pool import Progress, result_of, run_jobs
 from tenclip_findings.lab.tasks import FRAMES, frames_of
@@ -47,20 +47,21 @@ VOID = "void"  # where an arm rests on a pre-training that has learned nothing
 class Options:
     """seeds: how many of each finding, from 1 on, None for its own number. scale: of videos and clips.
 
-    kept: folder of the evidence, None for one in `out`. precision: of training; "auto" is the one that this machine is
-    faster in.
+    width: of networks. kept: folder of the evidence, None for one in `out`. precision: of training; "auto" is the one
+    that this machine is faster in.
     """
 
     out: Path
     seeds: int | None = None
     scale: float = 1.0
+    width: int = WIDTH
     processes: int | None = None
     kept: Path | None = None
     precision: str = "auto"
 
     def lab(self, finding: Finding, seed: int) -> Lab:
         """Of one seed of a finding."""
-        return Lab(seed=seed, scale=self.scale, precision=self.precision_of(finding))
+        return Lab(seed=seed, scale=self.scale, width=self.width, precision=self.precision_of(finding))
 
     def precision_of(self, finding: Finding) -> str:
         """ "fp32" or "bf16"."""
@@ -95,7 +96,7 @@ class Measured:
     @property
     def of_these_settings(self) -> bool:
         """Whether the evidence is of the finding's settings as they are now."""
-        return settings_of(self.finding, self.evidence.scale) == self.evidence.settings
+        return settings_of(self.finding, self.evidence.scale, self.evidence.width) == self.evidence.settings
 
     @property
     def precisions(self) -> dict[str, list[int]]:
@@ -155,6 +156,7 @@ class Measured:
             "seeds": len(seeds),
             "extent": self.extent,
             "scale": self.evidence.scale,
+            "width": self.evidence.width,
             "test_videos": self.videos,
             "settings": self.evidence.settings,
             "precisions": self.precisions,
@@ -186,11 +188,11 @@ def fastest_precision() -> str:
     return "bf16" if torch.cuda.is_available() or can.get("avx512_bf16") or can.get("amx_bf16") else "fp32"
 
 
-def settings_of(finding: Finding, scale: float) -> str:
-    """Hex digest of all that decides a finding's results at a scale but the seed and what hangs on the machine, the
-    precision: the jobs of every arm.
+def settings_of(finding: Finding, scale: float, width: int = WIDTH) -> str:
+    """Hex digest of all that decides a finding's results at a scale and width but the seed and what hangs on the
+    machine, the precision: the jobs of every arm.
     """
-    arms = finding.arms(Lab(seed=0, scale=scale))
+    arms = finding.arms(Lab(seed=0, scale=scale, width=width))
     text = json.dumps({name: job.key for name, job in arms.items()}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
@@ -198,18 +200,19 @@ def settings_of(finding: Finding, scale: float) -> str:
 def seeds_missing(finding: Finding, options: Options) -> list[int]:
     """Seeds of which there is no evidence with these settings.
 
-    Raises InvalidRequest where there is evidence of another scale: it would have to go.
+    Raises InvalidRequest where there is evidence of another scale or width: it would have to go.
     """
     kept = read_evidence(options.evidence, finding.name)
     wanted = options.seeds_of(finding)
     if kept is None:
         return list(wanted)
-    if kept.scale != options.scale:
-        raise InvalidRequest(
-            f"{options.evidence / (finding.name + SUFFIX)}: is evidence of scale {kept.scale:.3g}, and this run is of "
-            f"{options.scale:.3g}; choose another --page or --out, or remove the file"
-        )
-    if kept.settings != settings_of(finding, options.scale):
+    for name, old, new in (("scale", kept.scale, options.scale), ("width", kept.width, options.width)):
+        if old != new:
+            raise InvalidRequest(
+                f"{options.evidence / (finding.name + SUFFIX)}: is evidence of {name} {old:.3g}, and this run is of "
+                f"{new:.3g}; choose another --page or --out, or remove the file"
+            )
+    if kept.settings != settings_of(finding, options.scale, options.width):
         return list(wanted)
     there = {seed.seed for seed in kept.seeds}
     return [seed for seed in wanted if seed not in there]
@@ -283,10 +286,12 @@ class _Collector:
 
     def _keep(self, finding: Finding, arms: Mapping[str, Job]) -> None:
         options = self._options
-        settings = settings_of(finding, options.scale)
+        settings = settings_of(finding, options.scale, options.width)
         evidence = read_evidence(options.evidence, finding.name)
         if evidence is None or evidence.settings != settings:
-            evidence = Evidence(name=finding.name, settings=settings, scale=options.scale, seeds=())
+            evidence = Evidence(
+                name=finding.name, settings=settings, scale=options.scale, width=options.width, seeds=()
+            )
         seed = SeedEvidence(
             seed=self._seed,
             correct={name: correct_of(job, options.jobs) for name, job in arms.items()},

@@ -19,7 +19,7 @@ from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.evidence import Evidence, Pretraining, SeedEvidence, pack, read_evidence, unpack, write_evidence
 from tenclip_findings.finding import Contrast, Finding
 from tenclip_findings.lab.arms import Lab
-from tenclip_findings.lab.jobs import Job
+from tenclip_findings.lab.jobs import Job, Output, in_order
 from tenclip_findings.report import section
 from tenclip_findings.run import OPEN, PRECISIONS, VOID, Measured, Options, measure, seeds_missing, settings_of
 from tenclip_findings.selection import select
@@ -111,11 +111,33 @@ def test_only_seeds_without_evidence_of_these_settings_are_missing(tmp_path: Pat
     assert measured.to_dict()["of_these_settings"] is False
 
 
-def test_evidence_of_another_scale_is_not_overwritten(tmp_path: Path) -> None:
+def test_evidence_of_another_scale_or_width_is_not_overwritten(tmp_path: Path) -> None:
     path = write_evidence(tmp_path, kept({}))
     with pytest.raises(InvalidRequest, match=r"durations\.json: is evidence of scale 1, and this run is of 0\.25"):
         seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, scale=0.25))
+    with pytest.raises(InvalidRequest, match=r"durations\.json: is evidence of width 16, and this run is of 64"):
+        seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, width=64))
     assert path.exists()
+    wide = dataclasses.replace(kept({}), width=64, settings=settings_of(DURATIONS, 1.0, 64))
+    write_evidence(tmp_path, wide)
+    assert seeds_missing(DURATIONS, Options(out=tmp_path, kept=tmp_path, width=64)) == []
+    assert "with networks 64 planes wide." in section(Measured(finding=DURATIONS, evidence=wide).to_dict())
+
+
+@pytest.mark.parametrize("finding", [f for f in all_findings() if f.name != "salient-clips"], ids=lambda f: f.name)
+def test_a_width_is_that_of_all_networks_and_of_nothing_else(finding: Finding) -> None:
+    usual, wide = ({job.key: job for job in in_order(finding.arms(Lab(seed=1, width=w)).values()) if job.clips}
+                   for w in (16, 32))  # fmt: skip
+    assert not usual.keys() & wide.keys()
+    changed = 0
+    for one, two in zip(usual.values(), wide.values(), strict=True):
+        old, new = (dict(job.settings["values"]) for job in (one, two))
+        assert 2 * old.pop("model")["width"] == new.pop("model")["width"] == 32
+        changed += 1
+        assert {k: v for k, v in old.items() if not isinstance(v, Output | list)} == {
+            k: v for k, v in new.items() if not isinstance(v, Output | list)
+        }
+    assert changed
 
 
 def test_a_page_says_the_precision_of_each_seed(tmp_path: Path) -> None:

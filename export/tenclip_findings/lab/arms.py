@@ -14,8 +14,9 @@ from tenclip_findings.lab.jobs import Job, Output
 from tenclip_findings.lab.tasks import LAST, MANIFEST, STUDENT, synth_config
 
 SPEC: dict[str, Any] = {"num_frames": 8, "target_fps": 15.0, "resize": [64, 86], "crop": 56}
-R3D_10 = ("resnets3d_r3d_10", {"width": 16})
-R2PLUS1D_10 = ("r2plus1d_10", {"width": 16})
+WIDTH = 16  # planes of the first stage of every network, which the sizes of all sets are chosen for
+R3D_10 = ("resnets3d_r3d_10", {"width": WIDTH})
+R2PLUS1D_10 = ("r2plus1d_10", {"width": WIDTH})
 EPOCHS = 10  # of every run: how often the rate's schedule may look at an end of an epoch
 BATCH = 16
 TRAINED = "lab.tasks.train"
@@ -27,13 +28,15 @@ class Lab:
     """One seed of one finding.
 
     seed: of videos, weights and order alike. scale: factor of videos and of training clips. architecture: of every
-    network that an arm does not name another for. precision: that networks are trained in, "fp32" or "bf16".
+    network that an arm does not name another for. precision: that networks are trained in, "fp32" or "bf16". width: of
+    networks, teachers included, in the place of `WIDTH`.
     """
 
     seed: int
     scale: float = 1.0
     precision: str = "fp32"
     architecture: tuple[str, Mapping[str, Any]] = R3D_10
+    width: int = WIDTH
 
     def count(self, number: int, least: int = 1) -> int:
         """A number of videos or clips at this scale."""
@@ -68,8 +71,7 @@ class Lab:
         """A network that has seen so many training clips, whatever the number of videos. start: weights to begin with;
         values: fields of TrainConfig.
         """
-        architecture, options = self.architecture
-        settings: dict[str, Any] = {**self._run(clips), "architecture": architecture, "model": dict(options), **values}
+        settings = self._network(clips, values)
         if start is not None:
             settings["init_from"] = start
         return Job(
@@ -81,19 +83,22 @@ class Lab:
 
     def distill(self, name: str, data: Job, *, clips: int, teachers: Sequence[Output | str], **values: Any) -> Job:
         """A student of image teachers; `/ STUDENT` is its network."""
-        architecture, options = self.architecture
-        settings = {
-            **self._run(clips),
-            "architecture": architecture,
-            "model": dict(options),
-            "teachers": list(teachers),
-        }
+        settings = self._network(clips, {"teachers": list(teachers), **values})
         return Job(
             "lab.tasks.distill",
-            {"manifest": data / MANIFEST, "values": {**settings, **values}},
+            {"manifest": data / MANIFEST, "values": settings},
             title=f"distil {name}",
             clips=self.count(clips),
         )
+
+    def _network(self, clips: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Fields of a training of the lab's network, or of that which `values` name."""
+        architecture, options = self.architecture
+        settings = {**self._run(clips), "architecture": architecture, "model": options, **values}
+        settings["model"] = {
+            name: round(v * self.width / WIDTH) if name == "width" else v for name, v in settings["model"].items()
+        }
+        return settings
 
     def _run(self, clips: int) -> dict[str, Any]:
         count = self.count(clips, 2 * EPOCHS * BATCH)
