@@ -9,7 +9,8 @@ A model has two inputs, of which a request has one:
 Parameters of a request with VIDEO: protocol, or num_clips, mode, start_seconds, end_seconds; adaptive, error_bound,
 sampler (as in tenclip.v1); top_k (only so many probabilities and labels, the best first; else all, in the order of the
 classes); name (for messages and the log).
-Parameters of any request: timeout (microseconds), priority (ignored, as by Triton for a model without priorities).
+Parameters of any request: timeout (microseconds), priority (ignored, as by Triton for a model without priorities),
+binary_data_output (of REST; by gRPC outputs are always raw).
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_serving.api.convert import SERVER_VERSION
 from tenclip_serving.api.tensors import (
+    BINARY_OUTPUTS,
     CLIPS,
     VIDEO,
     Output,
@@ -361,6 +363,7 @@ def _asked(request: pb.ModelInferRequest, *, video: bool) -> _Asked:
         parameters.boolean("triton_enable_empty_final_response"),
     )
     parameters.count("priority")
+    parameters.boolean(BINARY_OUTPUTS)  # either way they go raw
     asked = _Asked(
         clips=ClipRequest(),
         protocol="",

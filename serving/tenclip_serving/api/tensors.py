@@ -26,8 +26,8 @@ OUTPUTS: Mapping[str, tuple[str, ...]] = {
 }
 # Little-endian, before every element of a raw BYTES tensor.
 _LENGTH = struct.Struct("<I")
-# KServe's client says it by gRPC too, where only JSON over HTTP needs it.
-_SIZE = "binary_data_size"
+# Of inputs, outputs and requests. KServe's client says them by gRPC too, where only JSON over HTTP needs them.
+_SIZE, _BINARY, BINARY_OUTPUTS = "binary_data_size", "binary_data", "binary_data_output"
 
 Output = NDArray[np.float32] | Sequence[str]
 T = TypeVar("T")
@@ -125,7 +125,8 @@ def wanted_outputs(request: pb.ModelInferRequest, input_name: str, info: BundleI
     for output in request.outputs:
         if output.name not in known:
             raise InvalidRequest(f"no output {output.name!r}; input '{input_name}' gives {', '.join(known)}")
-        _no_extensions(output.parameters, f"output {output.name!r}")
+        Parameters(output.parameters).boolean(_BINARY)  # either way they go raw
+        _no_extensions(output.parameters.keys() - {_BINARY}, f"output {output.name!r}")
     return tuple(dict.fromkeys(output.name for output in request.outputs)) or known
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from tenclip_api.errors import DeadlineExceeded, ServerError, TenclipError
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.config import ReflectionAccess
-from tenclip_serving.http.call import Call, Send
+from tenclip_serving.http.call import JSON, Call, Send
 from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of
 from tenclip_serving.intake.admission import Admission
 from tenclip_serving.security.auth import Tokens, permission_of
@@ -53,7 +53,7 @@ class Endpoint:
 
     rpc: `/package.Service/Method` that it stands for, whose permission it needs; its last part is the method of the
     metrics. route: for traces. gated: a video may come with it, so admission is asked before any of it is read.
-    quiet: neither logged nor counted, as probes are not over gRPC.
+    quiet: neither logged nor counted, as probes are not over gRPC. v2: problems are plain JSON, see `problem`.
     """
 
     def __init__(
@@ -150,8 +150,9 @@ class Endpoint:
         error, status = refusal.error, refusal.status
         members = problem(error, call.request_id, models=self._surroundings.models, status=status, v2=self._v2)
         headers = {**headers_of(error, status), **refusal.headers}
+        media_type = JSON if self._v2 else PROBLEM_TYPE
         with contextlib.suppress(DeadlineExceeded):
-            await call.answer(encode(members), PROBLEM_TYPE, status=status, headers=headers)
+            await call.answer(encode(members), media_type, status=status, headers=headers)
 
 
 def _refusal(error: Refused | TenclipError) -> Refused:

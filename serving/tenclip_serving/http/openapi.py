@@ -149,7 +149,7 @@ def _responses(operation: Operation, schemas: dict[str, Any]) -> dict[str, Any]:
     if operation.takes == "object":
         statuses = {**statuses, 413: _PROBLEMS[413]}
     for status, about in statuses.items():
-        problem = {PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        problem = {JSON if operation.is_v2 else PROBLEM_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
         found.setdefault(str(status), {"description": about, "content": problem})
     return found
 

@@ -68,8 +68,10 @@ def status_of(error: TenclipError) -> int:
 
 
 def problem(error: TenclipError, request_id: str, *, models: Path, status: int = 0, v2: bool = False) -> dict[str, Any]:
-    """The members of a problem. v2: with `error`, where clients of the Open Inference Protocol look for the message.
+    """The members of a problem.
 
+    v2: with `error`, where clients of the Open Inference Protocol look for the message: KServe's only if the media type
+    is that of plain JSON.
     models: the folder of the bundles, see `without_folder`.
     """
     status = status or status_of(error)

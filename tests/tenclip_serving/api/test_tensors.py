@@ -107,6 +107,16 @@ def test_a_size_that_is_said_and_true_is_no_extension() -> None:
         single_input(made)
 
 
+def test_what_rest_says_of_outputs_is_no_extension(info: BundleInfo) -> None:
+    """KServe's client sends it by gRPC too, where outputs are raw in any case."""
+    made = pb.ModelInferRequest()
+    made.outputs.add(name="labels").parameters["binary_data"].bool_param = False
+    assert wanted_outputs(made, "VIDEO", info) == ("labels",)
+    made.outputs[0].parameters["binary_data"].int64_param = 1
+    with pytest.raises(InvalidRequest, match="'binary_data' must be true or false, got 1"):
+        wanted_outputs(made, "VIDEO", info)
+
+
 def test_outputs_in_the_order_asked_for(info: BundleInfo) -> None:
     made = pb.ModelInferRequest()
     assert wanted_outputs(made, "VIDEO", info) == ("probabilities", "labels", "features")
