@@ -39,6 +39,18 @@ system-packages: ## Install what some tests need of Debian's packages (as root):
 helm: $(READY) ## Put Helm into .venv (38 MB), for the tests of k8s/helm.
 	@test -x $(BIN)/helm || $(BIN)/python -m tests.k8s.get_helm
 
+# An environment of its own: its pins are not ours. Only what its import needs is compiled, a small part of it.
+KSERVE := $(VENV)/kserve
+kserve-client: $(KSERVE)/.ready ## Put KServe's Python client into .venv/kserve (350 MB), for the tests of k8s/kserve.
+
+$(KSERVE)/.ready: tests/k8s/kserve-client.txt | $(READY)
+	@echo "Setting up $(KSERVE)"
+	@rm -rf $(KSERVE)
+	@$(BIN)/python -m venv $(KSERVE)
+	@$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps -r $<
+	@env -u PYTHONDONTWRITEBYTECODE $(KSERVE)/bin/python -c "import kserve, kserve_storage"
+	@touch $@
+
 check: $(READY) ## Lint, types, import contracts, generated stubs.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -97,4 +109,4 @@ docs: $(READY) ## Build the documentation into site/, warnings as errors.
 clean: ## Remove the environment, caches and results.
 	rm -rf $(VENV) demo results site dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-.PHONY: help setup demo test system-packages helm check check-stubs stubs bench soak findings salience gpu-check gpu-wheels image image-base image-locks sbom docs clean
+.PHONY: help setup demo test system-packages helm kserve-client check check-stubs stubs bench soak findings salience gpu-check gpu-wheels image image-base image-locks sbom docs clean

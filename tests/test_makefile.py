@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,22 @@ def test_extras_that_are_asked_for_later_are_installed(tree: Path) -> None:
     (tree / ".venv" / ".ready-serve").touch()
     assert not installs("EXTRAS=serve")
     assert installs("EXTRAS=serve,otel")
+    assert installs()
+
+
+def test_kserves_client_is_installed_anew_when_its_pins_change(tree: Path) -> None:
+    def installs() -> bool:
+        return "-m pip install" in make(tree, "--dry-run", "kserve-client", f"READY={ready}").stdout
+
+    ready, made = tree / "ready", tree / ".venv" / "kserve" / ".ready"
+    pins = tree / "tests" / "k8s" / "kserve-client.txt"
+    for path in (ready, pins, made):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert not installs()
+    os.utime(made, (0, 0))
+    assert installs()
+    made.unlink()
     assert installs()
 
 

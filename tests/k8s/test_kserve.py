@@ -1,4 +1,7 @@
-"""KServe's two manifests, and a real server that is started as they say on what the storage initializer leaves."""
+"""KServe's two manifests, and a real server that is started as they say on what the storage initializer leaves.
+
+KServe's own client and its storage initializer are in an environment of their own, which `make kserve-client` makes.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,34 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tarfile
+import threading
+from collections.abc import Iterator, Sequence
+from functools import partial
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from tenclip_api.inference import open_inference_pb2 as pb
+from tenclip_api.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tenclip_client import Client
 from tests.k8s.manifests import Manifest, build, named, project_version
 from tests.k8s.pods import memory_problems
-from tests.tenclip_serving.helpers import LABELS, ServerProcess, make_bundle, make_video, running_server
+from tests.k8s.programs import kserve_python
+from tests.tenclip_serving.helpers import (
+    LABELS,
+    SPEC,
+    ServerProcess,
+    make_bundle,
+    make_video,
+    reference,
+    running_server,
+)
 
 # tritonclient registers the same protobuf package as our stubs: it gets a process of its own.
 _ASK = """
@@ -33,9 +53,11 @@ print(json.dumps({
     "versions": list(model.versions),
     "inputs": [i.name for i in model.inputs],
     "labels": [label.decode() for label in answer.as_numpy("labels")],
-    "sum": float(answer.as_numpy("probabilities").sum()),
+    "probabilities": answer.as_numpy("probabilities").tolist(),
 }))
 """
+# What the entry point of the storage initializer's image does with its two arguments.
+_INITIALIZE = "import sys; from kserve_storage import Storage; Storage.download(sys.argv[1], sys.argv[2])"
 
 
 def manifests() -> tuple[Manifest, Manifest]:
@@ -67,28 +89,156 @@ def server(initialized: Path) -> Iterator[ServerProcess]:
     # Where the manifest's ports are, a free one for the test; of an option given twice the last counts.
     own = ("--port=", "--metrics-port=", "--host=")
     arguments = [filled(a, service) for a in container["args"] if not a.startswith(own)]
-    with running_server(initialized, *arguments) as running:
+    # KServe's REST client wants a port that the manifest leaves out, for Knative allows one.
+    with running_server(initialized, *arguments, "--http-port=0") as running:
         yield running
 
 
-def test_the_model_has_the_name_of_the_service_and_answers_by_v2(server: ServerProcess, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("video") / "a.mp4")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A .npy file of uint8 [2,T,H,W,3]."""
+    path = tmp_path_factory.mktemp("clips") / "clips.npy"
+    shape = (2, SPEC.num_frames, SPEC.crop, SPEC.crop, 3)
+    np.save(path, np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    return path
+
+
+@pytest.fixture(scope="module")
+def expected(server: ServerProcess, video: Path) -> dict[str, float]:
+    """Label -> probability, best first, as our own client has them."""
+    with Client(server.address) as client:
+        return {best.label: best.score for best in client.predict(video, top_k=len(LABELS)).top}
+
+
+@pytest.fixture(scope="module", params=["grpc", "rest"])
+def answers(request: pytest.FixtureRequest, server: ServerProcess, video: Path, clips: Path) -> dict[str, Any]:
+    """What KServe's client got by gRPC, and by REST: see `kserve_client.py`."""
+    address = server.address if request.param == "grpc" else server.http_address
+    assert address
+    script = Path(__file__).with_name("kserve_client.py")
+    # -P: modules beside the script are no part of it.
+    command = [kserve_python(), "-P", script, request.param, address, service_name(), video, clips]
+    answers: dict[str, Any] = json.loads(said(command))
+    return answers
+
+
+def said(command: Sequence[str | Path]) -> str:
+    """What a program prints that has to end well."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def service_name() -> str:
+    name: str = manifests()[1]["metadata"]["name"]
+    return name
+
+
+def test_the_model_has_the_name_of_the_service_and_answers_by_v2(
+    server: ServerProcess, video: Path, expected: dict[str, float]
+) -> None:
     pytest.importorskip("tritonclient", reason="pip install tritonclient")
-    name = manifests()[1]["metadata"]["name"]
-    video = make_video(tmp_path / "a.mp4")
-    asked = subprocess.run(
-        [sys.executable, "-c", _ASK, server.address, name, str(video)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert asked.returncode == 0, asked.stderr
-    answer = json.loads(asked.stdout)
+    answer = json.loads(said([sys.executable, "-c", _ASK, server.address, service_name(), video]))
     assert answer["ready"] is True
     assert answer["versions"] == ["1"]
     assert "VIDEO" in answer["inputs"]
-    assert sorted(answer["labels"]) == sorted(LABELS)
-    assert answer["sum"] == pytest.approx(1, abs=1e-5)
+    assert answer["labels"] == list(LABELS)
+    assert dict(zip(answer["labels"], answer["probabilities"], strict=True)) == expected
+    assert sum(answer["probabilities"]) == pytest.approx(1, abs=1e-5)
+
+
+def test_kserves_client_finds_the_server_and_its_model_ready(answers: dict[str, Any]) -> None:
+    assert answers["health"] == [True, True, True]
+    assert answers["unready"] is False
+
+
+def test_kserves_client_sends_a_video(answers: dict[str, Any], expected: dict[str, float]) -> None:
+    """Raw, and as its protocol writes tensors otherwise; the same to the bit as our own client's answer."""
+    asked = ["video", *(name for name in answers if name.startswith("video as"))]
+    assert len(asked) == 2
+    for name in [*asked, "binary outputs", "wanted outputs"]:
+        answer = answers[name]
+        assert (answer["model"], answer["id"]) == (service_name(), "seven")
+        outputs = answer["outputs"]
+        assert outputs["labels"] == list(LABELS)
+        assert dict(zip(outputs["labels"], outputs["probabilities"], strict=True)) == expected
+        assert sum(outputs["probabilities"]) == pytest.approx(1, abs=1e-5)
+    assert list(answers["wanted outputs"]["outputs"]) == ["labels", "probabilities"]
+    assert answers["best class"]["outputs"]["labels"] == list(expected)[:1]
+
+
+def test_kserves_client_sends_clips(answers: dict[str, Any], clips: Path) -> None:
+    wanted = reference(np.load(clips))
+    asked = [name for name in answers if name.startswith("clips")]
+    assert len(asked) == 2
+    for name in asked:
+        outputs = answers[name]["outputs"]
+        np.testing.assert_allclose(outputs["logits"], wanted.logits, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(outputs["features"], wanted.features, rtol=1e-3, atol=1e-3)
+
+
+def test_kserves_client_shows_what_went_wrong(answers: dict[str, Any]) -> None:
+    """Its own exceptions, with the server's words."""
+    unknown, no_video = answers["unknown model"], answers["no video"]
+    assert (unknown["kind"], unknown["status"]) in {("AioRpcError", "NOT_FOUND"), ("HTTPStatusError", "404")}
+    assert f"no model 'huge'; this server holds {service_name()}" in unknown["says"]
+    assert (no_video["kind"], no_video["status"]) in {("AioRpcError", "INVALID_ARGUMENT"), ("HTTPStatusError", "415")}
+    assert "not a video that tenclip reads" in no_video["says"]
+
+
+def test_what_kserves_client_says_for_rest_is_taken_by_grpc(server: ServerProcess, video: Path) -> None:
+    """Without that client: the parameter has no effect, for outputs are raw in any case, and must be a boolean."""
+    request = pb.ModelInferRequest(model_name=service_name())
+    request.inputs.add(name="VIDEO", datatype="BYTES", shape=[1]).contents.bytes_contents.append(video.read_bytes())
+    request.parameters["binary_data_output"].bool_param = False
+    with grpc.insecure_channel(server.address) as channel:
+        stub: Any = GRPCInferenceServiceStub(channel)
+        answer = stub.ModelInfer(request, timeout=60)
+        request.parameters["binary_data_output"].string_param = "no"
+        with pytest.raises(grpc.RpcError, match="'binary_data_output' must be true or false, got 'no'"):
+            stub.ModelInfer(request, timeout=60)
+    assert len(answer.raw_output_contents) == len(answer.outputs) == 3
+
+
+def initialize(uri: str, target: Path) -> None:
+    """As KServe's storage initializer does."""
+    said([kserve_python(), "-P", "-c", _INITIALIZE, uri, target])
+
+
+def test_the_storage_initializer_leaves_what_the_server_was_started_on(initialized: Path, tmp_path: Path) -> None:
+    """KServe's own, from an archive over HTTP: the same files as in the folder of the server above."""
+    kserve_python()
+    packed, target = tmp_path / "packed", tmp_path / "models"
+    packed.mkdir()
+    with tarfile.open(packed / "moves.tar.gz", "w:gz") as archive:
+        for path in initialized.iterdir():
+            archive.add(path, path.name)
+    with HTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=str(packed))) as storage:
+        thread = threading.Thread(target=storage.serve_forever)
+        thread.start()
+        try:
+            initialize(f"http://127.0.0.1:{storage.server_port}/moves.tar.gz", target)
+        finally:
+            storage.shutdown()
+            thread.join()
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        path.name: path.read_bytes() for path in initialized.iterdir()
+    }
+
+
+def test_links_of_the_storage_initializer_are_refused(initialized: Path, tmp_path: Path) -> None:
+    """What it makes of a claim, where KServe does not mount that itself."""
+    initialize(str(initialized), tmp_path / "models")
+    assert (tmp_path / "models" / "bundle.json").is_symlink()
+    command = [sys.executable, "-m", "tenclip_serving", str(tmp_path / "models"), "--name", service_name()]
+    checked = subprocess.run([*command, "--check-only"], capture_output=True, text=True, timeout=120, check=False)
+    assert checked.returncode != 0
+    assert "model.onnx lies outside the bundle" in checked.stdout
 
 
 def test_the_probe_of_the_runtime_finds_the_server_ready(server: ServerProcess) -> None:
