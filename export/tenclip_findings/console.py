@@ -57,7 +57,7 @@ class FindingsConsole:
             print(f"{name}: baseline {found.baseline:.1f}%")
             for p in found.pretrainings:
                 few = "" if p.learned else ", which is too little"
-                print(f"  {p.title}: {p.top1:.1%} of its training clips{few}; guessing {p.guessing:.1%}")
+                print(f"  {p.title}: {p.top1:.1%} of its training clips, loss {p.loss:.2f} of {p.entropy:.2f}{few}")
 
     def evidence(self, finding: Finding, seed: int) -> None:
         """Called when a seed of a finding is done and kept."""

@@ -11,7 +11,7 @@ import binascii
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,28 +26,29 @@ FORMAT = 2
 SUFFIX = ".json"
 
 
-LEARNED = 0.1  # of the way from guessing to all right that a pre-training has to have come
+LEARNED = 0.1  # of the entropy of the labels that a pre-training has to have taken off its loss
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
-    """What a network that an arm rests on got right of its own training clips in its last epoch, and what one gets that
-    always says the most frequent label; from 0 to 1.
+    """What a network that an arm rests on made of its own training clips in its last epoch. top1: of them right, from 0
+    to 1. loss: cross entropy, in nats. entropy: of the labels, the loss of one that knows their frequencies and sees nothing.
     """
 
     title: str
     top1: float
-    guessing: float
+    loss: float
+    entropy: float
 
     @property
     def learned(self) -> bool:
-        return self.top1 - self.guessing >= LEARNED * (1 - self.guessing)
+        return self.loss <= (1 - LEARNED) * self.entropy
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedEvidence:
-    """correct: by arm, [N] of the same N test videos. pretrainings: by arm, of those that have any; empty for evidence
-    of a time that did not say. version: of tenclip, with its commit where there is one.
+    """correct: by arm, [N] of the same N test videos. pretrainings: by arm; None for evidence that does not say. version:
+    of tenclip, with its commit where there is one.
 
     seconds: of the jobs' processes together. precision: that all networks of the seed were trained in, "fp32"
     or "bf16"; None where nobody knows.
@@ -60,7 +61,7 @@ class SeedEvidence:
     machine: str
     seconds: float
     precision: str | None
-    pretrainings: Mapping[str, Sequence[Pretraining]] = field(default_factory=dict)
+    pretrainings: Mapping[str, Sequence[Pretraining]] | None = None
 
     @property
     def videos(self) -> int:
@@ -83,8 +84,9 @@ class SeedEvidence:
         }
 
     def _pretrained(self, arm: str) -> dict[str, Any]:
-        found = self.pretrainings.get(arm, ())
-        return {"pretrainings": [dataclasses.asdict(p) for p in found]} if found else {}
+        if self.pretrainings is None:
+            return {}
+        return {"pretrainings": [dataclasses.asdict(p) for p in self.pretrainings.get(arm, ())]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SeedEvidence:
@@ -97,15 +99,22 @@ class SeedEvidence:
             seconds=float(values["process_seconds"]),
             precision=None if values["precision"] is None else str(values["precision"]),
             correct={name: unpack(arm["correct"], int(values["videos"])) for name, arm in values["arms"].items()},
-            pretrainings={
-                name: tuple(
-                    Pretraining(title=str(p["title"]), top1=float(p["top1"]), guessing=float(p["guessing"]))
-                    for p in arm["pretrainings"]
-                )
-                for name, arm in values["arms"].items()
-                if "pretrainings" in arm
-            },
+            pretrainings=_pretrainings(values["arms"]),
         )
+
+
+def _pretrainings(arms: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Pretraining]] | None:
+    if not any("pretrainings" in arm for arm in arms.values()):
+        return None
+    return {
+        name: [
+            Pretraining(
+                title=str(p["title"]), top1=float(p["top1"]), loss=float(p["loss"]), entropy=float(p["entropy"])
+            )
+            for p in arm["pretrainings"]
+        ]
+        for name, arm in arms.items()
+    }
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

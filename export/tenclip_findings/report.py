@@ -27,7 +27,9 @@ def write_report(options: Options) -> Path:
     environment = Environment(
         loader=PackageLoader("tenclip_findings"), autoescape=select_autoescape(), trim_blocks=True
     )
-    page = environment.get_template("findings.html").render(**values, bars=bars, effects=effects, extent=_extent)
+    page = environment.get_template("findings.html").render(
+        **values, bars=bars, effects=effects, extent=_extent, learned=_learned
+    )
     path = options.out / REPORT
     write_text(path, page)
     return path
@@ -90,9 +92,7 @@ def section(finding: Mapping[str, Any], links: str = "") -> str:
         )
     arms = "; ".join(f"{_cell(name)} {s['mean']:.1f}" for name, s in finding["top1"].items())
     lines += ["", f"Top-1 in per cent, mean of the seeds: {arms}; guessing {finding['chance']:.1f}."]
-    if finding["pretrainings"]:
-        each = (f"{_cell(title)} {p['mean']:.1f} ({p['guessing']:.1f})" for title, p in finding["pretrainings"].items())
-        lines += ["", f"Training clips of what came before, right in per cent (guessing): {'; '.join(each)}."]
+    lines += [line for text in (_learned(finding),) if text for line in ("", text)]
     if finding["notes"]:
         lines += ["", finding["notes"]]
     return "\n".join([*lines, "", _origin(finding, links)])
@@ -107,6 +107,19 @@ def _origin(finding: Mapping[str, Any], links: str) -> str:
         settings += ", which have changed since"
     link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
     return f"{words}, {settings}{link}."
+
+
+def _learned(finding: Mapping[str, Any]) -> str:
+    """What pre-trainings made of their own clips."""
+    each = [
+        f"{_cell(p['title'])} {100 * p['top1']:.1f}% right, loss {p['loss']:.2f} of {p['entropy']:.2f}"
+        for p in finding["pretrainings"]
+    ]
+    said = f"Training clips of what came before, in its last epoch: {'; '.join(each)}." if each else ""
+    if finding["unchecked_seeds"]:
+        seeds = ", ".join(map(str, finding["unchecked_seeds"]))
+        said += f" Of seeds {seeds} the evidence does not say whether pre-trainings have learned."
+    return said.strip()
 
 
 def _trained(precisions: Mapping[str, Sequence[int]]) -> str:

@@ -124,24 +124,39 @@ class Measured:
         return f"{done} seed{'s' if done > 1 else ''}" if done >= wanted else f"{done} of {wanted} seeds"
 
     @cached_property
-    def pretrainings(self) -> dict[str, tuple[Spread, float]]:
-        """Accuracy over the seeds and that of guessing, in per cent, by title, on the training clips."""
+    def pretrainings(self) -> list[Pretraining]:
+        """The mean of each over the seeds that say it."""
         found: dict[str, list[Pretraining]] = {}
         for seed in self.evidence.seeds:
-            ofseed = {p.title: p for arm in seed.pretrainings.values() for p in arm}
-            for title, pretraining in ofseed.items():
+            of_seed = {p.title: p for arm in (seed.pretrainings or {}).values() for p in arm}
+            for title, pretraining in of_seed.items():
                 found.setdefault(title, []).append(pretraining)
-        return {
-            title: (Spread.of([100 * p.top1 for p in each]), 100 * float(np.mean([p.guessing for p in each])))
+        return [
+            Pretraining(
+                title=title,
+                top1=float(np.mean([p.top1 for p in each])),
+                loss=float(np.mean([p.loss for p in each])),
+                entropy=float(np.mean([p.entropy for p in each])),
+            )
             for title, each in found.items()
-        }
+        ]
+
+    @property
+    def unchecked(self) -> list[int]:
+        """Seeds whose evidence does not say what pre-trainings have learned."""
+        return [seed.seed for seed in self.evidence.seeds if seed.pretrainings is None]
 
     def verdict(self, result: Result) -> str:
         """Void where an arm rests on a pre-training that did not learn in one of the seeds; open while seeds are
         missing.
         """
-        arms = [seed.pretrainings.get(arm, ()) for seed in self.evidence.seeds for arm in result.contrast.weights]
-        if not all(pretraining.learned for arm in arms for pretraining in arm):
+        before = [
+            pretraining
+            for seed in self.evidence.seeds
+            for arm in result.contrast.weights
+            for pretraining in (seed.pretrainings or {}).get(arm, ())
+        ]
+        if not all(pretraining.learned for pretraining in before):
             return VOID
         return result.verdict if len(self.evidence.seeds) >= self.finding.seeds else OPEN
 
@@ -166,10 +181,8 @@ class Measured:
             "machines": sorted({seed.machine for seed in seeds}),
             "process_seconds": round(sum(seed.seconds for seed in seeds)),
             "top1": {name: dataclasses.asdict(spread) for name, spread in self.top1.items()},
-            "pretrainings": {
-                title: {**dataclasses.asdict(top1), "guessing": guessing}
-                for title, (top1, guessing) in self.pretrainings.items()
-            },
+            "pretrainings": [dataclasses.asdict(p) for p in self.pretrainings],
+            "unchecked_seeds": self.unchecked,
             "contrasts": [
                 {
                     **dataclasses.asdict(r.contrast),
@@ -300,9 +313,7 @@ class _Collector:
             machine=self._machine,
             seconds=_seconds(arms.values(), options.jobs),
             precision=_precision(finding, options),
-            pretrainings={
-                name: found for name, arm in arms.items() if (found := _pretrainings(before_arm(arm), options.jobs))
-            },
+            pretrainings={name: _pretrainings(before_arm(arm), options.jobs) for name, arm in arms.items()},
         )
         write_evidence(options.evidence, evidence.with_seed(seed))
         if self._told is not None:
@@ -327,9 +338,13 @@ def before_arm(arm: Job) -> list[Job]:
 def _pretrainings(jobs: Sequence[Job], root: Path) -> list[Pretraining]:
     found = [(job, result_of(job, root) or {}) for job in jobs]
     return [
-        Pretraining(title=job.title, top1=round(r["train_clip_top1"], 4), guessing=round(r["guessing"], 4))
+        Pretraining(
+            title=job.title,
+            top1=round(r["train_clip_top1"], 4),
+            loss=round(r["loss"], 4),
+            entropy=round(r["entropy"], 4),
+        )
         for job, r in found
-        if "guessing" in r
     ]
 
 

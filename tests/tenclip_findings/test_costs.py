@@ -28,7 +28,7 @@ def work(*names: str, seeds: int = 1) -> Work:
 def test_jobs_that_findings_share_count_once() -> None:
     one, six, both = work("log-linear"), work("clips-or-frames"), work("log-linear", "clips-or-frames")
     shared = one.training_clips + six.training_clips - both.training_clips
-    assert shared == 15_000 + 6_000 + 6_000, "pre-training on 1,500 videos, its fine-tuning, and the baseline"
+    assert shared == 15_000 + 6_000 + 6_000, "pre-training on 500 videos, its fine-tuning, and the baseline"
     assert work("log-linear", seeds=5).training_clips == 5 * one.training_clips
 
 

@@ -68,10 +68,14 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
         correct = correct_of(found[name], options.jobs)
         assert correct.shape == (40,)
         assert spread.mean == 100 * np.mean(correct)
-    (pretrained,) = measured.evidence.seeds[0].pretrainings["probe"]
-    assert (pretrained.title, pretrained.guessing) == ("train a network", 0.5)
+    said = measured.evidence.seeds[0].pretrainings
+    assert said is not None
+    (pretrained,) = said["probe"]
+    assert pretrained.title == "train a network"
+    assert pretrained.entropy == pytest.approx(np.log(2), abs=1e-4)
     assert 0 <= pretrained.top1 <= 1
-    assert "network" not in measured.evidence.seeds[0].pretrainings, "its training is what is asked about"
+    assert pretrained.loss > 0
+    assert said["network"] == [], "its training is what is asked about"
     results = json.loads((tmp_path / RESULTS).read_text())
     assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
     assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
@@ -156,7 +160,8 @@ def test_tuning_trains_the_baseline_and_what_comes_before_arms_on_its_own_seed(t
     assert list(found) == ["small"]
     assert found["small"].baseline == 100 * correct_of(jobs["network"], options.jobs).mean()
     (network,) = found["small"].pretrainings
-    assert (network.title, network.guessing) == ("train a network", 0.5)
+    assert network.title == "train a network"
+    assert network.entropy == pytest.approx(np.log(2), abs=1e-4)
     assert TUNING_SEED not in options.seeds_of(FINDING)
     assert not jobs["probe"].folder(options.jobs).exists()
     assert not (tmp_path / RESULTS).exists(), "nothing of it is reported"
@@ -169,7 +174,7 @@ def test_what_comes_before_an_arm() -> None:
         [],
         ["train R2D on stills"],
         ["train R2D on frames"],
-        ["train on 1500 weakly labelled videos"],
+        ["train on 500 weakly labelled videos"],
     ]
     assert before["distinit"][0] == []
     assert ["train scene teacher"] in before["distinit"]

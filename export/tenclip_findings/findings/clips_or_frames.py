@@ -20,20 +20,21 @@ from tenclip_findings.lab.sets import (
     weakly_labelled,
 )
 
-VIDEOS = WEAK_SIZES[3]
+VIDEOS = WEAK_SIZES[2]
+FRAME_CLIPS = 3 * PRETRAIN_CLIPS  # a frame is an eighth of a clip, and networks of frames learn from far more of them
 # The frame network with the layers of R3D-10, and what it looks at.
 R2D_10: dict[str, Any] = {"architecture": "r2d_18", "model": {"width": 16, "depth": 10}, "num_frames": 1}
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
     """R2D on stills and on frames of the weakly labelled videos, inflated to R3D, and R3D on clips of the same videos:
-    as many training clips each, with the same weak labels; then full-ft.
+    as many videos or stills with the same weak labels, and three times as many frames as clips; then full-ft.
     """
     target = pairs_target(lab)
     stills = lab.videos("weakly labelled stills", total=VIDEOS, kind="images", web=WEAK, **WEAK_WORLD)
     videos = weakly_labelled(lab, VIDEOS)
-    on_stills = lab.train("R2D on stills", stills, clips=PRETRAIN_CLIPS, images="replicate", **R2D_10)
-    on_frames = lab.train("R2D on frames", videos, clips=PRETRAIN_CLIPS, **R2D_10)
+    on_stills = lab.train("R2D on stills", stills, clips=FRAME_CLIPS, images="replicate", **R2D_10)
+    on_frames = lab.train("R2D on frames", videos, clips=FRAME_CLIPS, **R2D_10)
 
     def finetuned(network: Job, name: str, **values: Any) -> Job:
         return lab.finetuned(
@@ -53,7 +54,7 @@ FINDING = Finding(
     name="clips-or-frames",
     question="Is pre-training on clips better than on frames or images with inflation?",
     paper="IG-65M, 4.3.2 and table 4",
-    data="1,500 videos, and 1,500 stills, of 8 verbs with 20% wrong labels; target: 16 pairs, 320 videos",
+    data="500 videos, and 500 stills, of 8 verbs with 20% wrong labels; target: 16 pairs, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(
@@ -84,5 +85,6 @@ FINDING = Finding(
     chance=100 / 16,
     quick=True,
     notes="Frames show nouns and never verbs, and nouns tell half of the verbs (overlap 0.5): at overlap 0 frames "
-    "would be useless, at 1 clips would be needless.",
+    "would be useless, at 1 clips would be needless. Networks of frames learn from three times as many "
+    "samples, by their own training loss on seed 99.",
 )

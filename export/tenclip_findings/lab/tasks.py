@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -84,16 +85,16 @@ def train(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
     return {
         "loss": last.loss,
         "train_clip_top1": last.train_clip_top1,
-        "guessing": _most_frequent(config),
+        "entropy": _entropy(config),
         "failures": len(result.failures),
     }
 
 
-def _most_frequent(config: TrainConfig) -> float:
-    """Share of the training videos that has the most frequent label."""
+def _entropy(config: TrainConfig) -> float:
+    """Of the labels of the training videos, in nats."""
     read = read_manifest(Path(config.manifest), label_column=config.label_column, leaks="allow", images=True)
     labels = Counter(label for s in read.split("train").samples for label in s.labels)
-    return max(labels.values()) / labels.total()
+    return math.log(labels.total()) - sum(n * math.log(n) for n in labels.values()) / labels.total()
 
 
 def distill(folder: Path, manifest: str, values: Mapping[str, Any]) -> Found:
