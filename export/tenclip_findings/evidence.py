@@ -32,7 +32,8 @@ LEARNED = 0.1  # of the entropy of the labels that a pre-training has to have ta
 @dataclass(frozen=True, kw_only=True)
 class Pretraining:
     """What a network that an arm rests on made of its own training clips in its last epoch. top1: of them right, from 0
-    to 1. loss: cross entropy, in nats. entropy: of the labels, the loss of one that knows their frequencies and sees nothing.
+    to 1. loss: cross entropy, in nats. entropy: of the labels, the loss of one that knows their frequencies and sees
+    nothing.
     """
 
     title: str
@@ -47,8 +48,9 @@ class Pretraining:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedEvidence:
-    """correct: by arm, [N] of the same N test videos. pretrainings: by arm; None for evidence that does not say. version:
-    of tenclip, with its commit where there is one.
+    """correct: by arm, [N] of the same N test videos. pretrainings: by arm; None for evidence that does not say.
+
+    version: of tenclip, with its commit where there is one.
 
     seconds: of the jobs' processes together. precision: that all networks of the seed were trained in, "fp32"
     or "bf16"; None where nobody knows.

@@ -7,6 +7,7 @@ whether it is shown is computed, by `verdict_of`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,7 +19,8 @@ from tenclip_findings.lab.arms import Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.statistics import Comparison, compare
 
-Expected = Literal["positive", "negative", "none"]
+# Of an effect: its sign; or that there is none, no gain or no loss of more than `DETECTABLE_POINTS`.
+Expected = Literal["positive", "negative", "none", "no gain", "no loss"]
 Shown = Literal["shown", "not shown", "the opposite is shown"]
 
 # In the name of a finding on own videos, between that on generated ones and that of the data.
@@ -29,8 +31,8 @@ DETECTABLE_POINTS = 2.0
 
 @dataclass(frozen=True, kw_only=True)
 class Contrast:
-    """weights: by arm; their weighted sum of accuracies is the effect. expected: its sign, or "none" for an effect that
-    should stay within `DETECTABLE_POINTS`. paper: the paper's own figure, in words. unit: of the effect.
+    """weights: by arm; their weighted sum of accuracies is the effect. expected: see `verdict_of`. paper: its
+    own figure, in words. unit: of the effect.
     """
 
     name: str
@@ -88,19 +90,30 @@ def contrast_of(contrast: Contrast, seeds: Sequence[Mapping[str, NDArray[np.bool
         values = [weight * arms[name].astype(np.float64) for name, weight in contrast.weights.items()]
         total = 100 * np.sum(values, axis=0)
         pairs.append((total, np.zeros_like(total)))
-    return Result(contrast=contrast, comparison=compare(pairs))
+    return Result(contrast=contrast, comparison=compare(pairs, over_seeds="student"))
 
 
 def verdict_of(expected: Expected, comparison: Comparison) -> Shown:
-    """Shown: all seeds agree in sign and the interval of the mean excludes zero. Of an expected "none": the interval
-    lies within `DETECTABLE_POINTS` of zero.
+    """Shown: all seeds agree in sign and the interval of the mean excludes zero. Where no effect is expected: the
+    interval lies within `DETECTABLE_POINTS` of zero, on the side that is asked about; and the opposite, where all of it
+    lies beyond.
     """
-    if expected == "none":
-        inside = comparison.mean.low >= -DETECTABLE_POINTS and comparison.mean.high <= DETECTABLE_POINTS
-        return "shown" if inside else "not shown"
+    if expected in _ABSENT:
+        low, high = _ABSENT[expected]
+        if low <= comparison.mean.low and comparison.mean.high <= high:
+            return "shown"
+        beyond = comparison.mean.low > high or comparison.mean.high < low
+        return "the opposite is shown" if beyond else "not shown"
     if expected == "positive" or comparison.verdict == "not shown":
         return comparison.verdict
     return "shown" if comparison.verdict == "the opposite is shown" else "the opposite is shown"
+
+
+_ABSENT: dict[str, tuple[float, float]] = {
+    "none": (-DETECTABLE_POINTS, DETECTABLE_POINTS),
+    "no gain": (-math.inf, DETECTABLE_POINTS),
+    "no loss": (-DETECTABLE_POINTS, math.inf),
+}
 
 
 def slope(points: Mapping[str, float]) -> dict[str, float]:

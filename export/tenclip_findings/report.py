@@ -28,7 +28,7 @@ def write_report(options: Options) -> Path:
         loader=PackageLoader("tenclip_findings"), autoescape=select_autoescape(), trim_blocks=True
     )
     page = environment.get_template("findings.html").render(
-        **values, bars=bars, effects=effects, extent=_extent, learned=_learned
+        **values, bars=bars, effects=effects, extent=_extent, learned=_learned, expected=_EXPECTED
     )
     path = options.out / REPORT
     write_text(path, page)
@@ -60,7 +60,13 @@ def write_page(values: Mapping[str, Any], path: Path, *, evidence: Path | None =
     write_text(path, f"{before}{_BEGIN}\n\n{tables or NOTHING}\n\n{_END}{after}")
 
 
-_EXPECTED = {"positive": "", "negative": " (a loss is expected)", "none": " (no effect is expected)"}
+_EXPECTED = {
+    "positive": "",
+    "negative": " (a loss is expected)",
+    "none": " (no effect is expected)",
+    "no gain": " (no gain is expected)",
+    "no loss": " (no loss is expected)",
+}
 _BEGIN, _END = "<!-- findings: begin -->", "<!-- findings: end -->"
 _SECTION = re.compile(r"<!-- finding: (\S+) -->\n(.*?)(?=<!-- finding: \S+ -->|\Z)", re.DOTALL)
 NOTHING = "The tables are written here by `make findings`."

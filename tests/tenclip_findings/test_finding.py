@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from tenclip_findings.finding import DETECTABLE_POINTS, Contrast, contrast_of, difference, slope
+from tenclip_findings.finding import DETECTABLE_POINTS, Contrast, Expected, contrast_of, difference, slope
 
 Arms = dict[str, NDArray[np.bool_]]
 
@@ -49,7 +49,24 @@ def test_one_seed_that_disagrees_is_enough_for_not_shown() -> None:
 def test_no_effect_is_shown_where_the_interval_is_within_what_can_be_detected() -> None:
     equal = Contrast(name="equal", weights=difference("better", "worse"), expected="none")
     assert contrast_of(equal, seeds(0.5, 0.5)).verdict == "shown"
-    assert contrast_of(equal, seeds(0.5 + 2 * DETECTABLE_POINTS / 100, 0.5)).verdict == "not shown"
+    assert contrast_of(equal, seeds(0.5 + DETECTABLE_POINTS / 100, 0.5)).verdict == "not shown"
+
+
+@pytest.mark.parametrize(
+    ("expected", "gain", "same", "loss"),
+    [
+        ("none", "the opposite is shown", "shown", "the opposite is shown"),
+        ("no gain", "the opposite is shown", "shown", "shown"),
+        ("no loss", "shown", "shown", "the opposite is shown"),
+    ],
+)
+def test_no_effect_no_gain_and_no_loss_have_opposites(expected: Expected, gain: str, same: str, loss: str) -> None:
+    found = Contrast(name="x", weights=difference("better", "worse"), expected=expected)
+    back = Contrast(name="y", weights=difference("worse", "better"), expected=expected)
+    apart = seeds(0.5 + 5 * DETECTABLE_POINTS / 100, 0.5)
+    assert contrast_of(found, apart).verdict == gain
+    assert contrast_of(found, seeds(0.5, 0.5)).verdict == same
+    assert contrast_of(back, apart).verdict == loss
 
 
 def test_a_slope_is_points_a_unit() -> None:

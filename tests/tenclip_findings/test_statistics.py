@@ -80,6 +80,34 @@ def test_the_interval_covers_the_spread_of_the_seeds() -> None:
     assert apart.high - apart.low > 2 * (alike.high - alike.low)
 
 
+def test_students_interval_holds_the_mean_of_five_seeds_as_often_as_it_says() -> None:
+    """Where a bootstrap of five seeds holds it too rarely."""
+    rng = np.random.default_rng(1)
+    held = {"bootstrap": 0, "student": 0}
+    for run in range(300):
+        seeds = [
+            (0.05 + 0.05 * rng.standard_normal() + 0.1 * rng.standard_normal(200), np.zeros(200)) for _ in range(5)
+        ]
+        for over_seeds in ("bootstrap", "student"):
+            mean = compare(seeds, seed=run, draws=200, over_seeds=over_seeds).mean
+            held[over_seeds] += mean.low <= 0.05 <= mean.high
+    assert held["student"] / 300 == pytest.approx(0.95, abs=0.03)
+    assert held["bootstrap"] / 300 < 0.9
+
+
+def test_students_interval_is_that_of_the_textbook_and_never_less_than_that_of_the_videos() -> None:
+    means = [0.1, 0.2, 0.3, 0.4, 0.5]
+    found = compare([(np.full(50, m), np.zeros(50)) for m in means], over_seeds="student").mean
+    half = 2.7764451 * np.std(means, ddof=1) / np.sqrt(5)
+    assert (found.low, found.high) == pytest.approx((0.3 - half, 0.3 + half))
+    pair = arms(400, 0.4, 0.6, seed=5)
+    alike = compare([pair] * 5, over_seeds="student").mean
+    video = (pair[0].astype(float) - pair[1]).std() / 20
+    assert (alike.high - alike.low) / 2 == pytest.approx(2.7764451 * video / np.sqrt(5), rel=0.1)
+    alone = compare([pair], over_seeds="student")
+    assert alone.mean == alone.seeds[0]
+
+
 def test_arms_of_other_videos_are_refused() -> None:
     with pytest.raises(ValueError, match=r"got \(3,\) and \(2,\)"):
         compare([([1, 0, 1], [1, 0])])

@@ -92,22 +92,28 @@ def _test_clips(arm: Job) -> Job:
 @of_the_lab
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_networks_that_are_compared_were_trained_on_equally_many_clips(finding: Finding, scale: float) -> None:
-    """fc-only arms among each other, and those whose whole network has learned the target."""
-    last = defaultdict(set)
-    for arm in arms_of(finding.name, 1, scale).values():
-        last[arm.kind].add(chain(arm)[-1])
-    assert all(len(clips) == 1 for clips in last.values()), dict(last)
+    """fc-only arms of a contrast among each other, and those whose whole network has learned the target."""
+    arms = arms_of(finding.name, 1, scale)
+    for contrast in finding.contrasts:
+        last = defaultdict(set)
+        for name in contrast.weights:
+            last[arms[name].kind].add(chain(arms[name])[-1])
+        assert all(len(clips) == 1 for clips in last.values()), (contrast.name, dict(last))
 
 
 @pytest.mark.parametrize("finding", [f for f in LAB if f.paper.startswith("IG-65M")], ids=lambda f: f.name)
 @pytest.mark.parametrize("scale", SCALES)
 def test_pre_trainings_that_are_compared_were_equally_long(finding: Finding, scale: float) -> None:
-    """Those of fc-only arms among each other, and of full-ft; what is from scratch has had none."""
-    seen = defaultdict(set)
-    for arm in arms_of(finding.name, 1, scale).values():
-        clips = chain(arm)
-        seen[arm.kind, len(clips)].add(clips)
-    assert all(len(chains) == 1 for chains in seen.values()), dict(seen)
+    """Those of fc-only arms of a contrast among each other, and of full-ft; what is from scratch has had none, and
+    networks of frames see other samples than networks of clips.
+    """
+    arms = arms_of(finding.name, 1, scale)
+    for contrast in finding.contrasts:
+        seen = defaultdict(set)
+        for name in contrast.weights:
+            trained = [j.settings["values"]["num_frames"] for j in in_order([arms[name]]) if j.clips]
+            seen[arms[name].kind, tuple(trained)].add(chain(arms[name]))
+        assert all(len(chains) == 1 for chains in seen.values()), (contrast.name, dict(seen))
 
 
 @every
