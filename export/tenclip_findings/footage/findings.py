@@ -162,9 +162,10 @@ def _mega_scale(f: FootageLab) -> dict[str, Job]:
         for part in PARTS[:-1]:
             settings = {"manifest": f.source / MANIFEST, "kind": kind, "fraction": part, "seed": f.lab.seed}
             name = f"{_percent(part)} {kind}"
-            network = f.pretrained(name, Job("lab.tasks.subset", settings, title=f"{_percent(part)} of {kind}"))
+            data = Job("lab.tasks.subset", settings, title=f"{_percent(part)} of {kind}")
+            network = f.pretrained(name, data, flip=False)  # the rule that decides it looks at labels
             found[name] = f.finetuned(f"after {name}", network / LAST)
-    found["all"] = f.finetuned("after all videos", f.pretrained("all videos", f.source) / LAST)
+    found["all"] = f.finetuned("after all videos", f.pretrained("all videos", f.source, flip=False) / LAST)
     return found
 
 
