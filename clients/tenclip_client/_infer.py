@@ -1,104 +1,101 @@
 """Requests of the Open Inference Protocol v2, for `tenclip bench --method infer`: any server that speaks it.
 
-What a model takes is read from its metadata. An input of type BYTES gets the encoded video; others get made-up numbers
-of their shape, the same in every request. Source: KServe's "Open Inference Protocol", gRPC.
+What a model takes is read from its metadata, or declared where that names no inputs. TorchServe has the protocol's
+service and messages in a package of its own, names no inputs, and reads only typed contents, never raw ones. Sources:
+KServe's "Open Inference Protocol", gRPC; TorchServe's open_inference_grpc.proto and OpenInferenceProtocolImpl.java.
 """
 
 from __future__ import annotations
 
 import itertools
-import math
 import random
-import struct
-import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from tenclip_api.errors import InvalidRequest
+from tenclip_api.errors import InvalidRequest, ServerError
+from tenclip_client._infer_tensors import Tensor, choose_inputs, make_contents, put_contents, settle_shape
 
 if TYPE_CHECKING:
+    from tenclip_api.inference import open_inference_pb2 as pb
     from tenclip_client._aio import AsyncClient
     from tenclip_client._load import Answer, LoadVideo, Send
 
-# Type -> bytes of an element. Contents are random bytes for 8-bit types, from 0 to 1 for FP32 and FP64, else zeros.
-_SIZES = dict.fromkeys(("BOOL", "UINT8", "INT8"), 1)
-_SIZES |= dict.fromkeys(("UINT16", "INT16", "FP16", "BF16"), 2)
-_SIZES |= dict.fromkeys(("UINT32", "INT32", "FP32"), 4)
-_SIZES |= dict.fromkeys(("UINT64", "INT64", "FP64"), 8)
-_MAX_BYTES = 2**31
-
 
 @dataclass(frozen=True, kw_only=True)
-class Tensor:
-    """An input of a model. shape: -1 where any length is taken."""
+class Dialect:
+    """How a server speaks the protocol. service: the full name of its gRPC service. raw: it reads raw contents."""
 
-    name: str
-    datatype: str
-    shape: tuple[int, ...]
-
-
-def parse_shapes(texts: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """`NAME:1,16,112,112,3` -> {NAME: (1, 16, 112, 112, 3)}. Raises InvalidRequest."""
-    shapes = {}
-    for text in texts:
-        name, _, sizes = text.rpartition(":")
-        parts = sizes.split(",")
-        if not name or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
-            raise InvalidRequest(f"shape {text!r}: write NAME:SIZE,SIZE,..., e.g. clips:1,16,112,112,3")
-        shapes[name] = tuple(map(int, parts))
-    return shapes
+    service: str
+    platform: str
+    raw: bool
 
 
-def choose_inputs(inputs: Sequence[Tensor], names: Sequence[str]) -> list[Tensor]:
-    """Those named; else the only one of BYTES, for models that take a file or tensors; else all.
-
-    Raises InvalidRequest.
-    """
-    known = {tensor.name: tensor for tensor in inputs}
-    if unknown := [name for name in names if name not in known]:
-        raise InvalidRequest(f"the model has no input {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    files = [tensor for tensor in inputs if tensor.datatype == "BYTES"]
-    chosen = [known[name] for name in names] or (files if len(files) == 1 else list(inputs))
-    if len([tensor for tensor in chosen if tensor.datatype == "BYTES"]) > 1:
-        raise InvalidRequest(f"inputs {', '.join(t.name for t in chosen)}: at most one may be BYTES; name others")
-    return chosen
+# Tried in this order.
+DIALECTS = (
+    Dialect(service="inference.GRPCInferenceService", platform="v2", raw=True),
+    Dialect(service="org.pytorch.serve.grpc.openinference.GRPCInferenceService", platform="TorchServe", raw=False),
+)
 
 
-def settle_shape(tensor: Tensor, shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
-    """The shape to send: as asked for, or the model's own with a batch of 1. Raises InvalidRequest."""
-    own = tensor.shape
-    asked = shapes.get(tensor.name)
-    if asked is None:
-        settled = (1, *own[1:]) if own and own[0] < 0 else own
-        if any(size < 0 for size in settled):
-            raise InvalidRequest(
-                f"input {tensor.name!r} has shape {list(own)}; say the sizes: --shape {tensor.name}:..."
-            )
-        return settled
-    if len(asked) != len(own) or any(o >= 0 and o != a for o, a in zip(own, asked, strict=False)):
-        raise InvalidRequest(f"input {tensor.name!r} has shape {list(own)}, which {list(asked)} does not fit")
-    return asked
+class InferClient:
+    """Calls of the protocol over a client's channel. Errors are the client's own, of `tenclip_api.errors`."""
+
+    def __init__(self, client: AsyncClient, deadline: float | None, dialect: Dialect) -> None:
+        from tenclip_api.inference import open_inference_pb2 as pb
+
+        self._client = client
+        self._deadline = deadline
+        channel, service = client._channel(uploads=False), dialect.service
+        self._metadata = channel.unary_unary(
+            f"/{service}/ModelMetadata",
+            request_serializer=pb.ModelMetadataRequest.SerializeToString,
+            response_deserializer=pb.ModelMetadataResponse.FromString,
+        )
+        self._infer = channel.unary_unary(
+            f"/{service}/ModelInfer",
+            request_serializer=pb.ModelInferRequest.SerializeToString,
+            response_deserializer=pb.ModelInferResponse.FromString,
+        )
+
+    async def model_metadata(self, request: pb.ModelMetadataRequest) -> pb.ModelMetadataResponse:
+        found: pb.ModelMetadataResponse = await self._call(self._metadata, request, "")
+        return found
+
+    async def model_infer(self, request: pb.ModelInferRequest, source: str) -> pb.ModelInferResponse:
+        """source: the video as the caller named it."""
+        found: pb.ModelInferResponse = await self._call(self._infer, request, source)
+        return found
+
+    async def _call(self, method: Any, request: Any, source: str) -> Any:
+        from tenclip_client._waits import await_rpc
+
+        try:
+            rpc = method(request, **self._client._settings(self._deadline))
+            return await await_rpc(rpc, rpc)
+        except grpc.RpcError as err:
+            raise self._client._error(err, source, self._deadline) from err
 
 
-def make_contents(datatype: str, shape: Sequence[int], rng: random.Random) -> bytes:
-    """Little-endian elements. Raises InvalidRequest for a type that has no size, and for more than 2 GiB."""
-    count = math.prod(shape)
-    if datatype not in _SIZES:
-        raise InvalidRequest(f"inputs of type {datatype!r} cannot be made up; known are {', '.join(_SIZES)} and BYTES")
-    if count * _SIZES[datatype] > _MAX_BYTES:
-        raise InvalidRequest(f"a tensor of shape {list(shape)} takes {count * _SIZES[datatype]} bytes; at most 2 GiB")
-    if datatype in ("UINT8", "INT8"):
-        return rng.randbytes(count)
-    if datatype in ("FP32", "FP64"):
-        numbers = array("f" if datatype == "FP32" else "d", (rng.random() for _ in range(count)))
-        if sys.byteorder == "big":
-            numbers.byteswap()
-        return numbers.tobytes()
-    return bytes(count * _SIZES[datatype])
+async def find_dialect(
+    client: AsyncClient, deadline: float | None, request: pb.ModelMetadataRequest
+) -> tuple[Dialect, pb.ModelMetadataResponse]:
+    """How the server speaks the protocol, and what it says of the model. Raises ServerError where it does not."""
+    from tenclip_client._errors import is_unimplemented
+
+    for dialect in DIALECTS:
+        try:
+            return dialect, await InferClient(client, deadline, dialect).model_metadata(request)
+        except ServerError as err:
+            if not is_unimplemented(err.__cause__):
+                raise
+    raise ServerError(
+        f"{client.target}: does not speak the Open Inference Protocol by gRPC: it has ModelMetadata in none of the "
+        f"services {', '.join(d.service for d in DIALECTS)}. TorchServe has it at its grpc_inference_port, with "
+        "ts_open_inference_protocol=true in its config.properties"
+    )
 
 
 async def infer_sender(
@@ -113,46 +110,40 @@ async def infer_sender(
 ) -> Send:
     """A function that sends a video, or made-up tensors, over the clients in turn.
 
-    model: NAME or NAME:VERSION. files: whether there are videos to send. Raises InvalidRequest, and what the server
-    answers where it has no such model.
+    model: NAME or NAME:VERSION. inputs: NAME, or NAME:TYPE for a model whose metadata names none. files: whether there
+    are videos to send. Raises InvalidRequest, and what the server answers where it has no such model.
     """
     from tenclip_api.inference import open_inference_pb2 as pb
-    from tenclip_api.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
     from tenclip_client._load import Answer
-    from tenclip_client._waits import await_rpc
 
     if not model:
         raise InvalidRequest("--method infer: say which model, --model NAME or NAME:VERSION")
     name, _, version = model.partition(":")
-    stubs: list[tuple[AsyncClient, Any]] = [(c, GRPCInferenceServiceStub(c._channel(uploads=False))) for c in clients]
-
-    async def call(client: AsyncClient, method: Any, request: Any, source: str) -> Any:
-        try:
-            rpc = method(request, **client._settings(deadline))
-            return await await_rpc(rpc, rpc)
-        except grpc.RpcError as err:
-            raise client._error(err, source, deadline) from err
-
-    client, stub = stubs[0]
     asked = pb.ModelMetadataRequest(name=name, version=version)
-    found = await call(client, stub.ModelMetadata, asked, "")
+    dialect, found = await find_dialect(clients[0], deadline, asked)
     known = [Tensor(name=t.name, datatype=t.datatype, shape=tuple(t.shape)) for t in found.inputs]
-    chosen = choose_inputs(known, inputs)
+    chosen = choose_inputs(known, inputs, shapes)
     takes_file = any(tensor.datatype == "BYTES" for tensor in chosen)
     if takes_file is not files:
         have = ", ".join(f"{t.name} ({t.datatype})" for t in chosen)
         what = "takes a video: name some" if takes_file else "takes no video, so name none"
         raise InvalidRequest(f"model {model!r} with the inputs {have} {what}")
+    # What is not the video is the same in every request, so it is made once.
     template, rng, num_clips = pb.ModelInferRequest(model_name=name, model_version=version), random.Random(seed), 1
     for tensor in chosen:
         is_file = tensor.datatype == "BYTES"
         shape = (1,) * len(tensor.shape) if is_file else settle_shape(tensor, shapes or {})
         template.inputs.add(name=tensor.name, datatype=tensor.datatype, shape=shape)
-        template.raw_input_contents.append(b"" if is_file else make_contents(tensor.datatype, shape, rng))
-        num_clips = num_clips if is_file else shape[0]
+        num_clips = num_clips if is_file or not shape else shape[0]
+    if dialect.raw:
+        template.raw_input_contents.extend([b""] * len(chosen))
+    for index, tensor in enumerate(chosen):
+        if tensor.datatype != "BYTES":
+            contents = make_contents(tensor.datatype, template.inputs[index].shape, rng)
+            put_contents(template, index, contents, raw=dialect.raw)
     place = next((i for i, tensor in enumerate(chosen) if tensor.datatype == "BYTES"), None)
-    turns = itertools.cycle(stubs)
-    described = f"{found.name}:{version or ','.join(found.versions)} on {found.platform or 'v2'}"
+    turns = itertools.cycle([InferClient(client, deadline, dialect) for client in clients])
+    described = f"{found.name}:{version or ','.join(found.versions)} on {found.platform or dialect.platform}"
 
     async def send(video: LoadVideo) -> Answer:
         request = template
@@ -160,9 +151,8 @@ async def infer_sender(
             assert isinstance(video.data, bytes)
             request = pb.ModelInferRequest()
             request.CopyFrom(template)
-            request.raw_input_contents[place] = struct.pack("<I", len(video.data)) + video.data
-        client, stub = next(turns)
-        await call(client, stub.ModelInfer, request, video.name)
+            put_contents(request, place, video.data, raw=dialect.raw)
+        await next(turns).model_infer(request, video.name)
         return Answer(num_clips=num_clips, stage_seconds={}, model=described)
 
     return send

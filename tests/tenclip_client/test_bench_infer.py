@@ -19,7 +19,14 @@ from tenclip_api.inference.open_inference_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
-from tenclip_client._infer import Tensor, choose_inputs, make_contents, parse_shapes, settle_shape
+from tenclip_client._infer_tensors import (
+    Tensor,
+    choose_inputs,
+    make_contents,
+    parse_shapes,
+    put_contents,
+    settle_shape,
+)
 from tenclip_client.cli.main import main
 from tests.tenclip_serving.helpers import SPEC, ServerProcess, make_bundle, make_video, running_server
 
@@ -27,12 +34,14 @@ NOW = ("--warmup", "0", "--json")
 
 
 class Foreign(GRPCInferenceServiceServicer):
-    """A server of somebody else's: one model, two inputs of numbers, and none of our services."""
+    """A server with none of our services: a model that takes two inputs of numbers, and one that does not say."""
 
     def __init__(self) -> None:
         self.requests: list[pb.ModelInferRequest] = []
 
     def ModelMetadata(self, request: Any, context: Any) -> pb.ModelMetadataResponse:
+        if request.name == "silent":
+            return pb.ModelMetadataResponse(name="silent", versions=["1"])
         if request.name != "pair":
             context.abort(grpc.StatusCode.NOT_FOUND, f"unknown model {request.name}")
         made = pb.ModelMetadataResponse(name="pair", versions=["3"], platform="foreign")
@@ -116,7 +125,15 @@ def test_a_server_that_knows_nothing_else_is_measured(
         (("--model", "pair", "--shape", "ids:1,4", "--shape", "pixels:1,2,4"), "which [1, 2, 4] does not fit"),
         (("--model", "pair", "--input", "sound"), "no input 'sound'; it has pixels, ids"),
         (("--model", "pair", "--num-clips", "3"), "takes no --num-clips"),
+        (("--model", "pair", "--shape", "ids:1,4", "--shape", "id:1,4"), "--shape id: is of no input that is sent"),
+        (("--model", "pair", "--input", "ids:FP32", "--shape", "ids:1,4"), "input 'ids' is of type INT64"),
+        (("--model", "pair", "--input", "ids", "--input", "ids:INT64", "--shape", "ids:1,4"), "is asked for twice"),
         (("VIDEO", "--model", "pair", "--shape", "ids:1,4"), "takes no video, so name none"),
+        (("--model", "silent"), "names no inputs; say what it takes: --input NAME:TYPE"),
+        (("--model", "silent", "--input", "clips"), "say the type, too: --input NAME:TYPE"),
+        (("--model", "silent", "--input", "clips:FLOAT"), "say the type, too: --input NAME:TYPE"),
+        (("--model", "silent", "--input", "clips:FP32"), "say its sizes: --shape clips:"),
+        (("--model", "silent", "--input", "video:BYTES"), "takes a video: name some"),
     ],
 )
 def test_what_cannot_be_sent_is_an_error(
@@ -133,6 +150,81 @@ def test_what_cannot_be_sent_is_an_error(
     assert found is None
     assert says in " ".join(err.split())
     assert not foreign[0].requests
+
+
+def test_a_declared_video_reaches_a_model_that_names_no_inputs(
+    foreign: tuple[Foreign, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    servicer, address = foreign
+    video = make_video(tmp_path / "a.mp4", num_frames=4)
+    words = ("--server", address, "--method", "infer", "--model", "silent", "--input", "video:BYTES", "-n", "2", *NOW)
+    code, found, err = bench(capsys, str(video), *words)
+    assert (code, found["requests"]["ok"]) == (0, 2), err
+    for request in servicer.requests:
+        (tensor,) = request.inputs
+        assert (tensor.name, tensor.datatype, tuple(tensor.shape)) == ("video", "BYTES", (1,))
+        assert request.raw_input_contents[0][4:] == video.read_bytes()
+
+
+def test_declared_numbers_reach_a_model_that_names_no_inputs(
+    foreign: tuple[Foreign, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    servicer, address = foreign
+    words = ("--input", "x:0:FP32", "--input", "ids:INT64", "--shape", "x:0:2,3", "--shape", "ids:2,1")
+    code, _, err = bench(capsys, "--server", address, "--method", "infer", "--model", "silent", *words, "-n", "1", *NOW)
+    assert code == 0, err
+    (request,) = servicer.requests
+    assert [(t.name, t.datatype, tuple(t.shape)) for t in request.inputs] == [
+        ("x:0", "FP32", (2, 3)),
+        ("ids", "INT64", (2, 1)),
+    ]
+    assert [len(raw) for raw in request.raw_input_contents] == [24, 16]
+
+
+def test_a_server_without_the_protocol_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    server = grpc.server(ThreadPoolExecutor(1))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        code, _, err = bench(capsys, "--server", f"127.0.0.1:{port}", "--method", "infer", "--model", "pair", *NOW)
+    finally:
+        server.stop(None).wait()
+    assert code == 1
+    says = " ".join(err.split())
+    assert "does not speak the Open Inference Protocol by gRPC" in says
+    assert "ts_open_inference_protocol=true" in says
+
+
+@pytest.mark.parametrize(
+    ("datatype", "data", "expected"),
+    [
+        ("BOOL", bytes([0, 1]), pb.InferTensorContents(bool_contents=[False, True])),
+        ("INT8", struct.pack("<2b", -1, 2), pb.InferTensorContents(int_contents=[-1, 2])),
+        ("INT16", struct.pack("<2h", -300, 2), pb.InferTensorContents(int_contents=[-300, 2])),
+        ("INT32", struct.pack("<2i", -70_000, 2), pb.InferTensorContents(int_contents=[-70_000, 2])),
+        ("INT64", struct.pack("<2q", -(2**40), 2), pb.InferTensorContents(int64_contents=[-(2**40), 2])),
+        ("UINT8", struct.pack("<2B", 255, 2), pb.InferTensorContents(uint_contents=[255, 2])),
+        ("UINT16", struct.pack("<2H", 65_535, 2), pb.InferTensorContents(uint_contents=[65_535, 2])),
+        ("UINT32", struct.pack("<2I", 2**32 - 1, 2), pb.InferTensorContents(uint_contents=[2**32 - 1, 2])),
+        ("UINT64", struct.pack("<2Q", 2**64 - 1, 2), pb.InferTensorContents(uint64_contents=[2**64 - 1, 2])),
+        ("FP32", struct.pack("<2f", 0.5, -2), pb.InferTensorContents(fp32_contents=[0.5, -2])),
+        ("FP64", struct.pack("<2d", 0.5, -2), pb.InferTensorContents(fp64_contents=[0.5, -2])),
+        ("BYTES", b"a video", pb.InferTensorContents(bytes_contents=[b"a video"])),
+    ],
+)
+def test_typed_contents_hold_what_raw_ones_do(datatype: str, data: bytes, expected: pb.InferTensorContents) -> None:
+    request = pb.ModelInferRequest()
+    request.inputs.add(name="x", datatype=datatype, shape=[1 if datatype == "BYTES" else 2])
+    put_contents(request, 0, data, raw=False)
+    assert request.inputs[0].contents == expected
+    assert not request.raw_input_contents
+
+
+def test_half_floats_are_raw_only() -> None:
+    request = pb.ModelInferRequest()
+    request.inputs.add(name="x", datatype="FP16", shape=[2])
+    with pytest.raises(InvalidRequest, match="FP16 can only be sent as raw contents"):
+        put_contents(request, 0, bytes(4), raw=False)
 
 
 def test_our_own_methods_take_no_tensors(capsys: pytest.CaptureFixture[str]) -> None:

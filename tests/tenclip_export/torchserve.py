@@ -77,8 +77,11 @@ def http_post(address: str, path: str, body: bytes, headers: Mapping[str, str] |
 
 
 @contextlib.contextmanager
-def running_torchserve(model_store: Path) -> Iterator[TorchServe]:
-    """TorchServe on free ports of 127.0.0.1, gone with all its processes afterwards."""
+def running_torchserve(model_store: Path, *, open_inference: bool = False) -> Iterator[TorchServe]:
+    """TorchServe on free ports of 127.0.0.1, gone with all its processes afterwards.
+
+    open_inference: gRPC speaks the Open Inference Protocol, too.
+    """
     # A short path: it holds the workers' sockets, and pytest's own directories are too long for those.
     with tempfile.TemporaryDirectory(prefix="ts-") as folder:
         home = Path(folder)
@@ -94,7 +97,7 @@ def running_torchserve(model_store: Path) -> Iterator[TorchServe]:
             "max_request_size=67108864\n"
             "number_of_gpu=0\n"
             "disable_system_metrics=true\n"
-            "vmargs=-Xmx512m\n"
+            "vmargs=-Xmx512m\n" + ("ts_open_inference_protocol=true\n" if open_inference else "")
         )
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--ncs", "--disable-token-auth"]
         command += [

@@ -103,7 +103,9 @@ class RequestOptions:
     input: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="With infer: an input to send. Default: a file if one is taken, else all. Repeatable."
+            metavar="NAME[:TYPE]",
+            help="With infer: an input to send. Default: a file if one is taken, else all. With its type (video:BYTES) "
+            "where the server names none. Repeatable.",
         ),
     ] = None
     shape: Annotated[

@@ -44,8 +44,10 @@ def bench(
     Throughput counts good answers that arrived while it was measured. Ctrl-C ends it early, with a report.
     Exit code 1 when no request succeeded.
 
-    --method infer speaks the Open Inference Protocol (v2) by gRPC to any server that does: Triton, TorchServe, those of
-    KServe, this one. Inputs of type BYTES get the videos, others made-up numbers, and then no videos are named.
+    --method infer speaks the Open Inference Protocol (v2) by gRPC to any server that does: Triton, TorchServe (with
+    ts_open_inference_protocol=true in its config.properties), those of KServe, this one. Inputs of type BYTES get the
+    videos, others made-up numbers, and then no videos are named. Where the server does not say what a model takes, as
+    TorchServe never does, --input NAME:TYPE declares it, with --shape for numbers.
 
     Examples:
 
@@ -57,6 +59,7 @@ def bench(
       tenclip bench --server gpu-box:7411 --server-path /videos/a.mp4 --method features -c 32 --connections 4
       tenclip bench clips/ --server triton:8001 --method infer --model moves -c 8
       tenclip bench --server triton:8001 --method infer --model moves --input clips --shape clips:8,16,112,112,3
+      tenclip bench clips/ --server torchserve:7070 --method infer --model moves --input video:BYTES
     """
     from tenclip_client.cli.bench_report import print_report
 
@@ -101,7 +104,8 @@ async def _run(
 
 
 async def _infer_sender(clients: Sequence[AsyncClient], request: RequestOptions, *, seed: int, files: bool) -> Send:
-    from tenclip_client._infer import infer_sender, parse_shapes
+    from tenclip_client._infer import infer_sender
+    from tenclip_client._infer_tensors import parse_shapes
 
     return await infer_sender(
         clients,
