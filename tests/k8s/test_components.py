@@ -14,6 +14,8 @@ import trustme
 
 from tenclip_api.errors import Unauthenticated
 from tenclip_client import Client
+from tenclip_serving.api.health import LIVENESS
+from tenclip_serving.api.servicer import SERVICE
 from tests.k8s.manifests import K8S, build_text, build_with, named
 from tests.k8s.wiring import find_problems
 from tests.tenclip_serving.helpers import make_bundle, make_video, running_server
@@ -82,11 +84,14 @@ def test_a_server_with_tls_and_tokens_is_probed_and_its_token_replaced(tmp_path:
             with Client(server.address, ca=tls / "ca.crt", server_name=names[-1], token=token, retries=0) as client:
                 client.predict(video, clips="center")
 
-        probe = container["readinessProbe"]["exec"]["command"]
-        command = [word.replace("127.0.0.1:7411", server.address).replace("/tls/", f"{tls}/") for word in probe]
-        assert command[0] == "python"
-        probed = subprocess.run([sys.executable, *command[1:]], capture_output=True, text=True, timeout=60, check=False)
-        assert probed.returncode == 0, probed.stderr
+        for name, service in (("readinessProbe", SERVICE), ("livenessProbe", LIVENESS)):
+            probe = container[name]["exec"]["command"]
+            command = [word.replace("127.0.0.1:7411", server.address).replace("/tls/", f"{tls}/") for word in probe]
+            assert command[0] == "python"
+            command[0] = sys.executable
+            probed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            assert probed.returncode == 0, probed.stderr
+            assert probed.stdout == f"{service} at {server.address}: SERVING\n"
         ask("old-old-old-old-old-old-old-old1")
         # Both for a while, then the new one alone.
         swap(secret, tokens("old-old-old-old-old-old-old-old1", "new-new-new-new-new-new-new-new2"), 2)

@@ -9,6 +9,7 @@ import pytest
 from kubernetes_validate import SchemaNotFoundError
 
 from tenclip_api.v1 import tenclip_pb2
+from tenclip_serving.api.health import LIVENESS
 from tests.conftest import PROJECT
 from tests.k8s.edits import edited
 from tests.k8s.manifests import (
@@ -223,8 +224,8 @@ def test_probes_ask_for_the_service_of_the_wire_contract() -> None:
     (container,) = SOURCES["Deployment/tenclip"]["spec"]["template"]["spec"]["containers"]
     assert container["startupProbe"]["grpc"]["service"] == SERVICE
     assert container["readinessProbe"]["grpc"]["service"] == SERVICE
-    # The server as a whole: one whose models are being replaced is not dead.
-    assert "service" not in container["livenessProbe"]["grpc"]
+    # A server whose models have all been unloaded takes no requests, and is not dead.
+    assert container["livenessProbe"]["grpc"]["service"] == LIVENESS
 
 
 @pytest.mark.parametrize("target", TARGETS)

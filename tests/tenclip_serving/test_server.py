@@ -29,6 +29,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_api.v1.tenclip_pb2_grpc import VideoRecognitionStub
 from tenclip_client import Client
+from tenclip_serving.api.health import LIVENESS
 from tenclip_serving.api.management import MANAGEMENT
 from tenclip_serving.api.open_inference import INFERENCE
 from tenclip_serving.api.servicer import SERVICE
@@ -439,6 +440,7 @@ def test_sigterm_says_so_before_it_refuses(one_model: Path, videos: Path) -> Non
         wait_until(lambda: states == ["SERVING"])
         server.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "NOT_SERVING" in states)
+        assert health(channel, LIVENESS) == "SERVING"
         assert len(predict(server, path="colors.mp4").top) == 4
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(60) == 1
@@ -544,6 +546,7 @@ def test_no_models_is_up_and_not_serving(tmp_path: Path) -> None:
         assert server.stdout.startswith("tenclip serving 0 models")
         with grpc.insecure_channel(server.address) as channel:
             assert health(channel, "") == "NOT_SERVING"
+            assert health(channel, LIVENESS) == "SERVING"
         code, reason, message = refused(server, path="a.mp4")
         assert (code, reason) == ("NOT_FOUND", "MODEL_NOT_FOUND")
         assert "holds no models" in message

@@ -1,7 +1,12 @@
-"""grpc.health.v1: the server, its services, every model (`NAME`) and every version of it (`NAME/VERSION`)."""
+"""grpc.health.v1: the server, its services, every model (`NAME`) and every version of it (`NAME/VERSION`).
+
+All of them say whether requests can be answered. A server that has no model, or is about to stop, is not dead, though:
+LIVENESS is for those who would start it again.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from grpc_health.v1 import health, health_pb2
@@ -10,6 +15,8 @@ from tenclip_serving.models.repository import Repository
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# SERVING for as long as the process answers, with and without models, till it has ended.
+LIVENESS = "tenclip.liveness"
 
 
 class ModelHealth:
@@ -19,19 +26,28 @@ class ModelHealth:
         self.servicer = health.aio.HealthServicer()
         self._services = services
         self._said: dict[str, int] = {}
+        self._stopped = False
+        self._lock = asyncio.Lock()
 
     async def update(self, repository: Repository) -> None:
-        """Tell those who watch. What is no longer known is NOT_SERVING."""
+        """Tell those who watch. What is no longer known is NOT_SERVING. Without effect after `stop`."""
         now = statuses(repository, self._services)
-        vanished = dict.fromkeys(self._said.keys() - now.keys(), int(NOT_SERVING))
-        for service, status in (vanished | now).items():
+        async with self._lock:
+            if not self._stopped:
+                vanished = dict.fromkeys(self._said.keys() - now.keys(), int(NOT_SERVING))
+                await self._say(vanished | now)
+
+    async def stop(self) -> None:
+        """NOT_SERVING, all of it but LIVENESS, for good."""
+        async with self._lock:
+            self._stopped = True
+            await self._say(dict.fromkeys(self._said.keys() - {LIVENESS}, int(NOT_SERVING)))
+
+    async def _say(self, now: dict[str, int]) -> None:
+        for service, status in now.items():
             if self._said.get(service) != status:
                 await self.servicer.set(service, status)
                 self._said[service] = status
-
-    async def stop(self) -> None:
-        """NOT_SERVING, all of it, for good."""
-        await self.servicer.enter_graceful_shutdown()
 
 
 def statuses(repository: Repository, services: Sequence[str]) -> dict[str, int]:
@@ -46,4 +62,4 @@ def statuses(repository: Repository, services: Sequence[str]) -> dict[str, int]:
         found |= {f"{name}/{version}": SERVING for version in versions}
     # A server without any model is up, and must get no traffic.
     overall = SERVING if len(repository) else NOT_SERVING
-    return found | dict.fromkeys(("", *services), int(overall))
+    return found | dict.fromkeys(("", *services), int(overall)) | {LIVENESS: int(SERVING)}

@@ -22,6 +22,7 @@ from tenclip_api.inference import open_inference_pb2 as inference
 from tenclip_api.inference import open_inference_pb2_grpc
 from tenclip_client import AsyncClient, Client, ModelChanges, ServerPath
 from tenclip_client.cli.main import main
+from tenclip_serving.api.health import LIVENESS
 from tests.soak import reload
 from tests.tenclip_serving.helpers import ServerProcess, make_bundle, running_server, stop
 from tests.tenclip_serving.test_server import health, metric, wait_until
@@ -170,7 +171,7 @@ def watching(channel: grpc.Channel, *services: str) -> Iterator[dict[str, Watch]
 
 
 def test_watchers_hear_of_loads_unloads_and_failures(manageable: ServerProcess, root: Path) -> None:
-    services = ("", "tiny", "tiny/1", "tiny/2", "late", "tenclip.v1.VideoRecognition")
+    services = ("", "tiny", "tiny/1", "tiny/2", "late", "tenclip.v1.VideoRecognition", LIVENESS)
     with grpc.insecure_channel(manageable.address) as channel, Client(manageable.address) as client:
         with watching(channel, *services) as watches:
 
@@ -190,6 +191,7 @@ def test_watchers_hear_of_loads_unloads_and_failures(manageable: ServerProcess, 
             heard(tiny=["SERVING", "NOT_SERVING"], tiny_1=["SERVING", "NOT_SERVING"])
             # No model is left.
             wait_until(lambda: watches[""].said == ["SERVING", "NOT_SERVING"])
+            assert health(channel, LIVENESS) == "SERVING"
             shutil.rmtree(root / "late" / "1")
             make_bundle(root, "late", "1")
             client.load_model("late")
@@ -197,6 +199,7 @@ def test_watchers_hear_of_loads_unloads_and_failures(manageable: ServerProcess, 
             for service in ("", "tenclip.v1.VideoRecognition"):
                 overall = watches[service]
                 wait_until(lambda overall=overall: overall.said == ["SERVING", "NOT_SERVING", "SERVING"])  # type: ignore[misc]
+            assert watches[LIVENESS].said == ["SERVING"]
         assert health(channel, "tiny") == "NOT_SERVING"
         assert health(channel, "late/1") == "SERVING"
 
