@@ -18,6 +18,7 @@ from tenclip_batch.command_options import (
     PartOptions,
     ProcessOptions,
 )
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.options import OUTPUT
 from tenclip_settings import with_option_groups
 
@@ -66,7 +67,8 @@ def features(
     row a video: done or failed, why, and what the file is. The numbers are
     those of a server with this bundle, to the bit. Stopped at any moment, the
     same command goes on: videos that are done stay, those that have changed
-    are worked on anew. Exit code 1 when a video failed.
+    are worked on anew. Exit code 3 when all is done but some
+    videos failed.
 
     --format npy and npz write files/NAME.npy (float32, clips x features) in
     place of clips/.
@@ -107,8 +109,8 @@ def predict(
 
     videos/ has a row a video: its best classes (top_labels, top_scores), the
     scores of all classes, and what the file is; --per-clip adds clips/ with a
-    row a clip. Stopped at any moment, the same command goes on. Exit code 1
-    when a video failed.
+    row a clip. Stopped at any moment, the same command goes on. Exit code 3
+    when all is done but some videos failed.
 
     \b
     Examples:
@@ -163,4 +165,4 @@ def _run(
             report = run_local(job, watched)
     print_report(report, as_json=parts.as_json)
     if report.failed:
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)

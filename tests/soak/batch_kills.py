@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 from rich.console import Console
 
 from tenclip_batch.ledger import summarize
+from tenclip_client.cli.exits import SOME_FAILED
 from tests.tenclip_batch.helpers import command, rows
 from tests.tenclip_serving.helpers import make_bundle, make_video, running_server
 
@@ -151,7 +152,7 @@ def _kill_driver(batch: list[str], out: Path, report: Report) -> None:
 
 def _finish(batch: list[str], report: Report) -> None:
     found = subprocess.run(batch, capture_output=True, text=True, timeout=_LONGEST_SECONDS)
-    wanted = 1 if report.poison_kills else 0
+    wanted = SOME_FAILED if report.poison_kills else 0
     if found.returncode != wanted:
         report.failures.append(f"the resumed run ended with {found.returncode}: {found.stderr[-2000:]}")
 

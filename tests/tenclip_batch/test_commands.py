@@ -15,6 +15,7 @@ from tenclip_api.errors import InvalidRequest
 from tenclip_batch.extractor import engine_config
 from tenclip_batch.files import file_names
 from tenclip_batch.options import ClipChoices, OutputOptions, RuntimeOptions
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.messages import one_line
 from tenclip_features.variants import faster_variant, variant_note
 from tenclip_video.bundle import Speed
@@ -29,7 +30,7 @@ def test_json_lines_and_the_sums(bundle: Path, shared_videos: Path, tmp_path: Pa
     good, bad = shared_videos / "v0.mp4", shared_videos / "text.mp4"
     arguments = ("--bundle", bundle, "--out", tmp_path / "out", *FEW, "--show", "--json")
     found = tenclip("batch", "predict", good, bad, *arguments, "--top-k", 2)
-    assert found.returncode == 1, found.stderr
+    assert found.returncode == SOME_FAILED, found.stderr
     *lines, report = [json.loads(line) for line in found.stdout.splitlines()]
     by_video = {line["video"]: line for line in lines}
     assert [entry["label"] for entry in by_video[str(good)]["top"]] == ["moving", "red"]

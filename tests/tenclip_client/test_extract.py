@@ -25,6 +25,7 @@ from tenclip_client import _extract as extract_module
 from tenclip_client._extract import extract_to_parquet
 from tenclip_client._extraction import ClipChoice, EarlierRows, ExtractionReport, Progress
 from tenclip_client._inputs import VideoInput, expand_inputs
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_features.names import path_of_name
 from tenclip_features.schema import STAMP_COLUMNS, table_schema
 
@@ -438,7 +439,7 @@ def test_killed_in_the_middle(clips: Path, number: signal.Signals) -> None:
             subprocess.run([*extract_here, "--out", out, "--server", target], stdout=subprocess.PIPE, check=False)
             for out in ("cut.parquet", "whole.parquet")
         )
-    assert (cut.returncode, whole.returncode) == (1, 1)
+    assert (cut.returncode, whole.returncode) == (SOME_FAILED, SOME_FAILED)
     report = json.loads(cut.stdout)
     assert (report["videos"], [f["video"] for f in report["failures"]]) == (11, ["clips/07.mp4"])
     assert report["reused"] == before - failed

@@ -3,7 +3,8 @@
 Every package registers plain annotated functions in the entry-point group `tenclip.commands`, or a `typer.Typer` with
 sub-commands of its own (`tenclip labels match`). Only what the command line names is imported; `tenclip --help` lists
 the others from the summaries below.
-Exit codes: 0 done; 1 an error, said in one line (output that cannot be written is one); 2 wrong usage; 130 interrupted.
+Exit codes: 0 done; 1 an error, said in one line (output that cannot be written is one); 2 wrong usage; 3 done, but some
+videos failed (see `exits`); 130 interrupted.
 A bug ends in a traceback. A reader of the output that has gone (`| head`) ends the command quietly, with exit code 1.
 """
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.options import (
     OUTPUT,
     VIDEO_ARGUMENT,
@@ -102,7 +103,7 @@ def features(
     One row a clip: video, clip_index, start_seconds, end_seconds, features, model, version, and the size and time of
     change of the video's file (video_bytes, video_mtime_ns; with --by-content video_sha256).
     Stopped at any moment, the same command goes on where it was and ends with the same file. Until every video is
-    done, the state is in F.parquet.partial/. Videos that fail are listed at the end, and the exit code is then 1.
+    done, the state is in F.parquet.partial/. Videos that fail are listed at the end, and the exit code is then 3.
     A finished file is brought up to date: videos that are new or have changed are extracted; rows of videos that are
     gone or not named any more are kept and said. Paths on the server and URIs are not looked at again.
 
@@ -145,7 +146,7 @@ def features(
         )
     _print_report(extracted, as_json)
     if extracted.failures:
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)
 
 
 async def _extract_all(settings: dict[str, Any], pages: Report | None, **arguments: Any) -> ExtractionReport:

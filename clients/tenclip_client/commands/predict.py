@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.options import (
     OUTPUT,
     VIDEO_ARGUMENT,
@@ -67,7 +68,7 @@ def predict(
 ) -> None:
     """Recognise the actions in videos.
 
-    A video that cannot be used gets its error printed in its place, and the others go on; the exit code is then 1.
+    A video that cannot be used gets its error printed in its place, and the others go on; the exit code is then 3.
     With --stream and --jsonl the clips are lines of their own, {"input": ..., "clip": {...}}.
     --report implies --clips and --timeline. Its pages hold pictures of the videos and need no network.
 
@@ -99,7 +100,7 @@ def predict(
             failed = asyncio.run(_predict_all(inputs, settings, arguments, concurrency, as_json, jsonl, pages))
     if failed:
         typer.secho(f"{failed} of {len(inputs)} videos failed", fg="red", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)
 
 
 async def _predict_all(

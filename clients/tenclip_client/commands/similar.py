@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.neighbours import NeighbourOptions
 from tenclip_client.cli.options import (
     VIDEO_ARGUMENT,
@@ -53,7 +54,8 @@ def similar(
     index, the search is done here; else the server searches its own index
     (tenclip serve --index), and this needs no extra. Without --model, the
     model is the one that the index is of. A server that is busy is asked
-    again, for as long as --timeout.
+    again, for as long as --timeout. Exit code 3 when one of several videos
+    failed.
 
     \b
     Examples:
@@ -91,7 +93,7 @@ def similar(
                 write(video.name, answer)
     if failed:
         typer.secho(f"{failed} of {len(inputs)} videos failed", fg="red", err=True)
-        raise typer.Exit(1)
+        raise typer.Exit(SOME_FAILED)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tenclip_client import Client
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.main import main
 from tenclip_client.report import facts
 from tenclip_client.report.writer import page_name
@@ -139,7 +140,7 @@ def test_several_videos_of_which_one_fails(server: ServerProcess, run: Run, tmp_
     make_video(tmp_path / "b.mp4", num_frames=80, seconds_of_motion=0.5)
     (tmp_path / "c.mp4").write_text("no video")
     code, _, err = run(server.address, "predict", "a.mp4", "b.mp4", "c.mp4", "--report", "pages")
-    assert code == 1
+    assert code == SOME_FAILED
     assert "report: pages (3 of 3 videos)" in err
     index = Page(Path("pages/index.html").read_text(encoding="utf-8"))
     assert [a["href"] for a in index.all("a")] == [page_name(n) for n in ("a.mp4", "b.mp4", "c.mp4")]
