@@ -19,6 +19,7 @@ class Pod:
     """A pod that somebody makes of a template. owner: the kind and name of who does."""
 
     owner: str
+    labels: dict[str, str]
     spec: Manifest
 
     @property
@@ -42,7 +43,8 @@ def pods(manifests: Manifests) -> Iterator[Pod]:
             case _:
                 templates = []
         for template in templates:
-            yield Pod(owner=label(manifest), spec=template["spec"])
+            labels = template.get("metadata", {}).get("labels", {})
+            yield Pod(owner=label(manifest), labels=labels, spec=template["spec"])
 
 
 def check_claims(manifests: Manifests, claims: Set[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from tests.k8s.edits import edited
 from tests.k8s.manifests import is_custom, label, source_manifests
 
 CUSTOM = {label(m): m for m in source_manifests() if is_custom(m)}
-# No definition of these is in the data; tests/k8s/test_tls.py compares their fields with the documented ones.
+# No definition of these is in the data; tests/k8s/test_components.py compares their fields with the documented ones.
 WITHOUT_DEFINITION = {"cert-manager.io"}
 
 
@@ -40,6 +40,8 @@ def test_a_manifest_is_what_its_definition_says(name: str, crds: Path) -> None:
         ("PrometheusRule/tenclip", "spec/groups/0/rules/0/alerts", "x", "'alerts' was unexpected"),
         ("PrometheusRule/tenclip", "spec/groups/0/rules/0/expr", ["up"], "is not of type"),
         ("ClusterServingRuntime/tenclip", "spec/containers/0/port", [], "'port' was unexpected"),
+        ("RayJob/tenclip-ray", "spec/rayClusterSpec/authOptions/mode", "tokens", "'tokens' is not one of"),
+        ("RayJob/tenclip-ray", "spec/authOptions", {"mode": "token"}, "'authOptions' was unexpected"),
         ("InferenceService/moves", "spec/predictor/scaleMetric", "queue", "'queue' is not one of"),
         ("InferenceService/moves", "spec/predictor/model/storageURI", "s3://a/b", "'storageURI' was unexpected"),
     ],

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.main import GROUP, build_command
+from tests.k8s.edits import edited
 from tests.k8s.manifests import Manifest, build, build_with, named, project_version
 from tests.k8s.pods import pods
+from tests.k8s.wiring import check_selectors
 
 
 def options(words: list[str]) -> dict[str, Any]:
@@ -87,22 +90,60 @@ def test_the_head_does_no_work_and_every_pod_has_the_same_image() -> None:
     assert images == {f"tenclip-ray:{project_version()}"}
 
 
+def test_only_rays_own_pods_and_its_operator_reach_the_job_api() -> None:
+    manifests = build("ray")
+    own, operator = named(manifests, "NetworkPolicy")["spec"]["ingress"]
+    assert own == {"from": [{"podSelector": named(manifests, "NetworkPolicy")["spec"]["podSelector"]}]}
+    (peer,) = operator["from"]
+    assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/component": "kuberay-operator"}
+    assert [port["port"] for port in operator["ports"]] == [8265]
+    cluster = named(manifests, "RayJob")["spec"]["rayClusterSpec"]
+    assert cluster["authOptions"] == {"mode": "token"}
+    # The first release of Ray that knows tokens.
+    assert tuple(map(int, cluster["rayVersion"].split("."))) >= (2, 52)
+
+
+@pytest.mark.parametrize("target", ["batch", "features", "ray", "train"])
+def test_every_job_has_a_network_policy_that_lets_it_reach_names_and_what_it_must_only(target: str) -> None:
+    manifests = build(target)
+    spec = named(manifests, "NetworkPolicy")["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    assert all(spec["podSelector"]["matchLabels"].items() <= pod.labels.items() for pod in pods(manifests))
+    peers = [peer for rule in spec.get("egress", []) for peer in rule["to"]]
+    reached = [peer["podSelector"]["matchLabels"] for peer in peers]
+    own, names = spec["podSelector"]["matchLabels"], {"k8s-app": "kube-dns"}
+    server = own | {"app.kubernetes.io/component": "server"}
+    assert reached == {"batch": [], "features": [server, names], "ray": [own, names], "train": [own, names]}[target]
+
+
+def test_pods_that_a_policy_leaves_out_are_noticed() -> None:
+    manifests = build("ray")
+    place = "spec/rayClusterSpec/workerGroupSpecs/0/template/metadata/labels/app.kubernetes.io~1component"
+    job = named(manifests, "RayJob")
+    manifests[manifests.index(job)] = edited(job, place, "rays")
+    found = list(check_selectors(manifests))
+    assert found == ["NetworkPolicy/tenclip-ray: podSelector selects some pods only of ['RayJob/tenclip-ray']"]
+
+
+def test_videos_that_cannot_be_used_make_no_second_cluster() -> None:
+    assert named(build("ray"), "RayJob")["spec"]["backoffLimit"] == 0
+
+
 def test_a_spot_nodes_end_is_not_counted_and_a_mistake_is_not_repeated() -> None:
     spec = named(build("batch"), "Job")["spec"]
     ignore, fail = spec["podFailurePolicy"]["rules"]
     assert ignore["action"] == "Ignore"
     assert ignore["onPodConditions"][0]["type"] == "DisruptionTarget"
-    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert (fail["action"], fail["onExitCodes"]["values"]) == ("FailJob", [2, SOME_FAILED])
     assert fail["onExitCodes"]["containerName"] in [c["name"] for c in spec["template"]["spec"]["containers"]]
     assert spec["podReplacementPolicy"] == "Failed"
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] <= 30  # the shortest notice of the large clouds
 
 
-def test_a_video_that_cannot_be_used_costs_few_pods_and_a_drain_no_waiting() -> None:
+def test_a_video_that_cannot_be_used_costs_no_second_pod_and_a_drain_no_waiting() -> None:
     spec = named(build("features"), "Job")["spec"]
     ignore, fail = spec["podFailurePolicy"]["rules"]
-    assert (ignore["action"], fail["action"], fail["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2])
-    assert spec["backoffLimit"] <= 2
+    assert (ignore["action"], fail["action"], fail["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2, SOME_FAILED])
     # `tenclip features` has no handler of SIGTERM, without which process 1 ignores it.
     assert spec["template"]["spec"]["shareProcessNamespace"] is True
 

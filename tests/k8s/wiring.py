@@ -20,6 +20,7 @@ from tests.k8s.pods import (
     check_service_accounts,
     find_manifest,
     memory_problems,
+    pods,
 )
 
 # A decoder that is in the middle of a video gets a few seconds after the server's own grace.
@@ -35,12 +36,15 @@ def find_problems(manifests: Manifests, *, beside: Sequence[Manifest] = ()) -> l
 
 
 def check_selectors(manifests: Manifests) -> Iterator[str]:
-    """Everything that selects pods selects those of exactly one workload here."""
+    """Everything that selects pods selects all those of exactly one workload here."""
+    made = [*pods(manifests)]
     for manifest in manifests:
         for where, selector in _selectors(manifest):
-            matched = [label(w) for w in _workloads(manifests) if _matches(selector, _pod_labels(w))]
+            matched = sorted({pod.owner for pod in made if _matches(selector, pod.labels)})
             if len(matched) != 1:
                 yield f"{label(manifest)}: {where} selects {matched or 'no pods'}"
+            if any(pod.owner in matched and not _matches(selector, pod.labels) for pod in made):
+                yield f"{label(manifest)}: {where} selects some pods only of {matched}"
 
 
 def check_service_ports(manifests: Manifests) -> Iterator[str]:
@@ -51,7 +55,7 @@ def check_service_ports(manifests: Manifests) -> Iterator[str]:
             ports = {port["targetPort"] for port in spec["ports"]}
             selector = spec["selector"]
         elif manifest["kind"] == "NetworkPolicy":
-            ports = {port["port"] for rule in spec.get("ingress", []) for port in rule["ports"]}
+            ports = {port["port"] for rule in spec.get("ingress", []) for port in rule.get("ports", [])}
             selector = spec["podSelector"]["matchLabels"]
         else:
             continue
