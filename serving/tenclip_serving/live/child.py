@@ -72,7 +72,7 @@ def _next(channel: Channel, stream: StreamReader, request: OpenStream, memory: i
         if window is not None:
             pixels = _write(window, memory)
             start, end = window.seconds
-            ready = WindowReady(start, end, window.arrival, stream.first_arrival, counters)
+            ready = WindowReady(start, end, window.arrival, stream.first_arrival, window.missed_seconds, counters)
             channel.send(messages.encode(ready), b"" if pixels is None else np.ascontiguousarray(pixels).data.cast("B"))
             return
         if stream.ended is not None:

@@ -49,6 +49,11 @@ class MediaClock:
         self._pts: int | None = None
         self._arrival: float | None = None
 
+    @property
+    def frame_seconds(self) -> float:
+        """How far the newest frames are apart."""
+        return self._step
+
     def place(self, pts: int | None, *, arrival: float) -> Placed | None:
         """None for a frame that comes too late to be shown. arrival: on the receiver's clock, in seconds."""
         placed = self._place(pts, arrival)

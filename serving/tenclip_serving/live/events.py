@@ -23,7 +23,8 @@ class EventRules:
     """When scores become an event.
 
     smooth_windows: of the running mean. on, off: thresholds of the mean. min_seconds: a shorter event is none.
-    max_gap_seconds: an event ends where the stream was gone for longer. labels: classes that have events; none: all.
+    max_gap_seconds: an event ends where the stream was gone, or windows were skipped, for longer.
+    labels: classes that have events; none: all.
     Raises InvalidRequest for values out of range.
     """
 
@@ -126,7 +127,6 @@ class EventDetector:
     is_slow: bool = field(init=False)
     smoothed: NDArray[np.float32] = field(init=False)
     _open: dict[int, _Open] = field(init=False, default_factory=dict)
-    _end: float = field(init=False, default=-np.inf)
     _count: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
@@ -135,10 +135,15 @@ class EventDetector:
         self.is_slow = self.rules.smooth_windows * len(self.labels) > _MANY_SCORES
         self.smoothed = np.zeros(len(self.labels), np.float32)
 
-    def add(self, probabilities: NDArray[np.float32], start: float, end: float, end_unix: float) -> list[Event]:
-        """Events that began or ended with a window: float32 [K], its seconds, and when its last frame arrived."""
-        events = self.gap() if start - self._end > self.rules.max_gap_seconds and self._open else []
-        self._end = end
+    def add(
+        self, probabilities: NDArray[np.float32], start: float, end: float, end_unix: float, missed_seconds: float = 0.0
+    ) -> list[Event]:
+        """Events that began or ended with a window: float32 [K], its seconds, and when its last frame arrived.
+
+        missed_seconds: for so long nothing was watched before it that should have been; what the step leaves out
+        between windows does not count.
+        """
+        events = self.gap() if missed_seconds > self.rules.max_gap_seconds else []
         self._recent.add(probabilities)
         self.smoothed = self._recent.mean()
         mean = self.smoothed

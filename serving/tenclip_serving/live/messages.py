@@ -54,13 +54,14 @@ class NextWindow:
 
 
 class Counters(msgspec.Struct, frozen=True):
-    """Of one connection. silent_seconds: since its last frame."""
+    """Of one connection. silent_seconds: since its last frame. frame_seconds: from the one before to that one."""
 
     frames_read: int = 0
     frames_dropped: int = 0
     windows_skipped: int = 0
     discontinuities: int = 0
     silent_seconds: float = 0.0
+    frame_seconds: float = 0.0
 
 
 class Opened(msgspec.Struct, frozen=True, tag=True):
@@ -74,12 +75,16 @@ class Opened(msgspec.Struct, frozen=True, tag=True):
 
 
 class WindowReady(msgspec.Struct, frozen=True, tag=True):
-    """A window was written into the memory. arrival: of its last frame, first_arrival: of the connection's first."""
+    """A window was written into the memory. arrival: of its last frame, first_arrival: of the connection's first.
+
+    missed_seconds: as of `Window`.
+    """
 
     start_seconds: float
     end_seconds: float
     arrival: float
     first_arrival: float
+    missed_seconds: float
     counters: Counters
 
 

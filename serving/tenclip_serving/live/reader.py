@@ -47,15 +47,17 @@ class LiveWindow:
     """A window that came: uint8 [V,T,S,S,3], its seconds on the stream's clock, and when its last frame arrived.
 
     arrival, first_arrival: on the monotonic clock; the second one of the connection's first frame.
+    missed_seconds: for so long nothing was watched before it that should have been, see `Absence`.
     """
 
-    __slots__ = ("arrival", "clips", "end_seconds", "first_arrival", "start_seconds")
+    __slots__ = ("arrival", "clips", "end_seconds", "first_arrival", "missed_seconds", "start_seconds")
 
     def __init__(self, clips: Clips, ready: WindowReady) -> None:
         now = time.monotonic()
         self.clips = clips
         self.start_seconds, self.end_seconds = ready.start_seconds, ready.end_seconds
         self.arrival, self.first_arrival = min(ready.arrival, now), min(ready.first_arrival, now)
+        self.missed_seconds = ready.missed_seconds
 
 
 class ReaderProcess(ChildProcess):
@@ -112,7 +114,13 @@ class ReaderProcess(ChildProcess):
             if isinstance(answer, StreamEnded):
                 return answer.why[:1000]
             if isinstance(answer, WindowReady):
-                times = (answer.start_seconds, answer.end_seconds, answer.arrival, answer.first_arrival)
+                times = (
+                    answer.start_seconds,
+                    answer.end_seconds,
+                    answer.arrival,
+                    answer.first_arrival,
+                    answer.missed_seconds,
+                )
                 if not all(map(math.isfinite, times)) or not answer.start_seconds < answer.end_seconds:
                     raise ProtocolViolation(f"a window of the times {times}")
                 if segment is not None:
@@ -232,6 +240,7 @@ class StreamProcess:
 
 def _believable(counters: Counters) -> Counters:
     numbers = (counters.frames_read, counters.frames_dropped, counters.windows_skipped, counters.discontinuities)
-    if not all(0 <= n <= _MOST for n in numbers) or not math.isfinite(counters.silent_seconds):
+    times = (counters.silent_seconds, counters.frame_seconds)
+    if not all(0 <= n <= _MOST for n in numbers) or not all(map(math.isfinite, times)):
         raise ProtocolViolation(f"{counters!r}")
     return counters

@@ -99,6 +99,7 @@ class LiveSession:
         self._index = 0
         self._epoch: float | None = None  # arrival of the very first frame
         self._end = 0.0  # of the newest window, on the stream's clock
+        self._lost: float | None = None  # when the last frame came before the connection was lost; None: it is there
 
     @property
     def pid(self) -> int | None:
@@ -162,7 +163,7 @@ class LiveSession:
 
     def _overdue(self) -> list[Event]:
         """Events that cannot go on: the stream was gone for too long."""
-        return self._detector.gap() if self._totals.silent_seconds > self.request.events.max_gap_seconds else []
+        return self._detector.gap() if self._totals.overdue_seconds > self.request.events.max_gap_seconds else []
 
     async def _scored(self, pending: _Pending) -> AsyncIterator[LiveUpdate]:
         window = pending.window
@@ -170,7 +171,8 @@ class LiveSession:
         latency = max(0.0, time.monotonic() - window.arrival)
         self._totals.scored(latency)
         arrived = time.time() - latency
-        add = partial(self._detector.add, probabilities, window.start_seconds, window.end_seconds, arrived)
+        seconds = window.start_seconds, window.end_seconds
+        add = partial(self._detector.add, probabilities, *seconds, arrived, window.missed_seconds)
         slow = self._detector.is_slow
         events = await asyncio.get_running_loop().run_in_executor(None, add) if slow else add()
         yield ScoredWindow(
@@ -206,6 +208,8 @@ class LiveSession:
                     raise
                 why = _without_name(err.message, source.name)
             self._totals.disconnected()
+            if self._lost is None:  # connections that gave no window do not count
+                self._lost = self._totals.last_frame
             if not source.is_live:
                 if why:
                     raise FetchFailed(f"{source.name}: {why}", source=source.name)
@@ -252,6 +256,9 @@ class LiveSession:
                 return window
             self._epoch = window.first_arrival if self._epoch is None else self._epoch
             self._end = max(self._end, window.end_seconds)
+            if self._lost is not None:
+                window.missed_seconds = max(window.missed_seconds, window.first_arrival - self._lost)
+                self._lost = None
             await self._out.put(_Pending(window, self._start_scoring(window)))
 
     def _connected(self, opened: Opened) -> Connected:

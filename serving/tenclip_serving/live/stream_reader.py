@@ -96,6 +96,7 @@ class StreamReader:
                 windows_skipped=self._ring.num_skipped,
                 discontinuities=self._discontinuities,
                 silent_seconds=time.monotonic() - self._progress,
+                frame_seconds=0.0 if self._clock is None else self._clock.frame_seconds,
             )
 
     def _run(self) -> None:

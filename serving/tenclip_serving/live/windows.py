@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tenclip_serving.live.absence import Absence
 from tenclip_video.spec import ClipSpec
 
 # Frames of one stream that wait, in bytes; beyond, the oldest windows are skipped whatever their age.
@@ -41,11 +42,15 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """A window that is due. start: the place of its first frame on the sampled timeline; frames: T of them."""
+    """A window that is due. start: the place of its first frame on the sampled timeline; frames: T of them.
+
+    missed_seconds: the longest stretch before its end that no window has shown and one should have, see `Absence`.
+    """
 
     start: int
     frames: tuple[Frame, ...]
     arrival: float
+    missed_seconds: float = 0.0
 
     @property
     def seconds(self) -> tuple[float, float]:
@@ -110,6 +115,7 @@ class WindowRing:
         self._last: deque[Frame] = deque(maxlen=spec.span)
         self._due: deque[Window] = deque()
         self._doubtful: deque[tuple[int, Frame]] = deque()
+        self._absence = Absence()
         frames = MAX_WAITING_BYTES // max(1, frame_bytes) - spec.span
         self._max_due = max(2, min(10_000, frames // min(step, spec.span)))
         # On the timeline since the stream began: the next frame, the first one of this part, the next window.
@@ -138,6 +144,7 @@ class WindowRing:
             pass
         self._first = self._start = self._next
         self._newest = -1
+        self._absence.restart()
 
     def end(self) -> None:
         """No frame comes any more: one more window ends with the last one, as in `window_starts`."""
@@ -159,9 +166,10 @@ class WindowRing:
         for frame in window.frames:
             frame.used = True
         self._settle()
-        return window
+        return replace(window, missed_seconds=self._absence.taken(*window.seconds, window.missed_seconds))
 
     def _add(self, frame: Frame) -> None:
+        self._absence.frame(frame.seconds, frame.end_seconds)
         self._last.append(frame)
         self._next += 1
         if self._next == self._start + self._spec.span:
@@ -173,7 +181,7 @@ class WindowRing:
         offset = start - (self._next - len(self._last))
         picks = (offset + i * self._spec.frame_stride for i in range(self._spec.num_frames))
         frames = tuple(self._last[i % len(self._last)] for i in picks)
-        self._due.append(Window(start, frames, self._last[-1].arrival))
+        self._due.append(Window(start, frames, self._last[-1].arrival, self._absence.window()))
         self._newest = start
 
     def _skip_old(self, now: float) -> None:
@@ -191,6 +199,7 @@ class WindowRing:
     def _skip(self) -> None:
         window = self._due.popleft()
         self.num_skipped += 1
+        self._absence.skipped(window.seconds[0], window.missed_seconds)
         for i, frame in enumerate(window.frames):
             if not (frame.used or frame.doubted):
                 frame.doubted = True

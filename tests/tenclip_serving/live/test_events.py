@@ -109,10 +109,28 @@ def test_an_event_goes_on_over_a_short_interruption_and_ends_at_a_long_one() -> 
     high = np.array([0.9, 0, 0], np.float32)
     events = detector.add(high, 0, 1, 1)
     detector.interrupted()
-    events += detector.add(high, 4, 5, 5)
+    events += detector.add(high, 4, 5, 5, 3)
     assert [e.ended for e in events] == [False]
-    events = detector.add(high, 20, 21, 21)
+    events = detector.add(high, 20, 21, 21, 15)
     assert [(e.id, e.ended, e.end_seconds) for e in events] == [(0, True, 5), (1, False, 21)]
+
+
+def test_windows_far_apart_are_smoothed_and_one_event() -> None:
+    """0.64 seconds of every ten, by a step of 250 frames; the stream is never gone."""
+    detector = EventDetector(LABELS, EventRules(smooth_windows=3, max_gap_seconds=5))
+    events, means = list[Event](), list[float]()
+    for i, score in enumerate((0.9, 0.9, 0.9, 0.3, 0.9, 0.9)):
+        events += detector.add(np.array([score, 0, 0], np.float32), 10 * i, 10 * i + 0.64, 10 * i + 0.64)
+        means.append(float(detector.smoothed[0]))
+    assert [(e.id, e.ended) for e in events] == [(0, False)]
+    assert means == pytest.approx([0.9, 0.9, 0.9, 0.7, 0.7, 0.7])
+
+
+def test_windows_before_a_long_gap_are_not_averaged_with_those_after_it() -> None:
+    detector = EventDetector(LABELS, EventRules(smooth_windows=2, max_gap_seconds=5))
+    detector.add(np.array([0.1, 0, 0], np.float32), 0, 1, 1)
+    detector.add(np.array([0.5, 0, 0], np.float32), 9, 10, 10, 8)
+    assert float(detector.smoothed[0]) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

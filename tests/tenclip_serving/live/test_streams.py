@@ -331,6 +331,51 @@ def test_a_sender_that_stops_and_one_that_is_killed_are_connected_to_again(bundl
     assert counters.reconnects == 2
 
 
+def every_class(gap: float) -> EventRules:
+    """Each score is an event: only the stream can end one."""
+    return EventRules(smooth_windows=3, on=0.0, off=0.0, max_gap_seconds=gap, labels=("red",))
+
+
+def test_windows_further_apart_than_the_gap_are_one_event(bundle: Path, tmp_path: Path) -> None:
+    path = make_video(tmp_path / "long.mp4", num_frames=200, fps=20)
+
+    async def read() -> list[LiveUpdate]:
+        async with open_engine(bundle) as engine:
+            return (await watch(engine, asked(path, lossless=True, step=40, events=every_class(0.5))))[0]
+
+    updates = asyncio.run(read())
+    windows = windows_of(updates)
+    assert [w.start_seconds for w in windows[:5]] == pytest.approx([0, 2, 4, 6, 8])
+    assert [(e.id, e.ended) for e in events_of(updates)] == [(0, False), (0, True)]
+    for i in range(2, len(windows)):
+        mean = np.mean([w.probabilities for w in windows[i - 2 : i + 1]], axis=0)
+        assert windows[i].smoothed == pytest.approx(mean)
+
+
+def test_an_event_ends_with_the_stream_and_not_while_frames_come_between_windows(bundle: Path) -> None:
+    """A window every two seconds, with heartbeats between them, and a gap shorter than both."""
+
+    async def read() -> list[LiveUpdate]:
+        port = free_port()
+        rules = every_class(0.2)
+        request = asked(f"tcp://127.0.0.1:{port}", step=40, events=rules, reconnect=None, heartbeat_seconds=0.1)
+        updates: list[LiveUpdate] = []
+        async with asyncio.timeout(120), open_engine(bundle, **allowing(port)) as engine:
+            stream = engine.watch(request)
+            for windows in (3, 2):
+                with ts_sender("--port", str(port), "--frames", "4000"):  # killed at the end
+                    await collect(after_connecting(stream, windows), updates)
+                    if windows == 3:
+                        assert [(e.id, e.ended) for e in events_of(updates)] == [(0, False)]
+                        assert any(isinstance(u, Heartbeat) for u in updates[2:])
+                await asyncio.sleep(1.0)
+            await stream.aclose()
+        return updates
+
+    events = events_of(asyncio.run(read()))
+    assert [(e.id, e.ended) for e in events] == [(0, False), (0, True), (1, False)]
+
+
 def test_the_reader_process_may_die(bundle: Path) -> None:
     async def read() -> tuple[list[LiveUpdate], LiveCounters]:
         port = free_port()

@@ -104,6 +104,68 @@ def test_even_the_newest_window_may_be_too_old() -> None:
     assert ring.num_dropped == 8
 
 
+def missed(ring: WindowRing, frames: list[Frame], *, restart_at: int = -1) -> list[float]:
+    """What was missed before each window, in seconds; every window is taken at once."""
+    windows = []
+    for i, one in enumerate(frames):
+        if i == restart_at:
+            ring.restart()
+        ring.push(one, now=0.0)
+        windows += taken(ring)
+    return [w.missed_seconds for w in windows]
+
+
+@pytest.mark.parametrize("target_fps", [None, 5.0, 20.0, 50.0])
+@pytest.mark.parametrize("fps", [0.1, 20.0])
+@pytest.mark.parametrize("step", [1, 4, 50])
+def test_nothing_is_missed_between_windows_by_their_step(step: int, fps: float, target_fps: float | None) -> None:
+    """Nor between frames that are far apart, as those of a camera that sends one in ten seconds."""
+    ring = WindowRing(replace(SPEC, target_fps=target_fps), step=step, max_latency=None)
+    found = missed(ring, [frame(i, fps=fps) for i in range(250)])
+    assert len(found) >= 2
+    assert found == pytest.approx([0.0] * len(found), abs=1e-6)
+
+
+@pytest.mark.parametrize("target_fps", [None, 20.0])
+@pytest.mark.parametrize("step", [1, 4, 50])
+def test_a_pause_of_the_stream_is_missed_once(step: int, target_fps: float | None) -> None:
+    """It lies before frame 60, which is then in a window or between two."""
+    ring = WindowRing(replace(SPEC, target_fps=target_fps), step=step, max_latency=None)
+    late = [frame(i) if i < 60 else frame(i + 160) for i in range(120)]
+    found = missed(ring, late)
+    assert [m for m in found if m > 0.1] == pytest.approx([8.0])
+
+
+def test_a_stream_that_breaks_off_again_before_it_has_a_window_is_missed_throughout() -> None:
+    ring = WindowRing(SPEC, step=2, max_latency=None)
+    assert missed(ring, [frame(i) for i in range(8)]) == pytest.approx([0.0] * 3)
+    ring.restart()
+    assert missed(ring, [frame(100), frame(101), frame(102)]) == []
+    ring.restart()
+    assert missed(ring, [frame(i) for i in range(200, 206)]) == pytest.approx([(200 - 8) / 20, 0.0])
+
+
+@pytest.mark.parametrize(("step", "expected"), [(4, 4 * 2 / 20), (2, 2 / 20), (40, 2 * 40 / 20)])
+def test_what_skipped_windows_would_have_shown_is_missed(step: int, expected: float) -> None:
+    """Two between two that are taken: beyond what the step leaves out."""
+    ring = WindowRing(SPEC, step=step, max_latency=1.0)
+    frames = iter(range(1000))
+
+    def push_until_due(now: float) -> None:
+        while not ring.num_due:
+            ring.push(frame(next(frames), arrival=now), now=now)
+
+    push_until_due(0.0)
+    assert [w.missed_seconds for w in taken(ring, now=0.0)] == [0.0]
+    for now in (10.0, 20.0):
+        push_until_due(now)
+        assert ring.take(now=now + 5) is None
+    push_until_due(30.0)
+    assert [w.missed_seconds for w in taken(ring, now=30.0)] == pytest.approx([expected])
+    push_until_due(40.0)
+    assert [w.missed_seconds for w in taken(ring, now=40.0)] == [0.0]
+
+
 def test_what_waits_is_bounded_in_bytes_whatever_its_age() -> None:
     ring = WindowRing(SPEC, step=4, max_latency=3600.0, frame_bytes=MAX_WAITING_BYTES // 40)
     for i in range(1000):
