@@ -23,6 +23,7 @@ from tenclip_ui.media import MediaFolder, PlayableVideos
 from tenclip_ui.neighbours import PlayVideo, Similar, indexes_of
 from tenclip_ui.predict import Predict
 from tenclip_ui.settings import PageSettings
+from tenclip_ui.streamed import Running
 from tenclip_ui.visitors import client_of, models_for
 
 Handler = Callable[[ServerLink, PageSettings, Request], Awaitable[Response]]
@@ -40,13 +41,13 @@ def create_app(link: ServerLink, settings: PageSettings) -> ASGIApp:
 
         return Route(path, answer, methods=["GET"])
 
-    videos = PlayableVideos(settings.videos)
+    videos, running = PlayableVideos(settings.videos), Running()
     routes = [
         Route("/", _index, methods=["GET"]),
         Route("/favicon.ico", partial(_static, "icon.svg"), methods=["GET"]),
         Mount("/static", StaticFiles(directory=static_folder())),
-        Route("/api/predict", Predict(link, settings), methods=["POST"]),
-        Route("/api/similar", Similar(link, settings, videos), methods=["POST"]),
+        Route("/api/predict", Predict(link, running, settings), methods=["POST"]),
+        Route("/api/similar", Similar(link, running, settings, videos), methods=["POST"]),
         Route("/videos/{id}", PlayVideo(videos), methods=["GET"]),
         api("/api/page", _page),
         api("/api/samples/{id}", _sample),

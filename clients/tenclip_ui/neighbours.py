@@ -16,7 +16,7 @@ from tenclip_ui.answers import line
 from tenclip_ui.link import ServerLink
 from tenclip_ui.media import PlayableVideos
 from tenclip_ui.settings import PageSettings
-from tenclip_ui.streamed import StreamedEndpoint, length_of
+from tenclip_ui.streamed import Running, StreamedEndpoint, length_of
 from tenclip_ui.upload import UploadBody
 from tenclip_ui.visitors import client_of
 
@@ -34,8 +34,8 @@ async def indexes_of(client: AsyncClient) -> list[dict[str, Any]]:
 class Similar(StreamedEndpoint):
     """`POST /api/similar`: a video as the body, its nearest videos as JSON, each with its nearest clip."""
 
-    def __init__(self, link: ServerLink, settings: PageSettings, videos: PlayableVideos) -> None:
-        super().__init__(link)
+    def __init__(self, link: ServerLink, running: Running, settings: PageSettings, videos: PlayableVideos) -> None:
+        super().__init__(link, running)
         self._settings, self._videos = settings, videos
 
     async def respond(self, request: Request, body: UploadBody, send: Send) -> None:

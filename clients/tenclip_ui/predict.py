@@ -10,19 +10,16 @@ from typing import Any
 from starlette.requests import Request
 from starlette.types import Send
 
-from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError
+from tenclip_api.errors import InvalidRequest, TenclipError
 from tenclip_client import AsyncClient, ClipUpdate, ModelInfo, Pieces, Prediction
 from tenclip_ui.answers import line, prediction_body, update_body
 from tenclip_ui.link import ServerLink
 from tenclip_ui.settings import PageSettings
-from tenclip_ui.streamed import StreamedEndpoint, length_of
+from tenclip_ui.streamed import Running, StreamedEndpoint, length_of
 from tenclip_ui.upload import UploadBody
 from tenclip_ui.visitors import client_of
 
 NUM_PICTURES = 16
-# Predictions that run at once; each takes a thread that waits.
-MAX_RUNNING = 32
-_RETRY_SECONDS = 5.0
 _NDJSON = [(b"content-type", b"application/x-ndjson"), (b"x-accel-buffering", b"no")]
 
 
@@ -54,10 +51,9 @@ def _count(query: Mapping[str, str], name: str) -> int | None:
 class Predict(StreamedEndpoint):
     """The endpoint."""
 
-    def __init__(self, link: ServerLink, settings: PageSettings) -> None:
-        super().__init__(link)
+    def __init__(self, link: ServerLink, running: Running, settings: PageSettings) -> None:
+        super().__init__(link, running)
         self._settings = settings
-        self._running = 0
 
     async def respond(self, request: Request, body: UploadBody, send: Send) -> None:
         started = False
@@ -72,22 +68,13 @@ class Predict(StreamedEndpoint):
     async def _lines(self, request: Request, body: UploadBody) -> AsyncGenerator[bytes, None]:
         arguments = prediction_arguments(request.query_params)
         client = client_of(request, self.link, self._settings)
-        if self._running >= MAX_RUNNING:
-            again = f"try again in {_RETRY_SECONDS:g} seconds"
-            error = Overloaded(f"{MAX_RUNNING} videos are on their way by this page already; {again}")
-            error.retry_after_seconds = _RETRY_SECONDS
-            raise error
-        self._running += 1
-        try:
-            pieces = Pieces(length_of(request.headers), body.read)
-            async with aclosing(client.predict_stream(pieces, **arguments)) as updates:
-                async for update in updates:
-                    if isinstance(update, ClipUpdate):
-                        yield line(update_body(update))
-                    else:
-                        yield await _result(client, arguments["name"], update)
-        finally:
-            self._running -= 1
+        pieces = Pieces(length_of(request.headers), body.read)
+        async with aclosing(client.predict_stream(pieces, **arguments)) as updates:
+            async for update in updates:
+                if isinstance(update, ClipUpdate):
+                    yield line(update_body(update))
+                else:
+                    yield await _result(client, arguments["name"], update)
 
 
 async def _result(client: AsyncClient, name: str, answer: Prediction) -> bytes:

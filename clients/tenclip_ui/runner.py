@@ -13,8 +13,8 @@ from starlette.types import ASGIApp
 
 from tenclip_api.errors import ServerUnavailable
 from tenclip_api.listening import explain, with_port
-from tenclip_ui.predict import MAX_RUNNING
 from tenclip_ui.settings import PageSettings
+from tenclip_ui.streamed import MAX_RUNNING
 
 _MAX_CONNECTIONS = 256
 _START_SECONDS = 30.0

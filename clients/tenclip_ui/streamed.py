@@ -3,28 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
-from tenclip_api.errors import TenclipError
+from tenclip_api.errors import Overloaded, TenclipError
 from tenclip_ui.answers import error_body, error_response, line
 from tenclip_ui.link import ServerLink
 from tenclip_ui.upload import Disconnected, UploadBody
 
+# Videos that are on their way at once, by all endpoints; each takes a thread that waits.
+MAX_RUNNING = 32
+_RETRY_SECONDS = 5.0
 _DRAIN_SECONDS = 5.0
+
+
+class Running:
+    """How many videos are on their way by this page. Used on one event loop."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """While one more is on its way. Raises Overloaded where there are as many as may be."""
+        if self._count >= MAX_RUNNING:
+            again = f"try again in {_RETRY_SECONDS:g} seconds"
+            error = Overloaded(f"{MAX_RUNNING} videos are on their way by this page already; {again}")
+            error.retry_after_seconds = _RETRY_SECONDS
+            raise error
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
 
 
 class StreamedEndpoint:
     """Ends `respond` when the browser has gone, and with it the call to the server.
 
     An error before the answer has begun is the answer, with its own status; a later one is the last line of it.
+    running: shared by all endpoints of a page.
     """
 
-    def __init__(self, link: ServerLink) -> None:
+    def __init__(self, link: ServerLink, running: Running) -> None:
         self.link = link
+        self._running = running
 
     async def respond(self, request: Request, body: UploadBody, send: Send) -> None:
         """Answer one request. Raises TenclipError, Disconnected."""
@@ -53,7 +81,8 @@ class StreamedEndpoint:
             await send(message)
 
         try:
-            await self.respond(Request(scope), body, send_and_note)
+            with self._running.one_more():
+                await self.respond(Request(scope), body, send_and_note)
         except Disconnected:
             return
         except TenclipError as err:

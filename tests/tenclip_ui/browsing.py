@@ -16,12 +16,12 @@ PATIENCE = 60_000
 _CAMERA = "--use-fake-device-for-media-stream"
 
 
-def launched() -> Iterator[Any]:
+def launched(*arguments: str) -> Iterator[Any]:
     """The browser, until the generator is closed. Skips without playwright."""
     api = pytest.importorskip("playwright.sync_api")
     api.expect.set_options(timeout=PATIENCE)
     with api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", _CAMERA])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", _CAMERA, *arguments])
         yield browser
         browser.close()
 
@@ -43,6 +43,13 @@ class Tab:
         """Before it has asked for the models nothing can be uploaded, so wait for them."""
         self.page.locator("#model option").first.wait_for(state="attached")
         self.page.set_input_files("#file", [str(file) for file in files])
+
+    def slow_uploads(self) -> None:
+        """From now on uploads take their time: 200 kB a second."""
+        session = self.context.new_cdp_session(self.page)
+        session.send("Network.enable")
+        limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
+        session.send("Network.emulateNetworkConditions", limits)
 
     def close(self) -> None:
         """Raises AssertionError where the console has said anything that is not an answer's status."""

@@ -35,6 +35,15 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A video of two megabytes, most of which is nothing."""
+    path = tmp_path_factory.mktemp("large") / "large.mp4"
+    made = make_video(path, num_frames=60)
+    path.write_bytes(made.read_bytes() + bytes(2_000_000))
+    return path
+
+
+@pytest.fixture(scope="session")
 def bad_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("bad")
     (root / "text.mp4").write_text("this is no video\n" * 100)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -62,6 +64,14 @@ def running_page(server: str, *arguments: str, **environment: str) -> Iterator[P
         finally:
             code = stop(process)
         assert code == 0
+
+
+def connected(page: PageProcess) -> socket.socket:
+    """A connection to it, for bytes as they are."""
+    where = urlsplit(page.url)
+    assert where.hostname is not None
+    assert where.port is not None
+    return socket.create_connection((where.hostname, where.port), timeout=10)
 
 
 def until(condition: Callable[[], object], *, seconds: float = 60) -> None:

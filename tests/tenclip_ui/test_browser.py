@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.tenclip_serving.helpers import ServerProcess, make_video, running_server, stop
+from tests.tenclip_serving.helpers import ServerProcess, running_server, stop
 
 from .browsing import Tab, needs_browser
 from .conftest import MAX_UPLOAD_MB
@@ -169,20 +169,8 @@ def test_what_is_dropped_is_uploaded(tab: Tab, videos: Path) -> None:
 @pytest.fixture
 def slow(tab: Tab) -> Tab:
     """A tab whose uploads take their time."""
-    session = tab.context.new_cdp_session(tab.page)
-    session.send("Network.enable")
-    limits = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 200_000}
-    session.send("Network.emulateNetworkConditions", limits)
+    tab.slow_uploads()
     return tab
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A video of two megabytes: of noise, that no codec makes smaller."""
-    path = tmp_path_factory.mktemp("large") / "large.mp4"
-    made = make_video(path, num_frames=60)
-    path.write_bytes(made.read_bytes() + bytes(2_000_000))
-    return path
 
 
 def test_an_upload_is_cancelled_on_the_server_too(slow: Tab, server: ServerProcess, large: Path) -> None:

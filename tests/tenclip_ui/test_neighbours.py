@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,10 +15,11 @@ from typing import Any
 import pytest
 
 from tenclip_ui.media import PlayableVideos
+from tenclip_ui.streamed import MAX_RUNNING
 from tests.tenclip_serving.helpers import ServerProcess, running_server
 
 from .browsing import Tab, needs_browser
-from .helpers import OURS, PageProcess, running_page
+from .helpers import OURS, PageProcess, connected, running_page, until
 
 
 def test_only_videos_of_the_folders_are_played(tmp_path: Path) -> None:
@@ -92,6 +95,26 @@ def test_neighbours_are_told_and_played_without_their_paths(page_with_index: Pag
         assert refused.json()["error"]["type"] == "IndexNotFound"
 
 
+def test_videos_on_their_way_are_bounded_whatever_they_are_for(page_with_index: PageProcess, videos: Path) -> None:
+    """Half of them to be predicted, half to find videos alike; then neither takes another one."""
+    data = (videos / "colors.mp4").read_bytes()
+    with contextlib.ExitStack() as stack, page_with_index.client(headers=OURS) as client:
+        for i in range(MAX_RUNNING):
+            path = ("/api/predict?model=tiny", "/api/similar?index=colours")[i % 2]
+            sent = stack.enter_context(connected(page_with_index))
+            head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4000\r\nX-Tenclip-Page: 1\r\n\r\n"
+            sent.sendall(head.encode() + bytes(1000))
+        for path in ("api/predict", "api/similar"):
+
+            def is_refused(path: str = path) -> bool:
+                answer = client.post(path, content=data)
+                return answer.status_code == 429 and "32 videos are on their way by this page" in answer.text
+
+            until(is_refused)
+        stack.close()  # they have hung up
+        until(lambda: client.post("api/similar", params={"index": "colours"}, content=data).status_code == 200)
+
+
 @needs_browser
 def test_neighbours_are_shown_with_players(browser: Any, page_with_index: PageProcess, videos: Path) -> None:
     expect = pytest.importorskip("playwright.sync_api").expect
@@ -102,4 +125,30 @@ def test_neighbours_are_shown_with_players(browser: Any, page_with_index: PagePr
     expect(section.get_by_role("listitem")).to_have_count(3)
     expect(section.get_by_role("listitem").filter(has_text="elsewhere.mp4")).to_contain_text("Not in a folder")
     expect(section.get_by_role("listitem").filter(has_text="colors.mp4")).to_contain_text("cosine")
+    tab.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("button", ["Cancel", "Remove large.mp4"])
+def test_a_search_is_cancelled_on_the_server_too(
+    browser: Any, indexed: ServerProcess, page_with_index: PageProcess, large: Path, button: str
+) -> None:
+    expect = pytest.importorskip("playwright.sync_api").expect
+    tab = Tab(browser, page_with_index.url)
+    tab.choose(large)
+    expect(tab.page.get_by_role("button", name="Save the report")).to_be_visible()
+    tab.slow_uploads()
+    before = indexed.log.count("SimilarUpload")
+    tab.page.get_by_role("button", name="Find videos alike").click()
+    section = tab.page.get_by_role("region", name="Videos alike")
+    expect(section).to_contain_text(re.compile(r"Uploading, [1-9]\d?%"))
+    tab.page.get_by_role("button", name=button).click()
+    until(lambda: indexed.log.count("SimilarUpload") > before)
+    assert "code=OK" not in indexed.log.splitlines()[-1]
+    if button == "Cancel":
+        expect(section).to_contain_text("Cancelled.")
+        expect(section.get_by_role("button", name="Cancel")).to_be_hidden()
+        expect(section.get_by_role("button", name="Find videos alike")).to_be_enabled()
+    else:
+        expect(section).to_have_count(0)
     tab.close()

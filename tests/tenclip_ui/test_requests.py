@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -19,7 +17,7 @@ from tenclip_client import Client, Pieces, TenclipError
 from tests.tenclip_serving.helpers import ServerProcess, running_server, stop
 
 from .conftest import MAX_UPLOAD_MB
-from .helpers import OURS, PageProcess, running_page, until
+from .helpers import OURS, PageProcess, connected, running_page, until
 
 
 def predict(page: PageProcess, video: Path, **query: str) -> tuple[int, list[dict[str, Any]]]:
@@ -257,10 +255,3 @@ def test_tokens_of_visitors_go_to_the_server(models: Path, videos: Path, tmp_pat
 def status(client: httpx.Client, token: str = "") -> int:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     return client.get("api/page", headers=headers).status_code
-
-
-def connected(page: PageProcess) -> socket.socket:
-    where = urlsplit(page.url)
-    assert where.hostname is not None
-    assert where.port is not None
-    return socket.create_connection((where.hostname, where.port), timeout=10)

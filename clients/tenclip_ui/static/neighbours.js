@@ -5,36 +5,63 @@ import { announce, h } from "./dom.js";
 import { counted, interval } from "./words.js";
 
 // A section for one file and one index of the server.
-export function neighbours(file, index) {
-  const title = `Videos alike, of ${counted(index.videos, "video")} in ${index.name}`;
-  const place = h("div"), words = h("p", { class: "note", hidden: true });
-  const ask = h("button", { type: "button" }, "Find videos alike");
-  ask.addEventListener("click", async () => {
-    ask.disabled = true;
-    words.hidden = false;
-    words.className = "note";
-    try {
-      await find(file, index, (said) => { words.textContent = said; }, (value) => show(place, value));
-      ask.hidden = words.hidden = true;
-    } catch (failure) {
-      words.className = "banner bad";
-      words.textContent = failure.type ? `${failure.type}: ${failure.message}` : String(failure);
-      announce(words.textContent);
-    } finally {
-      ask.disabled = false;
-    }
-  });
-  return h("section", { class: "card neighbours", "aria-label": title }, h("h3", {}, title), h("div", { class: "buttons" }, ask), words, place);
-}
+export class Neighbours {
+  constructor(file, index) {
+    const title = `Videos alike, of ${counted(index.videos, "video")} in ${index.name}`;
+    this._file = file;
+    this._index = index;
+    this._abort = null;
+    this._place = h("div");
+    this._words = h("p", { class: "note", hidden: true });
+    this._ask = h("button", { type: "button", onclick: () => this._find() }, "Find videos alike");
+    this._cancel = h("button", { type: "button", hidden: true, onclick: () => this.cancel() }, "Cancel");
+    this.element = h("section", { class: "card neighbours", "aria-label": title },
+      h("h3", {}, title), h("div", { class: "buttons" }, this._ask, this._cancel), this._words, this._place);
+  }
 
-async function find(file, index, say, take) {
-  say("Uploading");
-  const on = {
-    upload: (share) => say(`Uploading, ${Math.round(100 * share)}%`),
-    uploaded: () => say("The server looks for videos alike"),
-    line: take,
-  };
-  await post("/api/similar", file, { name: file.name, index: index.name }, on, new AbortController().signal);
+  // Ends the upload, and with it the search on the server.
+  cancel() {
+    this._abort?.abort();
+  }
+
+  // Never throws: what goes wrong is shown here.
+  async _find() {
+    const abort = this._abort = new AbortController();
+    const on = {
+      upload: (share) => this._say(`Uploading, ${Math.round(100 * share)}%`),
+      uploaded: () => this._say("The server looks for videos alike"),
+      line: (value) => show(this._place, value),
+    };
+    this._ask.disabled = true;
+    this._cancel.hidden = false;
+    this._say("Uploading");
+    try {
+      await post("/api/similar", this._file, { name: this._file.name, index: this._index.name }, on, abort.signal);
+      this._ask.hidden = this._words.hidden = true;
+    } catch (failure) {
+      this._failed(failure);
+    } finally {
+      this._ask.disabled = false;
+      this._cancel.hidden = true;
+    }
+  }
+
+  _say(words) {
+    this._words.hidden = false;
+    this._words.className = "note";
+    this._words.textContent = words;
+  }
+
+  _failed(err) {
+    if (err.name === "AbortError") {
+      this._say("Cancelled.");
+      announce(`${this._file.name}: cancelled`);
+      return;
+    }
+    this._words.className = "banner bad";
+    this._words.textContent = err.type ? `${err.type}: ${err.message}` : String(err);
+    announce(this._words.textContent);
+  }
 }
 
 function show(place, { neighbours: found }) {

@@ -1,7 +1,7 @@
 // One video: a player, and a panel for each model that looks at it.
 
 import { announce, h } from "./dom.js";
-import { neighbours } from "./neighbours.js";
+import { Neighbours } from "./neighbours.js";
 import { Panel } from "./panel.js";
 import { bytes } from "./words.js";
 
@@ -15,6 +15,7 @@ export class Run {
     this._file = file;
     this._choose = choose;
     this._panels = [];
+    this._neighbours = indexes.map((index) => new Neighbours(file, index));
     this._address = URL.createObjectURL(file);
     this._video = h("video", { src: this._address, controls: true, muted: true, playsinline: true, preload: "metadata", "aria-label": `Player of ${file.name}` });
     this._unplayable = h("p", { class: "note", hidden: true }, "This browser cannot play this kind of file.");
@@ -29,7 +30,7 @@ export class Run {
         h("div", { class: "buttons" },
           h("button", { type: "button", onclick: () => this.start(), "aria-label": `Run ${file.name} again` }, "Run again"),
           h("button", { type: "button", onclick: () => this.remove(), "aria-label": `Remove ${file.name}` }, "Remove"))),
-      this._video, this._unplayable, this._verdict, this._places, ...indexes.map((index) => neighbours(file, index)));
+      this._video, this._unplayable, this._verdict, this._places, ...this._neighbours.map((one) => one.element));
   }
 
   focus() {
@@ -51,7 +52,7 @@ export class Run {
   }
 
   remove() {
-    this._panels.forEach((panel) => panel.cancel());
+    [...this._panels, ...this._neighbours].forEach((one) => one.cancel());
     URL.revokeObjectURL(this._address);
     const next = this.element.nextElementSibling ?? this.element.previousElementSibling;
     this.element.remove();
