@@ -90,7 +90,7 @@ def ui(
     settings = PageSettings(
         host=host,
         port=port,
-        names=tuple(name.lower() for name in page_names or ()),
+        names=tuple(page_names or ()),
         token=None if page_token_file is None else token_from_file(page_token_file)(),
         lends_token=client["token"] is not None,
         tls=page_tls(page_certificate, page_key),

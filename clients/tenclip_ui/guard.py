@@ -85,19 +85,13 @@ class Guard:
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
-        if not self._settings.accepts_name(_name(host)):
-            raise PermissionDenied(f"this page is not to be called as {host!r}; --page-name allows a name")
+        if not self._settings.host_names.accepts(host):
+            option = self._settings.names_option
+            raise PermissionDenied(f"this page is not to be called as {host!r}; {option} allows a name")
         if scope["path"].startswith((_API, _VIDEOS)):
             check_origin(headers, host, changes=scope["method"] not in ("GET", "HEAD"))
         if scope["path"].startswith(_API):
             check_page_token(headers, self._settings)
-
-
-def _name(host: str) -> str:
-    try:
-        return (urlsplit(f"//{host}").hostname or "").lower()
-    except ValueError:
-        return ""
 
 
 def check_origin(headers: Mapping[str, str], host: str, *, changes: bool) -> None:

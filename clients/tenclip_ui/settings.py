@@ -8,11 +8,10 @@ from pathlib import Path
 
 from tenclip_api.addresses import ip_address_of
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.host_names import HostNames
 from tenclip_api.listening import with_port
 from tenclip_api.pems import as_path
 from tenclip_client._security import read_pair
-
-LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +19,7 @@ class PageSettings:
     """Raises InvalidRequest for what cannot work, and for what would give away a token.
 
     host, port: where the page listens; port 0 takes a free one. names: under which browsers may call it, besides its
-    own; none, and a page of other machines takes any.
+    own; none, and a page of other machines takes any. names_option: what sets them.
     token: the page asks its visitors for it; None: for the server's token, where the server wants one and
     `lends_token` is False. lends_token: the page has a token of its own for the server, and uses it for its visitors.
     tls: what encrypts the page; insecure: something in front of it does.
@@ -31,6 +30,7 @@ class PageSettings:
     host: str = "127.0.0.1"
     port: int = 8050
     names: tuple[str, ...] = ()
+    names_option: str = "--page-name"
     token: str | None = field(default=None, repr=False)
     lends_token: bool = False
     tls: ssl.SSLContext | None = None
@@ -59,8 +59,12 @@ class PageSettings:
     @property
     def is_local(self) -> bool:
         """Only this machine can reach the page."""
-        address = ip_address_of(self.host)
-        return self.host.lower() == "localhost" if address is None else address.is_loopback
+        return self.host_names.is_local
+
+    @property
+    def host_names(self) -> HostNames:
+        """By which the page may be called: others are how a foreign site reaches a page of this machine."""
+        return HostNames(self.host, self.names)
 
     @property
     def takes_tokens(self) -> bool:
@@ -77,12 +81,6 @@ class PageSettings:
             f"the page at {self.host} asks for no token of its own{plain}: whoever can reach it can use a server that "
             "wants none (--page-token-file asks for one)"
         )
-
-    def accepts_name(self, name: str) -> bool:
-        """Whether a request may name this host: others are how a foreign site reaches a page of this machine."""
-        if self.is_local:
-            return name in (*LOOPBACK_NAMES, self.host.lower(), *self.names)
-        return not self.names or name in (*self.names, self.host.lower())
 
     def url(self, port: int) -> str:
         scheme = "http" if self.tls is None else "https"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from tenclip_api.host_names import HostNames
 from tenclip_serving.security.addresses import plain_host
 from tenclip_settings import Setting, check_all, describe
 from tenclip_video.cpus import usable_cpus
@@ -52,6 +53,7 @@ class ServerConfig:
     port, metrics_port, http_port, ui_port: 0 takes a free one; -1 serves no metrics, no HTTP, no page.
     ui_samples: videos that visitors of the page may pick. ui_videos: where neighbours of an index may be played from.
     The page has the TLS of the gRPC port, and asks for tokens where that does.
+    browser_names: by which browsers may call the HTTP port, the metrics and the page; see `HostNames`.
     allow_roots: directories below which clients may name paths; none, and only inline bytes are accepted.
     allow_schemes, allow_hosts, allow_networks, max_fetch_seconds: what may be fetched for a URI; see `UriPolicy`.
     live_schemes: by what live streams are read, from the same hosts and networks; their host patterns name ports.
@@ -113,6 +115,12 @@ class ServerConfig:
     ui_samples: Annotated[Path | None, Setting("Folder of videos to pick from on the page.")] = None
     ui_videos: Annotated[
         tuple[Path, ...], Setting("Folder that the page plays neighbours from. Repeatable.", option="--ui-videos")
+    ] = ()
+    browser_names: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Host name that browsers may call this server by (a proxy's, say). Repeatable.", option="--browser-name"
+        ),
     ] = ()
     allow_roots: Annotated[
         tuple[Path, ...],
@@ -376,7 +384,7 @@ class ServerConfig:
             for name, needs in (("metrics_tokens", self.metrics_tokens), ("reflection", self.reflection == "tokens")):
                 if needs:
                     raise ValueError(f"{name} asks for tokens, and tokens_file is not set")
-        elif not (_is_loopback(self.host) or self.insecure_tokens):
+        elif not (HostNames(self.host).is_local or self.insecure_tokens):
             plain = "the gRPC port" if self.tls_certificate is None else ""  # the HTTP port has its certificate
             if self.metrics_tokens and self.metrics_port >= 0 and not self.metrics_tls:
                 plain = plain or "the metrics port"
@@ -395,6 +403,11 @@ class ServerConfig:
             for folder in folders:
                 if not folder.is_dir():
                     raise ValueError(f"{name} {folder} is not a directory")
+        for name in self.browser_names:
+            try:
+                plain_host(name)
+            except ValueError as err:
+                raise ValueError(f"browser_names: {err}") from err
 
     def _check_uris(self) -> None:
         for scheme in self.allow_schemes:
@@ -530,10 +543,3 @@ class ServerConfig:
     def describe(self, origins: Mapping[str, str] | None = None) -> str:
         """`field=value` of every field, for the log at start; `origins` says where values came from."""
         return describe(self, origins or {})
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -54,6 +54,8 @@ class Page:
         settings = PageSettings(
             host=config.host,
             port=config.ui_port,
+            names=config.browser_names,
+            names_option="--browser-name",
             tls=None if self._tls is None else reloaded_context(self._tls),
             insecure=config.insecure_tokens,
             samples=config.ui_samples,

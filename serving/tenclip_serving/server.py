@@ -242,6 +242,7 @@ class Server:
                 self.engine.metrics,
                 host=config.host,
                 port=config.metrics_port,
+                names=config.browser_names,
                 tokens=self._tokens if config.metrics_tokens else None,
                 tls=self._tls if config.metrics_tls else None,
             )

@@ -122,6 +122,12 @@ def test_uploads_and_uris_that_cannot_work(tmp_path: Path, fields: dict[str, Any
         ServerConfig(directory=tmp_path, **fields)
 
 
+@pytest.mark.parametrize("name", ["http://lab.example", "lab.example:8080", "", "lab.example/ui"])
+def test_names_for_browsers_are_names_alone(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="browser_names: host"):
+        ServerConfig(directory=tmp_path, browser_names=(name,))
+
+
 def test_what_may_be_fetched(tmp_path: Path) -> None:
     config = ServerConfig(
         directory=tmp_path, allow_schemes=("https",), allow_hosts=("media.example",), allow_networks=("10.1.0.0/16",)

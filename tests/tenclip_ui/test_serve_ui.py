@@ -43,7 +43,8 @@ def temporary(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_page_of_the_server_itself(models: Path, videos: Path, temporary: Path) -> None:
-    with served_page(models, "--ui-samples", str(videos), "--max-upload-mb", "7") as (server, url):
+    arguments = ["--ui-samples", str(videos), "--max-upload-mb", "7", "--browser-name", "lab.example"]
+    with served_page(models, *arguments) as (server, url):
         (ours,) = temporary.glob("tenclip-page-*")
         assert ours.stat().st_mode & 0o777 == 0o700
         with httpx.Client(base_url=url, headers=OURS, trust_env=False, timeout=30) as client:
@@ -53,6 +54,9 @@ def test_the_page_of_the_server_itself(models: Path, videos: Path, temporary: Pa
             answer = client.post("api/predict?model=tiny&name=a.mp4", content=(videos / "bar.mp4").read_bytes())
             assert "prediction" in json.loads(answer.text.splitlines()[-1])
             refused = client.post("api/predict?model=tiny&name=a.mp4", content=b"no video")
+            assert client.get("", headers={"Host": "lab.example:8050"}).status_code == 200
+            foreign = client.get("", headers={"Host": "evil.example"})
+        assert foreign.json()["error"]["message"].endswith("as 'evil.example'; --browser-name allows a name")
         assert refused.json()["error"]["type"] == "NotAVideo"
         assert ours.name not in refused.text + json.dumps(begin)
         # Whoever uploads when it is told to stop does not hold it.

@@ -59,16 +59,18 @@ def test_visitors_send_tokens_only_where_nobody_else_reads_them() -> None:
     [
         ({}, "localhost", True),
         ({}, "127.0.0.1", True),
-        ({}, "::1", True),
+        ({}, "[::1]:8050", True),
         ({}, "evil.example", False),
         ({}, "192.168.0.7", False),
-        ({"names": ("lab.example",)}, "lab.example", True),
+        ({"names": ("Lab.example",)}, "lab.Example:8050", True),
+        ({}, "[::1", False),
+        ({}, "", False),
         ({"host": "0.0.0.0"}, "anything", True),
         ({"host": "0.0.0.0", "names": ("lab.example",)}, "evil.example", False),
     ],
 )
 def test_names_that_the_page_answers_to(settings: dict[str, Any], name: str, taken: bool) -> None:
-    assert PageSettings(**settings).accepts_name(name) == taken
+    assert PageSettings(**settings).host_names.accepts(name) == taken
 
 
 def test_certificates_are_read_or_refused_by_name(tmp_path: Path) -> None:

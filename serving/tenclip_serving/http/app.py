@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Route
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.host_names import HostNames
 from tenclip_serving.api.servicer import SERVICE
 from tenclip_serving.engine import Engine
 from tenclip_serving.http.call import JSON, Call
@@ -46,6 +47,7 @@ def create_app(
         reflection=config.reflection,
         working=working,
         models=config.directory,
+        host_names=HostNames(config.host, config.browser_names),
         tracing=tracing,
         write_seconds=min(config.upload_idle_seconds, config.max_request_seconds),
     )

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from tenclip_api.errors import DeadlineExceeded, InvalidRequest, PermissionDenied
+from tenclip_api.host_names import HostNames
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.http.body import Body
 from tenclip_serving.http.problems import Refused
@@ -50,8 +51,11 @@ class Call:
         self._arrived = time.monotonic()
         self._timeout: float | None = None
 
-    def check(self) -> None:
-        """Raises InvalidRequest, PermissionDenied and Refused for headers that cannot be, or must not."""
+    def check(self, host_names: HostNames) -> None:
+        """Raises InvalidRequest, PermissionDenied and Refused for headers that cannot be, or must not.
+
+        host_names: by which browsers may call this server.
+        """
         names = [name for name, _ in self.pairs]
         if len(names) > MAX_HEADERS:
             raise Refused(431, InvalidRequest(f"the request has {len(names)} headers; at most {MAX_HEADERS} may be"))
@@ -66,6 +70,9 @@ class Call:
             raise InvalidRequest("the request has Content-Length and Transfer-Encoding; send one of them")
         if self.headers.get("content-encoding", "identity").lower() != "identity":
             raise Refused(415, InvalidRequest("Content-Encoding is not taken; send the body as it is"))
+        if not host_names.accepts_browser(self.headers):
+            host = self.headers.get("host", "")[:100]
+            raise PermissionDenied(f"browsers are not to call this server as {host!r}; --browser-name allows a name")
         if self.method == "POST" and self._is_of_another_site():
             raise PermissionDenied("requests of other sites' pages are not taken")
         if (text := self.headers.get(TIMEOUT_HEADER)) is not None:

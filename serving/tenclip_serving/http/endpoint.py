@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tenclip_api.errors import DeadlineExceeded, ServerError, TenclipError
+from tenclip_api.host_names import HostNames
 from tenclip_api.wire import REQUEST_ID_KEY
 from tenclip_serving.config import ReflectionAccess
 from tenclip_serving.http.call import JSON, Call, Send
@@ -35,7 +36,7 @@ class Surroundings:
     """What endpoints of one server share.
 
     working: entered by every request, see `Interceptor.in_flight`. models: the folder of the bundles, whose place on
-    this machine is told to nobody over HTTP.
+    this machine is told to nobody over HTTP. host_names: by which browsers may call the server.
     """
 
     records: CallRecords
@@ -45,6 +46,7 @@ class Surroundings:
     working: Callable[[], AbstractContextManager[None]]
     write_seconds: float
     models: Path
+    host_names: HostNames
     tracing: Tracing | None = None
 
 
@@ -111,7 +113,7 @@ class Endpoint:
 
     def _admit(self, call: Call) -> None:
         """Raises for a request that is refused before its body is read."""
-        call.check()
+        call.check(self._surroundings.host_names)
         tokens = self._surroundings.tokens
         if tokens is not None and self._permission is not None:
             authorization = call.headers.get("authorization")

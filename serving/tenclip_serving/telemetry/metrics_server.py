@@ -13,6 +13,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 from tenclip_api.errors import TenclipError
+from tenclip_api.host_names import HostNames
 from tenclip_serving.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ _INDEX = b"tenclip: the metrics are at /metrics\n"
 class MetricsServer:
     """Until `close`. `port` 0 takes a free one, `.port` says which. Raises OSError.
 
+    names: by which browsers may call it, besides its own, see `HostNames`.
     tokens: then callers need one with the permission metrics. tls: then over HTTPS, with a certificate of the caller's
     where clients must show one.
     """
@@ -40,13 +42,15 @@ class MetricsServer:
         *,
         host: str,
         port: int,
+        names: tuple[str, ...] = (),
         tokens: Tokens | None = None,
         tls: ServerTls | None = None,
     ) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self._server = _HttpServer(family, (str(address[0]), port), tls)
         app = _at_paths(make_wsgi_app(metrics.registry))
-        self._server.set_app(app if tokens is None else _guarded(app, tokens))
+        guarded = app if tokens is None else _guarded(app, tokens)
+        self._server.set_app(_called_by_name(guarded, HostNames(host, names)))
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
         self.port: int = self._server.server_port
@@ -84,6 +88,19 @@ def _guarded(app: WSGIApplication, tokens: Tokens) -> WSGIApplication:
         return app(environ, start_response)
 
     return guarded
+
+
+def _called_by_name(app: WSGIApplication, host_names: HostNames) -> WSGIApplication:
+    """Refuses the scripts of a site that has given its own name the address of this machine."""
+
+    def named(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        sent = {k.removeprefix("HTTP_").replace("_", "-").lower(): v for k, v in environ.items() if k[:5] == "HTTP_"}
+        if host_names.accepts_browser(sent):
+            return app(environ, start_response)
+        start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
+        return [b"browsers are not to call this server by this name; --browser-name allows a name\n"]
+
+    return named
 
 
 class _Handler(WSGIRequestHandler):

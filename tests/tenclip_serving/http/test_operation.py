@@ -35,6 +35,7 @@ from tests.tenclip_serving.http.helpers import (
     video,
     wait_until,
 )
+from tests.tenclip_ui.browsing import launched, needs_browser
 
 FAST = ("--http-port", "0", "--runtime", "onnxruntime", "--decode-workers", "1")
 MIB = 1 << 20
@@ -334,7 +335,7 @@ def test_a_request_behind_a_refused_one_is_not_taken_for_part_of_it(http_server:
         ({"sec-fetch-site": "same-site"}, 403),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
-        ({"origin": "http://here:1", "host": "here:1"}, 400),
+        ({"origin": "http://localhost:1", "host": "localhost:1"}, 400),
         ({"sec-fetch-site": "same-origin", "origin": "https://proxy.example"}, 400),
     ],
 )
@@ -344,6 +345,65 @@ def test_pages_of_other_sites_ask_nothing(http_server: ServerProcess, headers: d
     assert answer.status_code == status
     if status == 403:
         assert as_grpc(answer)[1:] == ("PERMISSION_DENIED", "requests of other sites' pages are not taken")
+
+
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/v1/models", "GET"),
+        ("/docs", "GET"),
+        ("/v2/health/ready", "GET"),
+        ("/nowhere", "GET"),
+        ("/v1/predict", "POST"),
+    ],
+)
+def test_browsers_call_a_server_of_this_machine_by_its_own_names(
+    http_server: ServerProcess, path: str, method: str
+) -> None:
+    """Whoever else calls it may do so by any name: what stands in front, or a service of a cluster."""
+
+    def status(host: str, **headers: str) -> int:
+        sent = {"host": host, **headers}
+        return httpx.request(method, url(http_server, path), headers=sent, **CLIENT_OPTIONS).status_code
+
+    usual = status("localhost")
+    assert usual in (200, 400, 404)
+    assert status("models.default.svc.cluster.local") == usual
+    for browser in (
+        {"sec-fetch-site": "same-origin"},
+        {"origin": "http://evil.example:8080"},
+        {"accept-language": "en"},
+    ):
+        assert status("evil.example:8080", **browser) == 403
+        assert status("[::1]:8080", **{**browser, "origin": "http://[::1]:8080"}) == usual
+    answer = httpx.request(
+        method, url(http_server, path), headers={"host": "x", "origin": "http://x"}, **CLIENT_OPTIONS
+    )
+    message = "browsers are not to call this server as 'x'; --browser-name allows a name"
+    assert as_grpc(answer)[1:] == ("PERMISSION_DENIED", message)
+
+
+def test_a_name_may_be_given_to_browsers(two_models: Path) -> None:
+    with running_server(two_models, "--http-port", "0", "--browser-name", "Lab.example") as server:
+        for address, path in ((server.http_address, "/v1/models"), (server.metrics_address, "/metrics")):
+            for host, expected in (("lab.example:8080", 200), ("localhost", 200), ("evil.example", 403)):
+                headers = {"host": host, "accept-language": "en"}
+                assert httpx.get(f"http://{address}{path}", headers=headers, **CLIENT_OPTIONS).status_code == expected
+            assert httpx.get(f"http://{address}{path}", headers={"host": "box"}, **CLIENT_OPTIONS).status_code == 200
+
+
+@needs_browser
+def test_a_site_that_takes_this_machines_address_reads_nothing(http_server: ServerProcess) -> None:
+    """DNS rebinding, in a real browser: the page and the server have one origin then."""
+    assert http_server.http_address
+    ports = [address.rpartition(":")[2] for address in (http_server.http_address, http_server.metrics_address or "")]
+    for browser in launched("--host-resolver-rules=MAP evil.example 127.0.0.1"):
+        page = browser.new_page()
+        for port, path in zip(ports, ("/v1/models", "/metrics"), strict=True):
+            for host, expected in (("evil.example", 403), ("localhost", 200)):
+                page.goto(f"http://{host}:{port}/")
+                ask = "path => fetch(path, {headers: {'Accept-Language': ''}}).then(answer => answer.status)"
+                assert page.evaluate(ask, path) == expected
 
 
 def test_requests_one_behind_the_other(http_server: ServerProcess) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tenclip_api.errors import InvalidRequest, Overloaded
+from tenclip_api.host_names import HostNames
 from tenclip_serving.config import ServerConfig
 from tenclip_serving.engine import Engine
 from tenclip_serving.http import protocol
@@ -37,6 +38,7 @@ def endpoint(handler: Handler, *, write_seconds: float) -> Endpoint:
         working=nullcontext,
         write_seconds=write_seconds,
         models=Path("models"),
+        host_names=HostNames("127.0.0.1"),
     )
     return Endpoint(handler, surroundings, rpc="/tenclip.v1.VideoRecognition/ListModels")
 
