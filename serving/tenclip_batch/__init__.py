@@ -4,6 +4,7 @@
 
     commands options      `tenclip batch features|predict`
     videos containers     what is worked on: files, URIs, members of tar shards, cells of Parquet
+    shards remote         tar shards and Parquet at URLs: what is in them, and any part of them
     bundle settings       the model, and everything that the numbers depend on
     extractor             the core of the server, in this process
     worker                videos -> rows, several in flight, in parts

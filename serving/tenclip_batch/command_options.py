@@ -19,7 +19,8 @@ _INPUT, _RUNS, _WHERE, _EARLIER = "Videos", "What runs", "Where it runs", "Rows 
 
 VIDEOS = typer.Argument(
     metavar="VIDEO",
-    help="Files, folders, lists of videos, patterns, URIs (http, https, s3), tar shards, Parquet files with videos.",
+    help="Files, folders, lists of videos, patterns, URIs (http, https, s3), tar shards and Parquet files with videos, "
+    "by path or URI, {000..127} in their names.",
     show_default=False,
 )
 BundleFolder = Annotated[
@@ -68,7 +69,11 @@ class InputOptions:
         if not arguments and not self.manifest:
             raise typer.BadParameter("name videos (files, folders, patterns, lists, URIs, shards) or a --manifest")
         found = batch_videos(arguments or (), list_root=self.list_root, column=self.bytes_column)
-        listed = [v for path in self.manifest or () for v in manifest_videos(path, list_root=self.list_root)]
+        listed = [
+            v
+            for path in self.manifest or ()
+            for v in manifest_videos(path, list_root=self.list_root, column=self.bytes_column)
+        ]
         return list({v.name: v for v in (*listed[::-1], *found[::-1])}.values())[::-1]
 
 
@@ -198,6 +203,15 @@ class ProcessOptions:
     max_clip_mb: Annotated[
         int, typer.Option(min=1, help="Most MiB of decoded clips of one video.", rich_help_panel=_RUNS)
     ] = 1024
+    max_shard_mb: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=2**24,
+            help="MiB of a shard by URL that may lie on disk meanwhile, where its server sends no parts of files.",
+            rich_help_panel=_RUNS,
+        ),
+    ] = 16_384
     allow_host: Annotated[
         list[str] | None,
         typer.Option(

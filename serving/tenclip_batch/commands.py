@@ -79,6 +79,7 @@ def features(
       tenclip batch features list.txt --bundle models/moves/1 --out features --window 64 --step 16
       tenclip batch features videos/ --bundle models/moves/1 --out npy --format npy --fps 25 --show
       tenclip batch features s3://bucket/a.mp4 shards/ rows.parquet --bundle models/moves/1 --out features
+      tenclip batch features "s3://bucket/train-{000000..000127}.tar" --bundle models/moves/1 --out features
       tenclip batch features videos/ --bundle models/moves/1 --out features --engine ray --actors 8
     """
     from tenclip_batch.options import OutputOptions

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tenclip_api.errors import DatasetError, VideoNotReadable
+from tenclip_api.errors import DatasetError, TenclipError, VideoNotReadable
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name
 from tenclip_data.tables import PATH_COLUMNS
@@ -36,35 +36,41 @@ def tar_videos(path: Path) -> Iterator[BatchVideo]:
     Only headers are read. Raises DatasetError for a file that is no plain tar, or ends in the middle.
     """
     shown = printable_name(path)
-    size = path.stat().st_size
+    with path.open("rb") as file:
+        for name, offset, size in tar_members(file, path.stat().st_size, shown):
+            yield BatchVideo(f"{shown}/{name}", TarMember(path, offset, size))
+
+
+def tar_members(file: Any, size: int, shown: str) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, size) of each member of an open tar file of `size` bytes that is a video by its suffix.
+
+    shown: stands for the file in messages. Raises DatasetError as `tar_videos` does, and what reading the file raises.
+    """
     try:
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(fileobj=file, mode="r:") as tar:
             for member in tar:
                 if member.isreg() and member.offset_data + member.size > size:
                     raise DatasetError(f"{shown}: ends in the middle of {printable_name(member.name)}")
                 name = Path(member.name)
+                tar.members.clear()  # type: ignore[attr-defined]  # of a walk over millions nothing is kept
                 if not member.isreg() or member.issparse() or name.suffix.lower() not in VIDEO_SUFFIXES:
                     continue
                 if not all(is_data_name(part) for part in name.parts if part not in (".", "/")):
                     continue
-                yield BatchVideo(
-                    f"{shown}/{printable_name(os.path.normpath(member.name))}",
-                    TarMember(path, member.offset_data, member.size),
-                )
-            _check_end(path, shown, tar.offset)
+                yield printable_name(os.path.normpath(member.name)), member.offset_data, member.size
+            _check_end(file, shown, tar.offset)
     except tarfile.TarError as err:
-        hint = "; unpack compressed ones" if is_compressed_tar(path.name) else ""
+        hint = "; unpack compressed ones" if is_compressed_tar(shown) else ""
         raise DatasetError(f"{shown}: cannot be read as a tar file: {err}{hint}") from err
 
 
-def _check_end(path: Path, shown: str, offset: int) -> None:
+def _check_end(file: Any, shown: str, offset: int) -> None:
     """Raises DatasetError where what follows the last member is neither nothing nor blocks of zeros.
 
     `tarfile` takes a header that is cut off for the end.
     """
-    with path.open("rb") as file:
-        file.seek(offset)
-        rest = file.read(tarfile.BLOCKSIZE)
+    file.seek(offset)
+    rest = file.read(tarfile.BLOCKSIZE)
     if any(rest) or 0 < len(rest) < tarfile.BLOCKSIZE:
         raise DatasetError(f"{shown}: ends in the middle, or is damaged at byte {offset}")
 
@@ -78,19 +84,21 @@ def bytes_column(path: Path, asked: str | None = None) -> str | None:
         schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as err:
         raise DatasetError(f"{printable_name(path)}: cannot be read as Parquet: {err}") from err
+    return _column_of_bytes(schema, printable_name(path), asked)
+
+
+def _column_of_bytes(schema: pa.Schema, shown: str, asked: str | None) -> str | None:
     found = list(_binary_columns(schema))
     if asked is not None:
         if asked not in found:
             has = ", ".join(found) or "none"
-            raise DatasetError(f"{printable_name(path)}: no column of bytes {asked!r}; such are: {has}")
+            raise DatasetError(f"{shown}: no column of bytes {asked!r}; such are: {has}")
         return asked
     if len(found) <= 1:
         return found[0] if found else None
     likely = [c for c in found if c.partition(".")[0].lower() in _BYTES_COLUMNS]
     if len(likely) != 1:
-        raise DatasetError(
-            f"{printable_name(path)}: has the columns of bytes {', '.join(found)}; name one with --bytes-column"
-        )
+        raise DatasetError(f"{shown}: has the columns of bytes {', '.join(found)}; name one with --bytes-column")
     return likely[0]
 
 
@@ -105,21 +113,42 @@ def parquet_videos(path: Path, column: str) -> Iterator[BatchVideo]:
         yield BatchVideo(name, ParquetCell(path, row, column))
 
 
+def parquet_cells(file: Any, shown: str, asked: str | None) -> tuple[str, list[str]]:
+    """(the column of bytes, names of the rows, #ROW where they have none) of an open Parquet file.
+
+    shown: stands for the file in messages. Raises DatasetError, and what reading the file raises.
+    """
+    try:
+        with pq.ParquetFile(file) as found:
+            column = _column_of_bytes(found.schema_arrow, shown, asked)
+            if column is None:
+                raise DatasetError(
+                    f"{shown}: has no column of bytes, so it is a list; lists are read from files: download it first"
+                )
+            num_rows = found.metadata.num_rows
+            names = _names(found, column, num_rows)
+    except (pa.ArrowException, OSError) as err:
+        raise DatasetError(f"{shown}: cannot be read as Parquet: {err}") from err
+    return column, [f"#{row}" for row in range(num_rows)] if names is None else [f"/{name}" for name in names]
+
+
 class CellReader:
     """Reads cells of one column, one row after the other, without holding more than a page of them.
 
     A row before the one that was read last, or in another row group, makes it begin at the start of its row group.
+    file: open, where it has no path; not closed. place: then the name of the file in messages.
     """
 
-    def __init__(self, path: Path, column: str) -> None:
+    def __init__(self, path: Path | str, column: str, file: Any = None) -> None:
         self.place = (path, column)
+        self._open = file
         self._file: Any = None
         self._firsts: list[int] = []  # rows that groups begin with
         self._cells: Iterator[Any] = iter(())
         self._group, self._next = -1, 0
 
     def read(self, row: int) -> bytes:
-        """The bytes of a cell, b"" where it is null. Raises VideoNotReadable."""
+        """The bytes of a cell, b"" where it is null. Raises VideoNotReadable, and what reading `file` raises."""
         path = self.place[0]
         try:
             self._go_to(row)
@@ -127,6 +156,9 @@ class CellReader:
                 self._next += 1
                 if self._next == row + 1:
                     return cell.as_py() or b""
+        except TenclipError:  # of a file at a URL
+            self.close()
+            raise
         except (pa.ArrowException, OSError) as err:
             self.close()
             raise VideoNotReadable(f"{path}: cannot be read as Parquet: {err}", source=str(path)) from err
@@ -140,7 +172,8 @@ class CellReader:
     def _go_to(self, row: int) -> None:
         """Be in the row group of `row`, and not behind it."""
         if self._file is None:
-            self._file = pq.ParquetFile(self.place[0], pre_buffer=False, buffer_size=1 << 20)
+            given = self.place[0] if self._open is None else self._open
+            self._file = pq.ParquetFile(given, pre_buffer=False, buffer_size=1 << 20)
             groups = self._file.metadata
             sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
             self._firsts = list(itertools.accumulate(sizes, initial=0))

@@ -8,6 +8,7 @@
     OUT/files/                  with --format npy and npz, a file a video
     OUT/summary.json            counts, and failures by kind, after the last run
     OUT/.attempts/              videos that are being worked on
+    OUT/.shards/                what is in shards at URLs
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from tenclip_features.journal import check_same_settings
 
 FORMAT_VERSION = 1
 SETTINGS_FILE, SUMMARY_FILE = "dataset.json", "summary.json"
-FILES, ATTEMPTS = "files", ".attempts"
+FILES, ATTEMPTS, SHARDS = "files", ".attempts", ".shards"
 
 
 class Dataset:
@@ -163,7 +164,7 @@ def open_dataset(
                 _remove_data(folder)
                 begun = {"format": FORMAT_VERSION, "settings": settings, "metadata": dict(form.metadata)}
                 _write_json(folder / SETTINGS_FILE, begun)  # before any folder: by it the whole is known as ours
-            for name in (CLIPS, VIDEOS, ATTEMPTS):
+            for name in (CLIPS, VIDEOS, ATTEMPTS, SHARDS):
                 (folder / name).mkdir(exist_ok=True)
             yield Dataset(folder, form)
     except OSError as err:
@@ -194,7 +195,7 @@ def _may_be_ours(folder: Path) -> bool:
     left = [name for name in os.listdir(folder) if name not in LOCK_FILES and not is_draft(name, SETTINGS_FILE)]
     if (folder / SETTINGS_FILE).is_file():
         return _may_be_settings(folder / SETTINGS_FILE)
-    begun = [folder / name for name in (CLIPS, VIDEOS, ATTEMPTS)]
+    begun = [folder / name for name in (CLIPS, VIDEOS, ATTEMPTS, SHARDS)]
     return all(folder / name in begun and (folder / name).is_dir() for name in left) and not any(
         any(path.iterdir()) for path in begun if path.exists()
     )
@@ -211,7 +212,7 @@ def _may_be_settings(path: Path) -> bool:
 
 def _remove_data(folder: Path) -> None:
     """All but the settings, by which the folder is known as ours. The ledger first: without it nothing else counts."""
-    for name in (VIDEOS, CLIPS, FILES, ATTEMPTS, SUMMARY_FILE):
+    for name in (VIDEOS, CLIPS, FILES, ATTEMPTS, SHARDS, SUMMARY_FILE):
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
@@ -230,7 +231,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
 
 def _clean(folder: Path) -> None:
     """Remove what a process that was killed left: drafts, parts that were replaced, clips without their videos."""
-    for name in (CLIPS, VIDEOS):
+    for name in (CLIPS, VIDEOS, SHARDS):
         remove_drafts(folder / name)
     remove_drafts(folder / FILES, below=True)
     for name in (SETTINGS_FILE, SUMMARY_FILE):  # what else is beside them is none of ours

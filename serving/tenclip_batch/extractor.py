@@ -13,6 +13,7 @@ from typing import Self
 from tenclip_api.errors import InvalidRequest, Overloaded, ServerError, TenclipError
 from tenclip_batch.bundle import BatchBundle
 from tenclip_batch.options import ClipChoices, RuntimeOptions
+from tenclip_batch.remote import RemoteFiles
 from tenclip_batch.sources import BatchVideo, VideoOpener
 from tenclip_client._concurrent import retry_with_backoff
 from tenclip_serving.config import URI_SCHEMES, ServerConfig
@@ -38,9 +39,10 @@ class VideoExtractor:
     def __init__(
         self, model: ServedModel, choices: ClipChoices, runtime: RuntimeOptions, *, with_uris: bool = False
     ) -> None:
-        self._engine = Engine(engine_config(runtime, model.bundle.path, with_uris=with_uris), _only(model))
+        config = engine_config(runtime, model.bundle.path, with_uris=with_uris)
+        self._engine = Engine(config, _only(model))
         self._request = choices.request()
-        self._opener = VideoOpener()
+        self._opener = VideoOpener(remote_files(config, runtime) if with_uris else None)
 
     @property
     def in_flight(self) -> int:
@@ -54,7 +56,7 @@ class VideoExtractor:
     async def __aexit__(
         self, kind: type[BaseException] | None, err: BaseException | None, tb: TracebackType | None
     ) -> None:
-        self._opener.close()
+        await self._opener.close()
         await self._engine.close()
 
     async def run(self, video: BatchVideo) -> Recognition:
@@ -75,6 +77,13 @@ class VideoExtractor:
 def open_model(bundle: BatchBundle, runtime: RuntimeOptions) -> ServedModel:
     """Load the model; the one load of a process."""
     return bundle.load(runtime)
+
+
+def remote_files(config: ServerConfig, runtime: RuntimeOptions) -> RemoteFiles:
+    """What reads shards at URLs, by the rules for URIs. Raises MissingDependency where a package is not installed."""
+    policy = config.uri_policy
+    policy.check_installed()
+    return RemoteFiles(policy, max_whole_bytes=runtime.max_shard_mb << 20)
 
 
 def engine_config(runtime: RuntimeOptions, directory: Path, *, with_uris: bool) -> ServerConfig:

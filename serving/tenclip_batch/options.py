@@ -55,7 +55,8 @@ class ClipChoices:
 class RuntimeOptions:
     """What executes the model in each process. threads 0: the runtime chooses. in_flight 0: by the decode workers.
 
-    decode_worker_memory_mb: MiB of address space of a decode worker, 0 for no limit.
+    decode_worker_memory_mb: MiB of address space of a decode worker, 0 for no limit. max_shard_mb: MiB of the largest
+    shard at a URL that has to lie on disk, because its server sends no parts of it.
     """
 
     runtime: RuntimeChoice = "auto"
@@ -68,6 +69,7 @@ class RuntimeOptions:
     max_decode_seconds: float = 120.0
     max_clips: int = 10_000
     max_clip_mb: int = 1024
+    max_shard_mb: int = 16_384
     allow_hosts: tuple[str, ...] = ("*",)
     allow_networks: tuple[str, ...] = ()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.options import ResumeOptions
-from tenclip_batch.sources import BatchVideo, Uri, is_current, is_missing, stamp_of
+from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, Uri, is_current, is_missing, stamp_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,6 +86,8 @@ def _is_mended(video: BatchVideo, entry: LedgerEntry) -> bool:
     """Whether what held a video that failed is something else now, so that the failure says nothing of it."""
     if video.error is not None or isinstance(video.source, Uri):
         return False
+    if isinstance(video.source, RemoteMember | RemoteCell):
+        return not video.source.known
     if entry.stamp is None:
         return stamp_of(video.source) is not None
     return not is_current(video.source, entry.stamp)

@@ -7,19 +7,21 @@ import contextlib
 import itertools
 import signal
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tenclip_batch.bundle import BatchBundle, open_bundle
-from tenclip_batch.dataset import Dataset, open_dataset
-from tenclip_batch.extractor import VideoExtractor, engine_config, open_model
+from tenclip_batch.dataset import SHARDS, Dataset, open_dataset
+from tenclip_batch.extractor import VideoExtractor, engine_config, open_model, remote_files
 from tenclip_batch.files import file_names, twice_held
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.plan import Plan, make_plan
 from tenclip_batch.rows import VideoResult
 from tenclip_batch.settings import part_format, protocol_of, settings_of
-from tenclip_batch.sources import BatchVideo, Uri
+from tenclip_batch.shards import ListedShards, list_shards
+from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, RemoteShard, Uri
 from tenclip_batch.worker import PartBuffer, WorkerPlan, work_through
 from tenclip_features.rows import VideoFailure
 from tenclip_serving.models.repository import ServedModel
@@ -82,7 +84,7 @@ class BatchJob:
 
     @property
     def with_uris(self) -> bool:
-        return any(isinstance(v.source, Uri) for v in self.videos)
+        return any(isinstance(v.source, Uri | RemoteShard | RemoteMember | RemoteCell) for v in self.videos)
 
 
 def run_local(job: BatchJob, watching: Watching = Watching()) -> BatchReport:
@@ -130,10 +132,13 @@ def run_with(
     settings = settings_of(bundle, job.choices, job.output, protocol, runtime=runtime, variant=variant)
     form = part_format(bundle, job.output, settings)
     with open_dataset(job.out, form, settings, overwrite=job.resume.overwrite) as dataset:
+        shards = _listed(job, bundle, dataset)
+        job = replace(job, videos=shards.videos)
         twice = twice_held(dataset.files)
         todo = make_plan(job.videos, dataset.ledger, job.resume, lost=twice | dataset.without_file())
         files = _files(job, dataset, twice.union(todo.pruned))
         dataset.drop(todo.stale)
+        shards.keep()  # not earlier: rows of another state of a shard would be taken for those of this one
         plan = WorkerPlan(job.out, form, job.output, job.resume.by_content, files)
         count = Count(watching, _known_failures(dataset))
         watching.on_start(len(job.videos), len(job.videos) - len(todo.todo))
@@ -141,6 +146,15 @@ def run_with(
             work(plan, todo.todo, dataset, count)
         dataset.join_small_parts(clips=job.output.part_clips, videos=job.output.part_videos)
         return _report(job, settings, todo, count, dataset.finish())
+
+
+def _listed(job: BatchJob, bundle: BatchBundle, dataset: Dataset) -> ListedShards:
+    """The videos, those in shards at URLs among them."""
+    folder = dataset.folder / SHARDS
+    if not any(isinstance(v.source, RemoteShard) for v in job.videos):
+        return ListedShards(job.videos, (), folder)
+    remote = partial(remote_files, engine_config(job.runtime, bundle.path, with_uris=True), job.runtime)
+    return asyncio.run(list_shards(job.videos, remote, folder, dataset.ledger))
 
 
 def _files(job: BatchJob, dataset: Dataset, free: Collection[str]) -> dict[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
@@ -20,8 +20,11 @@ from tenclip_serving.requests import Upload
 
 if TYPE_CHECKING:
     from tenclip_batch.containers import CellReader
+    from tenclip_batch.remote import RemoteFile, RemoteFiles
 
 _PIECE_BYTES = 1 << 20
+# Of a Parquet file at a URL, in one request.
+_AHEAD_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,35 @@ class ParquetCell:
     column: str
 
 
-Source: TypeAlias = Path | Uri | TarMember | ParquetCell
+@dataclass(frozen=True)
+class RemoteShard:
+    """A tar or Parquet file at a URL, whose videos are to be listed. column: of bytes, where one was named."""
+
+    url: str
+    column: str | None = None
+
+
+@dataclass(frozen=True)
+class RemoteMember:
+    """`size` bytes from `offset` on in a tar file at a URL. known: rows that are there already are of this state."""
+
+    file: RemoteFile
+    offset: int
+    size: int
+    known: bool = False
+
+
+@dataclass(frozen=True)
+class RemoteCell:
+    """As ParquetCell, in a file at a URL. known: rows that are there already are of this state of the file."""
+
+    file: RemoteFile
+    row: int
+    column: str
+    known: bool = False
+
+
+Source: TypeAlias = Path | Uri | TarMember | ParquetCell | RemoteShard | RemoteMember | RemoteCell
 
 
 @dataclass(frozen=True)
@@ -65,10 +96,14 @@ def stamp_of(source: Source, *, with_hash: bool = False) -> VideoStamp | None:
     """The state of what holds the video; None for a URI, which nobody looks at again, and where nothing is.
 
     Of a member of a tar file: its size, and when the tar was changed. Of a cell: size and time of the Parquet file.
-    with_hash: with the SHA-256 of the video, for files and members.
+    At a URL: as they were when it was listed. with_hash: with the SHA-256 of the video, for files and their members.
     """
-    if isinstance(source, Uri):
+    if isinstance(source, Uri | RemoteShard):
         return None
+    if isinstance(source, RemoteMember):
+        return VideoStamp(source.size, source.file.stamp.modified_ns)
+    if isinstance(source, RemoteCell):
+        return VideoStamp(source.file.stamp.size, source.file.stamp.modified_ns)
     if isinstance(source, Path):
         return stamp_file(source, with_hash=with_hash)
     if isinstance(source, ParquetCell):
@@ -85,6 +120,8 @@ def stamp_of(source: Source, *, with_hash: bool = False) -> VideoStamp | None:
 
 def is_current(source: Source, stamp: VideoStamp | None, *, by_content: bool = False) -> bool:
     """Whether the video is still the one that `stamp` was taken of."""
+    if isinstance(source, RemoteMember | RemoteCell):
+        return source.known
     if isinstance(source, Uri) or stamp is None:
         return isinstance(source, Uri) and stamp is None
     if isinstance(source, Path):
@@ -101,7 +138,7 @@ def is_current(source: Source, stamp: VideoStamp | None, *, by_content: bool = F
 def is_missing(source: Source) -> bool:
     """Whether nothing is left of what held the video."""
     match source:
-        case Uri():
+        case Uri() | RemoteShard() | RemoteMember() | RemoteCell():
             return False
         case TarMember(tar=path) | ParquetCell(path=path):
             return is_gone(path)
@@ -110,15 +147,22 @@ def is_missing(source: Source) -> bool:
 
 
 class VideoOpener:
-    """Opens videos as fields of a `RecognitionRequest`. Cells of Parquet are read in the order of the calls."""
+    """Opens videos as fields of a `RecognitionRequest`. Cells of Parquet are read in the order of the calls.
 
-    def __init__(self) -> None:
+    remote: reads what is in files at URLs; None where there is none.
+    """
+
+    def __init__(self, remote: RemoteFiles | None = None) -> None:
+        self._remote = remote
         self._cells: CellReader | None = None
+        self._held = AsyncExitStack()  # what the cells are read from
         self._in_turn = asyncio.Lock()
 
-    def close(self) -> None:
-        if self._cells is not None:
-            self._cells.close()
+    async def close(self) -> None:
+        """Close what is open, and what reads files at URLs."""
+        await self._close_cells()
+        if self._remote is not None:
+            await self._remote.__aexit__(None, None, None)
 
     @asynccontextmanager
     async def open(self, video: BatchVideo) -> AsyncIterator[dict[str, Any]]:
@@ -131,7 +175,11 @@ class VideoOpener:
             case TarMember() as member:
                 pieces = partial(_member_pieces, member, video.name)
                 yield {"upload": Upload(chunks=_in_threads(pieces), num_bytes=member.size)}
-            case ParquetCell() as cell:
+            case RemoteMember(file=shard, offset=offset, size=size):
+                assert self._remote is not None
+                async with aclosing(self._remote.pieces(shard, offset, size, video.name)) as chunks:
+                    yield {"upload": Upload(chunks=chunks, num_bytes=size)}
+            case ParquetCell() | RemoteCell() as cell:
                 data = await self._cell(cell, video.name)
                 yield {"upload": Upload(chunks=_in_threads(partial(_pieces, data)), num_bytes=len(data))}
             case Path() as path:
@@ -140,18 +188,34 @@ class VideoOpener:
                     yield {"file": file}
                 finally:
                     file.close()
+            case RemoteShard(url=url):
+                raise AssertionError(f"{url}: was not listed")
 
-    async def _cell(self, cell: ParquetCell, name: str) -> bytes:
-        from tenclip_batch.containers import CellReader
-
+    async def _cell(self, cell: ParquetCell | RemoteCell, name: str) -> bytes:
         async with self._in_turn:  # first come, first served: rows come in their order, and no part is read twice
-            if self._cells is None or self._cells.place != (cell.path, cell.column):
-                self.close()
-                self._cells = CellReader(cell.path, cell.column)
+            place = cell.path if isinstance(cell, ParquetCell) else cell.file.name
+            if self._cells is None or self._cells.place != (place, cell.column):
+                await self._close_cells()
+                self._cells = await self._cell_reader(cell)
             data = await asyncio.to_thread(self._cells.read, cell.row)
         if not data:
             raise EmptyVideo(f"{name}: is empty (0 bytes)", source=name)
         return data
+
+    async def _cell_reader(self, cell: ParquetCell | RemoteCell) -> CellReader:
+        from tenclip_batch.containers import CellReader
+
+        if isinstance(cell, ParquetCell):
+            return CellReader(cell.path, cell.column)
+        assert self._remote is not None
+        file = await self._held.enter_async_context(self._remote.reader(cell.file, ahead_bytes=_AHEAD_BYTES))
+        return CellReader(cell.file.name, cell.column, file)
+
+    async def _close_cells(self) -> None:
+        if self._cells is not None:
+            self._cells.close()
+            self._cells = None
+        await self._held.aclose()
 
 
 def open_file(path: Path, name: str) -> OpenFile:

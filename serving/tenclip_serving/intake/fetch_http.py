@@ -14,11 +14,13 @@ import asyncio
 import base64
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from tenclip_api.addresses import is_loopback
 from tenclip_api.errors import (
@@ -31,6 +33,7 @@ from tenclip_api.errors import (
 )
 from tenclip_api.proxies import Proxy, is_exempt, parse_proxy
 from tenclip_api.uris import without_secrets
+from tenclip_serving.intake.parts import FileStamp, Part
 from tenclip_serving.intake.uri_policy import CONNECT_SECONDS, UriPolicy, check_address, checked_url
 from tenclip_serving.requests import Upload
 from tenclip_serving.thread_pools import Pool
@@ -44,6 +47,8 @@ ENVIRONMENT = "environment"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _GONE, _FORBIDDEN = (404, 410), (401, 403)
 _PIECE_BYTES = 1 << 20
+# Content-Range: of bytes that are there, and of those that are not.
+_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
 @asynccontextmanager
@@ -52,13 +57,47 @@ async def fetch_http(uri: str, name: str, policy: UriPolicy, names: Pool | None)
 
     name: stands for the URI in messages. names: threads that ask DNS.
     """
-    async with _Hops(policy, names, name) as hops:
-        response = await hops.follow(uri)
+    async with Connections(policy, names) as connections:
+        response = await _Hops(connections, name).follow(uri)
         try:
             _check_status(response, name)
             yield Upload(chunks=_body(response, name, policy), num_bytes=response.content_length or 0)
         finally:
             response.close()
+
+
+@asynccontextmanager
+async def fetch_http_part(
+    uri: str, name: str, connections: Connections, first: int, num_bytes: int | None
+) -> AsyncIterator[Part]:
+    """Some bytes of a file, or all of it from a server that gives no parts. num_bytes None: all of it, asked for so.
+
+    Raises what `fetch_http` does.
+    """
+    asked = {} if num_bytes is None else {"Range": f"bytes={first}-{first + num_bytes - 1}"}
+    response = await _Hops(connections, name, asked).follow(uri)
+    try:
+        if response.status not in (206, 416) or not asked:
+            _check_status(response, name)
+        _check_encoding(response, name)
+        total = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        is_part = response.status != 200 and total is not None
+        if response.status == 206 and (total is None or int(total[1] or 0) != first):
+            raise FetchFailed(f"{name}: {response.url.host} sends another part than it was asked for", source=name)
+        empty = response.status == 416
+        yield Part(
+            chunks=_nothing() if empty else _body(response, name, connections.policy),
+            is_part=is_part,
+            stamp=FileStamp(
+                size=int(total[2]) if total is not None else 0 if empty else response.content_length or 0,
+                tag=response.headers.get("ETag", ""),
+                modified_ns=_modified_ns(response.headers.get("Last-Modified", "")),
+            ),
+        )
+    finally:
+        if not response.content.at_eof():  # what is left would have to be read before the connection is used again
+            response.close()
+        response.release()
 
 
 def proxy_for_url(url: URL, setting: str, environ: Mapping[str, str] = os.environ) -> Proxy | None:
@@ -91,19 +130,40 @@ def named_proxy(text: str, *, source: str) -> Proxy:
         raise InvalidRequest(f"{source}: names no proxy; write http://[USER:PASSWORD@]HOST:PORT") from None
 
 
-class _Hops:
-    """One fetch with its redirects: a session for hops that connect directly, one for those through a proxy."""
+class Connections:
+    """A session for hops that connect directly, one for those through a proxy. An asynchronous context manager.
 
-    def __init__(self, policy: UriPolicy, names: Pool | None, name: str) -> None:
-        self._policy, self._names, self._name = policy, names, name
+    keep: connections, whose addresses were judged when they were made, for the next request to the same host.
+    names: threads that ask DNS.
+    """
+
+    def __init__(self, policy: UriPolicy, names: Pool | None = None, *, keep: bool = False) -> None:
+        self.policy, self.names, self._keep = policy, names, keep
         self._held = AsyncExitStack()
         self._sessions: dict[bool, Any] = {}
 
-    async def __aenter__(self) -> _Hops:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *error: object) -> None:
         await self._held.aclose()
+
+    async def session(self, *, proxied: bool) -> Any:
+        """Of aiohttp."""
+        if proxied not in self._sessions:
+            session = _new_session(self.policy, self.names, proxied=proxied, keep=self._keep)
+            # Before anything is awaited, so that there is no second one.
+            self._sessions[proxied] = session
+            await self._held.enter_async_context(session)
+        return self._sessions[proxied]
+
+
+class _Hops:
+    """One fetch with its redirects. headers: of each request."""
+
+    def __init__(self, connections: Connections, name: str, headers: Mapping[str, str] | None = None) -> None:
+        self._connections, self._name, self._headers = connections, name, dict(headers or {})
+        self._policy, self._names = connections.policy, connections.names
 
     async def follow(self, uri: str) -> Any:
         """The first answer that is no redirect."""
@@ -129,12 +189,14 @@ class _Hops:
         proxy = await self._proxy(url)
         async with _failures(self._name, url.host, proxy):
             if proxy is None:
-                return await (await self._session(proxied=False)).get(url, allow_redirects=False)
+                session = await self._connections.session(proxied=False)
+                return await session.get(url, allow_redirects=False, headers=self._headers)
             # Those for the proxy go with the request itself, or with CONNECT, and never through the tunnel.
-            where = "proxy_headers" if url.scheme == "https" else "headers"
-            response = await (await self._session(proxied=True)).get(
-                url, allow_redirects=False, proxy=f"http://{proxy.address}", **{where: _authorization(proxy)}
-            )
+            session = await self._connections.session(proxied=True)
+            given: dict[str, Any] = {"headers": {**self._headers, **_authorization(proxy)}}
+            if url.scheme == "https":
+                given = {"headers": self._headers, "proxy_headers": _authorization(proxy)}
+            response = await session.get(url, allow_redirects=False, proxy=f"http://{proxy.address}", **given)
         if response.status == 407:
             response.close()
             raise FetchFailed(f"{self._name}: {_refusal(proxy, 407)}", source=self._name)
@@ -154,26 +216,19 @@ class _Hops:
         # A name of this machine means another machine to the proxy.
         return None if all(is_loopback(str(address)) for *_, (address, *_) in found) else proxy
 
-    async def _session(self, *, proxied: bool) -> Any:
-        if proxied not in self._sessions:
-            self._sessions[proxied] = await self._held.enter_async_context(
-                _new_session(self._policy, self._names, proxied=proxied)
-            )
-        return self._sessions[proxied]
 
-
-def _new_session(policy: UriPolicy, names: Pool | None, *, proxied: bool) -> Any:
+def _new_session(policy: UriPolicy, names: Pool | None, *, proxied: bool, keep: bool) -> Any:
     """proxied: it connects to the proxy alone, whose address the operator has named and nobody judges."""
     import aiohttp
 
     connector = (
-        aiohttp.TCPConnector(use_dns_cache=False, force_close=True)
+        aiohttp.TCPConnector(use_dns_cache=False, force_close=not keep)
         if proxied
         else aiohttp.TCPConnector(
             resolver=_resolver(policy, names),
             socket_factory=partial(_socket, policy),
             use_dns_cache=False,
-            force_close=True,
+            force_close=not keep,
         )
     )
     return aiohttp.ClientSession(
@@ -246,8 +301,25 @@ def _check_status(response: Any, name: str) -> None:
         raise VideoNotReadable(f"{name}: {host} does not let us read it (status {status})", source=name)
     if status != 200:
         raise FetchFailed(f"{name}: {host} answers with status {status}; wanted was 200", source=name)
+    _check_encoding(response, name)
+
+
+def _check_encoding(response: Any, name: str) -> None:
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise FetchFailed(f"{name}: {host} sends it compressed, though we asked it not to", source=name)
+        raise FetchFailed(f"{name}: {response.url.host} sends it compressed, though we asked it not to", source=name)
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    return
+    yield b""
+
+
+def _modified_ns(text: str) -> int:
+    """Nanoseconds since 1970 of a header like Last-Modified; 0 where it says nothing."""
+    try:
+        return int(parsedate_to_datetime(text).timestamp()) * 1_000_000_000
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 async def _body(response: Any, name: str, policy: UriPolicy) -> AsyncIterator[bytes]:

@@ -30,8 +30,9 @@ from tenclip_api.errors import (
 from tenclip_api.v1 import tenclip_pb2 as pb
 from tenclip_client import Client, ServerUri
 from tenclip_serving.intake import fetch_s3
-from tenclip_serving.intake.fetch import fetch
+from tenclip_serving.intake.fetch import PartFetcher, fetch
 from tenclip_serving.intake.fetch_http import _socket
+from tenclip_serving.intake.parts import FileStamp
 from tenclip_serving.intake.uri_policy import (
     UriPolicy,
     file_path,
@@ -419,6 +420,29 @@ def test_nobody_there() -> None:
         host = f"127.0.0.1:{probe.getsockname()[1]}"
         with pytest.raises(FetchFailed, match="cannot be fetched from"):
             get(f"http://{host}/data", policy(host))
+
+
+def test_parts_by_the_same_rules() -> None:
+    """Redirects are judged, and followed with what was asked for; a store may send all of a file."""
+
+    async def look(uri: str, allowed: UriPolicy) -> tuple[FileStamp, bool]:
+        async with PartFetcher(allowed) as fetcher:
+            return await fetcher.look(uri)
+
+    with serving() as (host, _):
+        stamp, in_parts = asyncio.run(look(f"http://{host}/to//data", policy(host)))
+        assert (stamp, in_parts) == (FileStamp(size=len(DATA)), False)
+        for path, allowed, error in (
+            ("/to/http://elsewhere.example/", policy(host), UriNotAllowed),
+            ("/to/file:///etc/passwd", policy(host), UriNotAllowed),
+            ("/data", policy(host, networks=()), UriNotAllowed),
+            ("/data", policy(host, schemes=("https",)), UriNotAllowed),
+            ("/status/404", policy(host), VideoNotFound),
+            ("/status/206", policy(host), FetchFailed),  # a part of which nobody says where it is
+            ("/gzip", policy(host), FetchFailed),
+        ):
+            with pytest.raises(error):
+                asyncio.run(look(f"http://{host}{path}", allowed))
 
 
 # -- s3, its real client against a loopback that speaks as much of it ------------------------------------------------

@@ -7,11 +7,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from tenclip_api.errors import DatasetError, FetchFailed
-from tenclip_training.data.shards.build import BuildResult, build_index, expand_braces, find_tars, save_index
+from tenclip_training.data.shards.build import BuildResult, build_index, find_tars, save_index
 from tenclip_training.data.shards.index import INDEX_NAME, read_index
 from tenclip_training.data.shards.read import read_videos
 from tenclip_training.data.shards.storage import Retries
@@ -187,26 +185,3 @@ def test_tars_behind_urls_stay_there(server: Files, tmp_path: Path, monkeypatch:
     gone = find_tars([f"{server.url}/set/train-03.tar"])
     with pytest.raises(FetchFailed, match=r"train-03\.tar"):
         build_index(gone, retries=Retries(attempts=1))
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("a", ["a"]),
-        ("{8..11}", ["8", "9", "10", "11"]),
-        ("{08..11}", ["08", "09", "10", "11"]),
-        ("{a,b}{0..1}", ["a0", "a1", "b0", "b1"]),
-        ("{3..1}", []),
-    ],
-)
-def test_braces(text: str, expected: list[str]) -> None:
-    assert expand_braces(text) == expected
-
-
-@settings(deadline=None)
-@given(st.integers(0, 300), st.integers(0, 300))
-def test_braces_agree_with_braceexpand(first: int, last: int) -> None:
-    braceexpand = pytest.importorskip("braceexpand")
-    if first <= last:
-        text = f"s3://b/x-{{{first:06d}..{last:06d}}}.tar"
-        assert expand_braces(text) == list(braceexpand.braceexpand(text))

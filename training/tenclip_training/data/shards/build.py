@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 
 from tenclip_api.errors import DatasetError, TenclipError, TruncatedVideo
 from tenclip_data.atomic import write_text
+from tenclip_data.braces import expand_braces
 from tenclip_data.cells import to_labels, to_seconds
 from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.lists import split_of_file
@@ -37,7 +37,6 @@ from tenclip_training.data.shards.write import LABELS_NAME
 PROBLEMS_NAME = "index_failures.jsonl"
 # Annotations are small; what is larger is no label.
 _ANNOTATION_BYTES = 1 << 20
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,26 +87,6 @@ def _remote(urls: Sequence[str]) -> TarSet:
     if base.endswith(":/") or not base:
         raise DatasetError(f"{shown(expanded[0])}: the URLs are of several hosts; make an index for each")
     return TarSet(base=base, names=tuple(url[len(base) + 1 :] for url in expanded))
-
-
-def expand_braces(text: str) -> list[str]:
-    """Every text that braces stand for, as WebDataset writes them.
-
-    >>> expand_braces("{train,val}-{08..10}.tar")[:4]
-    ['train-08.tar', 'train-09.tar', 'train-10.tar', 'val-08.tar']
-    """
-    parts = re.split(r"\{([^{}]*)\}", text)
-    choices = [_alternatives(part) if i % 2 else [part] for i, part in enumerate(parts)]
-    return ["".join(chosen) for chosen in itertools.product(*choices)]
-
-
-def _alternatives(text: str) -> list[str]:
-    numbers = _RANGE.fullmatch(text)
-    if numbers is None:
-        return text.split(",")
-    first, last = numbers.groups()
-    width = len(first) if len(first) == len(last) or first.startswith("0") else 0
-    return [str(n).zfill(width) for n in range(int(first), int(last) + 1)]
 
 
 def build_index(
