@@ -11,4 +11,5 @@
     dataset parts schema  the folder of Parquet files: ledger, lock, atomic parts
     attempts              marks of videos that are being worked on, so that one that ends its process is found out
     local ray_engine      who works: this process, or actors of Ray
+    ray_decoders          other actors that decode for one with the model
 """

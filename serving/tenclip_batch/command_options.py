@@ -271,6 +271,25 @@ class EngineOptions:
         float,
         typer.Option(min=0, help="With Ray: GPUs that an actor reserves, or a part of one.", rich_help_panel=_WHERE),
     ] = 0.0
+    decode_actors: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=1024,
+            help="With Ray: other actors that decode for each one with the model, on machines without GPUs, say; "
+            "0: it decodes itself.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = 0
+    cpus_per_decode_actor: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="With --decode-actors: cores that one of these reserves; as many decode processes, unless "
+            "--decode-workers says otherwise.",
+            rich_help_panel=_WHERE,
+        ),
+    ] = 2.0
     chunk_videos: Annotated[
         int,
         typer.Option(

@@ -81,6 +81,7 @@ def features(
       tenclip batch features s3://bucket/a.mp4 shards/ rows.parquet --bundle models/moves/1 --out features
       tenclip batch features "s3://bucket/train-{000000..000127}.tar" --bundle models/moves/1 --out features
       tenclip batch features videos/ --bundle models/moves/1 --out features --engine ray --actors 8
+      tenclip batch features videos/ --bundle models/moves/1 --out features --engine ray --actors 1 --decode-actors 4
     """
     from tenclip_batch.options import OutputOptions
 

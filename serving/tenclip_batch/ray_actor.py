@@ -1,4 +1,7 @@
-"""What runs in an actor of Ray: one load of the model, and chunk after chunk of videos. Imports no Ray itself."""
+"""What runs in an actor of Ray: one load of the model, and chunk after chunk of videos. Imports no Ray itself.
+
+Videos are decoded by worker processes of the actor, or by other actors (`ray_decoders`).
+"""
 
 from __future__ import annotations
 
@@ -40,15 +43,25 @@ class Chunk:
     videos: tuple[BatchVideo, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecodersPlan:
+    """Actors that decode for one that holds the model. runtime: of each; cpus: cores that each reserves."""
+
+    actors: int
+    cpus: float
+    runtime: RuntimeOptions
+
+
 @dataclass(frozen=True)
 class ActorPlan:
-    """All that an actor needs to know."""
+    """All that an actor needs to know. decoders: None where it decodes itself."""
 
     bundle: Path
     choices: ClipChoices
     runtime: RuntimeOptions
     plan: WorkerPlan
     with_uris: bool = False
+    decoders: DecodersPlan | None = None
 
 
 class ChunkWorker:
@@ -70,7 +83,12 @@ class ChunkWorker:
             self._error = _known(err)
 
     async def _start(self, model: Any, actor: ActorPlan) -> VideoExtractor:
-        extractor = VideoExtractor(model, actor.choices, actor.runtime, with_uris=actor.with_uris)
+        elsewhere = None
+        if actor.decoders is not None:
+            from tenclip_batch.ray_decoders import DecodeActors
+
+            elsewhere = DecodeActors(actor.decoders, actor.bundle, with_uris=actor.with_uris)
+        extractor = VideoExtractor(model, actor.choices, actor.runtime, with_uris=actor.with_uris, elsewhere=elsewhere)
         return await extractor.__aenter__()
 
     def __call__(self, row: Row) -> list[Row]:

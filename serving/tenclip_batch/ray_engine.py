@@ -1,9 +1,9 @@
 """The same work on Ray Data: an actor pool whose actors hold the model and their decode workers, and write own parts.
 
 The driver sorts the videos by the ledger and hands out chunks of names; rows of the ledger come back. Neither
-videos nor clips nor features enter Ray's object store. What was tried and is not used: Ray's own checkpoints kept
-nothing after a failure, `write_parquet` writes tensors as a type of its own, and a row that kills its actor is
-retried for ever, which `attempts` ends.
+videos nor clips nor features enter Ray's object store, unless other actors decode (`ray_decoders`): then clips do. What
+was tried and is not used: Ray's own checkpoints kept nothing after a failure, `write_parquet` writes tensors as a type
+of its own, and a row that kills its actor is retried for ever, which `attempts` ends.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import pickle
 import secrets
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from tenclip_api.errors import InvalidRequest, MissingDependency, ServerUnavaila
 from tenclip_batch.bundle import open_bundle
 from tenclip_batch.dataset import Dataset
 from tenclip_batch.options import RuntimeOptions
-from tenclip_batch.ray_actor import PARTS_OF_CHUNK, ActorPlan, Chunk, ChunkWorker, choose_here
+from tenclip_batch.ray_actor import PARTS_OF_CHUNK, ActorPlan, Chunk, ChunkWorker, DecodersPlan, choose_here
 from tenclip_batch.run import BatchJob, BatchReport, Count, Watching, check, run_with
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember
 from tenclip_batch.worker import WorkerPlan
@@ -36,6 +37,8 @@ from tenclip_video.cpus import usable_cpus
 
 # Ray's store holds names of videos and rows of the ledger; this is the least that it takes.
 _STORE_BYTES = 80 << 20
+# With actors that decode, clips as well; what does not fit Ray puts on disk.
+_CLIPS_STORE_BYTES = 1 << 30
 _STARTS = 3
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 
@@ -43,13 +46,20 @@ _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
     """Where the actors run. address None: a cluster of this machine, for this run alone; actors, chunk_videos 0: by the
-    resources and the number of videos."""
+    resources and the number of videos. decode_actors: that decode for one with the model; 0: it decodes itself."""
 
     address: str | None = None
     actors: int = 0
     cpus_per_actor: float = 2.0
     gpus_per_actor: float = 0.0
+    decode_actors: int = 0
+    cpus_per_decode_actor: float = 2.0
     chunk_videos: int = 0
+
+    @property
+    def cpus(self) -> float:
+        """Cores that an actor reserves with those that decode for it."""
+        return self.cpus_per_actor + self.decode_actors * self.cpus_per_decode_actor
 
 
 def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching()) -> BatchReport:  # noqa: B008
@@ -61,15 +71,19 @@ def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching())
     bundle = open_bundle(job.bundle, job.choices)
     check(job, bundle)
     job = dataclasses.replace(job, out=job.out.absolute(), videos=[_absolute(v) for v in job.videos])
-    with _terminated_like_interrupted(), _cluster(options) as ray:
+    # Ray says on standard output when an actor has died, where the result belongs.
+    with _terminated_like_interrupted(), contextlib.redirect_stdout(sys.stderr), _cluster(options) as ray:
         num_actors = _num_actors(ray, options)
         chosen = ray.remote(num_cpus=0, num_gpus=options.gpus_per_actor)(choose_here)
         runtime, variant = _raised(ray.get(chosen.remote(bundle.path, job.runtime.runtime, job.runtime.variant)))
         job = dataclasses.replace(job, runtime=_runtime_of_actor(job, options, runtime, variant))
+        decoders = _decoders(job, options)
 
         def work(plan: WorkerPlan, todo: Sequence[BatchVideo], dataset: Dataset, count: Count) -> None:
             chunks = _chunks(todo, dataset, options.chunk_videos or _chunk_size(len(todo), num_actors))
-            actor = ActorPlan(job.bundle.absolute(), job.choices, job.runtime, plan, with_uris=job.with_uris)
+            actor = ActorPlan(
+                job.bundle.absolute(), job.choices, job.runtime, plan, with_uris=job.with_uris, decoders=decoders
+            )
             for row in _rows(chunks, actor, options, min(num_actors, len(chunks))):
                 if row["fatal"]:
                     raise _error(row["kind"], row["message"])
@@ -112,14 +126,17 @@ def _chunk_size(num_videos: int, num_actors: int) -> int:
 def _num_actors(ray: Any, options: RayOptions) -> int:
     have = ray.cluster_resources()
     fits = []
-    for name, each in (("CPU", options.cpus_per_actor), ("GPU", options.gpus_per_actor)):
+    for name, each in (("CPU", options.cpus), ("GPU", options.gpus_per_actor)):
         if each:
             fits.append(int(have.get(name, 0) / each))
     most = min(fits, default=1)
     if most < 1:
+        decoding = options.decode_actors
+        others = f" and {decoding} that decode, of {options.cpus_per_decode_actor:g} cores each" if decoding else ""
         raise InvalidRequest(
-            f"no room for an actor of {options.cpus_per_actor:g} cores and {options.gpus_per_actor:g} GPUs: Ray has "
-            f"{have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs; lower --cpus-per-actor or --gpus-per-actor"
+            f"no room for an actor of {options.cpus_per_actor:g} cores and {options.gpus_per_actor:g} GPUs{others}: "
+            f"Ray has {have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs; lower --cpus-per-actor, "
+            f"{'--decode-actors, --cpus-per-decode-actor ' if decoding else ''}or --gpus-per-actor"
         )
     return min(options.actors, most) if options.actors else most
 
@@ -127,13 +144,33 @@ def _num_actors(ray: Any, options: RayOptions) -> int:
 def _runtime_of_actor(job: BatchJob, options: RayOptions, runtime: str, variant: str) -> RuntimeOptions:
     """What was chosen once, for all of them, and the part of a machine that an actor has."""
     cores = max(1, int(options.cpus_per_actor))
+    workers = job.runtime.decode_workers or max(1, cores // 2)
+    if options.decode_actors:  # all of them together: so many videos are in flight, and so large may their clips be
+        workers = options.decode_actors * _workers_of_decoder(job, options)
     changes: dict[str, Any] = {
         "runtime": runtime,
         "variant": variant,
         "threads": job.runtime.threads or max(1, cores // job.runtime.instances),
-        "decode_workers": job.runtime.decode_workers or max(1, cores // 2),
+        "decode_workers": workers,
     }
     return dataclasses.replace(job.runtime, **changes)
+
+
+def _workers_of_decoder(job: BatchJob, options: RayOptions) -> int:
+    return job.runtime.decode_workers or max(1, int(options.cpus_per_decode_actor))
+
+
+def _decoders(job: BatchJob, options: RayOptions) -> DecodersPlan | None:
+    """job: with the options of the actor that holds the model."""
+    if not options.decode_actors:
+        return None
+    count = options.decode_actors
+    runtime = dataclasses.replace(
+        job.runtime,
+        decode_workers=job.runtime.decode_workers // count,
+        in_flight=math.ceil(job.runtime.in_flight / count),
+    )
+    return DecodersPlan(actors=count, cpus=options.cpus_per_decode_actor, runtime=runtime)
 
 
 def _absolute(video: BatchVideo) -> BatchVideo:
@@ -176,7 +213,7 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
         if options.address is None:
             # Short: paths of sockets have 107 characters at most.
             folder = tempfile.mkdtemp(prefix="tenclip-ray-")
-            _start(ray, folder, quiet)
+            _start(ray, folder, quiet, _CLIPS_STORE_BYTES if options.decode_actors else _STORE_BYTES)
         else:
             _connect(ray, options.address, quiet)
         yield ray
@@ -186,7 +223,7 @@ def _cluster(options: RayOptions) -> Iterator[Any]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(ray: Any, folder: str, quiet: dict[str, Any]) -> None:
+def _start(ray: Any, folder: str, quiet: dict[str, Any], store_bytes: int) -> None:
     """A cluster of this machine. Raises ServerUnavailable where it does not come up: Ray's own errors have no base.
 
     Its processes have half a minute to start, which a busy machine may not give them the first time.
@@ -196,7 +233,7 @@ def _start(ray: Any, folder: str, quiet: dict[str, Any]) -> None:
             ray.init(
                 num_cpus=usable_cpus(),
                 include_dashboard=False,
-                object_store_memory=_STORE_BYTES,
+                object_store_memory=store_bytes,
                 _node_ip_address="127.0.0.1",
                 _temp_dir=folder,
                 **quiet,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +29,7 @@ from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.models.statistics import Statistics
 from tenclip_serving.neighbours.indexes import Indexes
 from tenclip_serving.neighbours.requests import MAX_K, SimilarClips, SimilarRequest
-from tenclip_serving.pipeline import Job, Pipeline
+from tenclip_serving.pipeline import Decode, Job, Pipeline
 from tenclip_serving.requests import UPLOAD, ClipResult, Recognition, RecognitionRequest, Upload
 from tenclip_serving.resolve_protocol import resolve_protocol
 from tenclip_serving.resolve_salience import Salience, resolve_salience
@@ -39,6 +39,7 @@ from tenclip_serving.scheduling.scheduler import ClipScheduler
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Threads
+from tenclip_video.clips import VideoClips
 from tenclip_video.filmstrip import MAX_PICTURES
 from tenclip_video.protocols import Protocol
 
@@ -98,12 +99,14 @@ class Engine:
             found[model.name] += sum(num_splits(runtime) for runtime in model.instances)
         return found
 
-    async def start(self) -> None:
+    async def start(self, *, workers: bool = True) -> None:
         """Returns when the decode workers are ready, and the indexes open.
 
+        workers: False where all videos are decoded elsewhere, see `recognize`.
         Raises DecodeWorkerDied when a worker does not start, and what opening an index does.
         """
-        await self.pool.start()
+        if workers:
+            await self.pool.start()
         await self.indexes.start(self.repository)
 
     async def close(self) -> bool:
@@ -122,12 +125,14 @@ class Engine:
         seconds_left: float | None = None,
         ticket: Ticket | None = None,
         on_clip: Callable[[ClipResult], None] | None = None,
+        elsewhere: Decode | None = None,
     ) -> Recognition:
         """Decode one video once, run its clips once.
 
         seconds_left: until the caller's deadline, None for none. The server's own limit holds in any case.
         ticket: of `admission`, where the caller has one already, as for an upload; its bytes are charged.
         on_clip: called with each clip as soon as it has run, in whatever order they do.
+        elsewhere: decodes the video, of which the request has the name alone, when there is room for its clips.
         Raises every TenclipError of a bad request, video or model; Overloaded at once; DeadlineExceeded;
         DecodeWorkerDied.
         """
@@ -139,13 +144,13 @@ class Engine:
                 # What is wrong with the request is said before gigabytes are taken for it.
                 salience = resolve_salience(request.clips, model, repository)
                 protocol = self._protocol(request, model, salience)
-                async with self.intake.open(request, held) as video:
+                async with nullcontext() if elsewhere else self.intake.open(request, held) as video:
                     job = Job(
                         model=model,
                         video=video,
                         decode=DecodeRequest(
-                            source=video.source,
-                            name=video.name,
+                            source=b"" if video is None else video.source,
+                            name=name if video is None else video.name,
                             spec=model.bundle.info.clip_spec,
                             protocol=protocol,
                             timeline=request.timeline,
@@ -157,11 +162,26 @@ class Engine:
                         deadline=deadline,
                         on_clip=on_clip,
                         salience=salience,
+                        elsewhere=elsewhere,
                     )
                     del request  # an inline video in it is given back when it is decoded
                     answer = await self._pipeline.recognize(job)
                 outcome.num_clips, outcome.timings = len(answer.clips), answer.timings
                 return answer
+
+    async def decode(self, request: RecognitionRequest, decode: DecodeRequest) -> VideoClips:
+        """The clips of a video, and no more, for `recognize` of an engine that has them decoded elsewhere.
+
+        decode: what is asked of it, without a source. Raises what `recognize` raises of a video.
+        """
+        name = request.source
+        async with (
+            self._within(None, name) as deadline,
+            self._admitted(0, name, None, deadline) as held,
+            self.intake.open(request, held) as video,
+        ):
+            found, _ = await self._pipeline.decode(replace(decode, source=video.source, name=video.name), held)
+            return found
 
     async def recognize_stream(
         self, request: RecognitionRequest, *, seconds_left: float | None = None, ticket: Ticket | None = None

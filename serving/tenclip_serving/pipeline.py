@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeAlias
 
 from tenclip_api.errors import VideoTooLarge
 from tenclip_serving.adaptive import RanClips, by_view, only_ran, run_until_settled, salience_order, stage_clips
@@ -31,22 +32,27 @@ from tenclip_video.aggregate import aggregate
 from tenclip_video.bundle import ScoreCalibration
 from tenclip_video.clips import VideoClips
 
+# What decodes a video somewhere else; the request has no source.
+Decode: TypeAlias = Callable[[DecodeRequest], Awaitable[VideoClips]]
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Job:
     """One request that was understood and whose video is open.
 
     decode: with the protocol. deadline: on the monotonic clock. on_clip: called with each clip as soon as it has run.
-    salience: what scores the windows, and when to stop.
+    salience: what scores the windows, and when to stop. elsewhere: decodes in place of this pipeline's workers, for a
+    video that is not open here (None).
     """
 
     model: ServedModel
-    video: OpenVideo
+    video: OpenVideo | None
     decode: DecodeRequest
     ticket: Ticket
     deadline: float
     on_clip: Callable[[ClipResult], None] | None = None
     salience: Salience = field(default_factory=Salience)
+    elsewhere: Decode | None = None
 
     def emitter(self, clips: tuple[RecognizedClip, ...], *, num_planned: int) -> ClipEmitter | None:
         """For callers who want each clip as soon as it has run."""
@@ -95,22 +101,34 @@ class Pipeline:
 
     async def recognize(self, job: Job) -> Recognition:
         """Raises every TenclipError of a bad video; DecodeWorkerDied; what the scheduler raises."""
-        answer = await (self._look_up(job) if self._cache.max_bytes else self._run(job))
-        if job.video.fetch_seconds is None:
+        video = job.video
+        answer = await (self._run(job) if video is None or not self._cache.max_bytes else self._look_up(job, video))
+        if video is None or video.fetch_seconds is None:
             return answer
-        fetched = {"fetch": job.video.fetch_seconds}
+        fetched = {"fetch": video.fetch_seconds}
         self._metrics.observe_stages(fetched)
         return replace(answer, timings={**fetched, **answer.timings})
 
-    async def _look_up(self, job: Job) -> Recognition:
+    async def decode(self, request: DecodeRequest, ticket: Ticket) -> tuple[VideoClips, float]:
+        """(clips, time when a worker began). Waits for room for the clips and for a worker.
+
+        Raises every TenclipError of a bad video; DecodeWorkerDied.
+        """
+        with stage("queue"):
+            await ticket.begin(most_clip_bytes(request.protocol, request.spec))
+            worker = await self._pool.acquire()
+        started = time.perf_counter()
+        return await self._decode_on(worker, request, ticket), started
+
+    async def _look_up(self, job: Job, video: OpenVideo) -> Recognition:
         """The answer that was given before to the same question, or a new one."""
-        stamp = await job.video.stamp()
-        key = await job.video.readers.run(cache_key, job.decode, job.model, job.salience)
+        stamp = await video.stamp()
+        key = await video.readers.run(cache_key, job.decode, job.model, job.salience)
         answer = self._cache.get(key)
         self._metrics.cache_answers.labels("miss" if answer is None else "hit").inc()
         if answer is None:
             answer = await self._run(job)
-            if stamp == await job.video.stamp():  # else what was decoded may not be what was hashed
+            if stamp == await video.stamp():  # else what was decoded may not be what was hashed
                 self._cache.put(key, answer)
             return answer
         num_planned = len(answer.clips) if answer.adaptive is None else answer.adaptive.clips_planned
@@ -123,7 +141,8 @@ class Pipeline:
         arrived = time.perf_counter()
         video, started, decode_seconds = await self._decode(job)
         job.ticket.decoded(video.clips.nbytes)
-        job.video.release()
+        if job.video is not None:
+            job.video.release()
         clips = recognized_clips(video)
         ran = await self._infer(job, video, clips)
         # The memory of the clips is given back before the budget says so.
@@ -162,15 +181,11 @@ class Pipeline:
         )
 
     async def _decode(self, job: Job) -> tuple[VideoClips, float, float]:
-        """(clips, time when a worker began, seconds of decoding). Waits for room for the clips and for a worker."""
+        """(clips, time when that began, seconds of decoding). Waits for room for the clips and for a worker."""
         planned = job.decode.protocol.num_planned or 1
         self._undecoded[job.model.name] += planned
         try:
-            with stage("queue"):
-                await job.ticket.begin(most_clip_bytes(job.decode.protocol, job.decode.spec))
-                worker = await self._pool.acquire()
-            started = time.perf_counter()
-            video = await self._decode_on(worker, job)
+            video, started = await (self.decode(job.decode, job.ticket) if job.elsewhere is None else _elsewhere(job))
         except asyncio.CancelledError:
             self._metrics.count_saved(job.model.name, job.decode.protocol.num_planned or 0)
             raise
@@ -180,11 +195,11 @@ class Pipeline:
         self._metrics.frames_used.inc(len({frame for clip in video.plan for frame in clip.frames}))
         return video, started, time.perf_counter() - started
 
-    async def _decode_on(self, worker: DecodeWorker, job: Job) -> VideoClips:
+    async def _decode_on(self, worker: DecodeWorker, request: DecodeRequest, ticket: Ticket) -> VideoClips:
         with stage("decode"):
             try:
                 return await self._pool.decode(
-                    worker, job.decode, timeout=self._max_decode_seconds, on_leave=job.ticket.keep_until
+                    worker, request, timeout=self._max_decode_seconds, on_leave=ticket.keep_until
                 )
             except VideoTooLarge:
                 self._metrics.refusals.labels(Refusal.VIDEO_TOO_LARGE).inc()
@@ -221,3 +236,13 @@ class Pipeline:
             seconds_left=job.deadline - time.monotonic(),
             on_outputs=on_outputs,
         )
+
+
+async def _elsewhere(job: Job) -> tuple[VideoClips, float]:
+    """As `Pipeline.decode`. Waits for room for the clips before it asks for them."""
+    assert job.elsewhere is not None
+    with stage("queue"):
+        await job.ticket.begin(most_clip_bytes(job.decode.protocol, job.decode.spec))
+    started = time.perf_counter()
+    with stage("decode"):
+        return await job.elsewhere(job.decode), started

@@ -15,7 +15,7 @@ import pytest
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_batch import remote
-from tenclip_batch.options import ResumeOptions, RuntimeOptions
+from tenclip_batch.options import OutputOptions, ResumeOptions, RuntimeOptions
 from tenclip_batch.remote import BlockReader, RemoteFiles
 from tenclip_batch.run import Watching
 from tenclip_batch.sources import BatchVideo, RemoteShard, Uri
@@ -117,6 +117,36 @@ def test_a_shard_that_changed_is_worked_on_anew_and_no_other_one(
         for listing in (out / ".shards").iterdir():
             listing.write_text("{")
         assert run(bundle, out, first, second, runtime=store.near()).worked == 4
+
+
+def test_a_run_that_ended_goes_on_in_the_middle_of_a_shard(
+    bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path
+) -> None:
+    """What is done of it is not fetched again."""
+    out, seen = tmp_path / "out", list[str]()
+
+    def end(name: str, clips: int, failure: object) -> None:
+        seen.append(name)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    with serving(Store()) as store:
+        store.files["/s.tar"] = tar_of(*files)
+        one_by_one = OutputOptions(part_videos=1)
+        with pytest.raises(KeyboardInterrupt):
+            run(
+                bundle,
+                out,
+                f"{store.url}/s.tar",
+                runtime=store.near(),
+                output=one_by_one,
+                watching=Watching(on_result=end),
+            )
+        store.requests()
+        report = run(bundle, out, f"{store.url}/s.tar", runtime=store.near(), output=one_by_one)
+        assert (report.worked, report.reused) == (2, 2)
+        assert store.requests() == 3, "whether it is as it was, and two videos"
+    assert numbers(out) == expected
 
 
 def test_a_shard_that_changes_while_it_is_worked_on(bundle: Path, files: list[Path], tmp_path: Path) -> None:
