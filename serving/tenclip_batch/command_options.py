@@ -161,9 +161,13 @@ class ProcessOptions:
     """What executes the model, and on how much of the machine."""
 
     runtime: Annotated[
-        Literal["auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"],
+        Literal[
+            "auto", "gpu", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
+        ],
         typer.Option(
-            help="What executes the model; auto: the fastest one that answers as it should.", rich_help_panel=_RUNS
+            help="What executes the model; auto: the fastest one that answers as it should; gpu: the same on a GPU, or "
+            "none.",
+            rich_help_panel=_RUNS,
         ),
     ] = "auto"
     variant: Annotated[

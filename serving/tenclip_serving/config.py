@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tenclip_video.source import Limits
 
 RuntimeChoice = Literal[
-    "auto", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
+    "auto", "gpu", "onnxruntime", "openvino", "onnxruntime-cuda", "onnxruntime-tensorrt", "tensorrt", "torch"
 ]
 VariantChoice = Literal["auto", "fp32", "fp16", "bf16", "int8"]
 URI_SCHEMES = ("http", "https", "s3")
@@ -163,7 +163,11 @@ class ServerConfig:
         int, Setting("Live streams that are read at once; beyond, refused.", lowest=1, highest=10**4, group=_LIMITS)
     ] = 16
     runtime: Annotated[
-        RuntimeChoice, Setting("What executes the models; auto: the fastest one that answers as it should.")
+        RuntimeChoice,
+        Setting(
+            "What executes the models; auto: the fastest one that answers as it should; gpu: the same on a GPU, or "
+            "none."
+        ),
     ] = "auto"
     variant: Annotated[
         VariantChoice,

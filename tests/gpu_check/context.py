@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,10 @@ class Context:
     @property
     def seconds_left(self) -> float:
         return self.deadline - time.monotonic()
+
+    def part(self, share: float) -> Context:
+        """The same with a share of the seconds that are left."""
+        return replace(self, deadline=time.monotonic() + share * self.seconds_left)
 
     @property
     def rate(self) -> float | None:

@@ -1,7 +1,7 @@
 """A GPU that is full: batches are split, every request is answered, and nothing is left worse than before.
 
-On a GPU memory really runs out, at a ceiling that is lowered until a batch of 64 does not fit. In a dry run a stand-in
-for the device refuses more than two clips.
+On a GPU memory really runs out, at the server's own ceiling (`gpu_memory_mb`), which is lowered until a batch of 64
+does not fit. In a dry run a stand-in for the device refuses more than two clips.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tenclip_serving.runtimes import Outputs, Runtime
+from tenclip_serving.runtimes import Outputs, Runtime, create_runtime
 from tenclip_serving.runtimes.out_of_memory import SplittingRuntime
 from tenclip_serving.runtimes.torch import TorchRuntime
 from tenclip_serving.scheduling.scheduler import ClipScheduler
@@ -58,23 +58,31 @@ def run(context: Context) -> dict[str, Any]:
 
 
 def lower_the_ceiling(program: Path, clips: NDArray[np.uint8], expected: Outputs) -> dict[str, Any]:
-    total = torch.cuda.mem_get_info()[1]
+    held = held_mib(program)
     found: dict[str, Any] = {"split": False}
     try:
         for room in ROOMS:
             gc.collect()
             torch.cuda.empty_cache()
-            runtime = SplittingRuntime(TorchRuntime(program))
-            held = torch.cuda.memory_reserved()
-            torch.cuda.set_per_process_memory_fraction(min(1.0, (held + (room << 20)) / total))
+            torch.cuda.set_per_process_memory_fraction(1.0)
+            runtime = create_runtime("torch", program, gpu_memory_mb=held + room)
+            assert isinstance(runtime, SplittingRuntime)
             found = check(runtime, clips, expected) | {"device": "the GPU", "room_mib": room}
             if found["split"]:
                 break
-            torch.cuda.set_per_process_memory_fraction(1.0)
             del runtime
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     return found
+
+
+def held_mib(program: Path) -> int:
+    """MiB that the process holds of the GPU when the program is loaded, rounded up."""
+    runtime = TorchRuntime(program)
+    torch.cuda.empty_cache()
+    held = -(-torch.cuda.memory_reserved() >> 20)
+    del runtime
+    return held
 
 
 def check(runtime: SplittingRuntime, clips: NDArray[np.uint8], expected: Outputs) -> dict[str, Any]:

@@ -31,7 +31,7 @@ STEPS = (
     Step(name="memory", what="a full GPU: batches split, the engine lives", limit=40),
     Step(name="training", what="steps a second, memory, loss against float32, the loader", limit=90, least=15),
     Step(name="nvdec", what="decoding by the GPU, against the CPU's pixels", limit=25),
-    Step(name="compile", what="torch.compile, then with max-autotune", limit=150, least=25),
+    Step(name="compile", what="torch.compile, then with max-autotune", limit=200, least=25),
     Step(name="libraries", what="what ONNX Runtime and TensorRT can do here", limit=40),
 )
 BY_NAME = {step.name: step for step in STEPS}

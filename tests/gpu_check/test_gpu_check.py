@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import subprocess
@@ -138,6 +139,50 @@ def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     assert said is not None
     assert "not installed here: no-such-package" in said
     assert "make gpu-wheels" in said
+
+
+def test_every_package_is_asked_for_before_the_steps_begin() -> None:
+    """What steps and preparation import at the head of a module, and the modules of ours that they import in turn."""
+    ours = {package: room for room in paths.ROOMS for package in names(PROJECT / room)} | {"tests": ""}
+    todo = [f"tests.gpu_check.{path.stem}" for path in (PROJECT / "tests" / "gpu_check").glob("*.py")]
+    seen: set[str] = set()
+    found: set[str] = set()
+    while todo:
+        module = todo.pop()
+        top = module.partition(".")[0]
+        if module.startswith("tests.gpu_check.test_") or module in seen or top in sys.stdlib_module_names:
+            continue
+        if top not in ours:
+            found.add(top)
+            continue
+        seen.add(module)
+        path = PROJECT / ours[top] / module.replace(".", "/")
+        path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        if path.exists():  # else a name of a module
+            todo += [*parents(module), *imported_by(path)]
+    known = {name.partition(".")[0] for name in paths.NEEDED} | {"torch", "numpy", "google"}
+    assert sorted(found - known) == []
+    assert {"PIL", "onnx_ir", "ml_dtypes", "grpc"} <= found
+
+
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if (path / "__init__.py").exists()]
+
+
+def parents(module: str) -> list[str]:
+    parts = module.split(".")
+    return [".".join(parts[:end]) for end in range(1, len(parts))]
+
+
+def imported_by(path: Path) -> list[str]:
+    """Modules that are imported when that one is; names of a module among them."""
+    found: list[str] = []
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
 
 
 def test_arguments_that_mean_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -187,4 +187,5 @@ def test_a_part_of_a_gpu_takes_the_place_of_a_whole_one(component: str, resource
     (container,) = named(build_with(component), "Deployment")["spec"]["template"]["spec"]["containers"]
     for kind in ("requests", "limits"):
         assert {k: v for k, v in container["resources"][kind].items() if "nvidia" in k} == {resource: "1"}
+    assert named(build_with(component), "ConfigMap")["data"]["TENCLIP_RUNTIME"] == "gpu"
     assert container["image"].endswith("-gpu")

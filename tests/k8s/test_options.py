@@ -36,8 +36,8 @@ def test_the_server_takes_its_options(target: str, tmp_path: Path) -> None:
     assert options["port"] == ports["grpc"]
     assert options["metrics_port"] == ports["metrics"]
     assert options["log_format"] == "json"
-    # "onnxruntime" would be the processor's provider, on a pod with a GPU, too.
-    assert options["runtime"] == "auto"
+    # On a pod with a GPU "auto" would be the processor where that GPU cannot be used.
+    assert options["runtime"] == ("gpu" if target == "overlays/gpu" else "auto")
     assert options["threads"] == int(container["resources"]["limits"]["cpu"])
     assert not options["allow_roots"]
     # Within the limits that the server itself sets.

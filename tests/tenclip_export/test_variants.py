@@ -140,6 +140,8 @@ def test_a_gpu_without_its_libraries(bundle: Bundle, monkeypatch: pytest.MonkeyP
         create_runtime("onnxruntime-cuda", bundle.path / "model.onnx")
     model = load_model(bundle.path)
     assert model.runtime.name in ("openvino", "onnxruntime")
+    with pytest.raises(MissingDependency, match="could not start CUDAExecutionProvider"):
+        load_model(bundle.path, runtime="gpu")
 
 
 def test_a_variant_that_the_bundle_lacks(bundle: Bundle) -> None:

@@ -27,6 +27,7 @@ from tenclip_serving.models.directory import Key, find_bundles, no_bundles
 from tenclip_serving.models.golden_replay import replay
 from tenclip_serving.models.samplers import ServedSampler, load_served_sampler
 from tenclip_serving.runtimes import (
+    CHOSEN_ON_GPU,
     GPU_RUNTIMES,
     RUNTIMES,
     Runtime,
@@ -299,8 +300,8 @@ def load_model(
 ) -> ServedModel:
     """Read the bundle in `path`, prove its sampler and a runtime on its golden clips, and warm that up.
 
-    `auto` goes through the candidates, the fastest first, until one passes. Raises BundleError, ParityError or
-    MissingDependency; with several candidates, the error of the first.
+    `auto` goes through the candidates, the fastest first, until one passes; `gpu` through those on a GPU.
+    Raises BundleError, ParityError or MissingDependency; with several candidates, the error of the first.
     key: the name and the version that it is served as; None: its directory's, which its file has to say too. A key of
     its own (see `find_bundles`) may give it another name. instances: how many, by name; "" means all other models.
     """
@@ -318,7 +319,7 @@ def load_model(
         except TenclipError as err:
             errors.append(err)
             continue
-        asked = runtime != "auto" and not errors and (len(ranked) == 1 or candidate.measured is None)
+        asked = runtime in RUNTIMES and not errors and (len(ranked) == 1 or candidate.measured is None)
         reason = "asked for" if asked else _reason(candidate, ranked, errors)
         return ServedModel(
             bundle=bundle,
@@ -366,14 +367,19 @@ def _create_instances(
 
 
 def _available(runtime: RuntimeChoice) -> tuple[str, ...]:
-    """The runtimes to choose from. Raises MissingDependency where the one asked for does not work here."""
+    """The runtimes to choose from. Raises MissingDependency where the one asked for does not work here.
+
+    "gpu" asks for any that computes on one: nothing else is ever chosen then.
+    """
     if runtime == "auto":
         return available_runtimes()
-    lacking = missing(runtime)
-    if lacking is not None:
+    asked = CHOSEN_ON_GPU if runtime == "gpu" else (runtime,)
+    lacking = {name: needed for name in asked if (needed := missing(name)) is not None}
+    if len(lacking) == len(asked):
+        needs = ", ".join(f"runtime {name} needs {needed}, which is not here" for name, needed in lacking.items())
         works = ", ".join(available_runtimes(on_request=True)) or "none"
-        raise MissingDependency(f"runtime {runtime} needs {lacking}, which is not here; what works here: {works}")
-    return (runtime,)
+        raise MissingDependency(f"{'no GPU is used: ' if runtime == 'gpu' else ''}{needs}; what works here: {works}")
+    return tuple(name for name in asked if name not in lacking)
 
 
 def _nothing_fits(bundle: Bundle, available: Sequence[str], variant: VariantChoice) -> str:

@@ -13,8 +13,8 @@ from tenclip_serving.runtimes.out_of_memory import SplittingRuntime, uses_gpu
 from tenclip_serving.runtimes.tensorrt import TensorRtRuntime, local_key
 
 __all__ = [
-    "Clips", "Outputs", "Runtime", "check_clips", "RUNTIMES", "GPU_RUNTIMES", "available_runtimes", "create_runtime",
-    "missing", "reads", "uses_gpu",
+    "Clips", "Outputs", "Runtime", "check_clips", "RUNTIMES", "GPU_RUNTIMES", "CHOSEN_ON_GPU", "available_runtimes",
+    "create_runtime", "missing", "reads", "uses_gpu",
 ]  # fmt: skip
 
 # Name -> (formats of `Variant.format` that it reads, the one it likes best first). In the order of preference where
@@ -31,6 +31,8 @@ GPU_RUNTIMES = frozenset({"tensorrt", "onnxruntime-cuda", "onnxruntime-tensorrt"
 # Never chosen by themselves: torch takes gigabytes of memory and seconds to import, and ONNX Runtime's TensorRT
 # provider minutes to build its engines at every start.
 ON_REQUEST = frozenset({"torch", "onnxruntime-tensorrt"})
+# What is chosen on a GPU, in the order of preference.
+CHOSEN_ON_GPU = tuple(name for name in RUNTIMES if name in GPU_RUNTIMES - ON_REQUEST)
 
 
 def missing(name: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ OUTPUTS = ["logits", "features"]
 # TensorFloat-32 is off: it moves logits by 1e-3, which is not what a float32 variant promises.
 # Its arena grows by what is asked for, not to the next power of two: memory that it took it never gives back.
 CUDA = ("CUDAExecutionProvider", {"use_tf32": "0", "arena_extend_strategy": "kSameAsRequested"})
+# The two providers read options by rules of their own: TensorRT's takes True and False as Python writes them, not 1.
+# Its timing cache is a file in the working directory, where that can be written.
+TENSORRT = ("TensorrtExecutionProvider", {"trt_timing_cache_enable": "True"})
 CPU: tuple[str, dict[str, str]] = ("CPUExecutionProvider", {})
 # Runtime -> providers with their options. Nodes that one does not take go to the next.
 PROVIDERS: dict[str, list[tuple[str, dict[str, str]]]] = {
     "onnxruntime": [CPU],
     "onnxruntime-cuda": [CUDA, CPU],
-    "onnxruntime-tensorrt": [("TensorrtExecutionProvider", {"trt_timing_cache_enable": "1"}), CUDA, CPU],
+    "onnxruntime-tensorrt": [TENSORRT, CUDA, CPU],
 }
 
 
@@ -74,9 +78,8 @@ class OnnxRuntime:
         except ModuleNotFoundError as err:
             raise MissingDependency("ONNX Runtime is not installed: pip install 'tenclip[serve]'") from err
         _check_provider(name)
-        if name != "onnxruntime":
-            # CUDA and cuDNN as Python packages lie where no loader looks.
-            ort.preload_dlls()
+        if self.on_gpu:
+            _load_libraries(name)
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -85,16 +88,18 @@ class OnnxRuntime:
         options.log_severity_level = 3  # errors only; its warnings are about graph rewrites that nobody can act on
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
         try:
-            self._session: Any = ort.InferenceSession(str(path), options, providers=providers(name, gpu_memory_mb))
-        except Exception as err:  # its exceptions share no base class but Exception
-            raise BundleError(f"{path}: ONNX Runtime cannot load it: {_first_line(err)}") from err
-        # It falls back to the CPU without a word where a provider's libraries are not found.
-        wanted, got = PROVIDERS[name][0][0], self._session.get_providers()
-        if wanted not in got:
-            raise MissingDependency(
-                f"{name}: ONNX Runtime could not start {wanted} and would run on {got[0]}; are CUDA, cuDNN and, for "
-                "TensorRT, its libraries installed in the versions it was built for?"
+            # No fallback: it would go on with other providers after an error, at its start and in the midst of running.
+            self._session: Any = ort.InferenceSession(
+                str(path), options, providers=providers(name, gpu_memory_mb), enable_fallback=0
             )
+        except Exception as err:  # its exceptions share no base class but Exception
+            # What is wrong with a graph has a class of its own.
+            if self.on_gpu and isinstance(err, RuntimeError | ValueError):
+                raise _not_started(name, _first_line(err)) from err
+            raise BundleError(f"{path}: ONNX Runtime cannot load it: {_first_line(err)}") from err
+        # All the same it leaves out a provider whose libraries are not found, without a word.
+        if (wanted := PROVIDERS[name][0][0]) not in (got := self._session.get_providers()):
+            raise _not_started(name, f"it left {wanted} out and would run on {got[0]}")
         inputs = [i.name for i in self._session.get_inputs()]
         outputs = [o.name for o in self._session.get_outputs()]
         if inputs != ["clips"] or "features" not in outputs:
@@ -116,6 +121,25 @@ def _check_provider(name: str) -> None:
         lacking = "an NVIDIA GPU with its driver (libcuda.so.1)"
     if lacking is not None:
         raise MissingDependency(f"{name} needs {lacking}; it is not here, so take onnxruntime or openvino")
+
+
+def _load_libraries(name: str) -> None:
+    """CUDA, cuDNN and TensorRT as Python packages lie where no loader looks; what is loaded already is found."""
+    import onnxruntime as ort
+
+    ort.preload_dlls()
+    if name == "onnxruntime-tensorrt":
+        # Its libraries may also be the system's, without the Python package.
+        with contextlib.suppress(ImportError):
+            import tensorrt  # noqa: F401
+
+
+def _not_started(name: str, why: str) -> MissingDependency:
+    libraries = "CUDA, cuDNN and TensorRT" if name == "onnxruntime-tensorrt" else "CUDA and cuDNN"
+    return MissingDependency(
+        f"{name}: ONNX Runtime could not start {PROVIDERS[name][0][0]}: {why}; it needs {libraries} in the versions "
+        "that it was built for, as pip install 'tenclip[gpu]' brings them"
+    )
 
 
 def _first_line(err: Exception) -> str:

@@ -36,8 +36,7 @@ class CudaProgram:
     def __init__(self, torch: Any, module: Any, device: str, *, memory_mb: int = 0) -> None:
         self._torch, self._module, self._device = torch, module, device
         if memory_mb:
-            _, total = torch.cuda.mem_get_info(device)
-            torch.cuda.set_per_process_memory_fraction(min(1.0, memory_mb * 2**20 / total), device)
+            _limit_memory(torch, device, memory_mb)
         self._stream = torch.cuda.Stream(device)
         self._pool = torch.cuda.graph_pool_handle()
         self._staging: Any = torch.empty(0, dtype=torch.uint8)
@@ -49,11 +48,14 @@ class CudaProgram:
         return {shape for shape, run in self._graphs.items() if run != self._eager}
 
     def run(self, clips: Clips) -> Outputs:
-        """uint8 [B,T,H,W,3]. Raises torch's OutOfMemoryError where it does not fit, all graphs given up."""
+        """uint8 [B,T,H,W,3]. Raises what `is_out_of_memory` knows where it does not fit, all graphs given up."""
         try:
             return self._run(clips)
-        except self._torch.cuda.OutOfMemoryError:
-            self._give_back()
+        except RuntimeError as err:  # torch's OutOfMemoryError is one; cuDNN and cuBLAS have no class for it
+            if not is_out_of_memory(err):
+                raise
+        # Outside of the handler: the error's traceback would hold the tensors of the batch that failed.
+        self._give_back()
         return self._run(clips)
 
     def _run(self, clips: Clips) -> Outputs:
@@ -120,3 +122,12 @@ class CudaProgram:
         self._graphs.clear()
         self._pool = self._torch.cuda.graph_pool_handle()
         self._torch.cuda.empty_cache()
+
+
+def _limit_memory(torch: Any, device: str, memory_mb: int) -> None:
+    """A ceiling to what this process takes of a GPU, in MiB. Of "cuda" it is the current one: torch wants a number."""
+    index = torch.device(device).index
+    if index is None:
+        index = torch.cuda.current_device()
+    _, total = torch.cuda.mem_get_info(index)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, memory_mb * 2**20 / total), index)

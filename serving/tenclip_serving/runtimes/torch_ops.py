@@ -10,6 +10,7 @@ import functools
 import logging
 from typing import Any
 
+from tenclip_serving.runtimes.out_of_memory import is_out_of_memory
 from tenclip_serving.telemetry.logs import log
 
 SCHEMA = "(Tensor x, Tensor weight, Tensor bias, Tensor? residual, int[] stride, int[] padding) -> Tensor"
@@ -27,31 +28,41 @@ def conv2d_relu() -> Any:
     import torch
     from torch import library
 
-    def plain(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
-        out = torch.nn.functional.conv2d(x, weight, bias, stride, padding)
-        if residual is not None:
-            out += residual
-        return out.relu_()
-
-    def fused(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
-        key = (tuple(x.shape), tuple(weight.shape), tuple(stride), residual is None, x.dtype)
-        if key not in unfused:
-            try:
-                if residual is None:
-                    return torch.cudnn_convolution_relu(x, weight, bias, stride, padding, [1, 1], 1)
-                return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, stride, padding, [1, 1], 1)
-            except torch.cuda.OutOfMemoryError:
-                raise
-            except RuntimeError as err:
-                unfused[key] = str(err).strip().partition("\n")[0]
-                log(logging.WARNING, f"cuDNN fuses no convolution of {key[:2]}, running it in parts: {unfused[key]}")
-        return plain(x, weight, bias, residual, stride, padding)
-
-    operator = library.custom_op("tenclip::conv2d_relu", plain, mutates_args=(), device_types="cpu", schema=SCHEMA)
-    operator.register_kernel("cuda", fused)
+    operator = library.custom_op("tenclip::conv2d_relu", _plain, mutates_args=(), device_types="cpu", schema=SCHEMA)
+    operator.register_kernel("cuda", fused_or_plain)
 
     def shape_only(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
         return torch.nn.functional.conv2d(x, weight, bias, stride, padding)
 
     operator.register_fake(shape_only)
     return operator
+
+
+def fused_or_plain(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
+    """`conv2d_relu` on a GPU. A shape that cuDNN cannot fuse is kept in `unfused`.
+
+    Memory that was short is no reason to: then it raises what `is_out_of_memory` knows, and the caller gives some back.
+    """
+    import torch
+
+    key = (tuple(x.shape), tuple(weight.shape), tuple(stride), residual is None, x.dtype)
+    if key not in unfused:
+        try:
+            if residual is None:
+                return torch.cudnn_convolution_relu(x, weight, bias, stride, padding, [1, 1], 1)
+            return torch.cudnn_convolution_add_relu(x, weight, residual, 1.0, bias, stride, padding, [1, 1], 1)
+        except RuntimeError as err:
+            if is_out_of_memory(err):
+                raise
+            unfused[key] = str(err).strip().partition("\n")[0]
+            log(logging.WARNING, f"cuDNN fuses no convolution of {key[:2]}, running it in parts: {unfused[key]}")
+    return _plain(x, weight, bias, residual, stride, padding)
+
+
+def _plain(x: Any, weight: Any, bias: Any, residual: Any, stride: list[int], padding: list[int]) -> Any:
+    import torch
+
+    out = torch.nn.functional.conv2d(x, weight, bias, stride, padding)
+    if residual is not None:
+        out += residual
+    return out.relu_()

@@ -11,17 +11,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tenclip_api.errors import BundleError, InvalidRequest, ModelError, ModelNotFound, ParityError, VersionNotFound
+from tenclip_api.errors import (
+    BundleError,
+    InvalidRequest,
+    MissingDependency,
+    ModelError,
+    ModelNotFound,
+    ParityError,
+    VersionNotFound,
+)
 from tenclip_serving.api.health import NOT_SERVING, SERVING, statuses
+from tenclip_serving.models import repository as repository_module
 from tenclip_serving.models.directory import FoundBundles, find_bundles
 from tenclip_serving.models.repository import (
     Repository,
+    choose_candidate,
     load_model,
     load_repository,
     rank_candidates,
     version_key,
 )
-from tenclip_serving.runtimes import Runtime, create_runtime
+from tenclip_serving.runtimes import Runtime, create_runtime, cuda
 from tenclip_video.bundle import Parity, Speed, Variant, read_bundle
 from tests.tenclip_serving.helpers import denied, make_bundle, stopped_by_permissions
 from tests.tenclip_serving.models.test_golden_replay import Spoiled
@@ -247,6 +257,38 @@ def test_hints_at_the_wrong_directory(models: Path, tmp_path: Path, caplog: pyte
     assert f"{tmp_path} holds neither bundle.json nor VERSION/bundle.json, one of which the name 'moves' is for" in (
         caplog.text
     )
+
+
+def test_gpu_means_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a node with a GPU that cannot be used the server is up, is not ready, and says why."""
+    monkeypatch.setattr(cuda, "gpu_name", lambda: None)
+    make_bundle(tmp_path)
+    assert statuses(load_repository(tmp_path), ("a.Service",))["a.Service"] == SERVING
+    repository = load_repository(tmp_path, runtime="gpu")
+    assert statuses(repository, ("a.Service",))["a.Service"] == NOT_SERVING
+    (failed,) = repository.failed
+    assert failed.error.startswith("no GPU is used: runtime tensorrt needs ")
+    assert "runtime onnxruntime-cuda needs an NVIDIA GPU, which is not here; what works here: openvino" in failed.error
+
+
+def test_gpu_takes_what_works_there(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order is that of speed and preference, and what does not start is passed over for another one on the GPU."""
+    monkeypatch.setattr(repository_module, "missing", lambda name: None)
+    made: list[str] = []
+
+    def create(name: str, path: Path, *, threads: int) -> Runtime:
+        made.append(name)
+        if name == "onnxruntime-cuda":
+            raise MissingDependency("no cuDNN")
+        return create_runtime("onnxruntime", path, threads=threads)
+
+    path = models / "tiny" / "2"
+    with pytest.raises(MissingDependency, match="no cuDNN"):
+        load_model(path, runtime="gpu", create=create)
+    assert made == ["onnxruntime-cuda"], "the processor is not tried"
+    model = load_model(path, runtime="gpu", create=lambda name, path, *, threads: create_runtime("onnxruntime", path))
+    assert model.runtime_reason == "the only one installed that reads this bundle"
+    assert choose_candidate(read_bundle(path), runtime="gpu").runtime == "onnxruntime-cuda"
 
 
 def test_a_gpu_comes_first_unless_it_was_measured_to_be_slower(models: Path) -> None:

@@ -179,19 +179,6 @@ class TestCeiling:
         assert tensorrt[1]["trt_max_workspace_size"] == cuda[1]["gpu_mem_limit"] == str(1000 << 20)
         assert cpu[1] == {}
 
-    def test_its_libraries_know_every_option(self) -> None:
-        """They refuse unknown ones, but only on a machine with a GPU."""
-        import onnxruntime
-
-        folder = Path(onnxruntime.__file__).parent / "capi"
-        for provider, options in providers("onnxruntime-tensorrt", 1)[:2]:
-            stem = {"CUDAExecutionProvider": "cuda", "TensorrtExecutionProvider": "tensorrt"}[provider]
-            library = folder / f"libonnxruntime_providers_{stem}.so"
-            if not library.exists():
-                pytest.skip(f"no {library.name} here: this ONNX Runtime is not the one for GPUs")
-            content = library.read_bytes()
-            assert [name for name in options if name.encode() not in content] == []
-
     def test_tensorrt(self) -> None:
         class Engine:
             device_memory_size = 3 << 20

@@ -4,6 +4,7 @@ everything else is torch itself. On a GPU, tests/tenclip_export/test_variants.py
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.cuda._utils import _get_device_index as get_device_index
 
 from tenclip_serving.runtimes.torch_cuda import MAX_GRAPHS, CudaProgram
 
@@ -24,6 +26,7 @@ class Cuda:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.fraction = 1.0
+        self.asked: list[int] = []
 
     def Stream(self, device: str) -> Any:
         return SimpleNamespace(synchronize=lambda: self.calls.append("synchronize"))
@@ -34,11 +37,22 @@ class Cuda:
     def graph_pool_handle(self) -> str:
         return "pool"
 
-    def mem_get_info(self, device: str) -> tuple[int, int]:
+    def current_device(self) -> int:
+        return 2
+
+    def mem_get_info(self, device: str | int) -> tuple[int, int]:
+        self.asked.append(self._index(device, optional=True))
         return 1000 << 20, 1000 << 20
 
-    def set_per_process_memory_fraction(self, fraction: float, device: str) -> None:
+    def set_per_process_memory_fraction(self, fraction: float, device: str | int) -> None:
         self.fraction = fraction
+        self.asked.append(self._index(device, optional=False))
+
+    def _index(self, device: str | int, *, optional: bool) -> int:
+        """As torch's own functions read it: those that set something refuse a device without a number."""
+        if optional and device == "cuda":
+            return self.current_device()
+        return int(get_device_index(device, optional))
 
     def empty_cache(self) -> None:
         self.calls.append("empty_cache")
@@ -83,9 +97,9 @@ class Network:
         return features[:, :, None], features
 
 
-def program(memory_mb: int = 0) -> tuple[CudaProgram, Torch, Network]:
+def program(memory_mb: int = 0, device: str = "cpu") -> tuple[CudaProgram, Torch, Network]:
     fake, network = Torch(), Network()
-    return CudaProgram(fake, network, "cpu", memory_mb=memory_mb), fake, network
+    return CudaProgram(fake, network, device, memory_mb=memory_mb), fake, network
 
 
 def clips_of(num: int, side: int = 4) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -120,16 +134,25 @@ def test_what_cannot_be_captured_runs_as_it_is(caplog: pytest.LogCaptureFixture)
     assert "no CUDA graph for clips (2, 2, 4, 4, 3)" in caplog.text
 
 
-def test_graphs_go_before_a_batch_is_given_up() -> None:
+@pytest.mark.parametrize(
+    "shortage",
+    [
+        torch.cuda.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["torch", "cuDNN", "cuBLAS"],
+)
+def test_graphs_go_before_a_batch_is_given_up(shortage: RuntimeError) -> None:
     runner, fake, network = program()
     runner.run(clips_of(1))
-    network.failures = [torch.cuda.OutOfMemoryError("CUDA out of memory")]
+    network.failures = [shortage]
     outputs = runner.run(clips_of(2))
     assert outputs.features.shape == (2, 3)
     assert "empty_cache" in fake.cuda.calls
     assert runner.captured == {(2, 2, 4, 4, 3)}
-    network.failures = [torch.cuda.OutOfMemoryError("CUDA out of memory")] * 2
-    with pytest.raises(torch.cuda.OutOfMemoryError):
+    network.failures = [shortage] * 2
+    with pytest.raises(type(shortage), match=re.escape(str(shortage))):
         runner.run(clips_of(3))
     assert runner.run(clips_of(1)).features.shape == (1, 3), "it lives"
 
@@ -144,5 +167,13 @@ def test_results_survive_later_calls() -> None:
 
 def test_a_ceiling_is_a_share_of_the_memory() -> None:
     assert program()[1].cuda.fraction == 1.0
-    assert program(250)[1].cuda.fraction == 0.25
-    assert program(4000)[1].cuda.fraction == 1.0
+    for device, index in (("cuda", 2), ("cuda:0", 0), ("cuda:1", 1)):
+        cuda = program(250, device)[1].cuda
+        assert (cuda.fraction, cuda.asked) == (0.25, [index, index])
+    assert program(4000, "cuda")[1].cuda.fraction == 1.0
+
+
+def test_torch_itself_wants_the_devices_number() -> None:
+    """What the stand-in above does with a device is torch's own."""
+    with pytest.raises(ValueError, match=r"Expected a torch\.device with a specified index or an integer"):
+        Cuda().set_per_process_memory_fraction(0.5, "cuda")
