@@ -44,7 +44,7 @@ def test_defaults_are_valid(tmp_path: Path) -> None:
         ("max_decode_seconds", 0.0, "max_decode_seconds must be above 0"),
         ("max_request_seconds", float("nan"), "max_request_seconds"),
         ("shutdown_grace_seconds", -1.0, "shutdown_grace_seconds"),
-        ("runtime", "tensorflow", "runtime 'tensorflow' is not one of auto, onnxruntime, openvino"),
+        ("runtime", "tensorflow", "runtime 'tensorflow' is not one of auto, gpu, onnxruntime, openvino"),
         ("log_format", "xml", "log_format 'xml'"),
         ("host", "", "host must not be empty"),
     ],
