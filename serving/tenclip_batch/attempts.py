@@ -8,27 +8,32 @@ two it is a failure.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from tenclip_api.errors import WorkerEnded
+from tenclip_batch.disk import not_written
 
 MOST_ATTEMPTS = 2
 
 
 class Attempts:
-    """The marks of a dataset, in a folder of their own."""
+    """The marks of a dataset, in a folder of their own. Every method raises DatasetError where the disk refuses."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def count(self, video: str) -> int:
         """How often work on the video was begun and not ended."""
-        try:
-            lines = self._path(video).read_bytes().count(b"\n")
-        except FileNotFoundError:
-            return 0
+        path = self._path(video)
+        with _named(path):
+            try:
+                lines = path.read_bytes().count(b"\n")
+            except FileNotFoundError:
+                return 0
         return max(lines, 1)  # there, and nothing in it yet: the process was killed just then
 
     def begin(self, video: str) -> None:
@@ -41,12 +46,30 @@ class Attempts:
                 "time (out of memory, or killed); --retry-failed tries it again"
             )
         line = f"{os.getpid()} {video!r}\n".encode("utf-8", "backslashreplace")
-        with self._path(video).open("ab", buffering=0) as file:  # one call of the system: all of the line, or nothing
-            file.write(line)
+        path = self._path(video)
+        with _named(path):
+            try:
+                with path.open("ab", buffering=0) as file:  # one call of the system: all of the line, or nothing
+                    file.write(line)
+            except OSError:
+                if not before:  # an empty mark would count as an attempt
+                    path.unlink(missing_ok=True)
+                raise
 
     def end(self, video: str) -> None:
         """The process has outlived the video."""
-        self._path(video).unlink(missing_ok=True)
+        path = self._path(video)
+        with _named(path):
+            path.unlink(missing_ok=True)
 
     def _path(self, video: str) -> Path:
         return self._folder / hashlib.sha256(video.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Turns an OSError within into a DatasetError that names the file."""
+    try:
+        yield
+    except OSError as err:
+        raise not_written(path, err) from err

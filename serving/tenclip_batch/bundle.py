@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,17 +98,19 @@ def changed_spec(spec: ClipSpec, *, window: int | None, fps: float | None) -> Cl
     >>> changed_spec(ClipSpec(num_frames=16), window=64, fps=25).frame_stride
     4
 
-    Raises InvalidRequest for a window that is no multiple of the network's frames.
+    Raises InvalidRequest for a window that is no multiple of the network's frames, and for a rate that is none.
     """
     stride = spec.frame_stride
     if window is not None:
         stride, rest = divmod(window, spec.num_frames)
-        if rest or not stride:
+        if rest or stride < 1:
             n = spec.num_frames
             raise InvalidRequest(
                 f"--window {window}: this model takes {n} frames a clip, so a window is a multiple of that: {n}, "
                 f"{2 * n}, {4 * n}, ...; `tenclip export --frames` makes a bundle of another number"
             )
+    if fps is not None and not (fps > 0 and math.isfinite(fps)):
+        raise InvalidRequest(f"--fps {fps:g}: frames a second are a positive number, such as 25 or 29.97")
     return dataclasses.replace(spec, frame_stride=stride, target_fps=spec.target_fps if fps is None else fps)
 
 

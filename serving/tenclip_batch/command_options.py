@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tenclip_batch.ray_engine import RayOptions
     from tenclip_batch.sources import BatchVideo
 
-_INPUT, _RUNS, _WHERE, _EARLIER = "Videos", "What runs", "Where it runs", "Rows of an earlier run"
+_INPUT, _RUNS, _LIMITS, _WHERE, _EARLIER = "Videos", "What runs", "Limits", "Where it runs", "Rows of an earlier run"
 
 VIDEOS = typer.Argument(
     metavar="VIDEO",
@@ -201,11 +201,11 @@ class ProcessOptions:
         typer.Option(min=0, max=4096, help="Videos at once; 0: four for each decode process.", rich_help_panel=_RUNS),
     ] = 0
     max_decode_seconds: Annotated[
-        float, typer.Option(min=0.001, help="Longest that one video may decode.", rich_help_panel=_RUNS)
+        float, typer.Option(min=0.001, help="Longest that one video may decode.", rich_help_panel=_LIMITS)
     ] = 120.0
-    max_clips: Annotated[int, typer.Option(min=1, help="Most clips of one video.", rich_help_panel=_RUNS)] = 10_000
+    max_clips: Annotated[int, typer.Option(min=1, help="Most clips of one video.", rich_help_panel=_LIMITS)] = 10_000
     max_clip_mb: Annotated[
-        int, typer.Option(min=1, help="Most MiB of decoded clips of one video.", rich_help_panel=_RUNS)
+        int, typer.Option(min=1, help="Most MiB of decoded clips of one video.", rich_help_panel=_LIMITS)
     ] = 1024
     max_shard_mb: Annotated[
         int,
@@ -213,15 +213,67 @@ class ProcessOptions:
             min=1,
             max=2**24,
             help="MiB of a shard by URL that may lie on disk meanwhile, where its server sends no parts of files.",
-            rich_help_panel=_RUNS,
+            rich_help_panel=_LIMITS,
         ),
     ] = 16_384
+    max_fetch_seconds: Annotated[
+        float,
+        typer.Option(min=0.001, max=86_400, help="Longest that fetching a URI may take.", rich_help_panel=_LIMITS),
+    ] = 21_600.0
+    upload_idle_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0.001,
+            max=86_400,
+            help="Longest that nothing may come of a video that is fetched or copied.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 120.0
+    max_upload_mb: Annotated[
+        int,
+        typer.Option(
+            min=1, max=2**24, help="Largest video of a URI, tar file or Parquet file in MiB.", rich_help_panel=_LIMITS
+        ),
+    ] = 4096
+    max_spool_mb: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=2**24,
+            help="MiB on disk of all of these that wait; 0: twice --max-upload-mb.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = 0
+    spool_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where they wait, on disk and without names.",
+            show_default="where temporary files are",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None
+    max_video_mb: Annotated[
+        int,
+        typer.Option(min=1, max=2**24, help="Largest video file in MiB.", rich_help_panel=_LIMITS),
+    ] = 16_384
+    max_pixels: Annotated[
+        int,
+        typer.Option(min=1, max=2**31 - 1, help="Most pixels of one picture of a video.", rich_help_panel=_LIMITS),
+    ] = 40_000_000
+    max_frames: Annotated[
+        int,
+        typer.Option(min=1, max=2**31 - 1, help="Most frames of one video.", rich_help_panel=_LIMITS),
+    ] = 2_100_000
+    max_video_seconds: Annotated[
+        float,
+        typer.Option(min=0.001, max=10**9, help="Longest video.", rich_help_panel=_LIMITS),
+    ] = 90_000.0
     allow_host: Annotated[
         list[str] | None,
         typer.Option(
             help="Host of URIs that may be fetched from, as `tenclip serve` has it. Repeatable.",
             show_default="all",
-            rich_help_panel=_RUNS,
+            rich_help_panel=_LIMITS,
         ),
     ] = None
     allow_network: Annotated[
@@ -229,14 +281,14 @@ class ProcessOptions:
         typer.Option(
             help="Network that URIs may lead to though it is not public. Repeatable.",
             show_default=False,
-            rich_help_panel=_RUNS,
+            rich_help_panel=_LIMITS,
         ),
     ] = None
 
     def runtime_options(self) -> RuntimeOptions:
         from tenclip_batch.options import RuntimeOptions
 
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values: dict[str, Any] = dataclasses.asdict(self)
         hosts, networks = values.pop("allow_host"), values.pop("allow_network")
         return RuntimeOptions(allow_hosts=tuple(hosts or ("*",)), allow_networks=tuple(networks or ()), **values)
 
@@ -264,7 +316,8 @@ class EngineOptions:
         int,
         typer.Option(
             min=0,
-            help="With Ray: processes that hold the model, each with its decode processes; 0: as many as fit.",
+            help="With Ray: processes that hold the model, each with its decode processes; 0: as many as fit. More "
+            "than that start when the cluster of --ray-address has grown.",
             rich_help_panel=_WHERE,
         ),
     ] = 0
@@ -306,7 +359,7 @@ class EngineOptions:
     def ray_options(self) -> RayOptions:
         from tenclip_batch.ray_engine import RayOptions
 
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values: dict[str, Any] = dataclasses.asdict(self)
         del values["engine"]
         return RayOptions(address=values.pop("ray_address"), **values)
 

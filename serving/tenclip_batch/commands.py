@@ -158,7 +158,7 @@ def _run(
         resume=earlier.resume(),
     )
     shown = sys.stderr.isatty()
-    with watching(output, show=parts.show, as_json=parts.as_json, bars=shown) as watched:
+    with watching(show=parts.show, as_json=parts.as_json, bars=shown) as watched:
         if engine.engine == "ray":
             from tenclip_batch.ray_engine import run_ray
 

@@ -6,81 +6,63 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from tenclip_batch.bundle import BatchBundle
-from tenclip_batch.options import OutputOptions
-from tenclip_batch.rows import VideoResult
+from tenclip_batch.rows import Facts
 from tenclip_batch.run import BatchReport, Watching
 from tenclip_client.cli.output import output_console
 from tenclip_client.cli.progress import bar_progress, line_progress
 from tenclip_client.cli.render import failures_table
 from tenclip_data.wording import some_of
 from tenclip_features.variants import variant_note
-from tenclip_video.aggregate import top_classes
 
 
 @contextmanager
-def watching(output: OutputOptions, *, show: bool, as_json: bool, bars: bool) -> Iterator[Watching]:
+def watching(*, show: bool, as_json: bool, bars: bool) -> Iterator[Watching]:
     """Progress on standard error. show: a line or a JSON object for each video on standard output."""
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    labels: list[str] = []
 
     def on_model(bundle: BatchBundle, runtime: str, variant: str) -> None:
-        labels[:] = bundle.labels
         info = bundle.info
         note = variant_note(info.to_dict(), variant, runtime, how="--variant NAME takes it")
         console.print(Text(f"{info.name}:{info.version}, {note}"))
 
-    def on_shown(result: VideoResult) -> None:
+    def on_shown(facts: Facts) -> None:
         if as_json:
-            print(json.dumps(shown(result, labels, output.top_k)), flush=True)
+            print(json.dumps(facts), flush=True)
         else:
-            print_result(output_console(), result, labels, output.top_k)
+            print_facts(output_console(), facts)
 
     with (bar_progress if bars else line_progress)() as progress:
         yield Watching(
             on_model=on_model,
             on_start=progress.on_start,
             on_result=progress.on_video,
-            on_shown=on_shown if show else (lambda result: None),
+            on_shown=on_shown if show else None,
+            on_note=lambda note: console.print(Text(note)),
         )
 
 
-def shown(result: VideoResult, labels: list[str], top_k: int) -> dict[str, Any]:
-    """What came of one video, as JSON values."""
-    facts: dict[str, Any] = {"video": result.name}
-    if result.failure is not None:
-        return {**facts, "error": result.failure.reason, "message": result.failure.message}
-    facts["clips"] = result.num_clips
-    if result.scores is not None:
-        top = top_classes(result.scores, labels, top_k)
-        return {**facts, "top": [{"label": c.label, "score": c.score} for c in top]}
-    values = result.features
-    statistics = {n: round(float(getattr(np, n)(values)), 6) for n in ("min", "max", "mean", "std")}
-    return {**facts, "shape": list(values.shape), **statistics}
-
-
-def print_result(console: Console, result: VideoResult, labels: list[str], top_k: int) -> None:
+def print_facts(console: Console, facts: Facts) -> None:
     """One video in a few lines."""
-    facts = shown(result, labels, top_k)
-    console.print(Text(result.name, style="bold"))
-    if result.failure is not None:
-        console.print(Text(f"  {result.failure.reason}: {result.failure.message}", style="red"))
+    console.print(Text(facts["video"], style="bold"))
+    if "error" in facts:
+        console.print(Text(f"  {facts['error']}: {facts['message']}", style="red"))
     elif "top" in facts:
         for entry in facts["top"]:
             console.print(Text(f"  {entry['score']:6.1%}  {entry['label']}"))
-    else:
+    elif "shape" in facts:
         shape = " x ".join(map(str, facts["shape"]))
         console.print(
             f"  {shape}, min {facts['min']:.4g}, max {facts['max']:.4g}, mean {facts['mean']:.4g}, "
             f"std {facts['std']:.4g}"
         )
+    else:
+        console.print(f"  {facts['clips']} clips, written by an actor that has ended since")
 
 
 def print_report(report: BatchReport, *, as_json: bool) -> None:
@@ -99,7 +81,7 @@ def print_report(report: BatchReport, *, as_json: bool) -> None:
         )
     )
     for names, what in (
-        (report.changed, "worked on anew, because their files had changed"),
+        (report.changed, "worked on anew: their files had changed, or what had come of them was gone"),
         (report.removed, "gone or not named any more; rows kept (--prune drops them)"),
         (report.pruned, "gone or not named any more; rows dropped"),
     ):

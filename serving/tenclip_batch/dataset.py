@@ -25,13 +25,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tenclip_api.errors import DatasetError
-from tenclip_batch.ledger import damaged_part, num_rows, parts_of, read_ledger, read_table, summarize
+from tenclip_batch.disk import not_written
+from tenclip_batch.ledger import (
+    check_parts,
+    damaged_part,
+    num_rows,
+    parts_of,
+    read_ledger,
+    read_table,
+    stems_without_clips,
+    summarize,
+)
 from tenclip_batch.locks import LOCK_FILES, locked
 from tenclip_batch.parts import (
     CLIPS,
     VIDEOS,
     PartFormat,
     delete_part,
+    number_of,
+    part_files,
     part_path,
     replaced_by,
     stem_of,
@@ -48,23 +60,29 @@ FILES, ATTEMPTS, SHARDS = "files", ".attempts", ".shards"
 class Dataset:
     """A dataset that this process may change; made by `open_dataset`.
 
-    ledger: every video that is done or failed, as the parts said when it was opened.
+    ledger: every video that is done or failed, as the parts said when it was opened. Raises DatasetError for parts
+    that are damaged or of something else, before any is changed.
     """
 
     def __init__(self, folder: Path, form: PartFormat) -> None:
         self.folder, self.form = folder, form
+        check_parts(folder, VIDEOS, form.videos_schema)
         _clean(folder)
+        if form.with_clips:
+            check_parts(folder, CLIPS, form.clips_schema)
         self.ledger = read_ledger(folder)
-        self._next = 1 + max((int(p.stem.partition("-")[2]) for p in parts_of(folder)), default=-1)
+        self._next = 1 + max((number_of(p.stem) or 0 for p in parts_of(folder)), default=-1)
 
     @property
     def files(self) -> dict[str, str]:
         """The file of every video that has one, below the folder."""
         return {name: entry.file for name, entry in self.ledger.items() if entry.file is not None}
 
-    def without_file(self) -> set[str]:
-        """Videos whose file is not there any more."""
-        return {name for name, file in self.files.items() if not (self.folder / file).is_file()}
+    def lost(self) -> set[str]:
+        """Videos that are done, and whose file, or the part with their clips, is not there any more."""
+        without_file = {name for name, file in self.files.items() if not (self.folder / file).is_file()}
+        stems = stems_without_clips(self.folder) if self.form.with_clips else set()
+        return without_file | {name for name, entry in self.ledger.items() if entry.done and entry.stem in stems}
 
     def new_stem(self) -> str:
         """The name of a part that is not there yet."""
@@ -224,9 +242,7 @@ def _write_json(path: Path, value: Mapping[str, Any]) -> None:
     try:
         write_text(path, json.dumps(value, indent=2) + "\n")
     except OSError as err:
-        raise DatasetError(
-            f"{path}: cannot be written: {err.strerror or err}; the same command goes on from what is there"
-        ) from err
+        raise not_written(path, err) from err
 
 
 def _clean(folder: Path) -> None:
@@ -239,7 +255,7 @@ def _clean(folder: Path) -> None:
     for path in parts_of(folder):
         for stem in _replaced(path):
             delete_part(folder, stem)
-    for path in (folder / CLIPS).glob("part-*.parquet"):
+    for path in part_files(folder, CLIPS):
         if not part_path(folder, VIDEOS, path.stem).exists():
             path.unlink()
 

@@ -25,10 +25,22 @@ from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.requests import Recognition, RecognitionRequest
 from tenclip_video.clips import VideoClips
 
-# The spool for what is not in a file of its own may be full for so long; then the video is a failure.
+# The spool for what is not in a file of its own may be full for so long; then the video is a failure, unless others
+# are in the spool, which end: those that are fetched by max_fetch_seconds.
 _PATIENCE_SECONDS = 600.0
 # Nobody waits for one video: what bounds it is the time that decoding it may take.
 _REQUEST_SECONDS = 86_400.0
+# Limits that a batch has by the same names as a server.
+_AS_NAMED = (
+    "max_video_mb",
+    "max_pixels",
+    "max_frames",
+    "max_video_seconds",
+    "max_decode_seconds",
+    "max_fetch_seconds",
+    "upload_idle_seconds",
+    "spool_dir",
+)
 
 T = TypeVar("T")
 
@@ -93,7 +105,7 @@ class VideoExtractor:
 
     async def run(self, video: BatchVideo) -> Recognition:
         """Raises a TenclipError that says what is wrong with the video, or with running it."""
-        return await _retried(video, partial(self._once, video))
+        return await _retried(video, partial(self._once, video), self._engine)
 
     async def _once(self, video: BatchVideo) -> Recognition:
         named = dataclasses.replace(self._request, name=video.name)
@@ -128,13 +140,18 @@ class VideoDecoder:
             async with self._opener.open(video) as fields:
                 return await self._engine.decode(RecognitionRequest(name=video.name, **fields), asked)
 
-        return await _retried(video, once)
+        return await _retried(video, once, self._engine)
 
 
-async def _retried(video: BatchVideo, call: Callable[[], Awaitable[T]]) -> T:
+async def _retried(video: BatchVideo, call: Callable[[], Awaitable[T]], engine: Engine) -> T:
     """Again while there is no room. Raises a TenclipError in any case."""
     try:
-        return await retry_with_backoff(call, max_wait_seconds=_PATIENCE_SECONDS, waits_for=(Overloaded,))
+        while True:
+            try:
+                return await retry_with_backoff(call, max_wait_seconds=_PATIENCE_SECONDS, waits_for=(Overloaded,))
+            except Overloaded:
+                if not engine.spool.held:
+                    raise
     except TenclipError:
         raise
     except Exception as err:  # a runtime's own kinds, MemoryError: as the server would answer
@@ -180,8 +197,10 @@ def _engine_config(runtime: RuntimeOptions, directory: Path, *, with_uris: bool)
         max_queue=3 * active,
         max_clips=runtime.max_clips,
         max_clip_mb=runtime.max_clip_mb,
+        max_upload_mb=runtime.max_upload_mb,
+        max_spool_mb=runtime.max_spool_mb or 2 * runtime.max_upload_mb,
         max_in_flight_mb=base.max_queue_mb + clip_mb,
-        max_decode_seconds=runtime.max_decode_seconds,
+        **{name: getattr(runtime, name) for name in _AS_NAMED},
         max_request_seconds=_REQUEST_SECONDS,
         allow_schemes=URI_SCHEMES if with_uris else (),
         allow_hosts=runtime.allow_hosts if with_uris else (),

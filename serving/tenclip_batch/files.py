@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import unicodedata
 from collections import Counter
@@ -12,8 +11,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from tenclip_api.errors import DatasetError
 from tenclip_batch.dataset import FILES
+from tenclip_batch.disk import not_written
 from tenclip_batch.options import OutputFormat
 from tenclip_batch.rows import VideoResult
 from tenclip_data.atomic import replacing
@@ -68,8 +67,7 @@ def write_features(folder: Path, file: str, result: VideoResult) -> None:
                 end_seconds=np.array([c.end_seconds for c in result.clips]),
             )
     except OSError as err:
-        why = "the name is too long" if err.errno == errno.ENAMETOOLONG else err.strerror or err
-        raise DatasetError(f"{path}: cannot be written: {why}; the same command goes on from what is there") from err
+        raise not_written(path, err) from err
 
 
 def _relative(name: str, kind: OutputFormat) -> str:

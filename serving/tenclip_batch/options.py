@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from tenclip_batch.schema import Task
@@ -55,8 +56,9 @@ class ClipChoices:
 class RuntimeOptions:
     """What executes the model in each process. threads 0: the runtime chooses. in_flight 0: by the decode workers.
 
-    decode_worker_memory_mb: MiB of address space of a decode worker, 0 for no limit. max_shard_mb: MiB of the largest
-    shard at a URL that has to lie on disk, because its server sends no parts of it.
+    decode_worker_memory_mb: MiB of address space of a decode worker, 0 for no limit. spool_dir: where videos of URIs,
+    tar files and Parquet wait; max_spool_mb: MiB of all of them, 0 for twice max_upload_mb, which is that of one.
+    max_shard_mb: MiB of the largest shard at a URL that has to lie on disk, because its server sends no parts of it.
     """
 
     runtime: RuntimeChoice = "auto"
@@ -70,6 +72,15 @@ class RuntimeOptions:
     max_clips: int = 10_000
     max_clip_mb: int = 1024
     max_shard_mb: int = 16_384
+    max_video_mb: int = 16384
+    max_pixels: int = 40_000_000
+    max_frames: int = 2_100_000
+    max_video_seconds: float = 90_000.0
+    max_fetch_seconds: float = 21_600.0
+    upload_idle_seconds: float = 120.0
+    max_upload_mb: int = 4096
+    max_spool_mb: int = 0
+    spool_dir: Path | None = None
     allow_hosts: tuple[str, ...] = ("*",)
     allow_networks: tuple[str, ...] = ()
 

@@ -8,6 +8,7 @@ small parts joined) names them in its metadata; they are deleted once it is ther
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,14 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from tenclip_api.errors import DatasetError
+from tenclip_batch.disk import not_written
 from tenclip_batch.rows import VideoResult
 from tenclip_batch.schema import DONE, FAILED, Task, clips_schema, videos_schema
 from tenclip_data.atomic import replacing
 
 CLIPS, VIDEOS = "clips", "videos"
 _REPLACES = b"tenclip.replaces"
+_STEM = re.compile(r"part-([0-9]+)")
 # Columns worth a dictionary; vectors never repeat.
 _REPEATED = ["video", "model", "version", "codec", "state", "error_kind"]
 
@@ -61,6 +64,22 @@ def stem_of(number: int) -> str:
     'part-00007'
     """
     return f"part-{number:05d}"
+
+
+def number_of(stem: str) -> int | None:
+    """The number of a part; None for the name of a file that is none.
+
+    >>> number_of("part-00007"), number_of("part-new")
+    (7, None)
+    """
+    found = _STEM.fullmatch(stem)
+    return None if found is None else int(found[1])
+
+
+def part_files(folder: Path, table: str) -> list[Path]:
+    """The files of parts in one of the two tables, in the order of their numbers. Other files are none of ours."""
+    numbers = {path: number_of(path.stem) for path in (folder / table).glob("part-*.parquet")}
+    return sorted((path for path, n in numbers.items() if n is not None), key=lambda path: (numbers[path], path.name))
 
 
 def part_path(folder: Path, table: str, stem: str) -> Path:
@@ -105,10 +124,7 @@ def _write(path: Path, table: pa.Table) -> None:
         with replacing(path) as file:
             pq.write_table(table, file, use_dictionary=[c for c in _REPEATED if c in table.column_names])
     except OSError as err:
-        raise DatasetError(
-            f"{path}: cannot be written: {err.strerror or err}; the parts that are there are whole, and the same "
-            "command goes on from them"
-        ) from err
+        raise not_written(path, err) from err
 
 
 # -- tables ------------------------------------------------------------------------------------------------------------

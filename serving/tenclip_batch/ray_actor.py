@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import pickle
 import threading
 from collections.abc import Callable, Coroutine
@@ -21,9 +22,10 @@ from tenclip_batch.ledger import names_in_part
 from tenclip_batch.locks import working_in
 from tenclip_batch.options import ClipChoices, RuntimeOptions
 from tenclip_batch.parts import VIDEOS, part_path, stem_of
-from tenclip_batch.rows import VideoResult
+from tenclip_batch.rows import Facts, VideoResult, facts_of, written_facts
 from tenclip_batch.sources import BatchVideo
 from tenclip_batch.worker import PartBuffer, WorkerPlan, work_through
+from tenclip_features.rows import VideoFailure
 from tenclip_serving.config import RuntimeChoice, VariantChoice
 from tenclip_serving.models.repository import choose_candidate
 from tenclip_video.bundle import read_bundle
@@ -54,7 +56,9 @@ class DecodersPlan:
 
 @dataclass(frozen=True)
 class ActorPlan:
-    """All that an actor needs to know. decoders: None where it decodes itself."""
+    """All that an actor needs to know. decoders: None where it decodes itself. show: rows say what came of each video,
+    as `rows.facts_of` does.
+    """
 
     bundle: Path
     choices: ClipChoices
@@ -62,6 +66,7 @@ class ActorPlan:
     plan: WorkerPlan
     with_uris: bool = False
     decoders: DecodersPlan | None = None
+    show: bool = False
 
 
 class ChunkWorker:
@@ -71,7 +76,7 @@ class ChunkWorker:
     """
 
     def __init__(self, actor: ActorPlan) -> None:
-        self._plan = actor.plan
+        self._plan, self._show = actor.plan, actor.show
         self._held = contextlib.ExitStack()
         self._error: TenclipError | None = None
         try:
@@ -114,7 +119,8 @@ class ChunkWorker:
         def on_result(result: VideoResult) -> None:
             failure = result.failure
             kind, message = ("", "") if failure is None else (failure.reason, failure.message)
-            done.append(_row(result.name, result.num_clips, kind, message))
+            facts = facts_of(result, self._plan.form.labels, self._plan.form.top_k) if self._show else None
+            done.append(_row(result.name, result.num_clips, kind, message, facts=facts))
 
         todo = [v for v in chunk.videos if v.name not in names]
         buffer = PartBuffer(self._plan, lambda: stem_of(numbers()))
@@ -125,7 +131,10 @@ class ChunkWorker:
         number = chunk.number
         rows: list[Row] = []
         while (path := part_path(self._plan.folder, VIDEOS, stem_of(number))).exists():
-            rows += [_row(*entry) for entry in names_in_part(path)]
+            for video, clips, kind, message in names_in_part(path):
+                failure = VideoFailure(video, kind, message) if kind else None
+                facts = written_facts(video, clips, failure) if self._show else None
+                rows.append(_row(video, clips, kind, message, facts=facts))
             number += 1
         numbers = iter(range(number, chunk.number + PARTS_OF_CHUNK))
         return rows, lambda: next(numbers)
@@ -158,8 +167,12 @@ def choose_here(path: Path, runtime: RuntimeChoice, variant: VariantChoice) -> t
     return found.runtime, found.variant.name
 
 
-def _row(video: str, clips: int, kind: str = "", message: str = "", *, fatal: bool = False) -> Row:
-    return {"video": video, "clips": clips, "kind": kind, "message": message, "fatal": fatal}
+def _row(
+    video: str, clips: int, kind: str = "", message: str = "", *, fatal: bool = False, facts: Facts | None = None
+) -> Row:
+    """Columns of a table of Ray's: facts are JSON, "" where nothing is shown."""
+    shown = "" if facts is None else json.dumps(facts)
+    return {"video": video, "clips": clips, "kind": kind, "message": message, "fatal": fatal, "facts": shown}
 
 
 def _fatal(err: TenclipError) -> Row:

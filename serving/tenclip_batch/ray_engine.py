@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import logging
 import math
 import os
@@ -19,7 +20,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,12 +42,16 @@ _STORE_BYTES = 80 << 20
 _CLIPS_STORE_BYTES = 1 << 30
 _STARTS = 3
 _MOST_VIDEOS_OF_CHUNK, _CHUNKS_PER_ACTOR = 256, 4
+# What chunks are cut for where nobody says how far a cluster grows.
+_GROWN_ACTORS = 16
 
 
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
-    """Where the actors run. address None: a cluster of this machine, for this run alone; actors, chunk_videos 0: by the
-    resources and the number of videos. decode_actors: that decode for one with the model; 0: it decodes itself."""
+    """Where the actors run. address None: a cluster of this machine, for this run alone. actors, chunk_videos 0: by the
+    resources, and with an address more of them as the cluster grows; by the number of videos. decode_actors: that decode
+    for one with the model; 0: it decodes itself.
+    """
 
     address: str | None = None
     actors: int = 0
@@ -65,35 +70,37 @@ class RayOptions:
 def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching()) -> BatchReport:  # noqa: B008
     """Work on all videos in actors of Ray. The paths of the bundle, the videos and the dataset must be theirs, too.
 
-    Raises what `run_local` does; MissingDependency without Ray, InvalidRequest for a cluster that cannot be reached or
-    has no room for an actor.
+    Raises what `run_local` does; MissingDependency without Ray, InvalidRequest for a cluster that cannot be reached,
+    and for a machine that has no room for an actor. A cluster without room is waited for: it may grow.
     """
     bundle = open_bundle(job.bundle, job.choices)
     check(job, bundle)
     job = dataclasses.replace(job, out=job.out.absolute(), videos=[_absolute(v) for v in job.videos])
     # Ray says on standard output when an actor has died, where the result belongs.
     with _terminated_like_interrupted(), contextlib.redirect_stdout(sys.stderr), _cluster(options) as ray:
-        num_actors = _num_actors(ray, options)
+        pool = _actor_pool(_room(ray, options), options, watching.on_note)
         chosen = ray.remote(num_cpus=0, num_gpus=options.gpus_per_actor)(choose_here)
         runtime, variant = _raised(ray.get(chosen.remote(bundle.path, job.runtime.runtime, job.runtime.variant)))
         job = dataclasses.replace(job, runtime=_runtime_of_actor(job, options, runtime, variant))
         decoders = _decoders(job, options)
 
         def work(plan: WorkerPlan, todo: Sequence[BatchVideo], dataset: Dataset, count: Count) -> None:
-            chunks = _chunks(todo, dataset, options.chunk_videos or _chunk_size(len(todo), num_actors))
+            chunks = _chunks(todo, dataset, options.chunk_videos or _chunk_size(len(todo), pool.expected))
             actor = ActorPlan(
-                job.bundle.absolute(), job.choices, job.runtime, plan, with_uris=job.with_uris, decoders=decoders
-            )
-            for row in _rows(chunks, actor, options, min(num_actors, len(chunks))):
+                job.bundle.absolute(), job.choices, job.runtime, plan,
+                with_uris=job.with_uris, decoders=decoders, show=watching.on_shown is not None,
+            )  # fmt: skip
+            for row in _rows(chunks, actor, options, pool):
                 if row["fatal"]:
                     raise _error(row["kind"], row["message"])
                 failure = VideoFailure(row["video"], row["kind"], row["message"]) if row["kind"] else None
-                count.row(row["video"], row["clips"], failure)
+                facts = json.loads(row["facts"]) if row["facts"] else None
+                count.row(row["video"], row["clips"], failure, facts)
 
         return run_with(job, bundle, runtime, variant, work, watching)
 
 
-def _rows(chunks: list[Chunk], actor: ActorPlan, options: RayOptions, num_actors: int) -> Iterator[dict[str, Any]]:
+def _rows(chunks: list[Chunk], actor: ActorPlan, options: RayOptions, pool: ActorPool) -> Iterator[dict[str, Any]]:
     """A row of the ledger for each video, as chunks are done."""
     import ray.data
 
@@ -104,8 +111,7 @@ def _rows(chunks: list[Chunk], actor: ActorPlan, options: RayOptions, num_actors
     dataset = ray.data.from_items(items, override_num_blocks=len(items)).flat_map(
         ChunkWorker,
         fn_constructor_args=(actor,),
-        # One at a time: what waits at an actor is not done by another one that has nothing to do.
-        compute=ray.data.ActorPoolStrategy(size=num_actors, max_tasks_in_flight_per_actor=1),
+        compute=pool.strategy(len(chunks)),
         num_cpus=options.cpus_per_actor,
         num_gpus=options.gpus_per_actor or None,
     )
@@ -123,22 +129,78 @@ def _chunk_size(num_videos: int, num_actors: int) -> int:
     return min(_MOST_VIDEOS_OF_CHUNK, max(1, math.ceil(num_videos / (_CHUNKS_PER_ACTOR * num_actors))))
 
 
-def _num_actors(ray: Any, options: RayOptions) -> int:
-    have = ray.cluster_resources()
-    fits = []
-    for name, each in (("CPU", options.cpus), ("GPU", options.gpus_per_actor)):
-        if each:
-            fits.append(int(have.get(name, 0) / each))
-    most = min(fits, default=1)
-    if most < 1:
-        decoding = options.decode_actors
-        others = f" and {decoding} that decode, of {options.cpus_per_decode_actor:g} cores each" if decoding else ""
-        raise InvalidRequest(
-            f"no room for an actor of {options.cpus_per_actor:g} cores and {options.gpus_per_actor:g} GPUs{others}: "
-            f"Ray has {have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs; lower --cpus-per-actor, "
-            f"{'--decode-actors, --cpus-per-decode-actor ' if decoding else ''}or --gpus-per-actor"
+@dataclass(frozen=True)
+class ActorPool:
+    """size: actors that are asked for at once. grows: whether there may be more, as the cluster has room for them."""
+
+    size: int
+    grows: bool = False
+
+    @property
+    def expected(self) -> int:
+        return max(self.size, _GROWN_ACTORS) if self.grows else self.size
+
+    def strategy(self, num_chunks: int) -> Any:
+        """For Ray Data; no more actors than chunks."""
+        import ray.data
+
+        size = min(self.size, num_chunks)
+        return ray.data.ActorPoolStrategy(
+            min_size=size,
+            max_size=num_chunks if self.grows else size,
+            # One at a time: what waits at an actor is not done by another one that has nothing to do.
+            max_tasks_in_flight_per_actor=1,
         )
-    return min(options.actors, most) if options.actors else most
+
+
+def _room(ray: Any, options: RayOptions) -> int | None:
+    """How many actors there is room for now, on all machines, those that decode for them included; None for as many as
+    anyone likes.
+    """
+    needs = {name: n for name, n in (("CPU", options.cpus_per_actor), ("GPU", options.gpus_per_actor)) if n}
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = []
+    if needs:
+        fits.append(sum(min(int(node.get(name, 0) / each + 1e-6) for name, each in needs.items()) for node in nodes))
+    if options.decode_actors and options.cpus:
+        fits.append(int(sum(node.get("CPU", 0) for node in nodes) / options.cpus + 1e-6))
+    return min(fits, default=None)
+
+
+def _actor_pool(room: int | None, options: RayOptions, note: Callable[[str], None]) -> ActorPool:
+    """The actors that are asked for. note: called with what is not as was asked. Raises InvalidRequest."""
+    asked = options.actors
+    if room is None:
+        return ActorPool(asked or 1)
+    one = f"{options.cpus_per_actor:g} cores and {options.gpus_per_actor:g} GPUs"
+    lower = "--cpus-per-actor or --gpus-per-actor"
+    if options.decode_actors:
+        one += f", and {options.decode_actors} that decode for it, of {options.cpus_per_decode_actor:g} cores each"
+        lower = f"--decode-actors, --cpus-per-decode-actor, {lower}"
+    if options.address is None:
+        if not room:
+            raise InvalidRequest(
+                f"no room for an actor of {one} on this machine, which has {usable_cpus()} cores; lower {lower}"
+            )
+        if asked > room:
+            note(f"Ray: {room} actors in place of {asked}: this machine has no room for more of {one}")
+        return ActorPool(min(asked, room) if asked else room)
+    if options.decode_actors:
+        return _with_decoders(room, options, one, note)
+    if max(asked, 1) > room:
+        note(
+            f"Ray: the cluster has room for {room} actors of {one} now, of the {asked or 'one or more'} asked for; "
+            "the others start when it grows"
+        )
+    return ActorPool(asked) if asked else ActorPool(max(room, 1), grows=True)
+
+
+def _with_decoders(room: int, options: RayOptions, one: str, note: Callable[[str], None]) -> ActorPool:
+    """No more than there is room for: actors with a model that took the cores of those that decode would wait for them."""
+    size = min(options.actors or room, room)
+    if options.actors > room or not room:
+        note(f"Ray: {max(size, 1)} actors: the cluster has room for {room} of {one} now")
+    return ActorPool(max(size, 1))
 
 
 def _runtime_of_actor(job: BatchJob, options: RayOptions, runtime: str, variant: str) -> RuntimeOptions:
@@ -152,6 +214,7 @@ def _runtime_of_actor(job: BatchJob, options: RayOptions, runtime: str, variant:
         "variant": variant,
         "threads": job.runtime.threads or max(1, cores // job.runtime.instances),
         "decode_workers": workers,
+        "spool_dir": job.runtime.spool_dir and job.runtime.spool_dir.absolute(),
     }
     return dataclasses.replace(job.runtime, **changes)
 

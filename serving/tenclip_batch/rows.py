@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,10 @@ from tenclip_api.errors import TenclipError
 from tenclip_features.rows import VideoFailure
 from tenclip_features.stamps import VideoStamp
 from tenclip_serving.requests import Recognition, RecognizedClip
+from tenclip_video.aggregate import top_classes
+
+# What `--show` says of a video: JSON values.
+Facts: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,3 +73,23 @@ def result_of(name: str, stamp: VideoStamp | None, found: Recognition, *, predic
 def failed(name: str, stamp: VideoStamp | None, err: TenclipError) -> VideoResult:
     """The result of a video of which nothing came but an error."""
     return VideoResult(name=name, stamp=stamp, failure=VideoFailure(name, err.reason, err.message))
+
+
+def facts_of(result: VideoResult, labels: Sequence[str], top_k: int) -> Facts:
+    """What came of one video: its error, its `top_k` best classes, or the shape and range of its features."""
+    if result.failure is not None:
+        return written_facts(result.name, 0, result.failure)
+    facts = written_facts(result.name, result.num_clips, None)
+    if result.scores is not None:
+        top = top_classes(result.scores, labels, top_k)
+        return {**facts, "top": [{"label": c.label, "score": c.score} for c in top]}
+    values = result.features
+    statistics = {n: round(float(getattr(np, n)(values)), 6) for n in ("min", "max", "mean", "std")}
+    return {**facts, "shape": list(values.shape), **statistics}
+
+
+def written_facts(name: str, clips: int, failure: VideoFailure | None) -> Facts:
+    """The same of a video of which only the ledger is at hand."""
+    if failure is not None:
+        return {"video": name, "error": failure.reason, "message": failure.message}
+    return {"video": name, "clips": clips}

@@ -17,8 +17,9 @@ from tenclip_batch.dataset import SHARDS, Dataset, open_dataset
 from tenclip_batch.extractor import VideoExtractor, engine_config, open_model, remote_files
 from tenclip_batch.files import file_names, twice_held
 from tenclip_batch.options import ClipChoices, OutputOptions, ResumeOptions, RuntimeOptions
+from tenclip_batch.parts import PartFormat
 from tenclip_batch.plan import Plan, make_plan
-from tenclip_batch.rows import VideoResult
+from tenclip_batch.rows import Facts, VideoResult, facts_of
 from tenclip_batch.settings import part_format, protocol_of, settings_of
 from tenclip_batch.shards import ListedShards, list_shards
 from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, RemoteShard, Uri
@@ -60,14 +61,15 @@ class Watching:
     """Callbacks; each does nothing by default.
 
     on_model(bundle, runtime, variant): when it is known what runs. on_start(total, before): numbers of videos.
-    on_result(name, clips, failure): after each video. on_shown(result): the same, with what it holds; not with Ray,
-    where results stay where they are made.
+    on_result(name, clips, failure): after each video. on_shown(facts): the same, with what `rows.facts_of` says of it;
+    None where nobody asks. on_note(text): what else is worth a line.
     """
 
     on_model: Callable[[BatchBundle, str, str], None] = lambda bundle, runtime, variant: None
     on_start: Callable[[int, int], None] = lambda total, before: None
     on_result: Callable[[str, int, VideoFailure | None], None] = lambda name, clips, failure: None
-    on_shown: Callable[[VideoResult], None] = lambda result: None
+    on_shown: Callable[[Facts], None] | None = None
+    on_note: Callable[[str], None] = lambda note: None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,12 +137,12 @@ def run_with(
         shards = _listed(job, bundle, dataset)
         job = replace(job, videos=shards.videos)
         twice = twice_held(dataset.files)
-        todo = make_plan(job.videos, dataset.ledger, job.resume, lost=twice | dataset.without_file())
+        todo = make_plan(job.videos, dataset.ledger, job.resume, lost=twice | dataset.lost())
         files = _files(job, dataset, twice.union(todo.pruned))
         dataset.drop(todo.stale)
         shards.keep()  # not earlier: rows of another state of a shard would be taken for those of this one
         plan = WorkerPlan(job.out, form, job.output, job.resume.by_content, files)
-        count = Count(watching, _known_failures(dataset))
+        count = Count(watching, _known_failures(dataset), form)
         watching.on_start(len(job.videos), len(job.videos) - len(todo.todo))
         if todo.todo:
             work(plan, todo.todo, dataset, count)
@@ -174,20 +176,23 @@ def _known_failures(dataset: Dataset) -> list[VideoFailure]:
 class Count:
     """Passes on what became of each video, and keeps the first failures. named: those of earlier runs."""
 
-    def __init__(self, watching: Watching, named: list[VideoFailure]) -> None:
-        self._watching = watching
+    def __init__(self, watching: Watching, named: list[VideoFailure], form: PartFormat) -> None:
+        self._watching, self._form = watching, form
         self.num_videos = 0
         self.named = named
 
     def result(self, result: VideoResult) -> None:
-        self.row(result.name, result.num_clips, result.failure)
-        self._watching.on_shown(result)
+        facts = facts_of(result, self._form.labels, self._form.top_k) if self._watching.on_shown else None
+        self.row(result.name, result.num_clips, result.failure, facts)
 
-    def row(self, name: str, clips: int, failure: VideoFailure | None) -> None:
+    def row(self, name: str, clips: int, failure: VideoFailure | None, facts: Facts | None) -> None:
+        """facts: of `rows.facts_of`; None where nothing is shown."""
         self.num_videos += 1
         if failure is not None and len(self.named) < MOST_NAMED:
             self.named.append(failure)
         self._watching.on_result(name, clips, failure)
+        if facts is not None and self._watching.on_shown is not None:
+            self._watching.on_shown(facts)
 
 
 def _report(job: BatchJob, settings: dict[str, Any], plan: Plan, count: Count, summary: dict[str, Any]) -> BatchReport:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tenclip_api.errors import Cancelled, ModelError, NoFrames, ServerUnavailable, TenclipError
+from tenclip_api.errors import Cancelled, ModelError, NoFrames, ServerUnavailable, TenclipError, WorkerEnded
 from tenclip_batch.attempts import Attempts
 from tenclip_batch.dataset import ATTEMPTS
 from tenclip_batch.extractor import VideoExtractor
@@ -116,19 +116,21 @@ async def _work_on(
 async def _result(extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan, attempts: Attempts) -> VideoResult:
     stamp = None
     try:
-        attempts.begin(video.name)
-        try:
-            # Before it is read: if it changes meanwhile, the next run sees that.
-            stamp = await _stamp(video.source, by_content=plan.by_content)
-            found = await extractor.run(video)
-        finally:
-            attempts.end(video.name)
+        attempts.begin(video.name)  # its DatasetError is not about this video
+    except WorkerEnded as err:
+        return failed(video.name, stamp, err)
+    try:
+        # Before it is read: if it changes meanwhile, the next run sees that.
+        stamp = await _stamp(video.source, by_content=plan.by_content)
+        found = await extractor.run(video)
         if not found.clips:
             raise NoFrames(f"{video.name}: no clips came of it", source=video.name)
     except TenclipError as err:
         if isinstance(err, _ABOUT_ALL):
             raise
         return failed(video.name, stamp, err)
+    finally:
+        attempts.end(video.name)
     result = result_of(video.name, stamp, found, predict=plan.output.task == "predict")
     file = plan.files.get(video.name)
     if file is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tenclip_api.errors import WorkerEnded
+from tenclip_api.errors import DatasetError, WorkerEnded
 from tenclip_batch.attempts import Attempts
 from tenclip_batch.options import ResumeOptions
+from tenclip_batch.run import Watching
 from tests.tenclip_serving.helpers import make_video
 
 from .helpers import command, rows, run
@@ -75,3 +77,22 @@ def marks(out: Path) -> list[str]:
 def test_marks_name_the_process(tmp_path: Path) -> None:
     Attempts(tmp_path).begin("a\nb.mp4")
     assert next(tmp_path.iterdir()).read_text() == f"{os.getpid()} 'a\\nb.mp4'\n"
+
+
+def test_a_disk_that_is_full_at_a_mark(bundle: Path, tmp_path: Path) -> None:
+    """The system refuses to let a file of this process grow at all, once the folder is there."""
+    out, video = tmp_path / "out", make_video(tmp_path / "a.mp4")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = Watching(on_start=lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard)))
+    try:
+        with pytest.raises(DatasetError, match=r"\.attempts/\w+: cannot be written: File too large; the same command"):
+            run(bundle, out, video, watching=full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((out / ".attempts").iterdir()), "it was not begun"
+    assert run(bundle, out, video).done == 1
+
+
+def test_marks_that_cannot_be_made(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"none/\w+: cannot be written: No such file or directory"):
+        Attempts(tmp_path / "none").begin("a.mp4")

@@ -98,6 +98,10 @@ def test_errors_of_the_command(bundle: Path, shared_videos: Path, tmp_path: Path
         ("features", shared_videos, "--bundle", shared_videos): "holds no bundle.json",
         ("features", shared_videos, "--bundle", bundle, "--step", 4, "--selection", "uniform"): "--step is the",
         ("features", "--manifest", tmp_path / "none.csv", "--bundle", bundle): "No such file or directory",
+        ("features", shared_videos, "--bundle", bundle, "--fps", 0): "--fps 0: frames a second are a positive",
+        ("predict", shared_videos, "--bundle", bundle, "--fps", -1): "--fps -1: frames a second are a positive",
+        ("features", shared_videos, "--bundle", bundle, "--fps", "nan"): "--fps nan: frames a second are a positive",
+        ("features", shared_videos, "--bundle", bundle, "--fps", "inf"): "--fps inf: frames a second are a positive",
         ("predict", shared_videos, "--bundle", bundle, "--protocol", "nonsense"): "no protocol 'nonsense'",
         ("features", shared_videos, "--bundle", bundle, "--variant", "int8"): "it has no variant int8, only fp32",
     }

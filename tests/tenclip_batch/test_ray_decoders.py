@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tenclip_api.errors import InvalidRequest
 from tenclip_batch.options import RuntimeOptions
 from tenclip_batch.ray_actor import DecodersPlan
-from tenclip_batch.ray_engine import RayOptions, _decoders, _num_actors, _runtime_of_actor
+from tenclip_batch.ray_engine import ActorPool, RayOptions, _actor_pool, _decoders, _room, _runtime_of_actor
 from tenclip_batch.run import BatchJob
 from tenclip_client.cli.exits import SOME_FAILED
 
@@ -93,18 +95,31 @@ def test_what_an_actor_and_those_that_decode_for_it_have(tmp_path: Path) -> None
     assert _decoders(job, RayOptions()) is None
 
 
-class _Resources:
-    """What Ray would say of a cluster."""
+class _Cluster:
+    """What Ray would say of machines with so many cores and a GPU each."""
 
-    def __init__(self, cpus: float, gpus: float) -> None:
-        self._found = {"CPU": cpus, "GPU": gpus}
+    def __init__(self, *cores: float) -> None:
+        self._nodes = [{"Alive": True, "Resources": {"CPU": float(n), "GPU": 1.0}} for n in cores]
 
-    def cluster_resources(self) -> dict[str, float]:
-        return self._found
+    def nodes(self) -> list[dict[str, Any]]:
+        return self._nodes
 
 
 def test_room_for_actors_that_decode() -> None:
+    """On other machines than the model, where there is room; no more models than there is room to decode for."""
     options = RayOptions(cpus_per_actor=2, gpus_per_actor=1, decode_actors=3, cpus_per_decode_actor=4)
-    assert _num_actors(_Resources(28, 4), options) == 2
-    with pytest.raises(InvalidRequest, match=r"1 GPUs and 3 that decode, of 4 cores each: Ray has 13 cores.*lower"):
-        _num_actors(_Resources(13, 4), options)
+    assert _room(_Cluster(14, 14, 2), options) == 2
+    assert _room(_Cluster(28), options) == 1, "one GPU"
+    assert _room(_Cluster(13), options) == 0
+    said = list[str]()
+    with pytest.raises(InvalidRequest, match=r"1 GPUs, and 3 that decode for it, of 4 cores each on this machine.*lower"):
+        _actor_pool(0, options, said.append)
+    near = dataclasses.replace(options, address="auto")
+    assert _actor_pool(2, near, said.append) == ActorPool(2)
+    assert said == []
+    assert _actor_pool(2, dataclasses.replace(near, actors=5), said.append) == ActorPool(2)
+    assert _actor_pool(0, near, said.append) == ActorPool(1)
+    assert [text.split(": ", 1)[1].split(" of ")[0] for text in said] == [
+        "2 actors: the cluster has room for 2",
+        "1 actors: the cluster has room for 0",
+    ]

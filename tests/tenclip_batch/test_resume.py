@@ -198,7 +198,7 @@ def test_a_disk_that_is_full(bundle: Path, videos: Path, tmp_path: Path) -> None
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     full = Watching(on_result=lambda *_: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard)))
     try:
-        with pytest.raises(DatasetError, match=r"part-0000\d.parquet: cannot be written: File too large; the parts"):
+        with pytest.raises(DatasetError, match=r"part-0000\d.parquet: cannot be written: File too large; the same"):
             run(bundle, out, videos, output=PARTS, watching=full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
