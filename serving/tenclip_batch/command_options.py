@@ -268,6 +268,10 @@ class ProcessOptions:
         float,
         typer.Option(min=0.001, max=10**9, help="Longest video.", rich_help_panel=_LIMITS),
     ] = 90_000.0
+    max_streams: Annotated[
+        int,
+        typer.Option(min=1, max=10**5, help="Most streams of one video.", rich_help_panel=_LIMITS),
+    ] = 100
     allow_host: Annotated[
         list[str] | None,
         typer.Option(

@@ -36,6 +36,7 @@ _AS_NAMED = (
     "max_pixels",
     "max_frames",
     "max_video_seconds",
+    "max_streams",
     "max_decode_seconds",
     "max_fetch_seconds",
     "upload_idle_seconds",

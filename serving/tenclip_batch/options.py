@@ -76,6 +76,7 @@ class RuntimeOptions:
     max_pixels: int = 40_000_000
     max_frames: int = 2_100_000
     max_video_seconds: float = 90_000.0
+    max_streams: int = 100
     max_fetch_seconds: float = 21_600.0
     upload_idle_seconds: float = 120.0
     max_upload_mb: int = 4096

@@ -49,8 +49,8 @@ _GROWN_ACTORS = 16
 @dataclass(frozen=True, kw_only=True)
 class RayOptions:
     """Where the actors run. address None: a cluster of this machine, for this run alone. actors, chunk_videos 0: by the
-    resources, and with an address more of them as the cluster grows; by the number of videos. decode_actors: that decode
-    for one with the model; 0: it decodes itself.
+    resources, and with an address more of them as the cluster grows; by the number of videos. decode_actors: that
+    decode for one with the model; 0: it decodes itself.
     """
 
     address: str | None = None
@@ -196,7 +196,7 @@ def _actor_pool(room: int | None, options: RayOptions, note: Callable[[str], Non
 
 
 def _with_decoders(room: int, options: RayOptions, one: str, note: Callable[[str], None]) -> ActorPool:
-    """No more than there is room for: actors with a model that took the cores of those that decode would wait for them."""
+    """No more than there is room for: models that took the cores of those that decode would wait for them for good."""
     size = min(options.actors or room, room)
     if options.actors > room or not room:
         note(f"Ray: {max(size, 1)} actors: the cluster has room for {room} of {one} now")

@@ -47,7 +47,8 @@ def test_what_the_core_gets(bundle: Path, tmp_path: Path) -> None:
     assert (config.max_upload_mb, config.max_spool_mb) == (4096, 8192)
     names = (
         *("max_fetch_seconds", "upload_idle_seconds", "max_upload_mb", "max_spool_mb", "spool_dir", "max_video_mb"),
-        *("max_pixels", "max_frames", "max_video_seconds", "max_decode_seconds", "max_clips", "max_clip_mb"),
+        *("max_pixels", "max_frames", "max_video_seconds", "max_streams", "max_decode_seconds", "max_clips"),
+        "max_clip_mb",
     )
     values = {name: tmp_path if name == "spool_dir" else 1000 + i for i, name in enumerate(names)}
     found = engine_config(ProcessOptions(**values).runtime_options(), bundle, with_uris=True)  # type: ignore[arg-type]

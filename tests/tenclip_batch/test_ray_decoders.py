@@ -112,7 +112,7 @@ def test_room_for_actors_that_decode() -> None:
     assert _room(_Cluster(28), options) == 1, "one GPU"
     assert _room(_Cluster(13), options) == 0
     said = list[str]()
-    with pytest.raises(InvalidRequest, match=r"1 GPUs, and 3 that decode for it, of 4 cores each on this machine.*lower"):
+    with pytest.raises(InvalidRequest, match=r"3 that decode for it, of 4 cores each on this machine.*lower"):
         _actor_pool(0, options, said.append)
     near = dataclasses.replace(options, address="auto")
     assert _actor_pool(2, near, said.append) == ActorPool(2)
