@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import pickle
 import re
 import resource
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +32,7 @@ from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_serving.decoding.child_process import _environment
 from tests.tenclip_serving.helpers import make_bundle
 
-from .helpers import SMALL, command, rows, run, tenclip
+from .helpers import SMALL, rows, run, tenclip
 
 
 @pytest.mark.slow
@@ -68,68 +65,6 @@ def test_rows_of_a_cluster_are_those_of_one_process(bundle: Path, shared_videos:
     assert run(bundle, out, shared_videos).worked == 0  # one engine goes on where the other one stopped
     assert not list(home.iterdir()), "neither a token nor statistics in the home folder"
     assert left == []
-
-
-# A cluster whose only machine has no cores; one with two joins it at the first line on standard input.
-_CLUSTER = """
-import sys
-from ray.cluster_utils import Cluster
-here = {"node_ip_address": "127.0.0.1", "object_store_memory": 80 << 20}
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **here})
-print(cluster.address, flush=True)
-sys.stdin.readline()
-cluster.add_node(num_cpus=2, **here)
-sys.stdin.readline()
-cluster.shutdown()
-"""
-
-
-@contextmanager
-def growing_cluster(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, "-c", _CLUSTER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environment,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(BrokenPipeError):
-            process.communicate("\n\n", timeout=120)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_cluster_without_workers_yet(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
-    """All actors are asked for, which makes an autoscaling cluster grow; the run waits for that, and says so."""
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "HOME": str(tmp_path)}
-    for _ in range(3):
-        with growing_cluster(environment) as cluster:
-            assert cluster.stdout is not None
-            assert cluster.stdin is not None
-            address = cluster.stdout.readline().strip()
-            if not address:  # a busy machine does not give Ray's processes the time to start
-                continue
-            words = command(
-                "batch", "features", shared_videos / "v0.mp4", shared_videos / "v1.mp4", "--bundle", bundle, "--out",
-                tmp_path / "out", "--engine", "ray", "--ray-address", address, "--actors", 100, "--cpus-per-actor", 2,
-                "--chunk-videos", 1,
-            )  # fmt: skip
-            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment) as process:
-                assert process.stderr is not None
-                said = next(line for line in process.stderr if line.startswith("Ray:"))
-                assert process.poll() is None, "it waits"
-                cluster.stdin.write("\n")
-                cluster.stdin.flush()
-                rest = process.stderr.read()
-        assert process.returncode == 0, rest
-        assert "room for 0 actors of 2 cores and 0 GPUs now, of the 100 asked for" in said
-        assert summarize(tmp_path / "out")["done"] == 2
-        return
-    pytest.fail("Ray did not start")
 
 
 @pytest.fixture
