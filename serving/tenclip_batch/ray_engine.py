@@ -76,7 +76,8 @@ def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching())
     bundle = open_bundle(job.bundle, job.choices)
     check(job, bundle)
     job = dataclasses.replace(job, out=job.out.absolute(), videos=[_absolute(v) for v in job.videos])
-    # Ray says on standard output when an actor has died, where the result belongs.
+    # Ray says on standard output when an actor has died, where the results belong.
+    output = sys.stdout
     with _terminated_like_interrupted(), contextlib.redirect_stdout(sys.stderr), _cluster(options) as ray:
         pool = _actor_pool(_room(ray, options), options, watching.on_note)
         chosen = ray.remote(num_cpus=0, num_gpus=options.gpus_per_actor)(choose_here)
@@ -95,7 +96,8 @@ def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching())
                     raise _error(row["kind"], row["message"])
                 failure = VideoFailure(row["video"], row["kind"], row["message"]) if row["kind"] else None
                 facts = json.loads(row["facts"]) if row["facts"] else None
-                count.row(row["video"], row["clips"], failure, facts)
+                with contextlib.redirect_stdout(output):
+                    count.row(row["video"], row["clips"], failure, facts)
 
         return run_with(job, bundle, runtime, variant, work, watching)
 

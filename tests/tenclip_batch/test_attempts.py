@@ -15,6 +15,7 @@ from tenclip_api.errors import DatasetError, WorkerEnded
 from tenclip_batch.attempts import Attempts
 from tenclip_batch.options import ResumeOptions
 from tenclip_batch.run import Watching
+from tenclip_client.cli.exits import SOME_FAILED
 from tests.tenclip_serving.helpers import make_video
 
 from .helpers import command, rows, run
@@ -57,7 +58,7 @@ def test_a_video_that_ends_its_process_is_named_and_no_other(bundle: Path, tmp_p
         codes.append(process.returncode)
         if process.returncode != -signal.SIGKILL:
             break
-    assert codes == [-signal.SIGKILL, -signal.SIGKILL, 1]
+    assert codes == [-signal.SIGKILL, -signal.SIGKILL, SOME_FAILED]
     table = rows(out, "videos").to_pylist()
     assert {row["video"]: row["error_kind"] for row in table if row["error_kind"]} == {str(poison): "WORKER_ENDED"}
     assert len(table) == 5
