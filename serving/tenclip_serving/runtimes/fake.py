@@ -10,7 +10,8 @@ from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
 
 
 class FakeRuntime:
-    """Answers from the clips' mean colour by a fixed random projection, so that equal clips give equal outputs.
+    """Answers from the clips' mean colour by a fixed random projection, so that equal clips give equal outputs,
+    whatever batch they are in.
 
     `positions`: P for clips wider than `crop`. `before_run` is called with the clips first: tests block or fail there.
     `batches` keeps the number of clips of every call.
@@ -42,9 +43,11 @@ class FakeRuntime:
         self.batches.append(len(clips))
         if self._before_run is not None:
             self._before_run(clips)
-        colors = clips.mean(axis=(1, 2, 3), dtype=np.float32) / 255  # [B,3]
-        features = colors @ self._embed  # [B,D]
+        # Clip by clip: how a product of matrices is rounded hangs on their sizes.
+        colors = [clip.mean(axis=(0, 1, 2), dtype=np.float32) / 255 for clip in clips]
+        features = np.stack([color @ self._embed for color in colors])  # [B,D]
         positions = 1 if clips.shape[3] <= self._crop else self._positions
         shifts = 1 + 0.1 * np.arange(positions, dtype=np.float32)  # no two positions alike
-        logits = (features @ self._classify)[:, :, np.newaxis] * shifts  # [B,K,P]
+        scores = np.stack([feature @ self._classify for feature in features])  # [B,K]
+        logits = scores[:, :, np.newaxis] * shifts  # [B,K,P]
         return Outputs(logits.astype(np.float32), features)
