@@ -18,6 +18,7 @@ import torch
 
 from tenclip_api.errors import TenclipError, error_classes
 from tenclip_client import Client, ServerPath
+from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_export.bundle_writer import export_bundle
 from tenclip_features import read_features
 from tenclip_features.schema import COLUMNS, STAMP_COLUMNS
@@ -192,7 +193,7 @@ def test_the_command_line_from_predict_to_features_and_inspect(
     at = ("--server", server.address)
     predictions = json.loads(tenclip("predict", clips / "archery.avi", clips / "untrimmed.mp4", *at, "--json"))
     assert len(predictions) == 2
-    tenclip("predict", data_dir / "odd" / "small_Mpeg4.mp4", *at, code=1)
+    tenclip("predict", data_dir / "odd" / "small_Mpeg4.mp4", *at, code=SOME_FAILED)
     out = tmp_path / "features.parquet"
     tenclip("features", clips, "--out", out, *at)
 
