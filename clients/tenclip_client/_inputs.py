@@ -12,7 +12,7 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError, InvalidRequest, TenclipError, VideoNotFound, VideoNotReadable
 from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
-from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name, scan_folder
+from tenclip_data.scan import VIDEO_SUFFIXES, Scan, is_data_name, printable_name, scan_folder
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def _expand(argument: str, videos: Path | None) -> Iterator[VideoInput]:
         error = InvalidRequest(f"{name}: a URI is for the server to fetch: give --server-path too")
         yield VideoInput(name, path, error)
     elif os.path.isdir(argument):
-        yield from _folder(path)
+        yield from folder_inputs(path, scan_folder(path))
     elif glob.has_magic(argument) and not os.path.lexists(argument):
         yield from _pattern(argument)
     elif _is_list(path):
@@ -84,8 +84,8 @@ def _expand(argument: str, videos: Path | None) -> Iterator[VideoInput]:
         yield VideoInput(printable_name(argument), path)
 
 
-def _folder(folder: Path) -> Iterator[VideoInput]:
-    scan = scan_folder(folder)
+def folder_inputs(folder: Path, scan: Scan) -> Iterator[VideoInput]:
+    """What was found below a folder: first what cannot be listed, as inputs with an `error`."""
     for problem in scan.problems:
         name = printable_name(problem.path)
         yield VideoInput(name, problem.path, VideoNotReadable(str(problem), source=name))
@@ -110,17 +110,21 @@ def _list(path: Path, videos: Path | None) -> Iterator[VideoInput]:
 
 
 def _pattern(pattern: str) -> Iterator[VideoInput]:
-    matches = [m for m in sorted(glob.glob(pattern, recursive=True), key=os.fsencode) if _is_match(pattern, m)]
+    matches = [m for m in pattern_matches(pattern) if not os.path.isdir(m)]
     if not matches:
         name = printable_name(pattern)
         yield VideoInput(name, Path(pattern), VideoNotFound(f"{name}: matches no file", source=name))
     yield from (VideoInput(printable_name(m), Path(m)) for m in matches)
 
 
-def _is_match(pattern: str, match: str) -> bool:
-    """Folders are not, nor what a wildcard found that is never data; a system folder may be named in the pattern."""
+def pattern_matches(pattern: str) -> list[str]:
+    """Files and folders by name, without what a wildcard found that is never data.
+
+    A system folder may be named in the pattern.
+    """
     written = set(Path(pattern).parts)
-    return not os.path.isdir(match) and all(part in written or is_data_name(part) for part in Path(match).parts)
+    found = sorted(glob.glob(pattern, recursive=True), key=os.fsencode)
+    return [match for match in found if all(part in written or is_data_name(part) for part in Path(match).parts)]
 
 
 def _unique(videos: Iterable[VideoInput]) -> list[VideoInput]:

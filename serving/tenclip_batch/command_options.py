@@ -57,7 +57,7 @@ class InputOptions:
         typer.Option(
             metavar="NAME",
             help="Column of a Parquet file that holds the videos themselves.",
-            show_default="its only one of bytes",
+            show_default="found by its name and type",
             rich_help_panel=_INPUT,
         ),
     ] = None

@@ -5,23 +5,34 @@ from __future__ import annotations
 import bisect
 import itertools
 import os
+import re
 import tarfile
 from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotReadable
-from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember
+from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, open_file
 from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name
 from tenclip_data.tables import PATH_COLUMNS
 
 TAR_SUFFIX = ".tar"
+PARQUET_SUFFIXES = (".parquet", ".pq")
 _COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-# Names that such a column mostly has, where there are several.
+# Names that a column of videos mostly has; and last words of others (clip.webm, raw_video).
 _BYTES_COLUMNS = ("video", "mp4", "bytes", "data", "content", "video_bytes")
+_BYTES_WORDS = frozenset({"video", "clip", "bytes", "data", "content", "blob", "binary", "raw"}) | {
+    suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES
+}
+_NO_WORD = re.compile(r"[\W_]+")
+# Columns that name files even as bytes: writers that know no text leave them so.
+_BINARY_PATHS = frozenset(PATH_COLUMNS) - {"video", "file", "video_file"}
 # Columns that may name the video of a row.
 _NAME_COLUMNS = (*PATH_COLUMNS, "name", "id", "key", "__key__")
 
@@ -33,12 +44,26 @@ def is_compressed_tar(name: str) -> bool:
 def tar_videos(path: Path) -> Iterator[BatchVideo]:
     """The members of a tar file that are videos by their suffixes, as TAR/MEMBER, in its order.
 
-    Only headers are read. Raises DatasetError for a file that is no plain tar, or ends in the middle.
+    Only headers are read. Raises DatasetError for a file that is no plain tar, or ends in the middle; VideoNotFound,
+    NotAFile, VideoNotReadable for one that cannot be read.
     """
     shown = printable_name(path)
-    with path.open("rb") as file:
-        for name, offset, size in tar_members(file, path.stat().st_size, shown):
+    with _opened(path, shown) as file:
+        for name, offset, size in tar_members(file, os.fstat(file.fileno()).st_size, shown):
             yield BatchVideo(f"{shown}/{name}", TarMember(path, offset, size))
+
+
+@contextmanager
+def _opened(path: Path, shown: str) -> Iterator[BinaryIO]:
+    """A file to read from. Raises VideoNotFound, NotAFile, VideoNotReadable, which says what fails within as well."""
+    opened = open_file(path, shown)
+    try:
+        with os.fdopen(opened.descriptor, "rb", closefd=False) as file:
+            yield file
+    except OSError as err:
+        raise VideoNotReadable(f"{shown}: cannot be read: {err.strerror or err}", source=shown) from err
+    finally:
+        opened.close()
 
 
 def tar_members(file: Any, size: int, shown: str) -> Iterator[tuple[str, int, int]]:
@@ -59,7 +84,9 @@ def tar_members(file: Any, size: int, shown: str) -> Iterator[tuple[str, int, in
                     continue
                 yield printable_name(os.path.normpath(member.name)), member.offset_data, member.size
             _check_end(file, shown, tar.offset)
-    except tarfile.TarError as err:
+    except TenclipError:
+        raise
+    except (tarfile.TarError, ValueError, OverflowError) as err:  # of damaged headers
         hint = "; unpack compressed ones" if is_compressed_tar(shown) else ""
         raise DatasetError(f"{shown}: cannot be read as a tar file: {err}{hint}") from err
 
@@ -75,42 +102,53 @@ def _check_end(file: Any, shown: str, offset: int) -> None:
         raise DatasetError(f"{shown}: ends in the middle, or is damaged at byte {offset}")
 
 
-def bytes_column(path: Path, asked: str | None = None) -> str | None:
-    """The binary column of a Parquet file that holds the videos; None where it has none, and so is a list of names.
+def holds_videos(path: Path, asked: str | None = None) -> bool:
+    """Whether a Parquet file has a column with the videos themselves; others are lists of names.
 
-    asked: the one that the caller names. Raises DatasetError where that is none, or several could be meant.
+    asked: the column that the caller names. True also for one that has to be looked at more closely: that cannot be
+    read, or has several such columns.
     """
     try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as err:
-        raise DatasetError(f"{printable_name(path)}: cannot be read as Parquet: {err}") from err
-    return _column_of_bytes(schema, printable_name(path), asked)
+        with _opened(path, "") as file:  # which waits for no pipe
+            schema = pq.read_schema(file)
+        return asked in _binary_columns(schema) or _column_of_bytes(schema, "", None) is not None
+    except (pa.ArrowException, TenclipError):
+        return True
 
 
 def _column_of_bytes(schema: pa.Schema, shown: str, asked: str | None) -> str | None:
-    found = list(_binary_columns(schema))
+    """The column that holds the videos; None for a list of names: it has no bytes, or other ones (hashes, say).
+
+    Raises DatasetError where there is none such as asked for, or several could be meant.
+    """
+    found = _binary_columns(schema)
     if asked is not None:
         if asked not in found:
             has = ", ".join(found) or "none"
             raise DatasetError(f"{shown}: no column of bytes {asked!r}; such are: {has}")
         return asked
-    if len(found) <= 1:
-        return found[0] if found else None
-    likely = [c for c in found if c.partition(".")[0].lower() in _BYTES_COLUMNS]
-    if len(likely) != 1:
+    likely = [name for name, column in found.items() if column.lower() in _BYTES_COLUMNS]
+    likely = likely or [name for name in found if _NO_WORD.split(name.lower())[-1] in _BYTES_WORDS]
+    if len(likely) == 1:
+        return likely[0]
+    if not found or (not likely and _has_paths(schema)):
+        return None
+    if len(found) > 1:
         raise DatasetError(f"{shown}: has the columns of bytes {', '.join(found)}; name one with --bytes-column")
-    return likely[0]
+    return next(iter(found))
 
 
-def parquet_videos(path: Path, column: str) -> Iterator[BatchVideo]:
-    """The rows of a Parquet file whose cell in `column` is a video, named by a column of names or PATH#ROW."""
+def parquet_videos(path: Path, asked: str | None = None) -> Iterator[BatchVideo]:
+    """The rows of a Parquet file with a column of videos, named by a column of names or PATH#ROW.
+
+    asked: the column that the caller names. Raises DatasetError; VideoNotFound, NotAFile, VideoNotReadable for a file
+    that cannot be read.
+    """
     shown = printable_name(path)
-    with path.open("rb") as raw, pq.ParquetFile(raw) as file:
-        num_rows = file.metadata.num_rows
-        names = _names(file, column, num_rows)
-    for row in range(num_rows):
-        name = f"{shown}#{row}" if names is None else f"{shown}/{names[row]}"
-        yield BatchVideo(name, ParquetCell(path, row, column))
+    with _opened(path, shown) as file:
+        column, names = parquet_cells(file, shown, asked)
+    for row, name in enumerate(names):
+        yield BatchVideo(f"{shown}{name}", ParquetCell(path, row, column))
 
 
 def parquet_cells(file: Any, shown: str, asked: str | None) -> tuple[str, list[str]]:
@@ -123,13 +161,23 @@ def parquet_cells(file: Any, shown: str, asked: str | None) -> tuple[str, list[s
             column = _column_of_bytes(found.schema_arrow, shown, asked)
             if column is None:
                 raise DatasetError(
-                    f"{shown}: has no column of bytes, so it is a list; lists are read from files: download it first"
+                    f"{shown}: {_why_list(found.schema_arrow)}, so it is a list; lists are read from files: "
+                    "download it first"
                 )
             num_rows = found.metadata.num_rows
             names = _names(found, column, num_rows)
     except (pa.ArrowException, OSError) as err:
         raise DatasetError(f"{shown}: cannot be read as Parquet: {err}") from err
     return column, [f"#{row}" for row in range(num_rows)] if names is None else [f"/{name}" for name in names]
+
+
+def _why_list(schema: pa.Schema) -> str:
+    found = _binary_columns(schema)
+    if not found:
+        return "has no column of bytes"
+    return (
+        f"has names of files, and no column of bytes that is called as videos are ({', '.join(found)}; --bytes-column)"
+    )
 
 
 class CellReader:
@@ -143,6 +191,7 @@ class CellReader:
         self.place = (path, column)
         self._open = file
         self._file: Any = None
+        self._column = ("", "")
         self._firsts: list[int] = []  # rows that groups begin with
         self._cells: Iterator[Any] = iter(())
         self._group, self._next = -1, 0
@@ -174,6 +223,7 @@ class CellReader:
         if self._file is None:
             given = self.place[0] if self._open is None else self._open
             self._file = pq.ParquetFile(given, pre_buffer=False, buffer_size=1 << 20)
+            self._column = self._find_column(self._file.schema_arrow)
             groups = self._file.metadata
             sizes = [groups.row_group(i).num_rows for i in range(groups.num_row_groups)]
             self._firsts = list(itertools.accumulate(sizes, initial=0))
@@ -182,48 +232,85 @@ class CellReader:
             self._group, self._next = group, self._firsts[group]
             self._cells = self._cells_of(group)
 
+    def _find_column(self, schema: pa.Schema) -> tuple[str, str]:
+        path, column = self.place
+        found = _find(schema, column)
+        if found is None:
+            raise VideoNotReadable(f"{path}: has no column {column!r} any more", source=str(path))
+        return found
+
     def _cells_of(self, group: int) -> Iterator[Any]:
-        whole, _, inner = self.place[1].partition(".")
         if group == len(self._firsts) - 1:  # behind the last row
-            return
-        for batch in self._file.iter_batches(batch_size=1, row_groups=[group], columns=[self.place[1]]):
-            cells = batch.column(whole)
-            yield from cells.field(inner) if inner else cells
+            return iter(())
+        batches = self._file.iter_batches(batch_size=1, row_groups=[group], columns=[self.place[1]])
+        return map(partial(_first_cell, column=self._column), batches)  # no cell that was given is held
 
 
-def _binary_columns(schema: pa.Schema) -> Iterator[str]:
-    for field in schema:
-        if pa.types.is_struct(field.type):  # as Hugging Face keeps files: struct<bytes, path>
-            yield from (f"{field.name}.{f.name}" for f in field.type if _is_binary(f.type))
-        elif _is_binary(field.type):
-            yield field.name
+def _first_cell(rows: pa.RecordBatch, column: tuple[str, str]) -> Any:
+    return _values(rows, column)[0]
+
+
+def _values(rows: pa.RecordBatch | pa.Table, column: tuple[str, str]) -> Any:
+    """A column, or a field of the structs in it. Raises KeyError where there is none."""
+    name, field = column
+    values = rows.column(name)
+    return pc.struct_field(values, field) if field else values
+
+
+def _find(schema: pa.Schema, name: str) -> tuple[str, str] | None:
+    """(column, field of the structs in it or "") that a name means: a column of this name, or else COLUMN.FIELD."""
+    if name in schema.names:
+        return name, ""
+    for column in schema:
+        field = name.removeprefix(f"{column.name}.")
+        if field != name and pa.types.is_struct(column.type) and column.type.get_field_index(field) >= 0:
+            return column.name, field
+    return None
+
+
+def _binary_columns(schema: pa.Schema) -> dict[str, str]:
+    """The name of each, with a dot before a field of a struct -> the column that it is in."""
+    found: dict[str, str] = {}
+    for column in schema:
+        if pa.types.is_struct(column.type):  # as Hugging Face keeps files: struct<bytes, path>
+            found |= {f"{column.name}.{f.name}": column.name for f in column.type if _is_binary(f.type)}
+    columns = {c.name: c.name for c in schema if _is_binary(c.type) and c.name.lower() not in _BINARY_PATHS}
+    return found | columns
 
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):  # categories of pandas
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _has_paths(schema: pa.Schema) -> bool:
+    """Whether a column names files, as text or as bytes."""
+    return any(
+        (_is_text(c.type) and c.name.lower() in PATH_COLUMNS)
+        or (_is_binary(c.type) and c.name.lower() in _BINARY_PATHS)
+        for c in schema
+    )
+
+
 def _names(file: pq.ParquetFile, column: str, num_rows: int) -> list[str] | None:
     """Names of the rows, where a column of text has one for each of them and each once."""
-    whole, _, inner = column.partition(".")
-    candidates = [f"{whole}.path"] if inner else []
-    texts = {f.name.lower(): f.name for f in file.schema_arrow if pa.types.is_string(f.type) or _is_large(f.type)}
-    candidates += [texts[name] for name in _NAME_COLUMNS if name in texts]
-    for name in candidates:
+    schema = file.schema_arrow
+    texts = {c.name.lower(): c.name for c in schema if _is_text(c.type)}
+    candidates = [(texts[name], "") for name in _NAME_COLUMNS if name in texts]
+    place = _find(schema, column)
+    if place is not None and place[1]:
+        candidates.insert(0, (place[0], "path"))
+    for name, field in candidates:
         try:
-            table = file.read(columns=[name])
-        except (pa.ArrowException, ValueError):
+            read = file.read(columns=[f"{name}.{field}" if field else name])
+            names = _values(read, (name, field)).to_pylist()
+        except (pa.ArrowException, ValueError, KeyError):
             continue
-        if not table.num_columns:
-            continue
-        values = table.column(0)
-        if "." in name and pa.types.is_struct(values.type):
-            values = values.combine_chunks().field(0)
-        names = values.to_pylist()
         if len(set(names)) == num_rows and all(names):
             return [printable_name(str(n)) for n in names]
     return None
-
-
-def _is_large(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_large_string(kind))

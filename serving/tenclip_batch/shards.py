@@ -17,14 +17,13 @@ import msgspec
 
 from tenclip_api.errors import DatasetError, InvalidRequest, TenclipError, VideoNotFound
 from tenclip_api.uris import without_secrets
-from tenclip_batch.containers import is_compressed_tar, parquet_cells, tar_members
+from tenclip_batch.containers import PARQUET_SUFFIXES, is_compressed_tar, parquet_cells, tar_members
 from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.remote import BlockReader, RemoteFile, RemoteFiles
 from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, RemoteShard
 from tenclip_data.atomic import write_text
 from tenclip_serving.intake.parts import FileStamp
 
-_PARQUET = (".parquet", ".pq")
 # Shards that are listed at once.
 _CONCURRENCY = 4
 # Headers of small members that lie side by side come with one request.
@@ -129,7 +128,7 @@ async def _list(files: RemoteFiles, file: RemoteFile, shard: RemoteShard) -> Lis
     if file.in_parts and not file.stamp.size:
         raise DatasetError(f"{file.name}: is empty (0 bytes)")
     async with files.reader(file, ahead_bytes=_AHEAD_BYTES) as reader:
-        read = _read_parquet if file.name.lower().endswith(_PARQUET) else _read_tar
+        read = _read_parquet if file.name.lower().endswith(PARQUET_SUFFIXES) else _read_tar
         return await asyncio.to_thread(read, file, reader, shard.column)
 
 

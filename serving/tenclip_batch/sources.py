@@ -180,8 +180,8 @@ class VideoOpener:
                 async with aclosing(self._remote.pieces(shard, offset, size, video.name)) as chunks:
                     yield {"upload": Upload(chunks=chunks, num_bytes=size)}
             case ParquetCell() | RemoteCell() as cell:
-                data = await self._cell(cell, video.name)
-                yield {"upload": Upload(chunks=_in_threads(partial(_pieces, data)), num_bytes=len(data))}
+                # No name here for its bytes: this frame lasts until the video is decoded.
+                yield {"upload": _upload(await self._cell(cell, video.name))}
             case Path() as path:
                 file = await asyncio.to_thread(open_file, path, video.name)
                 try:
@@ -258,6 +258,11 @@ def _member_hash(member: TarMember) -> str:
     for piece in _member_pieces(member):
         digest.update(piece)
     return digest.hexdigest()
+
+
+def _upload(data: bytes) -> Upload:
+    """Of a video in memory, which nothing holds any more when its chunks have been read."""
+    return Upload(chunks=_in_threads(partial(_pieces, data)), num_bytes=len(data))
 
 
 def _pieces(data: bytes) -> Iterator[bytes]:

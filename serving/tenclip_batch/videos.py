@@ -7,14 +7,19 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tenclip_api.errors import DatasetError
-from tenclip_batch.containers import TAR_SUFFIX, bytes_column, is_compressed_tar, parquet_videos, tar_videos
+from tenclip_api.errors import DatasetError, TenclipError
+from tenclip_batch.containers import (
+    PARQUET_SUFFIXES,
+    TAR_SUFFIX,
+    holds_videos,
+    is_compressed_tar,
+    parquet_videos,
+    tar_videos,
+)
 from tenclip_batch.sources import BatchVideo, RemoteShard, Uri
-from tenclip_client._inputs import VideoInput, expand_inputs, read_manifest
+from tenclip_client._inputs import VideoInput, expand_inputs, folder_inputs, pattern_matches, read_manifest
 from tenclip_data.braces import expand_braces
-from tenclip_data.scan import printable_name, scan_folder
-
-_PARQUET = (".parquet", ".pq")
+from tenclip_data.scan import VIDEO_SUFFIXES, Scan, printable_name, scan_folder
 
 
 def batch_videos(
@@ -35,7 +40,6 @@ def batch_videos(
 
 
 def _expand(argument: str, list_root: Path | None, column: str | None) -> Iterator[BatchVideo]:
-    path = Path(argument)
     if "://" in argument and not os.path.lexists(argument):
         yield from _uris(argument, column)
         return
@@ -46,38 +50,43 @@ def _expand(argument: str, list_root: Path | None, column: str | None) -> Iterat
                 yield from _expand(one, list_root, column)
             return
     if glob.has_magic(argument) and not os.path.lexists(argument):
-        for match in sorted(glob.glob(argument, recursive=True), key=os.fsencode) or [argument]:
-            if not glob.has_magic(match) and _is_container(Path(match)):
-                yield from _container(Path(match), column)
-            else:
-                yield from _plain(match, list_root, column)
+        matches = pattern_matches(argument)
+        for match in matches:
+            yield from _named(match, list_root, column)
+        if not matches:
+            yield from _plain(argument, list_root, column)
         return
-    if path.is_dir():
-        shards = scan_folder(path, suffixes={TAR_SUFFIX}).videos
-        if shards:
-            videos = scan_folder(path).videos
-            yield from (BatchVideo(printable_name(v), v) for v in videos)
-            for shard in shards:
-                yield from _container(shard, column)
-            return
-    if path.is_file() and _is_container(path):
-        yield from _container(path, column)
-        return
-    yield from _plain(argument, list_root, column)
+    yield from _named(argument, list_root, column)
 
 
-def _is_container(path: Path) -> bool:
-    """A tar file, or a Parquet file with a column of bytes; other Parquet files are lists."""
+def _named(name: str, list_root: Path | None, column: str | None) -> Iterator[BatchVideo]:
+    """Of one path. (`os.path` finds nothing where a folder on the way may not be searched; `Path` raises.)"""
+    if os.path.isdir(name):
+        yield from _folder(Path(name), column)
+    elif os.path.isfile(name) and _is_container(Path(name), column):
+        yield from _container(Path(name), column)
+    else:
+        yield from _plain(name, list_root, column)
+
+
+def _folder(folder: Path, column: str | None) -> Iterator[BatchVideo]:
+    """What cannot be listed, as an error; video files; then those in tar and Parquet files."""
+    scan = scan_folder(folder, suffixes={*VIDEO_SUFFIXES, TAR_SUFFIX, *PARQUET_SUFFIXES})
+    videos = tuple(path for path in scan.videos if path.suffix.lower() in VIDEO_SUFFIXES)
+    # Other Parquet files are lists, which count where they are named.
+    shards = [p for p in scan.videos if p.suffix.lower() not in VIDEO_SUFFIXES and _is_container(p, column)]
+    if videos or scan.problems or not shards:
+        for video in folder_inputs(folder, Scan(videos, scan.problems)):
+            yield from _from_input(video, column)
+    for shard in shards:
+        yield from _container(shard, column)
+
+
+def _is_container(path: Path, column: str | None) -> bool:
+    """A tar file, or a Parquet file with a column of videos; other Parquet files are lists."""
     if path.suffix.lower() == TAR_SUFFIX or is_compressed_tar(path.name):
         return True
-    return path.suffix.lower() in _PARQUET and _bytes_column(path) is not None
-
-
-def _bytes_column(path: Path) -> str | None:
-    try:
-        return bytes_column(path)
-    except DatasetError:
-        return ""  # said again where it is read
+    return path.suffix.lower() in PARQUET_SUFFIXES and holds_videos(path, column)
 
 
 def _container(path: Path, column: str | None) -> Iterator[BatchVideo]:
@@ -85,16 +94,13 @@ def _container(path: Path, column: str | None) -> Iterator[BatchVideo]:
     name = printable_name(path)
     count = 0
     try:
-        if path.suffix.lower() in _PARQUET:
-            found = parquet_videos(path, bytes_column(path, column) or "")
-        else:
-            found = tar_videos(path)
-        for video in found:
+        is_parquet = path.suffix.lower() in PARQUET_SUFFIXES
+        for video in parquet_videos(path, column) if is_parquet else tar_videos(path):
             count += 1
             yield video
         if not count:
             raise DatasetError(f"{name}: holds no videos")
-    except DatasetError as err:
+    except TenclipError as err:
         yield BatchVideo(name, path, err)
 
 
@@ -120,11 +126,11 @@ def _uris(uri: str, column: str | None) -> Iterator[BatchVideo]:
         return
     for one in expand_braces(path):
         url = f"{one}{mark}{query}"
-        yield BatchVideo(url, RemoteShard(url, column if one.lower().endswith(_PARQUET) else None))
+        yield BatchVideo(url, RemoteShard(url, column if one.lower().endswith(PARQUET_SUFFIXES) else None))
 
 
 def _is_shard_name(name: str) -> bool:
-    return name.lower().endswith((TAR_SUFFIX, *_PARQUET)) or is_compressed_tar(name)
+    return name.lower().endswith((TAR_SUFFIX, *PARQUET_SUFFIXES)) or is_compressed_tar(name)
 
 
 def manifest_videos(path: Path, *, list_root: Path | None = None, column: str | None = None) -> list[BatchVideo]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import tracemalloc
 from pathlib import Path
 from typing import Any, cast
 
@@ -105,3 +106,25 @@ def test_videos_in_flight_are_read_in_their_order(
     buffer = PartBuffer(plan, lambda: "part-00000")
     asyncio.run(work_through(extractor, batch_videos([str(path)]), plan, buffer, on_result=lambda result: None))
     assert rows == list(range(2000))
+
+
+def test_a_video_that_was_read_is_not_in_memory_any_more(tmp_path: Path) -> None:
+    """It waits on disk then; `open` lasts until it is decoded."""
+    path = tmp_path / "rows.parquet"
+    (data,) = write(path, 1, group=1, size=20 << 20)
+    opener, (video,) = VideoOpener(), batch_videos([str(path)])
+
+    async def read() -> tuple[int, int]:
+        async with opener.open(video) as fields:
+            size = sum([len(piece) async for piece in fields["upload"].chunks])
+            held, _ = tracemalloc.get_traced_memory()
+        await opener.close()
+        return size, held
+
+    tracemalloc.start()
+    try:
+        size, held = asyncio.run(read())
+    finally:
+        tracemalloc.stop()
+    assert size == len(data)
+    assert held < 2 << 20

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import http.server
 import io
+import os
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from tenclip_api.errors import DatasetError
+from tenclip_api.errors import DatasetError, VideoNotFound, VideoNotReadable
 from tenclip_batch.containers import CellReader
 from tenclip_batch.options import ResumeOptions, RuntimeOptions
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, Uri
 from tenclip_batch.videos import batch_videos, manifest_videos
+from tests.tenclip_serving.helpers import denied, stopped_by_permissions
 
 from .helpers import SMALL, rows, run
 
@@ -75,6 +77,105 @@ def test_tars_that_are_none(tmp_path: Path) -> None:
     assert "holds no videos" in str(found[2])
 
 
+def tar_of(path: Path, *names: str) -> Path:
+    """A tar file with members of these names, a byte each."""
+    with tarfile.open(path, "w") as tar:
+        for name in names:
+            member = tarfile.TarInfo(name)
+            member.size = 1
+            tar.addfile(member, io.BytesIO(b"."))
+    return path
+
+
+def test_a_tar_that_may_not_be_read_is_one_row(bundle: Path, files: list[Path], tmp_path: Path) -> None:
+    locked, good = tar_of(tmp_path / "a.tar", "a.mp4"), tmp_path / "b.tar"
+    with tarfile.open(good, "w") as tar:
+        tar.add(files[0], files[0].name)
+    with stopped_by_permissions(), denied(locked):
+        first, second = batch_videos([str(tmp_path)])
+        assert isinstance(first.error, VideoNotReadable)
+        assert str(first.error) == f"{locked}: cannot be read: Permission denied"
+        assert second.name == f"{good}/{files[0].name}"
+        report = run(bundle, tmp_path / "out", tmp_path)
+    assert (report.done, report.failures) == (1, {"VIDEO_NOT_READABLE": 1})
+
+
+@pytest.mark.parametrize("argument", ["locked/a.mp4", "locked/a.tar", "locked/{0..1}.tar", "locked"])
+def test_what_is_in_a_folder_that_may_not_be_searched(tmp_path: Path, argument: str) -> None:
+    """It is a row, which says so when it is opened or at once, and does not end the run."""
+    (tmp_path / "locked").mkdir()
+    tar_of(tmp_path / "locked" / "a.tar", "a.mp4")
+    with stopped_by_permissions(), denied(tmp_path / "locked"):
+        found = batch_videos([str(tmp_path / argument), str(tmp_path / "other.mp4")])
+    assert found[0].name.startswith(f"{tmp_path}/locked")
+    assert found[-1].name == f"{tmp_path}/other.mp4"
+
+
+def test_a_pipe_that_is_called_as_shards_are_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.tar", "b.parquet"):
+        os.mkfifo(tmp_path / name)
+    tar_of(tmp_path / "c.tar", "c.mp4")
+    assert batch_videos([str(tmp_path)])[-1].name == f"{tmp_path}/c.tar/c.mp4"
+
+
+def test_damaged_headers_of_a_tar_are_one_row(tmp_path: Path) -> None:
+    """`tarfile` raises ValueError for a sparse file whose map is none."""
+    member = tarfile.TarInfo("a.mp4")
+    member.size, member.pax_headers = 600, {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as tar:
+        tar.addfile(member, io.BytesIO(b"no map\n" * 100))
+    (only,) = batch_videos([str(tmp_path / "a.tar")])
+    assert isinstance(only.error, DatasetError)
+    assert "cannot be read as a tar file" in str(only.error)
+
+
+def test_folders_of_parquet_and_patterns_that_match_folders(tmp_path: Path) -> None:
+    """As for tar. What is a list counts where it is named; what pandas and Spark write is a folder called .parquet."""
+    for folder in ("one", "two.parquet", "plain"):
+        (tmp_path / "all" / folder).mkdir(parents=True)
+    pq.write_table(pa.table({"mp4": [b"1"]}), tmp_path / "all/one/rows.parquet")
+    pq.write_table(pa.table({"path": ["a.mp4"]}), tmp_path / "all/one/list.parquet")
+    (tmp_path / "all/one/x.mp4").write_bytes(b"1")
+    pq.write_table(pa.table({"path": ["a"], "data": [b"1"]}), tmp_path / "all/two.parquet/part-0.pq")
+    tar_of(tmp_path / "all/two.parquet/s.tar", "s.mp4")
+    (tmp_path / "all/plain/p.mp4").write_bytes(b"1")
+    one, two = ["one/x.mp4", "one/rows.parquet#0"], ["two.parquet/part-0.pq/a", "two.parquet/s.tar/s.mp4"]
+
+    def found(argument: str) -> list[str]:
+        videos = batch_videos([f"{tmp_path}/{argument}"])
+        assert [v.error for v in videos] == [None] * len(videos)
+        return [v.name.removeprefix(f"{tmp_path}/all/") for v in videos]
+
+    assert found("all/one") == one
+    assert found("all/two.parquet") == two
+    assert found("all/*") == [*one, "plain/p.mp4", *two]
+    assert found("all") == ["one/x.mp4", "plain/p.mp4", one[1], *two]
+
+
+def test_a_pattern_finds_no_system_files(tmp_path: Path) -> None:
+    for name in ("a.mp4", "Thumbs.db", "__MACOSX/b.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"1")
+    assert [v.name for v in batch_videos([f"{tmp_path}/*"])] == [f"{tmp_path}/a.mp4"]
+    (nothing,) = batch_videos([f"{tmp_path}/*.avi"])
+    assert isinstance(nothing.error, VideoNotFound)
+
+
+@pytest.mark.parametrize("shard", ["s.tar", "s.parquet"])
+def test_a_folder_beside_shards_that_cannot_be_listed_is_a_row(tmp_path: Path, shard: str) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "locked" / "b.mp4").write_bytes(b"1")
+    if shard == "s.tar":
+        tar_of(tmp_path / shard, "a.mp4")
+    else:
+        pq.write_table(pa.table({"id": ["a.mp4"], "video": [b"1"]}), tmp_path / shard)
+    with stopped_by_permissions(), denied(tmp_path / "locked"):
+        problem, video = batch_videos([str(tmp_path)])
+    assert isinstance(problem.error, VideoNotReadable)
+    assert str(problem.error) == f"{tmp_path}/locked: cannot be listed: Permission denied"
+    assert video.name == f"{tmp_path}/{shard}/a.mp4"
+
+
 @pytest.mark.parametrize("form", ["bytes", "hugging face"])
 def test_a_column_of_bytes(bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path, form: str) -> None:
     data = [p.read_bytes() for p in files]
@@ -101,6 +202,70 @@ def test_cells_of_parquet_in_any_order(files: list[Path], tmp_path: Path) -> Non
     reader = CellReader(path, "data")
     assert [reader.read(i) for i in (0, 2, 1, 3, 4)] == [data[0], data[2], data[1], data[3], b""]
     reader.close()
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"path": ["a.mp4"], "md5": [b"1"]},
+        {"video": ["a.mp4"], "video_md5": [b"1"], "sha256": [b"2"]},
+        {"filename": pa.array(["a.mp4"]).dictionary_encode(), "Embedding": [b"1"]},
+        {"path": [b"a.mp4"]},  # of a writer that knows no text
+        {"path": [b"a.mp4"], "md5": [b"1"]},
+    ],
+)
+def test_bytes_beside_names_of_files_are_no_videos(tmp_path: Path, table: dict[str, list[object]]) -> None:
+    path = tmp_path / "list.parquet"
+    pq.write_table(pa.table(table), path)
+    assert batch_videos([str(path)]) == [BatchVideo("a.mp4", tmp_path / "a.mp4")]
+    assert batch_videos([f"{tmp_path}/*.parquet"], column="clip") == batch_videos([str(path)])
+    for name in set(table) & {"md5", "video_md5"}:  # who names one may have them so called
+        assert [v.source for v in batch_videos([str(path)], column=name)] == [ParquetCell(path, 0, name)]
+
+
+@pytest.mark.parametrize("column", ["mp4", "Video", "clip.webm", "raw_video", "video_data"])
+def test_videos_beside_names_of_files_and_hashes(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"path": ["a.mp4"], "md5": [b"2"], column: [b"1"]}), path)
+    assert batch_videos([str(path)]) == [BatchVideo(f"{path}/a.mp4", ParquetCell(path, 0, column))]
+
+
+@pytest.mark.parametrize("name", ["video.path", "id"])
+def test_names_that_are_no_text_are_not_taken(tmp_path: Path, name: str) -> None:
+    """And end nothing."""
+    damaged, video = pa.array([b"\xff\xfe"]).view(pa.string()), pa.array([b"1"])
+    if name == "id":
+        columns = {"video": video, "id": damaged}
+    else:
+        columns = {"video": pa.StructArray.from_arrays([video, damaged], ["bytes", "path"])}
+    pq.write_table(pa.table(columns), tmp_path / "rows.parquet")
+    assert [v.name for v in batch_videos([f"{tmp_path}/rows.parquet"])] == [f"{tmp_path}/rows.parquet#0"]
+
+
+def test_a_column_with_a_dot_in_its_name(bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path) -> None:
+    """As webdataset calls them; fields of structs are asked for only where no column has the whole name."""
+    path = tmp_path / "rows.parquet"
+    data = [p.read_bytes() for p in files]
+    pq.write_table(pa.table({"__key__": [p.stem for p in files], "clip.mp4": data}), path, row_group_size=3)
+    assert batch_videos([str(path)])[0] == BatchVideo(f"{path}/v0", ParquetCell(path, 0, "clip.mp4"))
+    run(bundle, tmp_path / "out", path)
+    assert numbers(tmp_path / "out") == expected
+
+
+def test_fields_and_columns_of_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "rows.parquet"
+    structs = [{"mp4": b"in", "path": "x"}, None]
+    pq.write_table(pa.table({"clip": structs, "clip.mp4": [b"whole", b"2"], "a.b": structs, "clip.x": structs}), path)
+    cells = {"clip.mp4": [b"whole", b"2"], "a.b.mp4": [b"in", b""], "clip.x.mp4": [b"in", b""]}
+    for column, held in cells.items():
+        reader = CellReader(path, column)
+        assert [reader.read(row) for row in range(2)] == held
+        reader.close()
+    videos = batch_videos([str(path)], column="a.b.mp4")
+    assert [v.name for v in videos] == [f"{path}#0", f"{path}#1"]
+    reader = CellReader(path, "gone.mp4")
+    with pytest.raises(VideoNotReadable, match=r"has no column 'gone\.mp4' any more"):
+        reader.read(0)
 
 
 def test_columns_that_could_all_be_meant(tmp_path: Path) -> None:
