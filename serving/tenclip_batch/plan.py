@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from tenclip_api.errors import VideoNotFound
 from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.options import ResumeOptions
 from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, Uri, is_current, is_missing, stamp_of
@@ -69,7 +70,12 @@ def make_plan(
             changed.append(video.name)
     asked = {v.name for v in videos}
     others = [name for name in ledger if name not in asked]
-    pruned = [name for name in others if resume.prune or name in lost or not ledger[name].done]
+    unread = {v.name for v in videos if v.error is not None and not isinstance(v.error, VideoNotFound)}
+    pruned = [
+        name
+        for name in others
+        if name in lost or not ledger[name].done or (resume.prune and not _is_within(name, unread))
+    ]
     dropped = set(pruned)
     return Plan(
         todo=tuple(todo),
@@ -80,6 +86,15 @@ def make_plan(
         removed=(*removed, *(name for name in others if name not in dropped)),
         pruned=tuple(pruned),
     )
+
+
+def _is_within(name: str, places: Collection[str]) -> bool:
+    """Whether a video is in one of these shards or folders, which cannot be read now and may be later.
+
+    >>> _is_within("a/b.tar/c.mp4", {"a/b.tar"}), _is_within("rows.parquet#3", {"rows.parquet"})
+    (True, True)
+    """
+    return any(name[:at] in places for at, sign in enumerate(name) if sign in "/#")
 
 
 def _is_mended(video: BatchVideo, entry: LedgerEntry) -> bool:

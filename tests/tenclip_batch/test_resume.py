@@ -82,6 +82,22 @@ def test_what_changed_is_done_anew_and_nothing_else(bundle: Path, videos: Path, 
     )
 
 
+def test_videos_of_a_shard_that_cannot_be_read_now_are_not_pruned(bundle: Path, videos: Path, tmp_path: Path) -> None:
+    shard, gone, out = tmp_path / "a.tar", tmp_path / "b.tar", tmp_path / "out"
+    for path, name in ((shard, "0.mp4"), (gone, "1.mp4")):
+        with tarfile.open(path, "w") as tar:
+            tar.add(videos / name, name)
+    assert run(bundle, out, shard, gone).done == 2
+    whole = shard.read_bytes()
+    shard.write_bytes(whole[:1000])
+    gone.unlink()
+    report = run(bundle, out, shard, gone, resume=ResumeOptions(prune=True))
+    assert (report.pruned, report.done) == ((f"{gone}/1.mp4",), 1)
+    shard.write_bytes(whole)
+    report = run(bundle, out, shard, resume=ResumeOptions(prune=True))
+    assert (report.done, report.failed) == (1, 0)
+
+
 def test_failures_are_tried_again_when_asked_for(bundle: Path, videos: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(bundle, out, videos)
