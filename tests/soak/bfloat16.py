@@ -4,7 +4,8 @@
 
 3D kernels of 1 to 7, strides 1 and 2, with and without padding, maps of 1 to 9 positions, 3 to 32 channels, in groups
 or not. Free memory holds NaN, since what was wrong once held what had been there before. The convolutions are wrong on
-processors that multiply bfloat16 alone (AVX512-BF16); elsewhere this passes in any case, and says so.
+processors that multiply bfloat16 alone (AVX512-BF16). Elsewhere this passes in any case, and says so; there sums of large
+kernels are rounded to bfloat16 on the way, so more is allowed.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tenclip_training.runs.bfloat16 import has_inner_window
 from tenclip_training.runs.optimization import autocast
 
 CPU = torch.device("cpu")
-ALLOWED = 0.01  # relative L2; rounding is 0.002
+ALLOWED, ALLOWED_ELSEWHERE = 0.01, 0.03  # relative L2; rounding is 0.002, and what was wrong held NaN
 SIZES = (1, 2, 3, 4, 5, 7, 8, 9)
 Three = tuple[int, int, int]
 
@@ -30,6 +31,8 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--every", type=int, default=1, help="take one of so many of them")
     options = parser.parse_args(argv or [])
+    native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    allowed = ALLOWED if native else ALLOWED_ELSEWHERE
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     wrong, count, small = list[str](), 0, 0
@@ -38,14 +41,13 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
             kernel, stride, padding, maps, _, _ = case
             count += 1
             small += not all(map(has_inner_window, maps, kernel, stride, padding))
-            if (error := worst_error(*case)) > ALLOWED:
+            if (error := worst_error(*case)) > allowed:
                 wrong.append(f"{case}: {error:.3g}")
     finally:
         torch.set_num_threads(threads)
-    native = bool(torch.cpu.get_capabilities().get("avx512_bf16"))
     summary = (
         f"{count} convolutions in bfloat16, {small} of them over maps so small that they run in float32: {len(wrong)} "
-        f"whose output or gradient is off by more than {ALLOWED:.0%}; the processor "
+        f"whose output or gradient is off by more than {allowed:.0%}; the processor "
         + ("multiplies bfloat16" if native else "does not multiply bfloat16, where nothing was wrong")
     )
     print("\n".join([summary, *wrong[:20]]))
