@@ -4,8 +4,8 @@
 
 3D kernels of 1 to 7, strides 1 and 2, with and without padding, maps of 1 to 9 positions, 3 to 32 channels, in groups
 or not. Free memory holds NaN, since what was wrong once held what had been there before. The convolutions are wrong on
-processors that multiply bfloat16 alone (AVX512-BF16). Elsewhere this passes in any case, and says so; there sums of large
-kernels are rounded to bfloat16 on the way, so more is allowed.
+processors that multiply bfloat16 alone (AVX512-BF16). Elsewhere this passes in any case, and says so; there sums of
+large kernels are rounded to bfloat16 on the way, so more is allowed.
 """
 
 from __future__ import annotations
