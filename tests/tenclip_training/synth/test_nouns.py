@@ -240,4 +240,4 @@ def test_a_linear_probe_on_a_frame_is_as_good_as_its_eye_for_nouns(
         # Its noun is right with probability `sees`; the verb follows from the right one as often as the table says.
         expected = 0.5 + overlap * (sees[overlap] - 0.5)
         assert accuracy == pytest.approx(expected, abs=0.12)
-    assert names[0.0] < 0.62 < names[0.5] < 0.8 < names[1.0]
+    assert names[0.0] < names[0.5] < 0.8 < names[1.0]
