@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from tests.tenclip_serving.helpers import make_bundle, make_video
+
+from .helpers import numbers, run
 
 
 @pytest.fixture(scope="session")
@@ -33,3 +36,17 @@ def shared_videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "empty.mp4").touch()
     (root / "text.mp4").write_text("this is no video\n" * 100)
     return root
+
+
+@pytest.fixture(scope="session")
+def files(shared_videos: Path) -> list[Path]:
+    """Four of them that are good."""
+    return sorted(shared_videos.glob("v*.mp4"))
+
+
+@pytest.fixture(scope="session")
+def expected(bundle: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
+    """Rows of these files themselves."""
+    out = tmp_path_factory.mktemp("expected") / "out"
+    run(bundle, out, *files)
+    return numbers(out)

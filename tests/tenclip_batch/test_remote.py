@@ -22,31 +22,14 @@ from tenclip_batch.sources import BatchVideo, RemoteShard, Uri
 from tenclip_batch.videos import batch_videos, manifest_videos
 from tenclip_serving.intake.uri_policy import UriPolicy
 
-from .helpers import rows, run
+from .helpers import numbers, rows, run
 from .store import Store, serving
-
-
-@pytest.fixture(scope="module")
-def files(shared_videos: Path) -> list[Path]:
-    return sorted(shared_videos.glob("v*.mp4"))
-
-
-@pytest.fixture(scope="module")
-def expected(bundle: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Rows of the files themselves."""
-    out = tmp_path_factory.mktemp("expected") / "out"
-    run(bundle, out, *files)
-    return numbers(out)
 
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails is tried three times, without the time that a network may need."""
     monkeypatch.setattr(remote, "_PAUSES_SECONDS", (0.01, 0.01))
-
-
-def numbers(out: Path) -> pa.Table:
-    return rows(out).select(["clip_index", "start_seconds", "end_seconds", "features"])
 
 
 def errors(out: Path) -> dict[str, str]:

@@ -23,24 +23,7 @@ from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, Uri
 from tenclip_batch.videos import batch_videos, manifest_videos
 from tests.tenclip_serving.helpers import denied, stopped_by_permissions
 
-from .helpers import SMALL, rows, run
-
-
-@pytest.fixture(scope="module")
-def files(shared_videos: Path) -> list[Path]:
-    return sorted(shared_videos.glob("v*.mp4"))
-
-
-@pytest.fixture(scope="module")
-def expected(bundle: Path, files: list[Path], tmp_path_factory: pytest.TempPathFactory) -> pa.Table:
-    """Rows of the files themselves."""
-    out = tmp_path_factory.mktemp("expected") / "out"
-    run(bundle, out, *files)
-    return numbers(out)
-
-
-def numbers(out: Path) -> pa.Table:
-    return rows(out).select(["clip_index", "start_seconds", "end_seconds", "features"])
+from .helpers import SMALL, numbers, run
 
 
 def test_tar_shards_of_webdataset(bundle: Path, files: list[Path], expected: pa.Table, tmp_path: Path) -> None:
