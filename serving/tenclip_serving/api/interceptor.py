@@ -24,7 +24,7 @@ from google.protobuf.message import DecodeError
 from tenclip_api.errors import DeadlineExceeded, DecodeWorkerDied, InvalidRequest, Overloaded, TenclipError
 from tenclip_api.wire import REASON_KEY, REQUEST_ID_KEY, RETRY_AFTER_KEY, RETRY_PUSHBACK_KEY
 from tenclip_serving.api.message_limits import check_parts, request_type
-from tenclip_serving.telemetry.call_records import CallRecords
+from tenclip_serving.telemetry.call_records import CallRecords, why_cancelled
 from tenclip_serving.telemetry.logs import REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.telemetry.metrics import Metrics
 
@@ -285,7 +285,7 @@ class Interceptor(grpc.aio.ServerInterceptor):
         except TenclipError as err:
             code, error = grpc.StatusCode[err.grpc_status], err
         except asyncio.CancelledError:
-            code = _why_cancelled(context)
+            code = grpc.StatusCode[why_cancelled(context.time_remaining())]
             raise
         except Exception:
             code = grpc.StatusCode.INTERNAL
@@ -376,12 +376,6 @@ def _parse(raw: bytes, rpc: _Rpc) -> Any:
 
 def _metadata(context: Context) -> dict[str, str]:
     return {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-
-
-def _why_cancelled(context: Context) -> grpc.StatusCode:
-    remaining = context.time_remaining()
-    expired = remaining is not None and remaining <= 0
-    return grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED
 
 
 def _shorten(message: str) -> str:

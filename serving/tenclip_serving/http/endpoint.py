@@ -23,7 +23,7 @@ from tenclip_serving.http.call import JSON, Call, Send
 from tenclip_serving.http.problems import PROBLEM_TYPE, Refused, encode, headers_of, problem, status_of
 from tenclip_serving.intake.admission import Admission
 from tenclip_serving.security.auth import Tokens, permission_of
-from tenclip_serving.telemetry.call_records import CallRecords
+from tenclip_serving.telemetry.call_records import CallRecords, why_cancelled
 from tenclip_serving.telemetry.logs import CLIENT, REQUEST_ID, TRACE_ID, log, new_request_id, trace_id_of
 from tenclip_serving.telemetry.tracing import Tracing
 
@@ -133,8 +133,7 @@ class Endpoint:
             failure = _refusal(err)
             call.code, error = failure.error.grpc_status, failure.error
         except asyncio.CancelledError:
-            left = call.time_remaining()
-            call.code = "DEADLINE_EXCEEDED" if left is not None and left <= 0 else "CANCELLED"
+            call.code = why_cancelled(call.time_remaining())
             raise
         except Exception:
             call.code = "INTERNAL"

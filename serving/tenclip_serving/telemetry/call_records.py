@@ -13,6 +13,14 @@ from tenclip_serving.telemetry.metrics import Metrics
 Transport = Literal["grpc", "http"]
 # Lines a second about calls that were refused before they were read; metrics count all.
 _MAX_REFUSALS_LOGGED_A_SECOND = 10
+# A caller that waits no longer hangs up so long before the server's own clock of the same deadline has run out: it
+# began when the call arrived.
+_CLOCK_SECONDS = 0.1
+
+
+def why_cancelled(seconds_left: float | None) -> str:
+    """Name of the gRPC status of a call whose caller has hung up, seconds_left before its deadline; None for none."""
+    return "DEADLINE_EXCEEDED" if seconds_left is not None and seconds_left <= _CLOCK_SECONDS else "CANCELLED"
 
 
 class CallRecords:
