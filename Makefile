@@ -28,8 +28,8 @@ demo: $(READY) ## Train, export, serve and query a small model; writes demo/repo
 # A file of tests stays in one process, with its fixtures. Where ARGS names tests, they run in a single one.
 WORKERS ?= 2
 # What fails beside others on a busy machine is run once more, and the summary names it; what fails twice has failed.
-PARALLEL := $(if $(filter tests%,$(ARGS)),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1)
-test: $(READY) ## Run all tests, or those named in ARGS.
+PARALLEL := $(if $(filter tests%,$(ARGS)),,-n $(WORKERS) --dist loadfile --no-loadscope-reorder --reruns 1 -m "not long")
+test: $(READY) ## Run all tests but long proofs (`make soak`), or those named in ARGS.
 	$(BIN)/python -u -m pytest $(PARALLEL) $(ARGS)
 
 system-packages: ## Install what some tests need of Debian's packages (as root): a browser, an RTSP server.
