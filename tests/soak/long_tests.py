@@ -1,4 +1,4 @@
-"""The tests that `make test` leaves out for their length: those marked `long`, each of which has a short form beside it.
+"""The tests that `make test` leaves out for their length, marked `long`; each has a short form beside it.
 
     python -m tests.soak.long_tests
 
