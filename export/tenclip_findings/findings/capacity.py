@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference
-from tenclip_findings.lab.arms import LAST, R3D_10, Lab
+from tenclip_findings.lab.arms import LAST, R3D, R3D_10, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import TARGET_CLIPS, WEAK_SIZES, on_weakly_labelled, pairs_target, scratch
 
 NETWORKS: dict[int, tuple[str, dict[str, Any]]] = {
     10: R3D_10,
-    18: ("resnets3d_r3d_18", {"width": 16}),
-    34: ("resnets3d_r3d_34", {"width": 16}),
+    18: ("resnets3d_r3d_18", R3D),
+    34: ("resnets3d_r3d_34", R3D),
 }
 LEAST, MIDDLE, MOST = NETWORKS
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference
-from tenclip_findings.lab.arms import LAST, Lab
+from tenclip_findings.lab.arms import LAST, R2D, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import (
     PRETRAIN_CLIPS,
@@ -23,7 +23,7 @@ from tenclip_findings.lab.sets import (
 VIDEOS = WEAK_SIZES[2]
 FRAME_CLIPS = 3 * PRETRAIN_CLIPS  # a frame is an eighth of a clip, and networks of frames learn from far more of them
 # The frame network with the layers of R3D-10, and what it looks at.
-R2D_10: dict[str, Any] = {"architecture": "r2d_18", "model": {"width": 16, "depth": 10}, "num_frames": 1}
+R2D_10: dict[str, Any] = {"architecture": "r2d_18", "model": {**R2D, "depth": 10}, "num_frames": 1}
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tenclip_findings.finding import Contrast, Finding, difference
-from tenclip_findings.lab.arms import LAST, STUDENT, Lab
+from tenclip_findings.lab.arms import LAST, R2D, STUDENT, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import BRIEF, PAIRS, TEST_SEED, TEST_VIDEOS
 
@@ -14,7 +14,7 @@ DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 6_000, 6_000, 24_000
 UNLABELLED = 2000
 TEACHER: dict[str, Any] = {
     "architecture": "r2d_18",
-    "model": {"width": 16, "depth": 10},  # what R3D-10 is inflated from
+    "model": {**R2D, "depth": 10},  # what R3D-10 is inflated from
     "num_frames": 1,
     "images": "replicate",
     "val_protocol": "center-clip",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from tenclip_findings.finding import Contrast, Finding, difference
-from tenclip_findings.lab.arms import BATCH, EPOCHS, LAST, MANIFEST, SPEC, Lab
+from tenclip_findings.lab.arms import BATCH, EPOCHS, LAST, MANIFEST, R2D, SPEC, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import TEST_SEED, TEST_VIDEOS
 from tenclip_findings.lab.tasks_omni import MOTION
@@ -18,7 +18,7 @@ KEPT = 0.4  # as many files of a search show what was asked for; the paper, of r
 _NOUNS = ("striped_disc", "checkered_square", "dotted_triangle", "marbled_star")
 _WORLD: dict[str, Any] = {"num_classes": 4, "nouns": _NOUNS, "label": "pair", "overlap": 0.5}
 _WEB: dict[str, Any] = {"web": {"wrong": 0.3, "off_topic": 0.3}, "zipf": 1.0}
-_FRAMES: dict[str, Any] = {"architecture": "r2d_18", "model": {"width": 16}, "num_frames": 1}
+_FRAMES: dict[str, Any] = {"architecture": "r2d_18", "model": R2D, "num_frames": 1}
 _UNTRIMMED: dict[str, Any] = {
     "untrimmed": (0.1, 0.2),
     "scenes": (4, 4),

@@ -32,9 +32,11 @@ def stem_pool_over(time: int) -> nn.MaxPool3d:
     return nn.MaxPool3d((time, 3, 3), (2 if time == 3 else 1, 2, 2), (time // 2, 1, 1))
 
 
-def stem_3d(width: int, *, time: int, stride: int = 1, pool: nn.Module | None = None) -> nn.Sequential:
-    """One convolution of `time`x7x7, with `stride` in time."""
-    layers = [conv(3, width, (time, 7), (stride, 2)), nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
+def stem_3d(width: int, *, time: int, space: int = 7, stride: int = 1, pool: nn.Module | None = None) -> nn.Sequential:
+    """One convolution of `time` x `space` x `space`, with `stride` in time. Raises ValueError for an even size."""
+    if min(time, space) < 1 or not time % 2 or not space % 2:
+        raise ValueError(f"sizes of a stem must be odd numbers, got {time} frames and {space} pixels")
+    layers = [conv(3, width, (time, space), (stride, 2)), nn.BatchNorm3d(width), nn.ReLU(inplace=True)]
     return nn.Sequential(*layers, *([] if pool is None else [pool]))
 
 

@@ -12,9 +12,12 @@ from tenclip_training.models.registry import register_architecture
 from tenclip_training.models.resnet import residual_factory
 
 
-def r2d(width: int) -> Design:
-    """ResNet on each frame (He et al. 2016), for inflation and as a TSN (Wang et al. 2016): frames are averaged."""
-    stem = stem_3d(width, time=1, pool=stem_pool_over(1))
+def r2d(width: int, *, stem_size: int = 7) -> Design:
+    """ResNet on each frame (He et al. 2016), for inflation and as a TSN (Wang et al. 2016): frames are averaged.
+
+    `stem_size` is how many pixels a side the stem's convolution sees: 3 for small images.
+    """
+    stem = stem_3d(width, time=1, space=stem_size, pool=stem_pool_over(1))
     return Design(stem=stem, stem_strides=(1, 4), builds=build_2d, strides=SPATIAL_STRIDES)
 
 

@@ -19,14 +19,17 @@ from tenclip_training.models.registry import register_architecture
 from tenclip_training.models.resnet import residual_factory
 
 
-def resnets3d(width: int, *, shortcut: Shortcut = "B", stem_pool: bool = True) -> Design:
+def resnets3d(
+    width: int, *, shortcut: Shortcut = "B", stem_pool: bool = True, stem_frames: int = 7, stem_size: int = 7
+) -> Design:
     """3D-ResNets' R3D (Hara et al. 2018, Kataoka et al. 2020): a 7x7x7 stem and a max pool over time too.
 
     The release of 2018 used shortcut A in the networks of 18 and 34 layers. `stem_pool` False leaves the max pool out
-    (`no_max_pool` in the authors' code).
+    (`no_max_pool` in the authors' code), `stem_frames` is how many frames the stem's convolution sees (`conv1_t_size`).
+    `stem_size` is how many pixels a side it sees: 3 for clips of few pixels, where seven make most of the work.
     """
     return Design(
-        stem=stem_3d(width, time=7, pool=stem_pool_over(3) if stem_pool else None),
+        stem=stem_3d(width, time=stem_frames, space=stem_size, pool=stem_pool_over(3) if stem_pool else None),
         stem_strides=(2, 4) if stem_pool else (1, 2),
         builds=build_3d,
         shortcut=shortcut_named(shortcut),
