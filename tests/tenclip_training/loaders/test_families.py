@@ -111,6 +111,7 @@ def test_ig65m_tells_its_clip_by_its_classes(classes: int, tmp_path: Path) -> No
 RESNETS3D: dict[str, dict[str, Any]] = {
     "resnets3d_r3d_10": {},
     "resnets3d_r3d_18": {"layers": (2, 2, 2, 2), "shortcut": "A"},
+    "resnets3d_r3d_34": {"layers": (3, 4, 6, 3), "stem_frames": 3},  # conv1_t_size
     "resnets3d_r3d_50": {"layers": (2, 1, 1, 1), "deep": True},
     "resnets3d_r2plus1d_18": {"layers": (2, 1, 2, 1), "factorised": True},
     "resnets3d_r2plus1d_50": {"layers": (2, 1, 1, 1), "factorised": True, "deep": True},

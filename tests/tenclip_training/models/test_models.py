@@ -132,6 +132,19 @@ def test_zero_gamma_starts_every_block_as_its_shortcut() -> None:
         assert model.get_parameter(f"{name}.0.conv1.1.weight").all()
 
 
+@pytest.mark.parametrize("architecture", ["resnets3d_r3d_10", "r2d_18"])
+def test_stems_of_small_clips(architecture: str) -> None:
+    options: dict[str, Any] = {"stem_size": 3, **({"stem_frames": 5} if "r3d" in architecture else {})}
+    model = create_model(architecture, num_classes=5, width=4, **options).eval()
+    frames = 5 if "r3d" in architecture else 1
+    assert model.get_parameter("stem.0.weight").shape == (4, 3, frames, 3, 3)
+    whole = create_model(architecture, num_classes=5, width=4).eval()
+    clips = torch.randn(1, 3, 8, 40, 40)
+    assert model.get_submodule("stem")(clips).shape == whole.get_submodule("stem")(clips).shape
+    with pytest.raises(ValueError, match=r"sizes of a stem must be odd numbers, got \d frames and 4 pixels"):
+        create_model(architecture, num_classes=5, stem_size=4)
+
+
 def test_clips_smaller_than_the_head_are_refused() -> None:
     with pytest.raises(ValueError, match=r"too small.*\(1, 2, 2\).*\(1, 4, 4\).*8 frames of 56 pixels"):
         small()(torch.randn(1, 3, 8, 32, 32))

@@ -188,13 +188,16 @@ def _resnets3d(weights: WeightsFile) -> Plan:
     names = rename(tensors, RESNET_RULES)
     stages, bottleneck = stages_in(tensors, "layer1.0.conv3.weight")
     width = side(tensors, "conv1.weight", 0)
-    if side(tensors, "conv1.weight", 2) != 7:
-        raise UnknownLayoutError(f"a stem of {list(tensors['conv1.weight'].shape[2:])} in the names of 3D-ResNets")
+    stem_frames, *stem_sides = tensors["conv1.weight"].shape[2:]
+    if stem_frames % 2 == 0 or stem_sides != [7, 7]:
+        raise UnknownLayoutError(f"a stem of {[stem_frames, *stem_sides]} in the names of 3D-ResNets")
     if bottleneck and side(tensors, "layer1.0.conv2.weight", 1) != side(tensors, "layer1.0.conv2.weight", 0):
         raise UnknownLayoutError("a ResNeXt of 3D-ResNets")
     name, config = sized("resnets3d_r3d_{}", DEPTHS, stages, bottleneck, width)
     if not any(".downsample." in key for key in tensors):
         config["shortcut"] = "A"
+    if stem_frames != 7:  # conv1_t_size
+        config["stem_frames"] = stem_frames
     candidates, assumed = _resnets3d_releases(weights, config.get("shortcut", "B"))
     return Plan(
         layout="3d-resnets",

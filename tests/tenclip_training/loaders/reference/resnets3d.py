@@ -79,6 +79,7 @@ class ResNet(nn.Module):
         shortcut: str = "B",
         factorised: bool = False,
         dims: int = 3,
+        stem_frames: int = 7,
         num_classes: int = 400,
     ) -> None:
         super().__init__()
@@ -91,7 +92,10 @@ class ResNet(nn.Module):
             self.conv1_t = nn.Conv3d(mid, width, (7, 1, 1), 1, (3, 0, 0), bias=False)
             self.bn1_t = nn.BatchNorm3d(width)
         else:
-            self.conv1 = conv(3, width, 7, (1, 2, 2) if dims == 3 else 2, 3, bias=False)  # type: ignore[arg-type]
+            kernel: Any = (stem_frames, 7, 7)[3 - dims :]
+            padding: Any = (stem_frames // 2, 3, 3)[3 - dims :]
+            stride: Any = (1, 2, 2)[3 - dims :]
+            self.conv1 = conv(3, width, kernel, stride, padding, bias=False)
             self.bn1 = norm(width)
         self.maxpool = (nn.MaxPool3d if dims == 3 else nn.MaxPool2d)(3, 2, 1)
         inplanes, expansion = width, 4 if deep else 1
