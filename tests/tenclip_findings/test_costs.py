@@ -13,10 +13,11 @@ from tenclip_findings.catalog import all_findings, chosen, headlines
 from tenclip_findings.costs import Rates, Work, measure_rates, work_of
 from tenclip_findings.evidence import write_evidence
 from tenclip_findings.finding import Finding
+from tenclip_findings.lab import arms
 from tenclip_findings.run import Options
 from tests.tenclip_findings.test_evidence import kept
 
-R3D = ("resnets3d_r3d_10", (("width", 16),), 8, "fp32")
+R3D = ("resnets3d_r3d_10", tuple(sorted(arms.R3D.items())), 8, "fp32")
 FAST = 1 / 180  # seconds of a clip of R3D with ten layers, on one thread of a machine that the sizes were chosen for
 
 
@@ -71,7 +72,7 @@ def test_every_finding_has_five_seeds_and_costs_something(finding: Finding) -> N
 
 
 def test_rates_are_of_this_machine_and_deeper_networks_are_slower() -> None:
-    deep = ("resnets3d_r3d_34", (("width", 16),), 8, "fp32")
+    deep = ("resnets3d_r3d_34", R3D[1], 8, "fp32")
     rates = measure_rates({deep}, "fp32")
     assert rates.clip[deep] > rates.clip[R3D] > 0
     assert rates.clips_per_second == 1 / rates.clip[R3D]
