@@ -147,15 +147,15 @@ def live_request(
         "max_backoff_seconds": max_backoff_seconds,
         "idle_seconds": idle_seconds,
         "heartbeat_seconds": heartbeat_seconds,
-        "max_gap_seconds": max_gap_seconds,
     }
     for name, seconds in positive.items():
         if not (math.isfinite(seconds) and seconds > 0):
             raise InvalidRequest(f"{name} must be positive, in seconds, got {seconds}")
-    if not (math.isfinite(min_seconds) and min_seconds >= 0):
-        raise InvalidRequest(f"min_seconds must be finite and not negative, got {min_seconds}")
-    if not 0 < off <= on <= 1:
-        raise InvalidRequest(f"the thresholds must be 0 < off <= on <= 1, got off {off:g} and on {on:g}")
+    for name, seconds in (("min_seconds", min_seconds), ("max_gap_seconds", max_gap_seconds)):
+        if not (math.isfinite(seconds) and seconds >= 0):
+            raise InvalidRequest(f"{name} must be finite and not negative, got {seconds}")
+    if not 0 <= off <= on <= 1:
+        raise InvalidRequest(f"the thresholds must be 0 <= off <= on <= 1, got off {off:g} and on {on:g}")
     if reconnect is not None and not 0 <= reconnect < 2**31:
         raise InvalidRequest(f"reconnect must be a number of attempts, or None for ever, got {reconnect}")
     return pb.LiveRequest(

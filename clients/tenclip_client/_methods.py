@@ -302,7 +302,8 @@ class ClientMethods(BaseClient):
         step: frames from one window to the next; None: no overlap. windows: also a LiveWindow for each that ran.
         smooth_windows: events are made of the mean over so many. on, off: an event begins when the mean of its class
             reaches `on` and ends when it falls below `off`. min_seconds: a shorter one is none. max_gap_seconds: an
-            event ends when the stream is gone for longer. labels: classes that have events; none: all.
+            event ends when the stream is gone for longer, with 0 at every interruption. labels: classes that have
+            events; none: all.
         max_latency_seconds: a window that has waited so long is skipped, and counted. lossless: skip nothing.
         reconnect: attempts in a row before FetchFailed; None: for ever. max_backoff_seconds: between two, at most.
         idle_seconds: a stream that sends nothing for so long is broken. heartbeat_seconds: a LiveHeartbeat is sent when

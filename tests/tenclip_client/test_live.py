@@ -97,6 +97,9 @@ def test_both_clients_yield_every_kind_of_update(target: str, servicer: FakeReco
     [
         ({"step": 0}, "step must be at least 1, got 0"),
         ({"on": 0.3}, "off 0.4 and on 0.3"),
+        ({"off": -0.1}, "0 <= off <= on <= 1, got off -0.1"),
+        ({"max_gap_seconds": -1.0}, "max_gap_seconds must be finite and not negative, got -1"),
+        ({"max_gap_seconds": float("inf")}, "max_gap_seconds must be finite"),
         ({"idle_seconds": 0.0}, "idle_seconds must be positive, in seconds, got 0"),
         ({"max_latency_seconds": float("nan")}, "max_latency_seconds must be positive"),
         ({"min_seconds": -1.0}, "min_seconds must be finite"),

@@ -1778,7 +1778,7 @@ Global___LiveRequest: _TypeAlias = LiveRequest  # noqa: Y015
 
 @_typing.final
 class LiveEventRules(_message.Message):
-    """When scores become an event. 0 leaves a field to its default."""
+    """When scores become an event."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1791,12 +1791,14 @@ class LiveEventRules(_message.Message):
     smooth_windows: _builtins.int
     """Scores are the mean of so many windows, the newest included. 0: three."""
     on: _builtins.float
-    """An event begins when the mean of its class reaches `on`, and ends when it falls below `off`. 0: 0.6 and 0.4."""
+    """An event begins when the mean of its class reaches `on`, and ends when it falls below `off`, of which 0 <= off <= on.
+    Not set: 0.6, and 0.4 or `on` if that is less.
+    """
     off: _builtins.float
     min_seconds: _builtins.float
     """A shorter event is none. Not negative; 0: any length."""
     max_gap_seconds: _builtins.float
-    """An event is over when the stream was gone for so long. 0: five seconds."""
+    """An event is over when the stream was gone for longer. 0: every interruption ends it; not set: five seconds."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Classes of which there are events; none: all."""
@@ -1805,17 +1807,28 @@ class LiveEventRules(_message.Message):
         self,
         *,
         smooth_windows: _builtins.int = ...,
-        on: _builtins.float = ...,
-        off: _builtins.float = ...,
+        on: _builtins.float | None = ...,
+        off: _builtins.float | None = ...,
         min_seconds: _builtins.float = ...,
-        max_gap_seconds: _builtins.float = ...,
+        max_gap_seconds: _builtins.float | None = ...,
         labels: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_gap_seconds", b"_max_gap_seconds", "_off", b"_off", "_on", b"_on", "max_gap_seconds", b"max_gap_seconds", "off", b"off", "on", b"on"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "max_gap_seconds", b"max_gap_seconds", "min_seconds", b"min_seconds", "off", b"off", "on", b"on", "smooth_windows", b"smooth_windows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_gap_seconds", b"_max_gap_seconds", "_off", b"_off", "_on", b"_on", "labels", b"labels", "max_gap_seconds", b"max_gap_seconds", "min_seconds", b"min_seconds", "off", b"off", "on", b"on", "smooth_windows", b"smooth_windows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_gap_seconds: _TypeAlias = _typing.Literal["max_gap_seconds"]  # noqa: Y015
+    _WhichOneofArgType__max_gap_seconds: _TypeAlias = _typing.Literal["_max_gap_seconds", b"_max_gap_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__off: _TypeAlias = _typing.Literal["off"]  # noqa: Y015
+    _WhichOneofArgType__off: _TypeAlias = _typing.Literal["_off", b"_off"]  # noqa: Y015
+    _WhichOneofReturnType__on: _TypeAlias = _typing.Literal["on"]  # noqa: Y015
+    _WhichOneofArgType__on: _TypeAlias = _typing.Literal["_on", b"_on"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_gap_seconds) -> _WhichOneofReturnType__max_gap_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__off) -> _WhichOneofReturnType__off | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__on) -> _WhichOneofReturnType__on | None: ...
 
 Global___LiveEventRules: _TypeAlias = LiveEventRules  # noqa: Y015
 

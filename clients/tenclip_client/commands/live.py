@@ -44,7 +44,15 @@ class EventOptions:
     min_seconds: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="A shorter one is none.", rich_help_panel=EVENTS)
     ] = 0.0
-    gap: Annotated[float, _seconds("It ends when the stream is gone for longer.", EVENTS)] = 5.0
+    gap: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            metavar="SECONDS",
+            help="It ends when the stream is gone for longer; 0: at every interruption.",
+            rich_help_panel=EVENTS,
+        ),
+    ] = 5.0
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="LABEL", help="Only events of this class. Repeatable.", rich_help_panel=EVENTS),

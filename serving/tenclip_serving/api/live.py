@@ -37,7 +37,6 @@ def live_request(request: pb.LiveRequest, *, source: LiveSource | None = None, p
         if not request.uri:
             raise InvalidRequest("no stream: set uri to its address, e.g. rtsp://camera.example/stream")
         source = parse_address(request.uri)
-    rules, usual = request.events, _DEFAULTS.events
     reconnect = request.reconnect if request.HasField("reconnect") else _DEFAULTS.reconnect
     return LiveRequest(
         source=source,
@@ -45,14 +44,7 @@ def live_request(request: pb.LiveRequest, *, source: LiveSource | None = None, p
         version=request.model.version,
         step=request.window_step_frames,
         spatial_mode=spatial_mode(request.spatial_mode),
-        events=EventRules(
-            smooth_windows=rules.smooth_windows or usual.smooth_windows,
-            on=rules.on or usual.on,
-            off=rules.off or min(usual.off, rules.on or usual.on),
-            min_seconds=rules.min_seconds,
-            max_gap_seconds=rules.max_gap_seconds or usual.max_gap_seconds,
-            labels=tuple(rules.labels),
-        ),
+        events=_event_rules(request.events),
         max_latency=request.max_latency_seconds or _DEFAULTS.max_latency,
         lossless=request.lossless,
         paced=paced,
@@ -60,6 +52,19 @@ def live_request(request: pb.LiveRequest, *, source: LiveSource | None = None, p
         max_backoff=request.max_backoff_seconds or _DEFAULTS.max_backoff,
         idle_seconds=request.idle_seconds or _DEFAULTS.idle_seconds,
         heartbeat_seconds=request.heartbeat_seconds or _DEFAULTS.heartbeat_seconds,
+    )
+
+
+def _event_rules(rules: pb.LiveEventRules) -> EventRules:
+    usual = _DEFAULTS.events
+    on = rules.on if rules.HasField("on") else usual.on
+    return EventRules(
+        smooth_windows=rules.smooth_windows or usual.smooth_windows,
+        on=on,
+        off=rules.off if rules.HasField("off") else min(usual.off, on),
+        min_seconds=rules.min_seconds,
+        max_gap_seconds=rules.max_gap_seconds if rules.HasField("max_gap_seconds") else usual.max_gap_seconds,
+        labels=tuple(rules.labels),
     )
 
 

@@ -6,6 +6,9 @@ are. Frames that are missing are one, and windows that were skipped.
 
 from __future__ import annotations
 
+# A frame that is late by less than this share of the distance of two is no sign that one is missing: times are rounded.
+_JITTER = 0.75
+
 
 class Absence:
     """Of one connection, told of everything in the order of time; all in seconds on the stream's clock."""
@@ -30,7 +33,7 @@ class Absence:
             self._longest = max(self._longest, seconds - self._lost)
         elif self._seconds is not None:
             if self._distance is not None:
-                self._longest = max(self._longest, seconds - self._due)
+                self._longest = max(self._longest, self._beyond_jitter(seconds - self._due))
             self._distance = seconds - self._seconds
         self._seconds, self._follows = seconds, True
         self._due = max(end_seconds, seconds + (self._distance or 0.0))
@@ -54,8 +57,11 @@ class Absence:
 
     def taken(self, start_seconds: float, end_seconds: float, missing: float) -> float:
         """A window is taken. The longest stretch that was not watched, since the one taken before it."""
-        since_skipped = 0.0 if self._skipped is None else start_seconds - self._skipped
+        since_skipped = 0.0 if self._skipped is None else self._beyond_jitter(start_seconds - self._skipped)
         longest = max(missing, self._longest_skipped, since_skipped)
         self._skipped, self._longest_skipped = None, 0.0
         self._watched = max(self._watched, end_seconds)
         return longest
+
+    def _beyond_jitter(self, seconds: float) -> float:
+        return seconds if seconds > _JITTER * (self._distance or 0.0) else 0.0

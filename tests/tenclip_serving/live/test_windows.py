@@ -123,7 +123,17 @@ def test_nothing_is_missed_between_windows_by_their_step(step: int, fps: float, 
     ring = WindowRing(replace(SPEC, target_fps=target_fps), step=step, max_latency=None)
     found = missed(ring, [frame(i, fps=fps) for i in range(250)])
     assert len(found) >= 2
-    assert found == pytest.approx([0.0] * len(found), abs=1e-6)
+    assert found == [0.0] * len(found)
+
+
+def test_nothing_is_missed_where_times_are_rounded_and_one_frame_is_where_it_is() -> None:
+    """As times in milliseconds of 30 frames a second are, and those of a camera that is a little late."""
+    rounded = [replace(frame(i, fps=30), seconds=round(i / 30, 3), end_seconds=round(i / 30, 3)) for i in range(60)]
+    rounded[20].seconds += 0.012
+    ring = WindowRing(SPEC, step=4, max_latency=None)
+    assert missed(ring, rounded) == [0.0] * 15
+    ring = WindowRing(SPEC, step=4, max_latency=None)
+    assert sum(m > 0 for m in missed(ring, rounded[:30] + rounded[31:])) == 1
 
 
 @pytest.mark.parametrize("target_fps", [None, 20.0])
