@@ -7,12 +7,26 @@ import json
 import re
 import subprocess
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.k8s.manifests import K8S, VERSIONS, Manifest, build, label, named, project_version, read_yaml, validate
+from tenclip_serving.config import ServerConfig
+from tenclip_settings import load_settings
+from tests.k8s.manifests import (
+    K8S,
+    VERSIONS,
+    Manifest,
+    build,
+    build_with,
+    label,
+    named,
+    project_version,
+    read_yaml,
+    validate,
+)
 from tests.k8s.programs import find_program
 from tests.k8s.wiring import find_problems
 
@@ -62,6 +76,31 @@ def test_it_renders_what_kustomize_builds() -> None:
         assert manifest == by_kustomize[name], name
 
 
+def test_with_a_gpu_it_renders_what_the_component_does() -> None:
+    manifests = rendered("--set", "gpu.enabled=true")
+    assert normalised(manifests) == normalised(build("overlays/gpu"))
+    sliced = normalised(rendered("--set", "gpu.enabled=true", "--set", "gpu.resource=nvidia.com/mig-1g.18gb"))
+    assert sliced == normalised(build_with("gpu-mig"))
+    assert find_problems(manifests) == []
+
+
+def test_a_gpu_leaves_a_runtime_and_a_tag_that_are_named() -> None:
+    options = ("--set", "gpu.enabled=true", "--set", "settings.TENCLIP_RUNTIME=torch", "--set", "image.tag=mine")
+    manifests = rendered(*options)
+    assert named(manifests, "ConfigMap")["data"]["TENCLIP_RUNTIME"] == "torch"
+    (container,) = named(manifests, "Deployment")["spec"]["template"]["spec"]["containers"]
+    assert container["image"] == "tenclip:mine"
+
+
+def test_names_for_browsers_are_a_setting_that_the_server_reads(tmp_path: Path) -> None:
+    names = ("--set", "browserNames={lab.example,tenclip.tenclip.svc}")
+    manifests = rendered(*names, "--set-string", "settings.TENCLIP_HTTP_PORT=8411")
+    data = named(manifests, "ConfigMap")["data"]
+    config = load_settings(ServerConfig, environment=data, flags={"directory": tmp_path}).settings
+    assert (config.browser_names, config.http_port) == (("lab.example", "tenclip.tenclip.svc"), 8411)
+    assert "TENCLIP_BROWSER_NAMES" not in named(rendered(), "ConfigMap")["data"]
+
+
 def test_a_difference_is_noticed() -> None:
     manifests = rendered("--set", "autoscaling.maxReplicas=9")
     assert normalised(manifests) != normalised(build("base"))
@@ -109,6 +148,8 @@ def test_the_grace_period_follows_the_servers() -> None:
         ("replicas=two", "replicas"),
         ("settings.LOG_FORMAT=text", "LOG_FORMAT"),
         ("image.pullPolicy=Sometimes", "pullPolicy"),
+        ("gpu.count=2", "count"),
+        ("browserNames={}", "browserNames"),
         ("settings.TENCLIP_SHUTDOWN_GRACE_SECONDS=60.5", "TENCLIP_SHUTDOWN_GRACE_SECONDS"),
     ],
 )
