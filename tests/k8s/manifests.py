@@ -44,6 +44,8 @@ COMPONENTS = (
 )
 # Each as an overlay of k8s/features has it.
 CLIENT_COMPONENTS = (("features-tls",), ("features-tls", "features-token"))
+# Each as an overlay of k8s/kserve has it; test_kserve.py, for the pods are KServe's to make.
+KSERVE_COMPONENTS = (("kserve-networkpolicy",),)
 # Groups of interfaces that Kubernetes does not define, so no release of it has their schemas; see crds.py.
 CUSTOM_GROUPS = frozenset(
     (

@@ -25,7 +25,16 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tenclip_api.inference import open_inference_pb2 as pb
 from tenclip_api.inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tenclip_client import Client
-from tests.k8s.manifests import Manifest, build, named, project_version
+from tests.k8s.manifests import (
+    KSERVE_COMPONENTS,
+    VERSIONS,
+    Manifest,
+    build,
+    build_with,
+    named,
+    project_version,
+    validate,
+)
 from tests.k8s.pods import memory_problems
 from tests.k8s.programs import kserve_python
 from tests.tenclip_serving.helpers import (
@@ -263,6 +272,29 @@ def test_the_metrics_are_where_the_annotation_says() -> None:
     (container,) = spec["containers"]
     assert f"--metrics-port={spec['annotations']['prometheus.kserve.io/port']}" in container["args"]
     assert spec["annotations"]["prometheus.kserve.io/path"] == "/metrics"
+
+
+def test_the_network_policy_is_for_the_services_pods_and_as_strict_as_the_bases() -> None:
+    found = build_with(*KSERVE_COMPONENTS[0], base="kserve")
+    policy = named(found, "NetworkPolicy", "tenclip-kserve")
+    validate(policy, VERSIONS[-1])
+    runtime, service = manifests()
+    assert policy["metadata"]["namespace"] == service["metadata"]["namespace"]
+    # KServe puts the service's labels on its pods.
+    assert policy["spec"]["podSelector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    base = named(build("base"), "NetworkPolicy", "tenclip")["spec"]
+    callers, knative, scrapes = policy["spec"]["ingress"]
+    assert policy["spec"]["egress"] == base["egress"]
+    assert [callers["from"], scrapes["from"]] == [rule["from"] for rule in base["ingress"]]
+    (container,) = runtime["spec"]["containers"]
+    ports = [{port["port"] for port in rule["ports"]} for rule in (callers, knative, scrapes)]
+    assert container["ports"][0]["containerPort"] in ports[0]
+    assert int(runtime["spec"]["annotations"]["prometheus.kserve.io/port"]) in ports[2]
+    # Only what Knative's proxy takes requests at, and counts them at.
+    assert ports[1] == {8012, 8013, 9090}
+    assert ports[0] - {7411} == {8012, 8013}
+    # With a policy for egress, the model has to come without one: KServe mounts claims itself.
+    assert service["spec"]["predictor"]["model"]["storageUri"].startswith("pvc://")
 
 
 def test_the_runtime_keeps_to_its_cores_and_its_memory() -> None:

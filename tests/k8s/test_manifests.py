@@ -16,6 +16,7 @@ from tests.k8s.manifests import (
     CLIENT_COMPONENTS,
     COMPONENTS,
     K8S,
+    KSERVE_COMPONENTS,
     TARGETS,
     VERSIONS,
     build,
@@ -115,7 +116,8 @@ def test_every_target_is_tested() -> None:
     whole = {f.relative_to(K8S).as_posix() for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Kustomization"}
     assert whole == set(TARGETS)
     components = {f.name for f in KUSTOMIZATIONS if kustomization(f)["kind"] == "Component"}
-    assert components == {name for names in COMPONENTS + CLIENT_COMPONENTS for name in names} | {"gpu"}
+    tested = COMPONENTS + CLIENT_COMPONENTS + KSERVE_COMPONENTS
+    assert components == {name for names in tested for name in names} | {"gpu"}
 
 
 CHANGED_SETTING = """
