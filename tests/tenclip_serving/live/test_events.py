@@ -9,8 +9,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_api.v1 import tenclip_pb2 as pb
+from tenclip_serving.api.live import live_request
 from tenclip_serving.live.backoff import Backoff
 from tenclip_serving.live.events import Event, EventDetector, EventRules
+from tenclip_serving.live.source import parse_source
 
 LABELS = ("run", "jump", "rest")
 
@@ -146,6 +149,17 @@ def test_windows_before_a_long_gap_are_not_averaged_with_those_after_it() -> Non
 def test_rules_that_cannot_be(values: dict[str, float], message: str) -> None:
     with pytest.raises(InvalidRequest, match=message):
         EventRules(**values)  # type: ignore[arg-type]
+
+
+def test_rules_that_are_not_set_are_the_usual_ones_and_zero_is_zero() -> None:
+    def asked(**rules: float) -> EventRules:
+        request = pb.LiveRequest(events=pb.LiveEventRules(**rules))  # type: ignore[arg-type]
+        return live_request(request, source=parse_source("-")).events
+
+    assert asked() == EventRules()
+    assert asked(on=0, off=0, max_gap_seconds=0) == EventRules(on=0, off=0, max_gap_seconds=0)
+    assert asked(on=0.3) == EventRules(on=0.3, off=0.3)
+    assert asked(off=0) == EventRules(off=0)
 
 
 def test_pauses_grow_within_a_cap_and_differ() -> None:
