@@ -6,6 +6,7 @@ admit -> look the model and the protocol up -> open the video -> `Pipeline`
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -36,6 +37,7 @@ from tenclip_serving.resolve_salience import Salience, resolve_salience
 from tenclip_serving.runtimes import Clips, Outputs
 from tenclip_serving.runtimes.out_of_memory import num_splits
 from tenclip_serving.scheduling.scheduler import ClipScheduler
+from tenclip_serving.telemetry.logs import log
 from tenclip_serving.telemetry.metrics import Metrics
 from tenclip_serving.telemetry.tracing import stage
 from tenclip_serving.thread_pools import Threads
@@ -109,14 +111,20 @@ class Engine:
             await self.pool.start()
         await self.indexes.start(self.repository)
 
-    async def close(self) -> bool:
-        """Ends the decode workers and the threads. False when one is left: a name, a file or a disk that hangs."""
+    async def close(self, seconds: float | None = None) -> bool:
+        """Ends the decode workers and the threads. False when one is left: a runtime, name, file or disk that hangs.
+
+        seconds: for batches that run; None: the settings' shutdown_grace_seconds.
+        """
         await self.pool.close()
         await self.indexes.close()
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, self._scheduler.close)
+        seconds = self.config.shutdown_grace_seconds if seconds is None else seconds
+        hanging = await loop.run_in_executor(None, self._scheduler.close, seconds)
+        for model in hanging:
+            log(logging.WARNING, f"a batch has not ended in {seconds:.3g} seconds: it is not waited for", model=model)
         closing = (self.spool.close, self.threads.close)
-        return all(await asyncio.gather(*(loop.run_in_executor(None, close) for close in closing)))
+        return all(await asyncio.gather(*(loop.run_in_executor(None, close) for close in closing))) and not hanging
 
     async def recognize(
         self,

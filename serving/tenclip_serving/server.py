@@ -8,6 +8,7 @@ import os
 import resource
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from tenclip_serving.http.server import HttpServer
 
 _HAND_OVER_SECONDS = 0.1
+# For a batch that runs when the grace is over, which nothing can interrupt.
+_LAST_BATCH_SECONDS = 5.0
 # Methods that work on a video or clips, and so may be too much.
 _WITH_VIDEO = frozenset(
     {f"/{SERVICE}/{method.name}" for method in tenclip_pb2.DESCRIPTOR.services_by_name["VideoRecognition"].methods}
@@ -125,8 +128,9 @@ class Server:
         """Not serving -> `delay` seconds in which it still answers -> no new requests, `grace` seconds for those that
         run -> nothing left running.
 
-        False when something is, which only the end of the process interrupts: a model that is being loaded, a name or
-        a file of a caller's that hangs.
+        A batch that runs at the end of the grace has `_LAST_BATCH_SECONDS`. False when something is left, which only
+        the end of the process interrupts: a model that is being loaded, a runtime that hangs, a name or a file of a
+        caller's that does.
         """
         self._stopping = True
         await self._health.stop()
@@ -134,6 +138,7 @@ class Server:
         self.engine.streams.drain()  # they would last longer than any grace
         if self._page is not None:
             self._page.begin_stop()
+        until = time.monotonic() + grace
         stopping = [] if self._http is None else [self._http.stop(grace)]
         if self._grpc is not None:
             stopping.append(self._stop_grpc(self._grpc, grace))
@@ -141,7 +146,7 @@ class Server:
         if self._page is not None:
             await self._page.stop()
         ended = await self.manager.close()
-        ended = await self.engine.close() and ended
+        ended = await self.engine.close(max(_LAST_BATCH_SECONDS, until - time.monotonic())) and ended
         if self._tracing is not None:
             await self._tracing.close()
         if self._metrics is not None:

@@ -61,6 +61,7 @@ class ClipScheduler:
         self._changed = threading.Condition()  # guards the queue
         self._queue = ClipQueue()
         self._threads: list[threading.Thread] = []
+        self._running: list[str] = []  # models of the batches that run
         self._closed = False
 
     async def run(
@@ -109,8 +110,13 @@ class ClipScheduler:
         with self._changed:
             return self._queue.waiting()
 
-    def close(self) -> None:
-        """Returns when the batches that run have ended; those that wait are dropped, with ServerUnavailable."""
+    def close(self, seconds: float | None = None) -> list[str]:
+        """Returns when the batches that run have ended; those that wait are dropped, with ServerUnavailable.
+
+        seconds: waits no longer; None: as long as it takes. Returns the models whose batches run on: what hangs ends
+        with the process.
+        """
+        until = None if seconds is None else time.monotonic() + seconds
         with self._changed:
             self._closed = True
             dropped = self._queue.drain()
@@ -119,7 +125,9 @@ class ClipScheduler:
             assert isinstance(job, _Job)
             job.done.get_loop().call_soon_threadsafe(_fail, job, ServerUnavailable("the server is shutting down"))
         for thread in self._threads:
-            thread.join()
+            thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        with self._changed:
+            return sorted(set(self._running))
 
     def _add(self, job: _Job) -> None:
         with self._changed:
@@ -150,6 +158,7 @@ class ClipScheduler:
         results, clean = _execute(batch)
         seconds = time.perf_counter() - started
         with self._changed:
+            self._running.remove(batch.model)
             self._queue.finished(batch, seconds if clean else None)
             self._changed.notify_all()
         job = batch.parts[0].job
@@ -163,6 +172,7 @@ class ClipScheduler:
             while not self._closed:
                 found = self._queue.next(time.perf_counter())
                 if isinstance(found, Batch):
+                    self._running.append(found.model)
                     return found
                 self._changed.wait(found)
         return None

@@ -321,3 +321,18 @@ def test_batched_is_unbatched_on_real_runtimes(tmp_path: Path, name: str, side: 
     asyncio.run(run())
     assert sum(batches) == 16
     assert max(batches) == 8
+
+
+def test_a_runtime_that_hangs_is_not_waited_for_longer_than_asked() -> None:
+    async def run() -> None:
+        hangs, works = Gate(), FakeRuntime()
+        scheduler = ClipScheduler()
+        waiting = asyncio.create_task(scheduler.run(FakeRuntime(before_run=hangs), clips_of(0, 2), model="hangs"))
+        await scheduler.run(works, clips_of(1, 2), model="works")
+        await asyncio.to_thread(hangs.reached.wait, 20)
+        assert await asyncio.to_thread(scheduler.close, 0.1) == ["hangs"]
+        hangs.opened.set()
+        assert await asyncio.to_thread(scheduler.close) == []
+        await waiting
+
+    asyncio.run(run())
