@@ -79,6 +79,7 @@ class Server:
             self.engine.metrics,
             gate=self.engine.admission,
             gated=_WITH_VIDEO,
+            arrival_seconds=config.max_arrival_seconds,
             write_seconds=min(config.upload_idle_seconds, config.max_request_seconds),
         )
         # Read here: what is wrong with them is said before anything starts.

@@ -46,12 +46,12 @@ Parse = Callable[[bytes], Any]
 
 # Paths of the services that are wrapped, which every server has.
 OURS = ("/tenclip.", "/inference.")
-# (the request is a stream, the response is one) -> what makes such a method.
-_MAKERS: dict[tuple[bool, bool], Callable[..., Any]] = {
-    (False, False): grpc.unary_unary_rpc_method_handler,
-    (False, True): grpc.unary_stream_rpc_method_handler,
-    (True, False): grpc.stream_unary_rpc_method_handler,
-    (True, True): grpc.stream_stream_rpc_method_handler,
+_HEALTH = "/grpc.health."
+# Whether the response is a stream -> what makes such a method. Requests always are one to gRPC: it reads the message of
+# another one before it calls anything, and waits for it without an end; that of a stream when it is asked for.
+_MAKERS: dict[bool, Callable[..., Any]] = {
+    False: grpc.stream_unary_rpc_method_handler,
+    True: grpc.stream_stream_rpc_method_handler,
 }
 
 
@@ -114,13 +114,21 @@ class Interceptor(grpc.aio.ServerInterceptor):
     with a stream are asynchronous generators.
     gate: asked by the methods `gated` (their paths) before the request is read, and again before a large one is parsed.
     To read a video is most of what it costs to refuse it, and to parse it copies it and holds up everyone.
-    write_seconds: the longest that a caller may leave an answer of a stream unread.
+    arrival_seconds: for the message of an RPC that no gate is asked for, health's included: what has come in of it is
+    held, as large as it may be. write_seconds: the longest that a caller may leave an answer of a stream unread.
     """
 
     def __init__(
-        self, metrics: Metrics, *, gate: Gate | None = None, gated: Collection[str] = (), write_seconds: float = 30.0
+        self,
+        metrics: Metrics,
+        *,
+        gate: Gate | None = None,
+        gated: Collection[str] = (),
+        arrival_seconds: float = 60.0,
+        write_seconds: float = 30.0,
     ) -> None:
         self._metrics = metrics
+        self._arrival_seconds = arrival_seconds
         self._write_seconds = write_seconds
         self._gate = gate
         self._gated = frozenset(gated)
@@ -179,18 +187,18 @@ class Interceptor(grpc.aio.ServerInterceptor):
     ) -> MethodHandler:
         handler: Any = await continuation(handler_call_details)
         path = handler_call_details.method
-        if handler is None or not path.startswith(OURS):
+        ours = path.startswith(OURS)
+        if handler is None or not (ours or path.startswith(_HEALTH)):
             return cast(MethodHandler, handler)
-        self._arrives()
+        if ours:
+            self._arrives()
         known = self._wrapped.get(path)
         if known is None or known[0] is not handler:
-            known = self._wrapped[path] = handler, self._wrap_handler(handler, path)
+            wrapped = self._wrap_handler(handler, path) if ours else self._wrap_health(handler)
+            known = self._wrapped[path] = handler, wrapped
         return known[1]
 
     def _wrap_handler(self, handler: Any, path: str) -> MethodHandler:
-        # gRPC reads the message of a unary request before it calls anything, that of a stream when it is asked for.
-        gate = self._gate if path in self._gated else None
-        streaming = handler.request_streaming or gate is not None
         rpc = _Rpc(
             method=path.rpartition("/")[2],
             handler=handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream,
@@ -199,19 +207,37 @@ class Interceptor(grpc.aio.ServerInterceptor):
             one_message=not handler.request_streaming,
             # Ours end by themselves: an upload, and the clips of it.
             open_ended=handler.request_streaming and handler.response_streaming and not path.startswith("/tenclip."),
-            gate=gate,
+            gate=self._gate if path in self._gated else None,
         )
         call = self._wrap_stream(rpc) if handler.response_streaming else self._wrap(rpc)
         # Without a deserializer the wrapped method gets the bytes: gRPC itself would answer a malformed message with
         # INTERNAL and no id.
-        make = _MAKERS[streaming, handler.response_streaming]
+        make = _MAKERS[handler.response_streaming]
+        return cast(MethodHandler, make(call, None, handler.response_serializer))
+
+    def _wrap_health(self, handler: Any) -> MethodHandler:
+        """Check and Watch, and what else has one message in a request: it is read here, within `arrival_seconds`."""
+        if handler.request_streaming:
+            return cast(MethodHandler, handler)
+        answer = handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+        async def call(_: AsyncIterator[bytes], context: Context) -> Any:
+            try:
+                request = handler.request_deserializer(await self._read(context))
+            except TenclipError as err:
+                await context.abort(grpc.StatusCode[err.grpc_status], err.message)
+            except DecodeError as err:
+                await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(err))
+            return await answer(request, context)
+
+        make = _MAKERS[handler.response_streaming]
         return cast(MethodHandler, make(call, None, handler.response_serializer))
 
     def _wrap(self, rpc: _Rpc) -> Handler:
-        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> Any:
+        async def call(_: AsyncIterator[bytes], context: Context) -> Any:
             await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
-                arrived = _Held(await self._arrived(raw, rpc, context))
+                arrived = _Held(await self._arrived(rpc, context))
                 with self.in_flight():
                     return await rpc.handler(self._parsed(arrived, rpc, context, seen), context)
 
@@ -220,10 +246,10 @@ class Interceptor(grpc.aio.ServerInterceptor):
     def _wrap_stream(self, rpc: _Rpc) -> Handler:
         # Not a generator: when the caller goes while an answer is written, gRPC leaves a generator where it stands,
         # with all that it holds, until it is collected. This one is closed here and now.
-        async def call(raw: bytes | AsyncIterator[bytes], context: Context) -> None:
+        async def call(_: AsyncIterator[bytes], context: Context) -> None:
             await self._refuse_early(rpc, context)
             async with self._observed(context, rpc.method) as seen:
-                arrived = _Held(await self._arrived(raw, rpc, context))
+                arrived = _Held(await self._arrived(rpc, context))
                 with self._held_open(rpc):
                     async with aclosing(rpc.handler(self._parsed(arrived, rpc, context, seen), context)) as answers:
                         async for answer in answers:
@@ -237,22 +263,30 @@ class Interceptor(grpc.aio.ServerInterceptor):
             return self.in_flight()
         return nullcontext() if rpc.gate is None else rpc.gate.streaming()
 
-    async def _arrived(self, raw: bytes | AsyncIterator[bytes], rpc: _Rpc, context: Context) -> bytes | None:
+    async def _arrived(self, rpc: _Rpc, context: Context) -> bytes | None:
         """The message, or the first of a stream, if the gate lets it in; None for a stream without a gate at its start.
 
-        Raises InvalidRequest where there is none.
+        Raises InvalidRequest where there is none, DeadlineExceeded where it does not come.
         """
         try:
-            if rpc.gate is None or rpc.open_ended:
-                return raw if isinstance(raw, bytes) else None
+            if rpc.open_ended or (rpc.gate is None and not rpc.one_message):
+                return None
+            if rpc.gate is None:
+                return await self._read(context)
             async with rpc.gate.arriving(context.time_remaining(), upload=not rpc.one_message):
                 message = await context.read()
-            if not isinstance(message, bytes):
-                await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
-                raise InvalidRequest("the call ended without its first message")
-            return message
+            return await _there(message)
         finally:
             self._has_arrived()
+
+    async def _read(self, context: Context) -> bytes:
+        """The one message of a request. Raises InvalidRequest where there is none, DeadlineExceeded."""
+        try:
+            async with asyncio.timeout(self._arrival_seconds):
+                message = await context.read()
+        except TimeoutError as err:
+            raise DeadlineExceeded(f"the request was not here after {self._arrival_seconds:g} seconds") from err
+        return await _there(message)
 
     async def _refuse_early(self, rpc: _Rpc, context: Context) -> None:
         """End a call that the gate refuses."""
@@ -319,6 +353,14 @@ class Interceptor(grpc.aio.ServerInterceptor):
         if rpc.gate is not None and len(raw) >= _LARGE_REQUEST_BYTES:
             rpc.gate.check(len(raw))
         return _parse(raw, rpc)
+
+
+async def _there(message: object) -> bytes:
+    """What was read of a call, unless that is its end. Raises InvalidRequest."""
+    if not isinstance(message, bytes):
+        await asyncio.sleep(_HANG_UP_SECONDS)  # cancelled here, if the caller has hung up
+        raise InvalidRequest("the call ended without its first message")
+    return message
 
 
 def _start(context: Context) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf.message import DecodeError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from tenclip_api.errors import InvalidRequest, Overloaded, TenclipError, error_classes
 from tenclip_api.v1 import tenclip_pb2 as pb
@@ -245,6 +246,41 @@ def test_a_large_request_is_judged_before_it_is_parsed() -> None:
 
     asyncio.run(test())
     assert gate.asked == ["arrival never", "read", "300000 bytes", "arrival never", "read"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [LIST_MODELS, "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"],
+    ids=lambda p: p.split("/")[-1],
+)
+def test_a_message_that_does_not_come_is_not_waited_for(path: str) -> None:
+    """Of methods that no gate is asked for; on the wire the same as a unary call whose message is on its way."""
+
+    async def test() -> None:
+        interceptor = Interceptor(Metrics(), arrival_seconds=0.3)
+        server = grpc.aio.server(interceptors=[interceptor])
+        tenclip_pb2_grpc.add_VideoRecognitionServicer_to_server(Servicer(good), server)  # type: ignore[abstract]
+        health_pb2_grpc.add_HealthServicer_to_server(health.aio.HealthServicer(), server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            make: Any = channel.stream_stream if path.endswith("Watch") else channel.stream_unary
+            silent = make(path)(timeout=60)
+            assert await silent.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+            assert await silent.details() == "the request was not here after 0.3 seconds"
+            empty = make(path)(iter(()), timeout=60)
+            assert await empty.code() == grpc.StatusCode.INVALID_ARGUMENT
+            bad = make(path)(iter([b"\xff"]), timeout=60)
+            assert await bad.code() == grpc.StatusCode.INVALID_ARGUMENT
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            answer = await stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=60)
+            watched = await anext(aiter(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60)))
+            assert answer.status == watched.status == health_pb2.HealthCheckResponse.SERVING
+            assert (await call(channel))[0] == "OK"
+            await interceptor.quiet(0)
+        await server.stop(None)
+
+    asyncio.run(test())
 
 
 def test_a_request_is_judged_before_it_is_read() -> None:
