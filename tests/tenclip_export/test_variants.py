@@ -253,6 +253,19 @@ def test_torch_programs(programs: Bundle) -> None:
     assert load_model(programs.path).runtime.name != "torch", "only when it is asked for"
 
 
+def test_a_gpu_that_torch_cannot_use_is_said_once(
+    programs: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cuda, "gpu_name", lambda: "NVIDIA Imagined")
+    path = programs.path / next(v.path for v in programs.info.variants if v.format == "torch")
+    create_runtime("torch", path, threads=1)
+    create_runtime("torch", path, threads=1)
+    said = [record for record in caplog.records if "NVIDIA Imagined" in record.message]
+    assert [record.levelname for record in said] == ["WARNING"]
+    assert "it computes on the CPU, and not on the NVIDIA Imagined of this machine; " in said[0].message
+
+
 def test_programs_are_fused_and_have_no_paths(programs: Bundle) -> None:
     path = next(v.path for v in programs.info.variants if (v.name, v.format) == ("bf16", "torch"))
     with zipfile.ZipFile(programs.path / path) as archive:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_serving.runtimes import cuda
 from tenclip_training.devices import find_device
 
 
@@ -12,6 +13,20 @@ def test_auto_is_a_gpu_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> No
     assert find_device("auto", gpu=1) == torch.device("cpu")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_device("auto", gpu=1) == torch.device("cuda", 1)
+
+
+def test_a_gpu_that_torch_cannot_use_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(cuda, "gpu_name", lambda: None)
+    assert find_device("auto") == torch.device("cpu")
+    monkeypatch.setattr(cuda, "gpu_name", lambda: "NVIDIA Trained")
+    assert find_device("cpu") == torch.device("cpu")
+    assert caplog.messages == []
+    assert find_device("auto") == find_device("auto") == torch.device("cpu")
+    (said,) = caplog.messages
+    assert "computes on the CPU, and not on the NVIDIA Trained of this machine" in said
 
 
 @pytest.mark.parametrize(

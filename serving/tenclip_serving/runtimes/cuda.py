@@ -46,6 +46,18 @@ def gpu_name() -> str | None:
     return name.value.decode()
 
 
+def why_not_torch(torch: Any) -> str | None:
+    """Why torch computes on the CPU beside a GPU, and what helps; None where it computes on it, or there is none."""
+    gpu = gpu_name()
+    if gpu is None or torch.cuda.is_available():
+        return None
+    if torch.version.cuda is None:
+        why = "is built without CUDA", "install its build for CUDA"
+    else:
+        why = f"cannot start CUDA {torch.version.cuda}", "update the driver, or install its build for an older CUDA"
+    return f"torch {torch.__version__} {why[0]}: it computes on the CPU, and not on the {gpu} of this machine; {why[1]}"
+
+
 class Device:
     """The first GPU's primary context, which TensorRT and ONNX Runtime share, with a stream and its buffers.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from tenclip_api.errors import BundleError, MissingDependency
+from tenclip_serving.runtimes import cuda
 from tenclip_serving.runtimes.base import Clips, Outputs, check_clips
 from tenclip_serving.runtimes.torch_cuda import CudaProgram
+from tenclip_serving.telemetry.logs import log
 
 
 class TorchRuntime:
@@ -20,8 +24,8 @@ class TorchRuntime:
     nothing is reordered between layers. float32 stays float32: TensorFloat-32 is off.
     On a GPU each shape of clips is captured once as a CUDA graph and replayed, which spares the hundreds of launches of
     a network, and clips are copied beside the kernels of other instances; see `CudaProgram`.
-    threads: on the CPU; 0 lets torch choose. device: None takes the GPU where there is one. gpu_memory_mb: most MiB
-    that this process takes of it; 0: no ceiling.
+    threads: on the CPU; 0 lets torch choose. device: None takes the GPU where there is one; where torch cannot use it,
+    the log says so once. gpu_memory_mb: most MiB that this process takes of it; 0: no ceiling.
     Raises MissingDependency without torch, and BundleError for a program that does not load.
     """
 
@@ -36,6 +40,8 @@ class TorchRuntime:
 
         conv2d_relu()  # programs name it
         self._torch: Any = torch
+        if device is None and (why := cuda.why_not_torch(torch)) is not None:
+            _warn_once(why)
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.on_gpu = device.startswith("cuda")
         self.batch_size = 8 if self.on_gpu else 1
@@ -67,3 +73,9 @@ class TorchRuntime:
                 return self.cuda.run(clips)
             logits, features = self._module(self._torch.from_numpy(np.ascontiguousarray(clips)))
             return Outputs(logits.float().numpy(), features.float().numpy())
+
+
+@functools.cache
+def _warn_once(why: str) -> None:
+    """Once a process, however many models and instances there are."""
+    log(logging.WARNING, why, runtime=TorchRuntime.name)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import re
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -118,3 +120,28 @@ def test_a_buffer_that_cannot_grow_is_given_back_once_and_used_no_more(
     gc.collect()
     freed = [value for name, value in driver.calls if name == free]
     assert freed == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("gpu", "works", "build", "says"),
+    [
+        (None, False, None, None),
+        ("NVIDIA A10G", True, "13.0", None),
+        (
+            "NVIDIA A10G",
+            False,
+            None,
+            "torch 2.0 is built without CUDA: .* on the NVIDIA A10G of .*; install its build",
+        ),
+        ("NVIDIA A10G", False, "13.0", "torch 2.0 cannot start CUDA 13.0: .*; update the driver, or install"),
+    ],
+)
+def test_why_torch_does_not_use_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, gpu: str | None, works: bool, build: str | None, says: str | None
+) -> None:
+    monkeypatch.setattr(cuda, "gpu_name", lambda: gpu)
+    torch = SimpleNamespace(
+        __version__="2.0", version=SimpleNamespace(cuda=build), cuda=SimpleNamespace(is_available=lambda: works)
+    )
+    why = cuda.why_not_torch(torch)
+    assert why is None if says is None else re.match(says, why or "")
