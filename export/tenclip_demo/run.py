@@ -15,13 +15,9 @@ Reading order: `learn` (from videos to a bundle), `ask` (the bundle through a ru
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from tenclip_client import Client
+from tenclip_client.cli.signals import terminated_like_interrupted
 from tenclip_data.atomic import write_text
 from tenclip_demo.ask import Asker, Findings
 from tenclip_demo.config import DemoConfig
@@ -37,9 +33,9 @@ from tenclip_demo.stages import Stages
 def run_demo(config: DemoConfig, console: StageConsole) -> Report:
     """Everything, from videos to the page. What an earlier run with the same settings finished is taken from it.
 
-    Raises TenclipError. The server is stopped in any case.
+    Raises TenclipError, and KeyboardInterrupt at SIGTERM, too. The server is stopped in any case.
     """
-    with _sigterm_unwinds():
+    with terminated_like_interrupted():  # a server left running would be nobody's
         stages = Stages(config.out, console)
         learned = learn(config, stages)
         findings = _ask_a_server(config, learned, stages)
@@ -60,16 +56,3 @@ def _ask_a_server(config: DemoConfig, learned: Learned, stages: Stages) -> Findi
             return Asker(client, learned, stages, extra_videos=config.videos).ask()
     finally:
         server.stop()
-
-
-@contextmanager
-def _sigterm_unwinds() -> Iterator[None]:
-    """SIGTERM leaves through the same `finally` clauses as Ctrl-C: a server left running would be nobody's."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -20,6 +20,7 @@ from tenclip_batch.command_options import (
 )
 from tenclip_client.cli.exits import SOME_FAILED
 from tenclip_client.cli.options import OUTPUT
+from tenclip_client.cli.signals import resumable
 from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
@@ -158,7 +159,10 @@ def _run(
         resume=earlier.resume(),
     )
     shown = sys.stderr.isatty()
-    with watching(show=parts.show, as_json=parts.as_json, bars=shown) as watched:
+    with (
+        resumable(overwrite=job.resume.overwrite),
+        watching(show=parts.show, as_json=parts.as_json, bars=shown) as watched,
+    ):
         if engine.engine == "ray":
             from tenclip_batch.ray_engine import run_ray
 

@@ -17,7 +17,6 @@ import os
 import pickle
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -33,6 +32,7 @@ from tenclip_batch.ray_actor import PARTS_OF_CHUNK, ActorPlan, Chunk, ChunkWorke
 from tenclip_batch.run import BatchJob, BatchReport, Count, Watching, check, run_with
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember
 from tenclip_batch.worker import WorkerPlan
+from tenclip_client.cli.signals import terminated_like_interrupted
 from tenclip_features.rows import VideoFailure
 from tenclip_video.cpus import usable_cpus
 
@@ -76,9 +76,9 @@ def run_ray(job: BatchJob, options: RayOptions, watching: Watching = Watching())
     bundle = open_bundle(job.bundle, job.choices)
     check(job, bundle)
     job = dataclasses.replace(job, out=job.out.absolute(), videos=[_absolute(v) for v in job.videos])
-    # Ray says on standard output when an actor has died, where the results belong.
+    # Ray says on standard output when an actor has died, where the results belong. SIGTERM ends its processes, too.
     output = sys.stdout
-    with _terminated_like_interrupted(), contextlib.redirect_stdout(sys.stderr), _cluster(options) as ray:
+    with terminated_like_interrupted(), contextlib.redirect_stdout(sys.stderr), _cluster(options) as ray:
         pool = _actor_pool(_room(ray, options), options, watching.on_note)
         chosen = ray.remote(num_cpus=0, num_gpus=options.gpus_per_actor)(choose_here)
         runtime, variant = _raised(ray.get(chosen.remote(bundle.path, job.runtime.runtime, job.runtime.variant)))
@@ -319,24 +319,6 @@ def _connect(ray: Any, address: str, quiet: dict[str, Any]) -> None:
     except (ConnectionError, OSError, RuntimeError, ValueError) as err:
         why = " ".join(str(err).split())
         raise InvalidRequest(f"--ray-address {address}: no Ray cluster can be reached there: {why}") from err
-
-
-@contextlib.contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM ends this as Ctrl-C does, so that Ray's processes are ended, too."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    try:
-        before = signal.signal(signal.SIGTERM, interrupt)
-    except ValueError:  # not the main thread: whoever runs this has the signals
-        yield
-        return
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _raised(answer: tuple[str, str] | TenclipError) -> tuple[str, str]:

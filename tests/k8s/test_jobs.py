@@ -140,12 +140,10 @@ def test_a_spot_nodes_end_is_not_counted_and_a_mistake_is_not_repeated() -> None
     assert spec["template"]["spec"]["terminationGracePeriodSeconds"] <= 30  # the shortest notice of the large clouds
 
 
-def test_a_video_that_cannot_be_used_costs_no_second_pod_and_a_drain_no_waiting() -> None:
+def test_a_video_that_cannot_be_used_costs_no_second_pod() -> None:
     spec = named(build("features"), "Job")["spec"]
     ignore, fail = spec["podFailurePolicy"]["rules"]
     assert (ignore["action"], fail["action"], fail["onExitCodes"]["values"]) == ("Ignore", "FailJob", [2, SOME_FAILED])
-    # `tenclip features` has no handler of SIGTERM, without which process 1 ignores it.
-    assert spec["template"]["spec"]["shareProcessNamespace"] is True
 
 
 def test_the_train_job_is_one_of_the_runtime_and_resumes() -> None:

@@ -137,18 +137,19 @@ def test_a_run_that_is_ended_goes_on(bundle: Path, tmp_path: Path, ending: signa
         "--decode-workers", 1, "--in-flight", 4, "--threads", 1, "--show", "--json",
     )  # fmt: skip
     # It waits when it has said a page more than is read: it is not done before it is ended, however late that is.
-    with subprocess.Popen(arguments, stderr=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0) as process:
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdout is not None
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, 4096)
         for _ in range(25):
             assert process.stdout.readline()
         process.send_signal(ending)
-        process.communicate()
-    assert process.returncode not in (0, 1)
+        _, said = process.communicate()
+    assert process.returncode == (-ending if ending == signal.SIGKILL else 130)
     done = summarize(out)["done"]
     if ending == signal.SIGKILL:
         assert done in (20, 30, 40, 50), "whole parts"
     else:
+        assert said.splitlines()[-1] == b"stopped; the same command goes on from here"
         assert 25 <= done < 60, "what was finished is written"
         assert not list((out / ".attempts").iterdir())
     report = run(bundle, out, folder, output=OutputOptions(part_clips=100))

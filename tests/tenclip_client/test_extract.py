@@ -412,22 +412,33 @@ def test_row_groups(clips: Path, target: str, monkeypatch: pytest.MonkeyPatch) -
     assert len(file.read()["features"][35].as_py()) == FEATURE_DIM
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_killed_in_the_middle(clips: Path, number: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("number", "in_background"),
+    [(signal.SIGKILL, False), (signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)],
+)
+def test_killed_in_the_middle(clips: Path, number: signal.Signals, in_background: bool) -> None:
+    """in_background: as a script starts it with `&`, without Ctrl-C."""
     (clips / "07.mp4").write_bytes(b"raise NO_FRAMES")
     extract_here = [sys.executable, "-m", "tenclip_client", "features", "clips", "--concurrency", "3", "--json"]
 
     for limit in (4, 5):
         servicer = FakeRecognition(limit=limit)
         with serving(servicer) as target:
-            process = subprocess.Popen([*extract_here, "--out", "cut.parquet", "--server", target])
+            command = [*extract_here, "--out", "cut.parquet", "--server", target]
+            before = signal.signal(signal.SIGINT, signal.SIG_IGN) if in_background else None
+            process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+            if in_background:
+                signal.signal(signal.SIGINT, before)
             # The server answers no more than `limit`: the process is in the middle, and stays there.
             deadline = time.monotonic() + 60
             # Three wait for answers, so those of all before them are in the journal.
             while time.monotonic() < deadline and servicer.seen.total() < limit + 3:
                 time.sleep(0.01)
             process.send_signal(number)
-            assert process.wait(120) == (130 if number == signal.SIGINT else -number)
+            _, said = process.communicate(timeout=120)
+            assert process.returncode == (-number if number == signal.SIGKILL else 130)
+            if number != signal.SIGKILL:
+                assert said.splitlines()[-1] == "stopped; the same command goes on from here"
             servicer.released.set()
     with contextlib.closing(sqlite3.connect("cut.parquet.partial/journal.sqlite")) as journal:
         ((before, failed),) = journal.execute("SELECT count(*), count(reason) FROM videos")

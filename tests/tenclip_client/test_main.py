@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
+import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Callable
 from importlib.metadata import EntryPoint, entry_points, version
@@ -34,8 +37,29 @@ def greet(name: Annotated[str, typer.Argument(help="Who [it] is.")], loud: bool 
     print(name.upper() if loud else name)
 
 
+def terminate() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    finally:
+        print("unwound", file=sys.stderr)
+
+
+async def terminate_task() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        print("cancelled", file=sys.stderr)
+        raise
+
+
 def fail(kind: str) -> None:
     """Fail."""
+    if kind == "terminate":
+        terminate()
+    if kind == "terminate-asyncio":
+        asyncio.run(terminate_task())
     raise {
         "ours": EmptyVideo("a.mp4: is empty\n  (0 bytes)"),
         "missing": FileNotFoundError(2, "No such file or directory", "a.csv"),
@@ -91,6 +115,14 @@ def test_runs_a_sub_command(run: Run) -> None:
     assert run("several", "greet", "you", "--loud") == (0, "YOU\n", "")
     assert run("--traceback", "several", "greet", "you") == (0, "you\n", "")
     assert "several" in run("--help")[1]
+
+
+def test_sigterm_is_what_ctrl_c_is(run: Run) -> None:
+    """Also to asyncio, which ends what it runs; the handler from before is back afterwards."""
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("predict", "terminate") == (130, "", "unwound\n")
+    assert run("predict", "terminate-asyncio") == (130, "", "cancelled\n")
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_help_of_a_group(run: Run) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -85,27 +83,6 @@ def test_a_chatty_server_does_not_block(tmp_path: Path) -> None:
         while not (tmp_path / "done").exists():
             assert time.monotonic() < deadline, "the pipe filled up"
             time.sleep(0.02)
-
-
-def test_a_signal_to_the_demo_unwinds() -> None:
-    from tenclip_demo.run import _sigterm_unwinds
-
-    before = signal.getsignal(signal.SIGTERM)
-    cleaned = []
-
-    def work() -> None:
-        with _sigterm_unwinds():
-            try:
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(5)
-            finally:
-                cleaned.append(True)
-
-    with pytest.raises(SystemExit) as left:
-        work()
-    assert left.value.code == 143
-    assert cleaned == [True]
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_the_ready_line() -> None:

@@ -4,7 +4,7 @@ Every package registers plain annotated functions in the entry-point group `tenc
 sub-commands of its own (`tenclip labels match`). Only what the command line names is imported; `tenclip --help` lists
 the others from the summaries below.
 Exit codes: 0 done; 1 an error, said in one line (output that cannot be written is one); 2 wrong usage; 3 done, but some
-videos failed (see `exits`); 130 interrupted.
+videos failed (see `exits`); 130 ended by Ctrl-C or SIGTERM, which are the same to every command.
 A bug ends in a traceback. A reader of the output that has gone (`| head`) ends the command quietly, with exit code 1.
 """
 
@@ -27,6 +27,7 @@ from typer.main import get_command
 from tenclip_api.errors import TenclipError
 from tenclip_client.cli.messages import one_line
 from tenclip_client.cli.output import finish_output, prepare_output, print_error
+from tenclip_client.cli.signals import terminated_like_interrupted
 
 GROUP = "tenclip.commands"
 DEBUG_VARIABLE = "TENCLIP_DEBUG"
@@ -91,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `tenclip` with `argv` (without the program's name; None: the process's own) and exit."""
     prepare_output()
     try:
-        _run(list(sys.argv[1:] if argv is None else argv))
+        with terminated_like_interrupted():
+            _run(list(sys.argv[1:] if argv is None else argv))
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         sys.exit(finish_output(code))

@@ -25,6 +25,7 @@ from tenclip_client.cli.options import (
 )
 from tenclip_client.cli.output import output_console, print_json
 from tenclip_client.cli.reports import NUM_PICTURES, reported
+from tenclip_client.cli.signals import resumable
 from tenclip_settings import with_option_groups
 
 if TYPE_CHECKING:
@@ -130,11 +131,12 @@ def features(
     else:
         inputs = read_manifest(manifest, server_paths=server_path, videos=list_root)
     settings, choice = connection.client_settings(timeout), clip_options.choice()
-    with reported(report, [v.name for v in inputs], "Features of", settings, choice.model) as pages:
+    pages = reported(report, [v.name for v in inputs], "Features of", settings, choice.model)
+    with resumable(overwrite=earlier.overwrite), pages as written:
         extracted = asyncio.run(
             _extract_all(
                 settings,
-                pages,
+                written,
                 videos=inputs,
                 out=out,
                 choice=choice,
