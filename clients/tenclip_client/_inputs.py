@@ -12,7 +12,7 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError, InvalidRequest, TenclipError, VideoNotFound, VideoNotReadable
 from tenclip_api.uris import without_secrets
 from tenclip_client._types import ServerPath, ServerUri
-from tenclip_data.scan import VIDEO_SUFFIXES, Scan, is_data_name, printable_name, scan_folder
+from tenclip_data.scan import VIDEO_SUFFIXES, Scan, is_data_name, printable_name, scan_folder, tar_notes
 
 _log = logging.getLogger(__name__)
 
@@ -85,14 +85,22 @@ def _expand(argument: str, videos: Path | None) -> Iterator[VideoInput]:
 
 
 def folder_inputs(folder: Path, scan: Scan) -> Iterator[VideoInput]:
-    """What was found below a folder: first what cannot be listed, as inputs with an `error`."""
+    """What was found below a folder: first what cannot be listed, as inputs with an `error`.
+
+    That videos in tar files are not used is logged, or said by the error where there are no others.
+    """
+    notes = tar_notes(folder, scan.tars)
     for problem in scan.problems:
         name = printable_name(problem.path)
         yield VideoInput(name, problem.path, VideoNotReadable(str(problem), source=name))
     if not scan.videos and not scan.problems:
         name = printable_name(folder)
         wanted = ", ".join(sorted(VIDEO_SUFFIXES))
-        yield VideoInput(name, folder, VideoNotFound(f"{name}: no video files below it ({wanted})", source=name))
+        why = "; ".join([f"{name}: no video files below it ({wanted})", *notes])
+        yield VideoInput(name, folder, VideoNotFound(why, source=name))
+    else:
+        for note in notes:
+            _log.warning("%s", note)
     yield from (VideoInput(printable_name(p), p) for p in scan.videos)
 
 

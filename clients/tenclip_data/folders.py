@@ -13,14 +13,24 @@ data, see `scan`. A folder's name is one label, whatever signs are in it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tenclip_api.errors import DatasetError
 from tenclip_data.lists import split_of_file
 from tenclip_data.samples import SPLIT_NAMES, Sample
-from tenclip_data.scan import IMAGE_SUFFIXES, ScanProblem, data_folders, is_data_name, printable_name, scan_folder
+from tenclip_data.scan import (
+    IMAGE_SUFFIXES,
+    ScanProblem,
+    data_folders,
+    is_data_name,
+    is_tar,
+    printable_name,
+    scan_folder,
+    tar_notes,
+)
 from tenclip_data.source import ReadOptions, Rows, refuse_column
 from tenclip_data.wording import some_of
 
@@ -35,6 +45,7 @@ class _Folder:
     own: tuple[Path, ...]
     below: tuple[Path, ...]
     problems: tuple[ScanProblem, ...] = ()
+    tars: tuple[Path, ...] = ()
 
     @property
     def videos(self) -> tuple[Path, ...]:
@@ -50,21 +61,23 @@ def folder_rows(source: Path, options: ReadOptions) -> Rows:
     if problems and not options.keep_missing:
         raise DatasetError(f"{problems[0]}; make it readable, or let missing videos be kept")
     splits = [f for f in folders if _is_split_name(f.path) and f.below]
-    rows = _split_folders(root, folders, splits, options) if splits else _class_folders(root, folders)
-    notes = [*map(str, problems), *rows.warnings, *_strays(root, _videos_in(root, options))]
+    tars = tar_notes(root, [*_files_in(root, is_tar), *(t for f in folders for t in f.tars)])
+    rows = _split_folders(root, folders, splits, options) if splits else _class_folders(root, folders, tars)
+    strays = _files_in(root, lambda name: os.path.splitext(name)[1].lower() in options.suffixes)
+    notes = [*map(str, problems), *tars, *rows.warnings, *_strays(root, strays)]
     return Rows(samples=rows.samples, warnings=tuple(notes), fill_numbers=False)
 
 
 # -- class folders --
 
 
-def _class_folders(root: Path, folders: Sequence[_Folder]) -> Rows:
+def _class_folders(root: Path, folders: Sequence[_Folder], tars: Sequence[str]) -> Rows:
     classes = [f for f in folders if f.videos]
     if not classes:
         pictures = scan_folder(root, suffixes=IMAGE_SUFFIXES).videos
-        hint = ""
+        hint = "".join(f"; {note}" for note in tars)
         if pictures:
-            hint = (
+            hint += (
                 f"; it holds pictures ({printable_name(pictures[0])}), and tenclip reads videos (training takes "
                 "pictures with --images)"
             )
@@ -159,7 +172,7 @@ def _samples(root: Path, folder: _Folder, split: str) -> Iterable[Sample]:
 def _look(folder: Path, options: ReadOptions) -> _Folder:
     scan = scan_folder(folder, suffixes=options.suffixes)
     own = tuple(v for v in scan.videos if v.parent == folder)
-    return _Folder(folder, own, scan.videos[len(own) :], scan.problems)
+    return _Folder(folder, own, scan.videos[len(own) :], scan.problems, scan.tars)
 
 
 def _folders_in(folder: Path) -> tuple[Path, ...]:
@@ -169,10 +182,8 @@ def _folders_in(folder: Path) -> tuple[Path, ...]:
         raise DatasetError(f"{folder}: cannot be listed: {err.strerror or err}") from err
 
 
-def _videos_in(folder: Path, options: ReadOptions) -> list[Path]:
-    return sorted(
-        f for f in folder.iterdir() if f.suffix.lower() in options.suffixes and is_data_name(f.name) and f.is_file()
-    )
+def _files_in(folder: Path, counts: Callable[[str], bool]) -> list[Path]:
+    return sorted(f for f in folder.iterdir() if counts(f.name) and is_data_name(f.name) and f.is_file())
 
 
 def _is_split_name(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from tenclip_data.json_lists import json_lines_rows, json_rows
 from tenclip_data.lists import LAYOUTS, list_rows, looks_like_list, split_of_file
 from tenclip_data.published_lists import HMDB_LIST, UCF_LIST, read_hmdb, read_ucf
 from tenclip_data.samples import SPLIT_NAMES, Sample
-from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_data_name, scan_folder
+from tenclip_data.scan import IMAGE_SUFFIXES, VIDEO_SUFFIXES, is_data_name, is_tar, scan_folder, tar_notes
 from tenclip_data.source import ReadOptions, Rows
 from tenclip_data.table_rows import table_rows
 from tenclip_data.tables import (
@@ -65,6 +65,8 @@ def _read_file(source: Path, options: ReadOptions) -> Rows:
         return read_ucf(source, options)
     if HMDB_LIST.fullmatch(source.name):
         return read_hmdb(source, options)
+    if is_tar(source.name):
+        raise DatasetError(tar_notes(source.parent, [source])[0])
     if suffix in VIDEO_SUFFIXES or suffix in IMAGE_SUFFIXES or suffix in (".xlsx", ".xls", ".gz", ".zip"):
         raise DatasetError(f"{source}: {_NOT_A_MANIFEST}")
     text = read_text(source)
@@ -104,10 +106,12 @@ def _refuse_header(source: Path, text: str) -> None:
 def _read_folder(source: Path, options: ReadOptions) -> Rows:
     """Class folders; else the lists in the folder that are named for splits, as SlowFast and others keep them."""
     named = _split_lists(source)
-    if _class_folders(source, options) < (2 if named else 1):
+    count, is_known = _class_folders(source, options)
+    if count < (2 if named else 1):
         if named:
             return _read_split_lists(source, _one_a_split(source, named), options)
-        _refuse_lists(source)
+        if is_known:
+            _refuse_lists(source)
     rows = folder_rows(source, options)
     if not named:
         return rows
@@ -116,16 +120,16 @@ def _read_folder(source: Path, options: ReadOptions) -> Rows:
     return dataclasses.replace(rows, warnings=(*rows.warnings, note))
 
 
-def _class_folders(folder: Path, options: ReadOptions) -> int:
-    """How many of its folders hold samples; 2 stands for more."""
-    count = 0
+def _class_folders(folder: Path, options: ReadOptions) -> tuple[int, bool]:
+    """(how many of its folders hold samples; 2 stands for more; whether all of them could be searched)."""
+    count, is_known = 0, True
     for entry in _entries(folder):
-        count += (
-            entry.is_dir() and is_data_name(entry.name) and bool(scan_folder(entry, suffixes=options.suffixes).videos)
-        )
+        if entry.is_dir() and is_data_name(entry.name):
+            scan = scan_folder(entry, suffixes=options.suffixes)
+            count, is_known = count + bool(scan.videos), is_known and not scan.problems
         if count == 2:
             break
-    return count
+    return count, is_known
 
 
 def _lists_in(folder: Path) -> list[Path]:

@@ -8,10 +8,10 @@ Rules, the same for features, prediction, training, evaluation, probes and bench
   searched, whatever it is called.
 - Symbolic links to files and folders are followed. Each real folder is searched once, under the first name that leads
   to it, so links that form a loop end. A file counts once for each of its names.
-- What cannot be listed is reported beside the videos, never passed over in silence.
+- What cannot be listed is reported beside the videos, and so are tar files, never passed over in silence.
 - Names keep all their bytes: `os.fsencode(path)` gives what the file system holds, valid UTF-8 or not.
 
-Standard library only: client, server and training import it.
+Standard library and `tenclip_data` only: client, server and training import it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ import contextlib
 import errno
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tenclip_data.wording import some_of
 
 VIDEO_SUFFIXES = frozenset(
     {".3gp", ".asf", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mjpeg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
@@ -31,6 +33,11 @@ VIDEO_SUFFIXES = frozenset(
 
 # Images are data only where a caller asks for them.
 IMAGE_SUFFIXES = frozenset({".avif", ".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+_TAR = ".tar"
+_PACKED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
+# What `os.path.splitext` says of tar files; other packed files end so, too.
+TAR_ENDINGS = frozenset({_TAR, *("." + suffix.rpartition(".")[2] for suffix in _PACKED_TARS)})
 
 # Compared in lower case. Hidden names (.DS_Store, .ipynb_checkpoints, .Trashes) need no entry.
 SYSTEM_NAMES = frozenset(
@@ -71,10 +78,15 @@ class ScanProblem:
 
 @dataclass(frozen=True)
 class Scan:
-    """The videos below a folder, in order, and the folders that could not be searched."""
+    """The videos below a folder, in order, the folders that could not be searched, and tar files, packed ones too."""
 
     videos: tuple[Path, ...]
     problems: tuple[ScanProblem, ...] = ()
+    tars: tuple[Path, ...] = ()
+
+    def notes(self, folder: Path) -> list[str]:
+        """What a person should know of `folder` where only its video files are read."""
+        return [*map(str, self.problems), *tar_notes(folder, self.tars)]
 
 
 def scan_folder(folder: str | os.PathLike[str], *, suffixes: Collection[str] = VIDEO_SUFFIXES) -> Scan:
@@ -93,6 +105,7 @@ def scan_folder(folder: str | os.PathLike[str], *, suffixes: Collection[str] = V
     """
     videos: list[Path] = []
     problems: list[ScanProblem] = []
+    tars: list[Path] = []
     searched: set[tuple[int, int] | str] = set()
     pending = [Path(folder)]
     while pending:
@@ -107,9 +120,32 @@ def scan_folder(folder: str | os.PathLike[str], *, suffixes: Collection[str] = V
             problems.append(ScanProblem(current, err.strerror or str(err)))
             continue
         videos += [current / name for name in files if os.path.splitext(name)[1].lower() in suffixes]
+        tars += [current / name for name in files if is_tar(name)]
         problems += unknown
         pending += [current / name for name in reversed(folders)]
-    return Scan(tuple(videos), tuple(problems))
+    return Scan(tuple(videos), tuple(problems), tuple(tars))
+
+
+def is_packed_tar(name: str) -> bool:
+    """By its suffix: a tar file that is compressed, so that no part of it can be read by itself."""
+    return name.lower().endswith(_PACKED_TARS)
+
+
+def is_tar(name: str) -> bool:
+    """By its suffix: a tar file, packed or not."""
+    return name.lower().endswith(_TAR) or is_packed_tar(name)
+
+
+def tar_notes(folder: Path, tars: Sequence[Path]) -> list[str]:
+    """That videos in tar files of `folder` are not used, and what reads them; nothing where there are no such files."""
+    if not tars:
+        return []
+    names = some_of(printable_name(tar.name) for tar in tars)
+    unpacked = ", once packed ones are unpacked to .tar" if any(is_packed_tar(tar.name) for tar in tars) else ""
+    return [
+        f"{printable_name(folder)}: videos in tar files are not used ({names}); `tenclip batch` reads them, "
+        f"and training does after `tenclip shards index`{unpacked}"
+    ]
 
 
 def data_folders(folder: str | os.PathLike[str]) -> tuple[Path, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import logging
 import os
 import secrets
 from collections import OrderedDict
@@ -14,6 +16,7 @@ from starlette.responses import FileResponse
 from tenclip_api.errors import VideoNotFound
 from tenclip_data.scan import VIDEO_SUFFIXES, printable_name, scan_folder
 
+_LOG = logging.getLogger("tenclip_ui")
 _TYPES = {
     ".mp4": "video/mp4", ".m4v": "video/mp4", ".mov": "video/mp4", ".webm": "video/webm", ".mkv": "video/webm",
     ".ogv": "video/ogg",
@@ -32,14 +35,16 @@ class Media:
 
 
 class MediaFolder:
-    """The videos of a folder, listed anew each time: 200 at most."""
+    """The videos of a folder, listed anew each time: 200 at most. The log says once of each part that cannot be."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def list(self) -> list[Media]:
-        videos = scan_folder(self._folder).videos[:_MOST]
-        return [Media(id=_id(path), name=printable_name(path.name), path=path) for path in videos]
+        scan = scan_folder(self._folder)
+        for problem in scan.problems:
+            _warn_once(str(problem))
+        return [Media(id=_id(path), name=printable_name(path.name), path=path) for path in scan.videos[:_MOST]]
 
     def response(self, id: str) -> FileResponse:
         """The file, or the part that a Range header asks for. Raises VideoNotFound."""
@@ -101,6 +106,9 @@ def play(path: Path, name: str) -> FileResponse:
         raise VideoNotFound(f"{name}: there is no such video any more") from None
     kind = _TYPES.get(path.suffix.lower(), "application/octet-stream")
     return FileResponse(path, media_type=kind, stat_result=status, headers={"Content-Disposition": "inline"})
+
+
+_warn_once = functools.cache(_LOG.warning)
 
 
 def _id(path: Path) -> str:

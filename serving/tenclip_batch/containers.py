@@ -19,12 +19,10 @@ import pyarrow.parquet as pq
 
 from tenclip_api.errors import DatasetError, TenclipError, VideoNotReadable
 from tenclip_batch.sources import BatchVideo, ParquetCell, TarMember, open_file
-from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, printable_name
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, is_packed_tar, printable_name
 from tenclip_data.tables import PATH_COLUMNS
 
-TAR_SUFFIX = ".tar"
 PARQUET_SUFFIXES = (".parquet", ".pq")
-_COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 # Names that a column of videos mostly has; and last words of others (clip.webm, raw_video).
 _BYTES_COLUMNS = ("video", "mp4", "bytes", "data", "content", "video_bytes")
 _BYTES_WORDS = frozenset({"video", "clip", "bytes", "data", "content", "blob", "binary", "raw"}) | {
@@ -35,10 +33,6 @@ _NO_WORD = re.compile(r"[\W_]+")
 _BINARY_PATHS = frozenset(PATH_COLUMNS) - {"video", "file", "video_file"}
 # Columns that may name the video of a row.
 _NAME_COLUMNS = (*PATH_COLUMNS, "name", "id", "key", "__key__")
-
-
-def is_compressed_tar(name: str) -> bool:
-    return name.lower().endswith(_COMPRESSED)
 
 
 def tar_videos(path: Path) -> Iterator[BatchVideo]:
@@ -87,7 +81,7 @@ def tar_members(file: Any, size: int, shown: str) -> Iterator[tuple[str, int, in
     except TenclipError:
         raise
     except (tarfile.TarError, ValueError, OverflowError) as err:  # of damaged headers
-        hint = "; unpack compressed ones" if is_compressed_tar(shown) else ""
+        hint = "; unpack compressed ones" if is_packed_tar(shown) else ""
         raise DatasetError(f"{shown}: cannot be read as a tar file: {err}{hint}") from err
 
 

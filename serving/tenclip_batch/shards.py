@@ -17,11 +17,12 @@ import msgspec
 
 from tenclip_api.errors import DatasetError, InvalidRequest, TenclipError, VideoNotFound
 from tenclip_api.uris import without_secrets
-from tenclip_batch.containers import PARQUET_SUFFIXES, is_compressed_tar, parquet_cells, tar_members
+from tenclip_batch.containers import PARQUET_SUFFIXES, parquet_cells, tar_members
 from tenclip_batch.ledger import LedgerEntry
 from tenclip_batch.remote import BlockReader, RemoteFile, RemoteFiles
 from tenclip_batch.sources import BatchVideo, RemoteCell, RemoteMember, RemoteShard
 from tenclip_data.atomic import write_text
+from tenclip_data.scan import is_packed_tar
 from tenclip_serving.intake.parts import FileStamp
 
 # Shards that are listed at once.
@@ -109,7 +110,7 @@ async def _listed(
     name = without_secrets(shard.url)
     kept = _kept(folder, name, shard.column)
     try:
-        if is_compressed_tar(name):
+        if is_packed_tar(name):
             raise DatasetError(f"{name}: is compressed, so that no part of it can be read by itself; unpack it to .tar")
         file = await files.look(shard.url)
         if kept is not None and _is_current(kept.stamp, file.stamp):

@@ -10,16 +10,14 @@ from pathlib import Path
 from tenclip_api.errors import DatasetError, TenclipError
 from tenclip_batch.containers import (
     PARQUET_SUFFIXES,
-    TAR_SUFFIX,
     holds_videos,
-    is_compressed_tar,
     parquet_videos,
     tar_videos,
 )
 from tenclip_batch.sources import BatchVideo, RemoteShard, Uri
 from tenclip_client._inputs import VideoInput, expand_inputs, folder_inputs, pattern_matches, read_manifest
 from tenclip_data.braces import expand_braces
-from tenclip_data.scan import VIDEO_SUFFIXES, Scan, printable_name, scan_folder
+from tenclip_data.scan import TAR_ENDINGS, VIDEO_SUFFIXES, Scan, is_tar, printable_name, scan_folder
 
 
 def batch_videos(
@@ -70,8 +68,8 @@ def _named(name: str, list_root: Path | None, column: str | None) -> Iterator[Ba
 
 
 def _folder(folder: Path, column: str | None) -> Iterator[BatchVideo]:
-    """What cannot be listed, as an error; video files; then those in tar and Parquet files."""
-    scan = scan_folder(folder, suffixes={*VIDEO_SUFFIXES, TAR_SUFFIX, *PARQUET_SUFFIXES})
+    """What cannot be listed, as an error; video files; then those in tar and Parquet files. Packed tars are errors."""
+    scan = scan_folder(folder, suffixes={*VIDEO_SUFFIXES, *PARQUET_SUFFIXES, *TAR_ENDINGS})
     videos = tuple(path for path in scan.videos if path.suffix.lower() in VIDEO_SUFFIXES)
     # Other Parquet files are lists, which count where they are named.
     shards = [p for p in scan.videos if p.suffix.lower() not in VIDEO_SUFFIXES and _is_container(p, column)]
@@ -84,7 +82,7 @@ def _folder(folder: Path, column: str | None) -> Iterator[BatchVideo]:
 
 def _is_container(path: Path, column: str | None) -> bool:
     """A tar file, or a Parquet file with a column of videos; other Parquet files are lists."""
-    if path.suffix.lower() == TAR_SUFFIX or is_compressed_tar(path.name):
+    if is_tar(path.name):
         return True
     return path.suffix.lower() in PARQUET_SUFFIXES and holds_videos(path, column)
 
@@ -130,7 +128,7 @@ def _uris(uri: str, column: str | None) -> Iterator[BatchVideo]:
 
 
 def _is_shard_name(name: str) -> bool:
-    return name.lower().endswith((TAR_SUFFIX, *PARQUET_SUFFIXES)) or is_compressed_tar(name)
+    return name.lower().endswith(PARQUET_SUFFIXES) or is_tar(name)
 
 
 def manifest_videos(path: Path, *, list_root: Path | None = None, column: str | None = None) -> list[BatchVideo]:

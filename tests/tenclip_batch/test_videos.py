@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import http.server
 import io
 import os
@@ -58,6 +59,19 @@ def test_tars_that_are_none(tmp_path: Path) -> None:
     assert "unpack compressed ones" in str(found[0])
     assert "cannot be read as a tar file" in str(found[1])
     assert "holds no videos" in str(found[2])
+
+
+def test_packed_tars_in_a_folder_are_errors_that_say_what_would_work(tmp_path: Path) -> None:
+    """Beside others, whose videos are found; other packed files are no data."""
+    (tmp_path / "sub").mkdir()
+    for name in ("b.tgz", "sub/c.tar.gz", "sub/labels.txt.gz"):
+        (tmp_path / name).write_bytes(gzip.compress(b"x" * 600))
+    tar_of(tmp_path / "a.tar", "one.mp4")
+    found = batch_videos([str(tmp_path)])
+    assert [video.name for video in found] == [
+        f"{tmp_path}/{name}" for name in ("a.tar/one.mp4", "b.tgz", "sub/c.tar.gz")
+    ]
+    assert [str(video.error).endswith("unpack compressed ones") for video in found[1:]] == [True, True]
 
 
 def tar_of(path: Path, *names: str) -> Path:

@@ -89,6 +89,18 @@ def test_what_cannot_be_expanded_stays_in_its_place(folder: Path) -> None:
     assert str(videos[2].error) == "*.mov: matches no file"
 
 
+def test_tar_files_in_a_folder_are_named(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (folder / "clips/more.tar.gz").touch()
+    (folder / "empty/only.tar").touch()
+    assert all(video.error is None for video in expand_inputs(["clips"]))
+    (said,) = caplog.messages
+    assert said.startswith("clips: videos in tar files are not used (more.tar.gz); `tenclip batch` reads them")
+    (video,) = expand_inputs(["empty"])
+    assert isinstance(video.error, VideoNotFound)
+    assert "empty: no video files below it" in video.error.message
+    assert "not used (only.tar)" in video.error.message
+
+
 def test_a_uri_names_the_option_that_it_needs(folder: Path) -> None:
     first, second = expand_inputs(["https://media.example/a.mp4?sig=secret", "clips/b.mp4"])
     assert isinstance(first.error, InvalidRequest)

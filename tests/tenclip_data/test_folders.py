@@ -192,6 +192,33 @@ def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Monk
     assert "locked: cannot be listed" in warning
 
 
+def test_tar_files_in_folders_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "run/a.mp4", "run/b.mp4", "run/deep/c.tar.gz", "jump/d.mp4", "e.tgz", "notes.gz")
+    warning = read_manifest(tmp_path).warnings[0]
+    assert warning.startswith(f"{tmp_path}: videos in tar files are not used (e.tgz, c.tar.gz); ")
+    shards = tmp_path / "shards"
+    touch(shards, "train/x-000000.tar", "train/x-000001.tar")
+    with pytest.raises(DatasetError, match=r"no videos in .*not used \(x-000000\.tar, x-000001\.tar\); `tenclip"):
+        read_manifest(shards)
+    with pytest.raises(DatasetError, match=r"not used \(e\.tgz\); .*once packed ones are unpacked to \.tar"):
+        read_manifest(tmp_path / "e.tgz")
+
+
+def test_a_folder_that_cannot_be_listed_beside_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not "no videos": nobody knows."""
+    touch(tmp_path, "locked/c.mp4", "videos.csv")
+    scandir = os.scandir
+
+    def refuse(path: os.PathLike[str]) -> object:
+        if os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(DatasetError, match="locked: cannot be listed: Permission denied"):
+        read_manifest(tmp_path)
+
+
 def test_lists_beside_class_folders_are_named(tmp_path: Path) -> None:
     touch(tmp_path, "run/a.mp4", "run/b.mp4", "jump/c.mp4", "train.csv")
     assert "the lists in it (train.csv) are not used" in read_manifest(tmp_path).warnings[-1]

@@ -18,6 +18,7 @@ from tenclip_data.scan import (
     is_data_name,
     printable_name,
     scan_folder,
+    tar_notes,
 )
 
 unix_only = pytest.mark.skipif(sys.platform == "win32", reason="needs names and links of Unix")
@@ -102,6 +103,19 @@ def test_folder_that_cannot_be_listed_is_reported_beside_the_others(
     scan = scan_folder(tmp_path)
     assert scan.videos == (tmp_path / "a.mp4", tmp_path / "open/c.mp4")
     assert [(p.path, p.reason) for p in scan.problems] == [(tmp_path / "locked", "Permission denied")]
+
+
+def test_tar_files_are_reported_beside_the_videos(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "b.tar", "c/d.TAR.GZ", "c/e.tgz", "c/f.gz", "c/g.tar.idx", ".h.tar", "c/i.tar.zst")
+    scan = scan_folder(tmp_path)
+    assert scan.videos == (tmp_path / "a.mp4",)
+    assert [p.name for p in scan.tars] == ["b.tar", "d.TAR.GZ", "e.tgz", "i.tar.zst"]
+    (note,) = scan.notes(tmp_path)
+    assert note.startswith(f"{tmp_path}: videos in tar files are not used (b.tar, d.TAR.GZ, e.tgz, i.tar.zst); ")
+    assert note.endswith("training does after `tenclip shards index`, once packed ones are unpacked to .tar")
+    (note,) = tar_notes(tmp_path, scan.tars[:1])
+    assert note.endswith("`tenclip batch` reads them, and training does after `tenclip shards index`")
+    assert tar_notes(tmp_path, ()) == []
 
 
 @unix_only

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +237,23 @@ def test_held_out_clips_are_whole_pairs() -> None:
     calibration, held_out = split_clips(clips)
     assert held_out.ravel().tolist() == [6, 7, 14, 15, 22, 23, 30, 31]
     assert sorted([*calibration.ravel(), *held_out.ravel()]) == list(range(32))
+
+
+def test_calibration_folders_that_cannot_be_listed(
+    spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locked").mkdir()
+    listing = os.scandir
+
+    def refuse(path: Path) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(InvalidRequest, match=r"no video that can be .*locked: cannot be listed: Permission denied"):
+        calibration_clips([tmp_path], spec)
+    assert caplog.messages == [f"{tmp_path / 'locked'}: cannot be listed: Permission denied"]
 
 
 def test_torch_programs(programs: Bundle) -> None:

@@ -1,7 +1,8 @@
-"""What would give away a token is refused before anything listens."""
+"""What would give away a token is refused before anything listens; the folder of samples."""
 
 from __future__ import annotations
 
+import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from tenclip_api.errors import InvalidRequest
+from tenclip_ui.media import MediaFolder
 from tenclip_ui.settings import PageSettings, page_tls
 from tests.certificates import Authority
 
@@ -82,3 +84,21 @@ def test_certificates_are_read_or_refused_by_name(tmp_path: Path) -> None:
         page_tls(pair.certificate, None)
     with pytest.raises(InvalidRequest, match="is not the key of"):
         page_tls(pair.certificate, other.key)
+
+
+def test_a_part_of_the_samples_that_cannot_be_listed_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "a.mp4").touch()
+    listing = os.scandir
+
+    def refuse(path: Path) -> object:
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+    for _ in range(2):
+        assert [media.name for media in MediaFolder(tmp_path).list()] == ["a.mp4"]
+    assert caplog.messages == [f"{tmp_path}/locked: cannot be listed: Permission denied"]

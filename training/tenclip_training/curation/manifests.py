@@ -68,7 +68,7 @@ def read_plain(source: Path | str, *, videos: Path | str | None = None, missing:
         raise DatasetError(f"{source}: no such manifest or folder")
     if source.is_dir():
         scan = scan_folder(source)
-        samples, warnings = [_plain(source, path) for path in scan.videos], tuple(map(str, scan.problems))
+        samples, warnings = [_plain(source, path) for path in scan.videos], tuple(scan.notes(source))
         if not all(s.split for s in samples):
             samples = [dataclasses.replace(s, split="") for s in samples]
     else:
@@ -76,7 +76,7 @@ def read_plain(source: Path | str, *, videos: Path | str | None = None, missing:
         rows = read_source(source, options)
         samples, warnings = list(rows.samples), rows.warnings
     if not samples:
-        raise DatasetError(f"{source}: holds no videos")
+        raise DatasetError("; ".join([f"{source}: holds no videos", *warnings]))
     labelled = [dataclasses.replace(s, labels=s.labels or ("none",)) for s in samples]  # which none needs here
     check_samples(source, labelled, file_facts(samples), missing)
     return Manifest(source=source, samples=tuple(samples), labels=(), warnings=warnings)

@@ -49,7 +49,7 @@ def read_set(
     if source.is_dir():
         scan = scan_folder(source, suffixes=suffixes)
         found = [SetVideo(name=printable_name(p.relative_to(source).as_posix()), path=p) for p in scan.videos]
-        notes = [str(problem) for problem in scan.problems]
+        notes = scan.notes(source)
     elif source.suffix.lower() in suffixes and source.is_file():
         found, notes = [SetVideo(name=printable_name(source.name), path=source)], []
     else:
@@ -65,7 +65,7 @@ def read_set(
         ]
         notes = []
     if not found:
-        raise DatasetError(f"{source}: holds no videos")
+        raise DatasetError("; ".join([f"{source}: holds no videos", *notes]))
     once = {video.key: video for video in found}
     if len(once) < len(found):
         notes.append(f"{source}: {len(found) - len(once)} videos are listed more than once and count once")

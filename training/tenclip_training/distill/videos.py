@@ -43,12 +43,12 @@ def read_unlabelled(
         scan = scan_folder(source)
         names = ((printable_name(path.relative_to(source).as_posix()), path) for path in scan.videos)
         samples = [Sample(path=path, name=name, labels=()) for name, path in names]
-        warnings = [str(problem) for problem in scan.problems]
+        warnings = scan.notes(source)
     else:
         options = ReadOptions(root=videos_root(source, videos), need_labels=False, keep_missing=missing == "keep")
         samples, warnings = _of_split(source, read_source(source, options).samples, split)
     if not samples:
-        raise DatasetError(f"{source}: holds no videos")
+        raise DatasetError("; ".join([f"{source}: holds no videos", *warnings]))
     if missing == "error" and (lost := next((s for s in samples if not s.path.is_file()), None)) is not None:
         raise DatasetError(
             f"{source}: no such file {lost.path}; paths start from the list's folder unless --videos names one, and "

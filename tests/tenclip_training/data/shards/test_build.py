@@ -138,6 +138,18 @@ def test_a_tar_that_is_cut_off_gives_what_is_whole(tmp_path: Path) -> None:
     assert {f.reason for f in result.problems} == {"TRUNCATED_VIDEO"}
 
 
+def test_packed_tars_beside_plain_ones_are_problems(tmp_path: Path) -> None:
+    write_tar(tmp_path / "a.tar", {"0.mp4": b"x" * 600, "0.cls": "run"})
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more/b.tar.gz").touch()
+    (tmp_path / "a.tar.idx").touch()
+    result = build(tmp_path)
+    assert [shard.name for shard in result.index.shards] == ["a.tar"]
+    (problem,) = result.problems
+    assert problem.video == "more/b.tar.gz"
+    assert "more/b.tar.gz: is packed: unpack it to a plain tar first" in problem.message
+
+
 def test_folders_without_tars_that_can_be_used(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such folder of tars"):
         find_tars([str(tmp_path / "no")])

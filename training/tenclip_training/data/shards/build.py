@@ -25,7 +25,7 @@ from tenclip_data.labels import ClassNames, label_space, read_class_names
 from tenclip_data.lists import split_of_file
 from tenclip_data.paths import is_video_name
 from tenclip_data.samples import Sample, split_name
-from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name
+from tenclip_data.scan import VIDEO_SUFFIXES, is_data_name, is_packed_tar, is_tar
 from tenclip_data.table_rows import LABEL_COLUMNS
 from tenclip_training.data.failures import Failure
 from tenclip_training.data.shards.index import INDEX_NAME, Shard, ShardIndex, ShardRow, write_index
@@ -37,14 +37,16 @@ from tenclip_training.data.shards.write import LABELS_NAME
 PROBLEMS_NAME = "index_failures.jsonl"
 # Annotations are small; what is larger is no label.
 _ANNOTATION_BYTES = 1 << 20
+_PACKED = "packed: unpack it to a plain tar first"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TarSet:
-    """Tars below one folder or URL. names: their paths below `base`, with slashes."""
+    """Tars below one folder or URL. names, packed: paths below `base`, with slashes; packed tars cannot be used."""
 
     base: Path | str
     names: tuple[str, ...]
+    packed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,14 +71,15 @@ def find_tars(sources: Sequence[str]) -> TarSet:
     folder = Path(sources[0])
     if not folder.is_dir():
         raise DatasetError(f"{folder}: no such folder of tars")
-    found = [path for path in folder.rglob("*.tar") if path.is_file()]
-    names = sorted(path.relative_to(folder).as_posix() for path in found)
-    names = [name for name in names if all(map(is_data_name, name.split("/")))]
+    found = [path for path in folder.rglob("*") if is_tar(path.name) and path.is_file()]
+    every = sorted(path.relative_to(folder).as_posix() for path in found)
+    every = [name for name in every if all(map(is_data_name, name.split("/")))]
+    packed = tuple(name for name in every if is_packed_tar(name))
+    names = tuple(name for name in every if not is_packed_tar(name))
     if not names:
-        packed = next((p for p in folder.rglob("*.tar.*")), None) or next((p for p in folder.rglob("*.tgz")), None)
-        hint = f" but {packed.name}, which is packed: unpack it to a plain tar first" if packed else ""
+        hint = f" but {packed[0]}, which is {_PACKED}" if packed else ""
         raise DatasetError(f"{folder}: holds no .tar files{hint}")
-    return TarSet(base=folder, names=tuple(names))
+    return TarSet(base=folder, names=names, packed=packed)
 
 
 def _remote(urls: Sequence[str]) -> TarSet:
@@ -111,6 +114,8 @@ def build_index(
             shards.append(reader.read(path, name, number))
         if progress is not None:
             progress(number + 1, len(tars.names))
+    for name in tars.packed:
+        reader.problem(name, DatasetError(f"{name}: is {_PACKED}"))
     source = Path(shown(tars.base))
     if not reader.samples:
         first = f" The first: {reader.problems[0].message}" if reader.problems else ""
@@ -196,18 +201,19 @@ class _Reader:
                     try:
                         self._sample(name, number, key, members)
                     except (TenclipError, ValueError) as err:
-                        self._problem(f"{name}/{key}", err if isinstance(err, TenclipError) else DatasetError(str(err)))
+                        self.problem(f"{name}/{key}", err if isinstance(err, TenclipError) else DatasetError(str(err)))
             except NotATar as err:
                 raise DatasetError(f"{path if self._is_local(path, name) else name}: {err}") from err
         if walk.cut_off:
-            self._problem(name, TruncatedVideo(f"{name}: is cut off ({walk.cut_off}); what follows is lost"))
+            self.problem(name, TruncatedVideo(f"{name}: is cut off ({walk.cut_off}); what follows is lost"))
         return Shard(name=name, num_bytes=num_bytes, sha256=digest)
 
     @staticmethod
     def _is_local(path: Path, name: str) -> bool:
         return path.as_posix().endswith(name)
 
-    def _problem(self, what: str, error: TenclipError) -> None:
+    def problem(self, what: str, error: TenclipError) -> None:
+        """Something that cannot be used."""
         self.problems.append(Failure(video=what, reason=error.reason, message=error.message))
 
     def _sample(self, shard: str, number: int, key: str, members: Sequence[Member]) -> None:
