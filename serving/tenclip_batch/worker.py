@@ -114,11 +114,11 @@ async def _work_on(
 
 
 async def _result(extractor: VideoExtractor, video: BatchVideo, plan: WorkerPlan, attempts: Attempts) -> VideoResult:
-    stamp = None
     try:
         attempts.begin(video.name)  # its DatasetError is not about this video
     except WorkerEnded as err:
-        return failed(video.name, stamp, err)
+        return failed(video.name, stamp_of(video.source), err)  # not read, which might end this process, too
+    stamp = None
     try:
         # Before it is read: if it changes meanwhile, the next run sees that.
         stamp = await _stamp(video.source, by_content=plan.by_content)

@@ -62,6 +62,8 @@ def test_a_video_that_ends_its_process_is_named_and_no_other(bundle: Path, tmp_p
     table = rows(out, "videos").to_pylist()
     assert {row["video"]: row["error_kind"] for row in table if row["error_kind"]} == {str(poison): "WORKER_ENDED"}
     assert len(table) == 5
+    again = run(bundle, out, videos)
+    assert (again.worked, again.reused, again.failed) == (0, 4, 1), "a failure as any other"
     assert run(bundle, out, videos, resume=ResumeOptions(retry_failed=True)).failed == 0
 
 
