@@ -36,6 +36,7 @@ from tenclip_serving.engine import Engine
 from tenclip_serving.intake.path_access import OpenFile, open_path
 from tenclip_serving.models.repository import Repository, ServedModel
 from tenclip_serving.requests import ClipRequest, ClipResult, Recognition, RecognitionRequest
+from tenclip_serving.runtimes import Clips
 from tenclip_serving.runtimes.fake import FakeRuntime
 from tenclip_serving.telemetry.metrics import STAGES, Metrics
 from tenclip_video.bundle import read_bundle
@@ -858,3 +859,27 @@ def test_a_path_is_judged_and_opened_once(
             assert len(os.listdir("/proc/self/fd")) == before
 
     run(test)
+
+
+def test_a_runtime_that_hangs_is_not_waited_for_and_named(bundle_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    reached, released = threading.Event(), threading.Event()
+
+    def hang(clips: Clips) -> None:
+        reached.set()
+        assert released.wait(120)
+
+    async def test() -> None:
+        runtime = FakeRuntime(before_run=hang)
+        engine = Engine(ServerConfig(directory=bundle_path.parent), Repository({}))
+        clips = np.zeros((1, 4, 8, 8, 3), np.uint8)
+        waiting = asyncio.create_task(engine._scheduler.run(runtime, clips, model="tiny"))
+        assert await asyncio.to_thread(reached.wait, 60)
+        assert not await engine.close(0.1)
+        released.set()
+        await waiting
+        assert await engine.close()
+
+    run(test)
+    (said,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert said.message == "a batch has not ended in 0.1 seconds: it is not waited for"
+    assert vars(said)["fields"] == {"model": "tiny"}
