@@ -17,7 +17,7 @@ def training_config(videos: DemoVideos, out: Path, *, quick: bool, seed: int) ->
     """The run of the demo. With quick, two epochs of a network of half the width."""
     recipe = demo_recipe(videos.manifest, out, val_split=videos.val_split, seed=seed)
     if quick:
-        return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=1, model={"width": 8})
+        return recipe.changed(epochs=2, warmup_epochs=0.0, val_every=1, model={**recipe.model, "width": 8})
     epochs = epochs_for(videos.facts.train_videos, recipe.batch_size)
     return recipe.changed(
         epochs=epochs,

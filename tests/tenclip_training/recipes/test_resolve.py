@@ -11,11 +11,11 @@ PLACE = {"manifest": "m.csv", "out": "run"}
 
 def test_assignments_win_over_options_and_those_over_the_recipe() -> None:
     plain = resolve_config(PLACE, recipe="demo")
-    assert (plain.optimizer.lr, plain.model, plain.epochs) == (0.002, {"width": 16}, 30)
+    assert (plain.optimizer.lr, plain.model, plain.epochs) == (0.002, {"width": 16, "stem_pool": True}, 30)
     flags = {**PLACE, "lr": 0.1, "epochs": 20, "model": ["bn_eps=1e-5"]}
     config = resolve_config(flags, recipe="demo", assignments=["optimizer.lr=0.5", "seed=3", "val_split=none"])
     assert (config.optimizer.lr, config.epochs, config.seed, config.val_split) == (0.5, 20, 3, None)
-    assert config.model == {"width": 16, "bn_eps": 1e-5}
+    assert config.model == {"width": 16, "stem_pool": True, "bn_eps": 1e-5}
 
 
 def test_defaults_follow_from_the_other_values() -> None:
