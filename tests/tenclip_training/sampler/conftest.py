@@ -37,7 +37,7 @@ def write_color_videos(folder: Path, *, train: int, val: int) -> Path:
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> ColorWorld:
     folder = tmp_path_factory.mktemp("colors")
-    manifest = write_color_videos(folder / "videos", train=12, val=48)
+    manifest = write_color_videos(folder / "videos", train=12, val=24)
     return ColorWorld(manifest=manifest, bundle=make_bundle(folder / "models", "colors"))
 
 

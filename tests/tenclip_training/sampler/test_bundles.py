@@ -22,6 +22,7 @@ from tenclip_training.sampler.results import SamplerResult
 from tenclip_video.bundle import ScoreCalibration, read_bundle, sha256
 from tenclip_video.salience import SamplerKind, StoppingRule, default_spec
 from tenclip_video.spec import ClipSpec
+from tests.samplers import make_sampler
 from tests.tenclip_serving.helpers import SPEC, make_bundle
 
 STOPPING = StoppingRule(
@@ -31,23 +32,27 @@ LOOSER = dataclasses.replace(STOPPING, threshold=0.2, error_bound=0.2, mean_clip
 CALIBRATION = ScoreCalibration(temperature=1.5, protocol="salient-clips", num_videos=40, ece_before=0.1, ece_after=0.05)
 
 
-def write_sampler(path: Path, kind: SamplerKind = "rgb", *, spec: ClipSpec = SPEC, seed: int = 0) -> Path:
-    made = default_spec(kind, spec, loss="rank")
-    torch.manual_seed(seed)
+def write_exported(path: Path) -> Path:
+    made = default_spec("rgb", SPEC, loss="rank")
+    torch.manual_seed(0)
     network = SamplerNet(made, 1, np.zeros(made.channels, np.float32), np.ones(made.channels, np.float32))
-    path.parent.mkdir(parents=True, exist_ok=True)
     export_sampler(Salience(network, "rank"), made, path)
+    return path
+
+
+def write_sampler(path: Path, kind: SamplerKind = "rgb", *, spec: ClipSpec = SPEC) -> Path:
+    path.write_bytes(make_sampler(default_spec(kind, spec, loss="rank")))
     return path
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Samplers: two that look, one that listens, one for clips of 7 frames."""
+    """Samplers: two that look, of which torch has written the first, one that listens, one for clips of 7 frames."""
     folder = tmp_path_factory.mktemp("samplers")
     longer = dataclasses.replace(SPEC, num_frames=7)
     return {
-        "first": write_sampler(folder / "first.onnx"),
-        "second": write_sampler(folder / "second.onnx", seed=1),
+        "first": write_exported(folder / "first.onnx"),
+        "second": write_sampler(folder / "second.onnx"),
         "sound": write_sampler(folder / "sound.onnx", "audio"),
         "longer": write_sampler(folder / "longer.onnx", spec=longer),
     }
