@@ -71,7 +71,7 @@ def test_cut_off_anywhere(videos: dict[str, bytes], name: str) -> None:
     data = videos[name]
     assert outcome(data).numbers == tuple(range(NUM_FRAMES)), "the whole file is good"
     silent, read = [], 0
-    sizes = np.linspace(1, len(data) - 1, 80).astype(int).tolist()
+    sizes = np.linspace(1, len(data) - 1, 40).astype(int).tolist()
     for size in sizes:
         result = outcome(data[:size])
         if result.error:
@@ -92,7 +92,7 @@ def test_cut_off_anywhere(videos: dict[str, bytes], name: str) -> None:
     if name in TELLS_ITS_END:
         assert len(silent) <= 1, f"frames were lost and not a word said, cut at {silent}"
     moov_at_end = name in ("mp4", "mp4 with sound")
-    assert read >= (0 if moov_at_end else 20), f"only {read} of {len(sizes)} cuts gave any frame"
+    assert read >= (0 if moov_at_end else 10), f"only {read} of {len(sizes)} cuts gave any frame"
 
 
 def test_a_cut_off_video_says_what_was_lost(videos: dict[str, bytes]) -> None:
@@ -112,7 +112,7 @@ def test_a_cut_off_video_says_what_was_lost(videos: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_random_bytes_changed(videos: dict[str, bytes], name: str) -> None:
     rng = np.random.default_rng(7)
-    for _ in range(40):
+    for _ in range(20):
         data = np.frombuffer(videos[name], np.uint8).copy()
         count = int(rng.choice([1, 4, 30]))
         data[rng.integers(0, len(data), count)] = rng.integers(0, 256, count)
@@ -128,7 +128,7 @@ def test_a_hole_in_the_middle(videos: dict[str, bytes], name: str) -> None:
         outcome(data[:start] + data[start + 300 :])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=75, deadline=None)
 @given(
     name=st.sampled_from(sorted(RECIPES)),
     changes=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=6),
@@ -193,7 +193,7 @@ def damaged(recipe: Recipe, seed: int) -> bytes:
     return mux_packets(video, packets, recipe.container)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("name", EXACT)
 def test_sparse_reads_of_damaged_videos(name: str, seed: int) -> None:
     data = damaged(EXACT[name], seed)
