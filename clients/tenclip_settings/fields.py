@@ -8,7 +8,6 @@ one's own. A field without a `Setting` works too, and has no help and no limits.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import os
 import types
@@ -139,19 +138,23 @@ class Field:
 # -- from the class ---------------------------------------------------------------------------------------------------
 
 
-@functools.cache
+_fields_of: dict[type, Mapping[str, Field]] = {}
+
+
 def fields_of(cls: type) -> Mapping[str, Field]:
     """Every exposed field by its name, in their order, those of inner dataclasses in the place of these.
 
     Raises TypeError for a type that no setting can have, and for a name that two fields share. Found once for a class:
     its annotations are text, which Python compiles anew each time that it is asked for them.
     """
-    found: dict[str, Field] = {}
-    for field in _fields(cls):
-        if field.name in found:
-            raise TypeError(f"two settings of {cls.__name__} are called {field.name}")
-        found[field.name] = field
-    return types.MappingProxyType(found)
+    if cls not in _fields_of:
+        found: dict[str, Field] = {}
+        for field in _fields(cls):
+            if field.name in found:
+                raise TypeError(f"two settings of {cls.__name__} are called {field.name}")
+            found[field.name] = field
+        _fields_of[cls] = types.MappingProxyType(found)
+    return _fields_of[cls]
 
 
 def _fields(cls: type, defaults: Any = None, owner: str = "") -> list[Field]:

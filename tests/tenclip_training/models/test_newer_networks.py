@@ -157,7 +157,7 @@ def test_the_head_is_made_for_maps_of_any_size(name: str, frames: int, crop: int
     """Pools without padding drop what does not fill them, so sizes are no simple quotients."""
     with torch.device("meta"):
         # Of one block a layer: the others keep the size of a map.
-        config = {"width": 8, "stages": [1, 1, 1, 1]}
+        config: dict[str, Any] = {"width": 8, "stages": [1, 1, 1, 1]}
         model = create_model(name, num_classes=2, **config, num_frames=frames, crop=crop, head="fixed").eval()
         fmap = model.feature_map(torch.zeros(1, 3, frames, crop, crop))
         assert model.pool_size == fmap.shape[2:]

@@ -21,7 +21,7 @@ from tenclip_training.runs.train import EpochResult, Progress, train
 
 # Trains, and kills itself as soon as there is a file of that pattern after so many steps: in the midst of a save.
 DIES = """
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
@@ -32,10 +32,11 @@ config, pattern, steps = TrainConfig.from_dict(json.loads(sys.argv[1])), sys.arg
 out = Path(config.out)
 
 def die():
-    while True:
-        if (out / "steps.jsonl").exists() and (out / "steps.jsonl").read_bytes().count(b"\\n") >= steps:
-            if any(out.glob(pattern)):
-                os.kill(os.getpid(), signal.SIGKILL)
+    while not (out / "steps.jsonl").exists() or (out / "steps.jsonl").read_bytes().count(b"\\n") < steps:
+        time.sleep(0.001)
+    while not any(out.glob(pattern)):
+        pass
+    os.kill(os.getpid(), signal.SIGKILL)
 
 threading.Thread(target=die, daemon=True).start()
 train(config, resume=True)

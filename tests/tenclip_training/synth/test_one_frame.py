@@ -39,7 +39,7 @@ class Frames:
 @pytest.fixture(scope="module")
 def frames(tmp_path_factory: pytest.TempPathFactory) -> Frames:
     config = SynthConfig(
-        num_classes=NUM_CLASSES, videos_per_class=42, splits=(("train", 2 / 3), ("test", 1 / 3)), seconds=(0.6, 0.9)
+        num_classes=NUM_CLASSES, videos_per_class=24, splits=(("train", 2 / 3), ("test", 1 / 3)), seconds=(0.6, 0.9)
     )
     manifest = generate(config, tmp_path_factory.mktemp("videos"), workers=1)
     with manifest.open(newline="", encoding="utf-8") as file:
