@@ -82,26 +82,22 @@ def test_any_batch_and_size_equals_torch(
     np.testing.assert_allclose(features, expected_features.numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_export_says_nothing(
+def test_export_says_nothing_and_weights_beyond_the_protobuf_limit_go_beside_the_graph(
     model: VideoModel,
     spec: ClipSpec,
+    bundle: Bundle,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(onnx_graph, "MAX_INLINE_BYTES", 1000)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        export_onnx(model, spec, tmp_path / "model.onnx")
+        files = export_onnx(model, spec, tmp_path / "model.onnx")
     assert [str(w.message) for w in caught] == []
     assert capfd.readouterr() == ("", "")
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.INFO] == []
-
-
-def test_weights_beyond_the_protobuf_limit_go_beside_the_graph(
-    model: VideoModel, spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bundle: Bundle
-) -> None:
-    monkeypatch.setattr(onnx_graph, "MAX_INLINE_BYTES", 1000)
-    files = export_onnx(model, spec, tmp_path / "model.onnx")
     assert [f.name for f in files] == ["model.onnx", "model.onnx.data"]
     assert files[0].stat().st_size < files[1].stat().st_size
     actual = create_runtime("onnxruntime", files[0]).run(bundle.golden.clips)
