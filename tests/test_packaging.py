@@ -49,15 +49,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-def install(wheel: Path, extra: str, folder: Path) -> Path:
-    """A fresh environment with the wheel and one extra; its bin folder. Skips without a package index."""
-    run(sys.executable, "-m", "venv", "--without-pip", folder)
+def install(wheel: Path, extra: str, folder: Path) -> None:
+    """The wheel and one extra into an environment. Skips without a package index."""
     pip = (*PIP, "--python", folder, "install", "--quiet", "--no-compile")
     result = run(*pip, "-c", PROJECT / "constraints.txt", f"{wheel}{extra}", check=False)
     if result.returncode and "No matching distribution" in result.stderr:
         pytest.skip(f"the package index cannot be reached: {result.stderr.strip().splitlines()[-1]}")
     assert result.returncode == 0, result.stderr
-    return folder / "bin"
 
 
 def test_the_wheel_holds_every_package_with_its_types_and_protos(wheel: Path) -> None:
@@ -73,14 +71,23 @@ def test_the_wheel_holds_every_package_with_its_types_and_protos(wheel: Path) ->
 
 
 @pytest.mark.slow
-def test_the_bare_wheel_is_the_client(wheel: Path, tmp_path: Path) -> None:
-    bin = install(wheel, "", tmp_path / "venv")
+def test_the_bare_wheel_is_the_client_and_the_serve_extra_a_server_without_torch(wheel: Path, tmp_path: Path) -> None:
+    """First what it is alone, in a fresh environment; then with the extra, in the same one."""
+    environment = tmp_path / "venv"
+    run(sys.executable, "-m", "venv", "--without-pip", environment)
+    install(wheel, "", environment)
+    check_client(environment / "bin", wheel, tmp_path)
+    install(wheel, "[serve]", environment)
+    check_server(environment / "bin", tmp_path)
+
+
+def check_client(bin: Path, wheel: Path, folder: Path) -> None:
     assert "predict" in run(bin / "tenclip", "--help").stdout
     assert run(bin / "tenclip", "--version").stdout.strip().endswith(wheel.name.split("-")[1])
     imports = "import tenclip_client, sys; sys.exit(bool({'numpy', 'torch', 'av'} & set(sys.modules)))"
     run(bin / "python", "-c", imports)
     # No server there: our own message, not a stack trace.
-    video = tmp_path / "x.mp4"
+    video = folder / "x.mp4"
     video.write_bytes(b"not empty")
     failed = run(bin / "tenclip", "predict", video, "--server", "127.0.0.1:9", check=False)
     assert failed.returncode == 1
@@ -93,11 +100,9 @@ def test_the_bare_wheel_is_the_client(wheel: Path, tmp_path: Path) -> None:
         assert f"tenclip[{extra}]" in missing.stderr, f"{command}: {missing.stderr}"
 
 
-@pytest.mark.slow
-def test_the_serve_extra_starts_a_server_without_torch(wheel: Path, tmp_path: Path) -> None:
-    bin = install(wheel, "[serve]", tmp_path / "venv")
+def check_server(bin: Path, folder: Path) -> None:
     assert "torch" not in run(*PIP, "--python", bin.parent, "list").stdout.lower().split()
-    models = tmp_path / "models"
+    models = folder / "models"
     models.mkdir()
     server = subprocess.Popen(
         [bin / "tenclip", "serve", models, "--port", "0", "--metrics-port", "-1"],

@@ -35,9 +35,10 @@ from tests.tenclip_serving.helpers import make_bundle
 from .helpers import SMALL, rows, run, tenclip
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_rows_of_a_cluster_are_those_of_one_process(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
+    """Where actors decode for themselves. test_ray_decoders.py has a cluster in which others decode for them."""
     home, out = tmp_path / "home", tmp_path / "out"
     home.mkdir()
     with tempfile.TemporaryDirectory(prefix="r-") as temporary:  # short: Ray keeps its sockets there

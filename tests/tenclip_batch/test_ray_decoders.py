@@ -32,17 +32,21 @@ SPLIT = (
 _LONGEST_SECONDS = 500.0
 
 
-def finished(arguments: list[str], on_start: Callable[[int], None] | None = None) -> tuple[int, str, str]:
+def finished(
+    arguments: list[str], on_start: Callable[[int], None] | None = None, *, home: Path | None = None
+) -> tuple[int, str, str]:
     """(exit code, standard output, standard error) of a command, again where Ray had no time to start.
 
-    on_start: told the command's process.
+    on_start: told the command's process. home: its home folder, instead of this process's. Raises AssertionError where
+    it leaves files of its cluster behind.
     """
+    environment = os.environ if home is None else {**os.environ, "HOME": str(home)}
     for _ in range(3):
         with (
             tempfile.TemporaryDirectory(prefix="r-") as temporary,  # short: Ray keeps its sockets there
             subprocess.Popen(
                 arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                env={**os.environ, "TMPDIR": temporary},
+                env={**environment, "TMPDIR": temporary},
             ) as process,
         ):  # fmt: skip
             if on_start is not None:
@@ -52,6 +56,7 @@ def finished(arguments: list[str], on_start: Callable[[int], None] | None = None
             except subprocess.TimeoutExpired:
                 process.terminate()
                 out, err = process.communicate()
+            assert list(Path(temporary).glob("tenclip-ray-*")) == []
         if "Ray cannot be started" not in " ".join(err.split()):
             break
     return process.returncode, out, err
@@ -60,7 +65,12 @@ def finished(arguments: list[str], on_start: Callable[[int], None] | None = None
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_rows_are_those_of_one_process(bundle: Path, shared_videos: Path, tmp_path: Path) -> None:
-    """Of files and of shards at URLs; and one engine goes on where the other one stopped."""
+    """Of files and of shards at URLs; and one engine goes on where the other one stopped.
+
+    test_ray.py has the same with actors that decode for themselves, as one of the long proofs.
+    """
+    home = tmp_path / "home"
+    home.mkdir()
     good = sorted(shared_videos.glob("v*.mp4"))
     with serving(Store()) as store:
         store.files = {"/s-0.tar": tar_of(*good[:2]), "/s-1.tar": tar_of(*good[2:]), "/bad.tar": b"no tar" * 100}
@@ -69,18 +79,23 @@ def test_rows_are_those_of_one_process(bundle: Path, shared_videos: Path, tmp_pa
         allowed = ("--allow-host", near.allow_hosts[0], "--allow-network", near.allow_networks[0])
         arguments = command(
             "batch", "features", *named, "--bundle", bundle, "--out", tmp_path / "out", *allowed, "--chunk-videos", 5,
-            *SPLIT,
+            "--show", *SPLIT,
         )  # fmt: skip
-        code, output, errors = finished(arguments)
+        code, output, errors = finished(arguments, home=home)
         assert code == SOME_FAILED, errors
         assert output, errors
-        report = json.loads(output)
+        *shown, report = [json.loads(line) for line in output.splitlines()]
+        facts = {entry["video"]: entry for entry in shown}
+        assert len(shown) == len(facts) == 9 + 3
+        assert facts[str(good[0])]["shape"] == [10, 6]
+        assert facts[str(shared_videos / "empty.mp4")]["error"] == "EMPTY_VIDEO"
         failures = {"EMPTY_VIDEO": 1, "NOT_A_VIDEO": 1, "DATASET_ERROR": 1}
         assert (report["done"], report["failures"]) == (9, failures)
         run(bundle, tmp_path / "local", *named, runtime=near)
         assert rows(tmp_path / "out") == rows(tmp_path / "local")
         assert rows(tmp_path / "out", "videos") == rows(tmp_path / "local", "videos")
         assert run(bundle, tmp_path / "out", *named, runtime=near).worked == 0
+    assert not list(home.iterdir()), "neither a token nor statistics in the home folder"
 
 
 def test_what_an_actor_and_those_that_decode_for_it_have(tmp_path: Path) -> None:

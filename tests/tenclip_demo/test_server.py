@@ -9,7 +9,7 @@ import pytest
 from tenclip_api.errors import ServerUnavailable
 from tenclip_client import Client
 from tenclip_demo.server import READY, ServerProcess
-from tenclip_video.bundle import Bundle
+from tests.tenclip_serving.helpers import make_bundle
 
 
 def stand_in(server: ServerProcess, script: str) -> ServerProcess:
@@ -18,12 +18,11 @@ def stand_in(server: ServerProcess, script: str) -> ServerProcess:
     return server
 
 
-def test_the_real_server_is_found_asked_and_stopped(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_real_server_is_found_asked_and_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_bundle(tmp_path / "models", "moves")
     for name in ("grpc_proxy", "https_proxy", "http_proxy", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")  # not for what is on this machine
-    with ServerProcess(bundle.path.parents[1], tmp_path / "server.log") as server:
+    with ServerProcess(tmp_path / "models", tmp_path / "server.log") as server:
         assert server.running
         with Client(server.address) as client:
             assert [m.name for m in client.list_models()] == ["moves"]

@@ -98,7 +98,12 @@ def test_another_input_is_exported_and_said(public: Path, tmp_path: Path) -> Non
 def test_the_bundle_computes_what_the_loader_gives(public: Path, smaller: Bundle) -> None:
     bundle = smaller
     resize = {"mode": "squash", "height": 40, "width": 52}
-    loaded = load_any(public, clip_spec={"num_frames": 8, "crop": 32, "resize": resize}, head="global", model_options={"stem_pool": False})
+    loaded = load_any(
+        public,
+        clip_spec={"num_frames": 8, "crop": 32, "resize": resize},
+        head="global",
+        model_options={"stem_pool": False},
+    )
     assert bundle.info.clip_spec == loaded.clip_spec
     with torch.inference_mode():
         logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(bundle.golden.clips))

@@ -146,7 +146,7 @@ def test_the_golden_replay_passes_and_notices_another_head(headed: Bundle, bundl
 def test_a_head_on_a_backbone_without_a_classifier(spec: ClipSpec, tmp_path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        backbone = create_model("r2plus1d_10", num_classes=None, width=8, num_frames=8, crop=32).eval()
+        backbone = create_model("resnets3d_r3d_10", num_classes=None, width=8, num_frames=8, crop=32).eval()
     bundle = export_bundle(backbone, spec, tmp_path, name="backbone", runtimes=["onnxruntime"])
     probe = make_probe(bundle)
     made = export_probe(probe, bundle, tmp_path, name="headed")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from tenclip_findings.salience import __main__ as command
 from tenclip_findings.salience import samplers
 from tenclip_findings.salience.__main__ import salience
-from tenclip_findings.salience.config import MOTION_ENERGY
+from tenclip_findings.salience.config import MOTION_ENERGY, SeedConfig
 from tenclip_findings.salience.results import Results
 from tenclip_findings.salience.samplers import SAMPLERS
 from tenclip_findings.salience.scoring import ScoredSet
@@ -128,12 +130,26 @@ def test_a_second_run_takes_over_what_is_done(
     assert again == values
 
 
-def test_the_baseline_alone_is_shown_where_difficulty_is_set(out: Path, tmp_path: Path) -> None:
-    result = run("--quick", "--tuning", "--out", tmp_path / "tuning")
+def test_the_baseline_alone_is_shown_where_difficulty_is_set(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seed 0, of which videos and network are there already: those of the seed that is done, by its configuration."""
+    asked = list[int]()
+
+    def done(*, seed: int, quick: bool) -> SeedConfig:
+        asked.append(seed)
+        return SeedConfig(seed=1, quick=quick)
+
+    monkeypatch.setattr(command, "SeedConfig", done)
+    folder = tmp_path / "tuning" / "seed-0"
+    shutil.copytree(out / "seed-1", folder, ignore=shutil.ignore_patterns("samplers", "seed.json"))
+    result = run("--quick", "--tuning", "--out", folder.parent)
     assert result.exit_code == 0, (result.output, result.exception)
+    assert asked == [0]
     assert "10 uniform clips, untrimmed:" in result.stdout
     assert "salient" not in result.stdout
-    assert not (tmp_path / "tuning" / "seed-0" / "samplers").exists()
+    assert not (folder / "samplers").exists()
+    assert not (folder / "seed.json").exists()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
