@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 from tenclip_api.errors import BundleError, CheckpointError, InvalidRequest
 from tenclip_export import bundle_writer, runtime_checks
 from tenclip_export.commands import export
-from tenclip_export.onnx_graph import ServedModel
+from tenclip_export.onnx_graph import ServedModel, export_onnx
 from tenclip_training.loaders import load_any
 from tenclip_training.models import VideoModel
 from tenclip_video.bundle import Bundle, read_bundle
@@ -96,7 +96,6 @@ def test_another_input_is_exported_and_said(public: Path, tmp_path: Path) -> Non
 
 
 def test_the_bundle_computes_what_the_loader_gives(public: Path, smaller: Bundle) -> None:
-    bundle = smaller
     resize = {"mode": "squash", "height": 40, "width": 52}
     loaded = load_any(
         public,
@@ -104,10 +103,10 @@ def test_the_bundle_computes_what_the_loader_gives(public: Path, smaller: Bundle
         head="global",
         model_options={"stem_pool": False},
     )
-    assert bundle.info.clip_spec == loaded.clip_spec
+    assert smaller.info.clip_spec == loaded.clip_spec
     with torch.inference_mode():
-        logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(bundle.golden.clips))
-    np.testing.assert_allclose(bundle.golden.logits, logits.numpy(), rtol=1e-4, atol=1e-5)
+        logits, _ = ServedModel(loaded.model, loaded.clip_spec)(torch.from_numpy(smaller.golden.clips))
+    np.testing.assert_allclose(smaller.golden.logits, logits.numpy(), rtol=1e-4, atol=1e-5)
 
 
 def test_json_names_the_changes(summary: dict[str, Any]) -> None:
@@ -128,13 +127,11 @@ def test_settings_of_the_network(public: Path, smaller: Bundle, tmp_path: Path) 
 def test_a_classifier_that_is_left_out(
     public: Path, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = bundle_writer.export_onnx
-
     def once(model: VideoModel, spec: ClipSpec, path: Path) -> tuple[Path, ...]:
         """Both are the same network; parity with each is checked all the same."""
         whole = tmp_path / "whole" / "1" / "model.onnx"
         if not whole.exists():
-            return made(model, spec, path)
+            return export_onnx(model, spec, path)
         path.write_bytes(whole.read_bytes())
         return (path,)
 

@@ -27,7 +27,7 @@ def test_a_bundle_of_a_network_of_clips(bundle: Bundle) -> None:
 
 def test_a_bundle_of_a_network_of_frames(bundle: Bundle, tmp_path: Path) -> None:
     spec = replace(bundle.info.clip_spec, num_frames=1, fully_convolutional_crop=None)
-    model = create_model("r2d_18", num_classes=2, width=8, num_frames=1, crop=spec.crop).eval()
+    model = create_model("r2d_18", num_classes=2, width=8, stages=[1, 1, 1, 1], num_frames=1, crop=spec.crop).eval()
     made = export_bundle(model, spec, tmp_path, name="frames", labels=("a", "b"), runtimes=["onnxruntime"])
     teacher = open_teacher(str(made.path), threads=1)
     assert teacher.of_frames
