@@ -38,7 +38,7 @@ SMALL: dict[str, Any] = {"num_classes": 2, "seconds": [0.5, 0.6], "width": 48, "
 
 
 def arms(lab: Lab) -> Mapping[str, Job]:
-    videos, test = lab.videos("train", total=16, **SMALL), lab.videos("test", total=16, seed=77, **SMALL)
+    videos, test = lab.videos("train", total=32, **SMALL), lab.videos("test", total=32, seed=77, **SMALL)
     network = lab.train("a network", videos, clips=64)
     clips = lab.clips(test)
     return {"network": lab.score(network / LAST, clips), "probe": lab.probe(network / LAST, lab.clips(videos), clips)}
@@ -49,7 +49,7 @@ FINDING = Finding(
     name="small",
     question="Does it run?",
     paper="none",
-    data="16 videos",
+    data="32 videos",
     arms=arms,
     contrasts=(Contrast(name="probe - network", weights=difference("probe", "network"), paper="none"),),
     baseline="network",
@@ -66,7 +66,7 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     found = arms(Lab(seed=1))
     for name, spread in measured.top1.items():
         correct = correct_of(found[name], options.jobs)
-        assert correct.shape == (16,)
+        assert correct.shape == (32,)
         assert spread.mean == 100 * np.mean(correct)
     said = measured.evidence.seeds[0].pretrainings
     assert said is not None

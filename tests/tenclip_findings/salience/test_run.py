@@ -12,8 +12,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from tenclip_findings.salience import __main__ as command
-from tenclip_findings.salience import samplers
+from tenclip_findings.salience import config, samplers
 from tenclip_findings.salience.__main__ import salience
 from tenclip_findings.salience.config import MOTION_ENERGY, SeedConfig
 from tenclip_findings.salience.results import Results
@@ -140,7 +139,7 @@ def test_the_baseline_alone_is_shown_where_difficulty_is_set(
         asked.append(seed)
         return SeedConfig(seed=1, quick=quick)
 
-    monkeypatch.setattr(command, "SeedConfig", done)
+    monkeypatch.setattr(config, "SeedConfig", done)
     folder = tmp_path / "tuning" / "seed-0"
     shutil.copytree(out / "seed-1", folder, ignore=shutil.ignore_patterns("samplers", "seed.json"))
     result = run("--quick", "--tuning", "--out", folder.parent)
