@@ -35,7 +35,7 @@ from ..tenclip_serving.helpers import ServerProcess, make_video, running_server
 def backbone() -> VideoModel:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return create_model("resnets3d_r3d_10", num_classes=None, width=8, num_frames=8, crop=32).eval()
+        return create_model("r2plus1d_10", num_classes=None, width=8, num_frames=8, crop=32).eval()
 
 
 @pytest.fixture(scope="module")

@@ -119,7 +119,7 @@ def test_without_labels_it_says_that_classes_are_numbers(
 
 def test_several_positions_at_the_crop_itself(spec: ClipSpec, tmp_path: Path) -> None:
     """As pytorchvideo tests r2plus1d_r50: made for 224 pixels, fed 256."""
-    model = create_model("resnets3d_r3d_10", num_classes=3, width=8, num_frames=8, crop=32)
+    model = create_model("r2plus1d_10", num_classes=3, width=8, num_frames=8, crop=32)
     spec = replace(spec, crop=48, fully_convolutional_crop=None, resize=replace(spec.resize, height=50, width=60))
     bundle = export_bundle(trained(model), spec, tmp_path, name="m", runtimes=["onnxruntime", "openvino"])
     assert bundle.golden.logits.shape[2] > 1
