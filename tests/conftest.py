@@ -55,6 +55,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         items.sort(key=lambda item: item.path not in slow)
 
 
+@pytest.fixture
+def locked_folders(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders called "locked" cannot be listed; root, as whom tests may run, is refused nothing by their rights."""
+    scandir = os.scandir
+
+    def refuse(path: str | os.PathLike[str]) -> object:
+        if os.path.basename(os.fspath(path)) == "locked":
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", refuse)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder with `clips/`, `odd/` and `labels/`."""

@@ -176,16 +176,9 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert {n for n in names if n.startswith("run/")} == {"run/a.mp4", "run/b.mp4"}
 
 
-def test_a_folder_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("locked_folders")
+def test_a_folder_that_cannot_be_listed(tmp_path: Path) -> None:
     touch(tmp_path, "run/a.mp4", "run/b.mp4", "run/locked/c.mp4")
-    scandir = os.scandir
-
-    def refuse(path: os.PathLike[str]) -> object:
-        if os.fspath(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(DatasetError, match="locked: cannot be listed: Permission denied"):
         read_manifest(tmp_path)
     (warning, *_) = read_manifest(tmp_path, missing="keep").warnings
@@ -204,17 +197,10 @@ def test_tar_files_in_folders_are_named(tmp_path: Path) -> None:
         read_manifest(tmp_path / "e.tgz")
 
 
-def test_a_folder_that_cannot_be_listed_beside_a_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("locked_folders")
+def test_a_folder_that_cannot_be_listed_beside_a_list(tmp_path: Path) -> None:
     """Not "no videos": nobody knows."""
     touch(tmp_path, "locked/c.mp4", "videos.csv")
-    scandir = os.scandir
-
-    def refuse(path: os.PathLike[str]) -> object:
-        if os.fspath(path).endswith("locked"):
-            raise PermissionError(13, "Permission denied", os.fspath(path))
-        return scandir(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(DatasetError, match="locked: cannot be listed: Permission denied"):
         read_manifest(tmp_path)
 

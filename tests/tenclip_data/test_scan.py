@@ -88,18 +88,9 @@ def test_what_is_no_folder_is_a_problem(tmp_path: Path, name: str) -> None:
     assert str(problem).startswith(f"{tmp_path / name}: cannot be listed: ")
 
 
-def test_folder_that_cannot_be_listed_is_reported_beside_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("locked_folders")
+def test_folder_that_cannot_be_listed_is_reported_beside_the_others(tmp_path: Path) -> None:
     make(tmp_path, "a.mp4", "locked/b.mp4", "open/c.mp4")
-    listing = os.scandir
-
-    def refuse(path: Path) -> object:  # root may list everything, so no permission of a real folder refuses
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listing(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     scan = scan_folder(tmp_path)
     assert scan.videos == (tmp_path / "a.mp4", tmp_path / "open/c.mp4")
     assert [(p.path, p.reason) for p in scan.problems] == [(tmp_path / "locked", "Permission denied")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -239,18 +238,11 @@ def test_held_out_clips_are_whole_pairs() -> None:
     assert sorted([*calibration.ravel(), *held_out.ravel()]) == list(range(32))
 
 
+@pytest.mark.usefixtures("locked_folders")
 def test_calibration_folders_that_cannot_be_listed(
-    spec: ClipSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    spec: ClipSpec, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "locked").mkdir()
-    listing = os.scandir
-
-    def refuse(path: Path) -> object:
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listing(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     with pytest.raises(InvalidRequest, match=r"no video that can be .*locked: cannot be listed: Permission denied"):
         calibration_clips([tmp_path], spec)
     assert caplog.messages == [f"{tmp_path / 'locked'}: cannot be listed: Permission denied"]

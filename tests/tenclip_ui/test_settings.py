@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from pathlib import Path
 from typing import Any
@@ -86,19 +85,12 @@ def test_certificates_are_read_or_refused_by_name(tmp_path: Path) -> None:
         page_tls(pair.certificate, other.key)
 
 
+@pytest.mark.usefixtures("locked_folders")
 def test_a_part_of_the_samples_that_cannot_be_listed_is_said_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "locked").mkdir()
     (tmp_path / "a.mp4").touch()
-    listing = os.scandir
-
-    def refuse(path: Path) -> object:
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listing(path)
-
-    monkeypatch.setattr("os.scandir", refuse)
     for _ in range(2):
         assert [media.name for media in MediaFolder(tmp_path).list()] == ["a.mp4"]
     assert caplog.messages == [f"{tmp_path}/locked: cannot be listed: Permission denied"]
