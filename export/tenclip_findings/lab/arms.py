@@ -15,7 +15,7 @@ from tenclip_findings.lab.tasks import LAST, MANIFEST, STUDENT, synth_config
 
 SPEC: dict[str, Any] = {"num_frames": 8, "target_fps": 15.0, "resize": [46, 62], "crop": 40}
 WIDTH = 16  # planes of the first stage of every network, which the sizes of all sets are chosen for
-# A stem of 3x3x3: for clips this small, that of 7x7x7 would be five sixths of a network's work.
+# A stem of 3x3x3: for clips this small, that of 7x7x7 would be most of a network's work.
 R3D: dict[str, Any] = {"width": WIDTH, "stem_frames": 3, "stem_size": 3}
 R3D_10 = ("resnets3d_r3d_10", R3D)
 R2D: dict[str, Any] = {"width": WIDTH, "stem_size": 3}  # of a teacher or of what is inflated: networks that see frames

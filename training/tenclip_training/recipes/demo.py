@@ -38,7 +38,7 @@ def demo_recipe(manifest: Path | str, out: Path | str, *, val_split: str | None 
 
     For a few hundred videos of simple motions, such as `tenclip synth` makes. Half a second at 15 frames a second is
     enough to tell those apart, and one rate for all videos makes a speed the same number of pixels a frame in each.
-    The max pool behind the stem (`use_pool1` of the authors' code) makes it three times as fast on a processor.
+    The max pool behind the stem (`use_pool1` of the authors' code) leaves a third of the operations.
     The videos never come twice alike: a random half second of each in every epoch, and a random crop of 56x56 of 64x86.
     """
     return DEMO(manifest, out).changed(val_split=val_split, seed=seed)
