@@ -43,7 +43,11 @@ def test_only_small_maps_leave_bfloat16() -> None:
 
 @pytest.mark.parametrize(("architecture", "frames"), [("resnets3d_r3d_10", 8), ("r2plus1d_10", 16)])
 def test_weight_gradients_of_small_maps_are_those_of_float32(architecture: str, frames: int) -> None:
-    """Without the guard they hold what memory held before: here NaN."""
+    """Without the guard they hold what memory held before, here NaN: on processors that multiply bfloat16 alone.
+
+    Elsewhere this says only that gradients in bfloat16 are near those of float32, and
+    `test_only_small_maps_leave_bfloat16` that the guard is there.
+    """
     torch.manual_seed(0)
     model = create_model(architecture, num_classes=3, width=16, num_frames=frames, crop=32)
     clips = torch.randn(8, 3, frames, 32, 32)
