@@ -10,7 +10,7 @@ from tenclip_findings.lab.arms import LAST, R2D, STUDENT, Lab
 from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import BRIEF, PAIRS, TEST_SEED, TEST_VIDEOS
 
-DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 6_000, 6_000, 24_000
+DISTIL_CLIPS, TARGET_CLIPS, TEACHER_IMAGES = 6_000, 4_000, 16_000
 UNLABELLED = 2000
 TEACHER: dict[str, Any] = {
     "architecture": "r2d_18",

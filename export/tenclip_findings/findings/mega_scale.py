@@ -11,7 +11,7 @@ from tenclip_findings.lab.jobs import Job
 from tenclip_findings.lab.sets import BRIEF, TEST_SEED, TEST_VIDEOS
 from tenclip_training.synth import NOUNS
 
-PRETRAIN_CLIPS, TARGET_CLIPS = 10_000, 8_000
+PRETRAIN_CLIPS, TARGET_CLIPS = 8_000, 6_000
 FRACTIONS = (0.25, 0.5, 1.0)
 # Three datasets of other verbs each, with nouns that the target has not: K and M of one style, S of another.
 _SET: dict[str, Any] = {**BRIEF, "label": "pair", "overlap": 0.5, "nouns": NOUNS[:6]}
