@@ -370,11 +370,14 @@ def measure(findings: Sequence[Finding], options: Options) -> list[Measured]:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What the difficulty of a finding is set by. baseline: top-1 of that arm, in per cent. pretrainings: what networks
-    got right of the clips that they were pre-trained on.
+    """What the difficulty of a finding is set by. baseline: top-1 of that arm, in per cent; commonest: of naming the
+    commonest class always, None for jobs that were done by a version that did not say; parts: of pairs, how often it
+    names the verb and the noun. pretrainings: what networks got right of the clips that they were pre-trained on.
     """
 
     baseline: float
+    commonest: float | None
+    parts: Mapping[str, float]
     pretrainings: Sequence[Pretraining]
 
 
@@ -391,12 +394,15 @@ def tune(
     jobs = [*baselines.values(), *(job for each in before.values() for job in each)]
     run_jobs(jobs, options.jobs, processes=options.processes, on_progress=on_progress)
     shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
+    scores = {name: result_of(job, options.jobs) or {} for name, job in baselines.items()}
     return {
         name: Tuned(
-            baseline=100 * float(correct_of(job, options.jobs).mean()),
+            baseline=100 * found["top1"],
+            commonest=100 * found["commonest"] if "commonest" in found else None,
+            parts={part: 100 * share for part, share in (found.get("parts") or {}).items()},
             pretrainings=_pretrainings(before[name], options.jobs),
         )
-        for name, job in baselines.items()
+        for name, found in scores.items()
     }
 
 

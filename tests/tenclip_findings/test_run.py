@@ -159,6 +159,8 @@ def test_tuning_trains_the_baseline_and_what_comes_before_arms_on_its_own_seed(t
     jobs = arms(Lab(seed=TUNING_SEED))
     assert list(found) == ["small"]
     assert found["small"].baseline == 100 * correct_of(jobs["network"], options.jobs).mean()
+    assert found["small"].commonest == 50, "two classes, equally frequent"
+    assert found["small"].parts == {}, "its labels are no pairs"
     (network,) = found["small"].pretrainings
     assert network.title == "train a network"
     assert network.entropy == pytest.approx(np.log(2), abs=1e-4)
@@ -174,6 +176,7 @@ def test_what_comes_before_an_arm() -> None:
         [],
         ["train R2D on stills"],
         ["train R2D on frames"],
+        ["train R2D on frames for longer"],
         ["train on 500 weakly labelled videos"],
     ]
     assert before["distinit"][0] == []
