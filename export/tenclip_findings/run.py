@@ -160,6 +160,16 @@ class Measured:
             return VOID
         return result.verdict if len(self.evidence.seeds) >= self.finding.seeds else OPEN
 
+    @property
+    def fitted(self) -> dict[str, float]:
+        """What arms got right of their own training, in per cent, mean of the seeds; of those that say so in all."""
+        seeds = self.evidence.seeds
+        return {
+            name: 100 * float(np.mean([seed.fitted[name] for seed in seeds]))
+            for name in seeds[0].correct
+            if all(name in seed.fitted for seed in seeds)
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         f, seeds = self.finding, self.evidence.seeds
@@ -181,6 +191,7 @@ class Measured:
             "machines": sorted({seed.machine for seed in seeds}),
             "process_seconds": round(sum(seed.seconds for seed in seeds)),
             "top1": {name: dataclasses.asdict(spread) for name, spread in self.top1.items()},
+            "fitted": self.fitted,
             "pretrainings": [dataclasses.asdict(p) for p in self.pretrainings],
             "unchecked_seeds": self.unchecked,
             "contrasts": [
@@ -314,6 +325,7 @@ class _Collector:
             seconds=_seconds(arms.values(), options.jobs),
             precision=_precision(finding, options),
             pretrainings={name: _pretrainings(before_arm(arm), options.jobs) for name, arm in arms.items()},
+            fitted=_fitted(arms, options.jobs),
         )
         write_evidence(options.evidence, evidence.with_seed(seed))
         if self._told is not None:
@@ -346,6 +358,22 @@ def _pretrainings(jobs: Sequence[Job], root: Path) -> list[Pretraining]:
         )
         for job, r in found
     ]
+
+
+def _fitted(arms: Mapping[str, Job], root: Path) -> dict[str, float]:
+    """What arms got right of their own training: a probe, or the training that is scored. Those that do not say so are
+    left out.
+    """
+    found: dict[str, float] = {}
+    for name, arm in arms.items():
+        values = result_of(arm, root) or {}
+        share = values.get("train_top1")
+        if arm.kind == SCORED:
+            (trained,) = [need for need in arm.needs if need.clips]
+            share = (result_of(trained, root) or {}).get("train_clip_top1")
+        if share is not None:
+            found[name] = float(share)
+    return found
 
 
 def _seconds(arms: Any, root: Path) -> float:

@@ -18,7 +18,7 @@ from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.pool import Progress
+from tenclip_findings.lab.pool import Progress, result_of
 from tenclip_findings.lab.tasks import FRAMES, frames_of
 from tenclip_findings.lab.tasks_salience import SEED
 from tenclip_findings.run import (
@@ -76,6 +76,10 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     assert 0 <= pretrained.top1 <= 1
     assert pretrained.loss > 0
     assert said["network"] == [], "its training is what is asked about"
+    (trained,) = [need for need in found["network"].needs if need.clips]
+    own = {"network": (trained, "train_clip_top1"), "probe": (found["probe"], "train_top1")}
+    for name, (job, value) in own.items():
+        assert measured.fitted[name] == pytest.approx(100 * (result_of(job, options.jobs) or {})[value], abs=0.01)
     results = json.loads((tmp_path / RESULTS).read_text())
     assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
     assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
@@ -88,6 +92,7 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     assert not options.jobs.exists()
     assert told == []
     assert again.top1 == measured.top1
+    assert again.fitted == pytest.approx(measured.fitted, abs=0.01)
     assert again.results[0].comparison == measured.results[0].comparison
 
 
