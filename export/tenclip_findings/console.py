@@ -54,7 +54,9 @@ class FindingsConsole:
             print(json.dumps({name: dataclasses.asdict(found) for name, found in findings.items()}, indent=2))
             return
         for name, found in findings.items():
-            print(f"{name}: baseline {found.baseline:.1f}%")
+            parts = "".join(f", its {part} {share:.1f}%" for part, share in found.parts.items())
+            guessed = "" if found.commonest is None else f"; the commonest class {found.commonest:.1f}%"
+            print(f"{name}: baseline {found.baseline:.1f}%{parts}{guessed}")
             for p in found.pretrainings:
                 few = "" if p.learned else ", which is too little"
                 print(f"  {p.title}: {p.top1:.1%} of its training clips, loss {p.loss:.2f} of {p.entropy:.2f}{few}")

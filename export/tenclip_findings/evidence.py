@@ -11,7 +11,7 @@ import binascii
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,8 @@ class Pretraining:
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SeedEvidence:
     """correct: by arm, [N] of the same N test videos. pretrainings: by arm; None for evidence that does not say.
+    fitted: by arm, the part of its own training that it got right, from 0 to 1: of the clips of its network's last
+    epoch, or of the videos of a linear classifier; of arms that say so.
 
     version: of tenclip, with its commit where there is one.
 
@@ -64,6 +66,7 @@ class SeedEvidence:
     seconds: float
     precision: str | None
     pretrainings: Mapping[str, Sequence[Pretraining]] | None = None
+    fitted: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def videos(self) -> int:
@@ -80,7 +83,12 @@ class SeedEvidence:
             "process_seconds": round(self.seconds),
             "videos": self.videos,
             "arms": {
-                name: {"top1": round(100 * float(hits.mean()), 4), "correct": pack(hits), **self._pretrained(name)}
+                name: {
+                    "top1": round(100 * float(hits.mean()), 4),
+                    **({"fitted": round(self.fitted[name], 4)} if name in self.fitted else {}),
+                    "correct": pack(hits),
+                    **self._pretrained(name),
+                }
                 for name, hits in self.correct.items()
             },
         }
@@ -102,6 +110,7 @@ class SeedEvidence:
             precision=None if values["precision"] is None else str(values["precision"]),
             correct={name: unpack(arm["correct"], int(values["videos"])) for name, arm in values["arms"].items()},
             pretrainings=_pretrainings(values["arms"]),
+            fitted={name: float(arm["fitted"]) for name, arm in values["arms"].items() if "fitted" in arm},
         )
 
 

@@ -98,7 +98,7 @@ def section(finding: Mapping[str, Any], links: str = "") -> str:
         )
     arms = "; ".join(f"{_cell(name)} {s['mean']:.1f}" for name, s in finding["top1"].items())
     lines += ["", f"Top-1 in per cent, mean of the seeds: {arms}; guessing {finding['chance']:.1f}."]
-    lines += [line for text in (_learned(finding),) if text for line in ("", text)]
+    lines += [line for text in (_fitted(finding), _learned(finding)) if text for line in ("", text)]
     if finding["notes"]:
         lines += ["", finding["notes"]]
     return "\n".join([*lines, "", _origin(finding, links)])
@@ -113,6 +113,12 @@ def _origin(finding: Mapping[str, Any], links: str) -> str:
         settings += ", which have changed since"
     link = f"; [hits of every video]({links}/{finding['name']}.json)" if links else ""
     return f"{words}, {settings}{link}."
+
+
+def _fitted(finding: Mapping[str, Any]) -> str:
+    """What arms made of their own training."""
+    each = [f"{_cell(name)} {share:.1f}" for name, share in finding.get("fitted", {}).items()]
+    return f"Of their own training, at its end: {'; '.join(each)}." if each else ""
 
 
 def _learned(finding: Mapping[str, Any]) -> str:

@@ -160,6 +160,16 @@ class Measured:
             return VOID
         return result.verdict if len(self.evidence.seeds) >= self.finding.seeds else OPEN
 
+    @property
+    def fitted(self) -> dict[str, float]:
+        """What arms got right of their own training, in per cent, mean of the seeds; of those that say so in all."""
+        seeds = self.evidence.seeds
+        return {
+            name: 100 * float(np.mean([seed.fitted[name] for seed in seeds]))
+            for name in seeds[0].correct
+            if all(name in seed.fitted for seed in seeds)
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         f, seeds = self.finding, self.evidence.seeds
@@ -181,6 +191,7 @@ class Measured:
             "machines": sorted({seed.machine for seed in seeds}),
             "process_seconds": round(sum(seed.seconds for seed in seeds)),
             "top1": {name: dataclasses.asdict(spread) for name, spread in self.top1.items()},
+            "fitted": self.fitted,
             "pretrainings": [dataclasses.asdict(p) for p in self.pretrainings],
             "unchecked_seeds": self.unchecked,
             "contrasts": [
@@ -314,6 +325,7 @@ class _Collector:
             seconds=_seconds(arms.values(), options.jobs),
             precision=_precision(finding, options),
             pretrainings={name: _pretrainings(before_arm(arm), options.jobs) for name, arm in arms.items()},
+            fitted=_fitted(arms, options.jobs),
         )
         write_evidence(options.evidence, evidence.with_seed(seed))
         if self._told is not None:
@@ -348,6 +360,22 @@ def _pretrainings(jobs: Sequence[Job], root: Path) -> list[Pretraining]:
     ]
 
 
+def _fitted(arms: Mapping[str, Job], root: Path) -> dict[str, float]:
+    """What arms got right of their own training: a probe, or the training that is scored. Those that do not say so are
+    left out.
+    """
+    found: dict[str, float] = {}
+    for name, arm in arms.items():
+        values = result_of(arm, root) or {}
+        share = values.get("train_top1")
+        if arm.kind == SCORED:
+            (trained,) = [need for need in arm.needs if need.clips]
+            share = (result_of(trained, root) or {}).get("train_clip_top1")
+        if share is not None:
+            found[name] = float(share)
+    return found
+
+
 def _seconds(arms: Any, root: Path) -> float:
     """Of the processes of all jobs of some arms, those shared with other findings included."""
     return sum(float((result_of(job, root) or {}).get("seconds", 0.0)) for job in in_order(arms))
@@ -370,11 +398,14 @@ def measure(findings: Sequence[Finding], options: Options) -> list[Measured]:
 
 @dataclass(frozen=True, kw_only=True)
 class Tuned:
-    """What the difficulty of a finding is set by. baseline: top-1 of that arm, in per cent. pretrainings: what networks
-    got right of the clips that they were pre-trained on.
+    """What the difficulty of a finding is set by. baseline: top-1 of that arm, in per cent; commonest: of naming the
+    commonest class always, None for jobs that were done by a version that did not say; parts: of pairs, how often it
+    names the verb and the noun. pretrainings: what networks got right of the clips that they were pre-trained on.
     """
 
     baseline: float
+    commonest: float | None
+    parts: Mapping[str, float]
     pretrainings: Sequence[Pretraining]
 
 
@@ -391,12 +422,15 @@ def tune(
     jobs = [*baselines.values(), *(job for each in before.values() for job in each)]
     run_jobs(jobs, options.jobs, processes=options.processes, on_progress=on_progress)
     shutil.rmtree(options.jobs / FRAMES, ignore_errors=True)
+    scores = {name: result_of(job, options.jobs) or {} for name, job in baselines.items()}
     return {
         name: Tuned(
-            baseline=100 * float(correct_of(job, options.jobs).mean()),
+            baseline=100 * found["top1"],
+            commonest=100 * found["commonest"] if "commonest" in found else None,
+            parts={part: 100 * share for part, share in (found.get("parts") or {}).items()},
             pretrainings=_pretrainings(before[name], options.jobs),
         )
-        for name, job in baselines.items()
+        for name, found in scores.items()
     }
 
 

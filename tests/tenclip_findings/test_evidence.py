@@ -190,6 +190,17 @@ def test_what_rests_on_a_pretraining_that_did_not_learn_is_void(tmp_path: Path) 
     )
 
 
+def test_what_arms_made_of_their_own_training_is_said_of_those_that_all_seeds_have(tmp_path: Path) -> None:
+    arm, other = DURATIONS.contrasts[0].weights
+    whole = kept({arm: 0.6, other: 0.5})
+    fitted = [{arm: 0.9, other: 0.4}, *[{arm: 0.8}] * (len(whole.seeds) - 1)]
+    seeds = tuple(dataclasses.replace(s, fitted=f) for s, f in zip(whole.seeds, fitted, strict=True))
+    write_evidence(tmp_path, dataclasses.replace(whole, seeds=seeds))
+    (measured,) = measure([DURATIONS], Options(out=tmp_path, kept=tmp_path))
+    assert measured.fitted == {arm: pytest.approx(82)}
+    assert f"Of their own training, at its end: {arm} 82.0." in section(measured.to_dict())
+
+
 def weights_of(name: str) -> Mapping[str, float]:
     (found,) = [c.weights for c in DURATIONS.contrasts if c.name == name]
     return found

@@ -18,7 +18,7 @@ from tenclip_findings.evidence import read_evidence
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.pool import Progress
+from tenclip_findings.lab.pool import Progress, result_of
 from tenclip_findings.lab.tasks import FRAMES, frames_of
 from tenclip_findings.lab.tasks_salience import SEED
 from tenclip_findings.run import (
@@ -76,6 +76,10 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     assert 0 <= pretrained.top1 <= 1
     assert pretrained.loss > 0
     assert said["network"] == [], "its training is what is asked about"
+    (trained,) = [need for need in found["network"].needs if need.clips]
+    own = {"network": (trained, "train_clip_top1"), "probe": (found["probe"], "train_top1")}
+    for name, (job, value) in own.items():
+        assert measured.fitted[name] == pytest.approx(100 * (result_of(job, options.jobs) or {})[value], abs=0.01)
     results = json.loads((tmp_path / RESULTS).read_text())
     assert results["findings"][0]["contrasts"][0]["effect"]["mean"] == measured.results[0].comparison.mean.mean
     assert not (options.jobs / FRAMES).exists(), "decoded videos are not kept"
@@ -88,6 +92,7 @@ def test_a_finding_is_done_and_not_done_again(tmp_path: Path) -> None:
     assert not options.jobs.exists()
     assert told == []
     assert again.top1 == measured.top1
+    assert again.fitted == pytest.approx(measured.fitted, abs=0.01)
     assert again.results[0].comparison == measured.results[0].comparison
 
 
@@ -159,6 +164,8 @@ def test_tuning_trains_the_baseline_and_what_comes_before_arms_on_its_own_seed(t
     jobs = arms(Lab(seed=TUNING_SEED))
     assert list(found) == ["small"]
     assert found["small"].baseline == 100 * correct_of(jobs["network"], options.jobs).mean()
+    assert found["small"].commonest == 50, "two classes, equally frequent"
+    assert found["small"].parts == {}, "its labels are no pairs"
     (network,) = found["small"].pretrainings
     assert network.title == "train a network"
     assert network.entropy == pytest.approx(np.log(2), abs=1e-4)
@@ -174,6 +181,7 @@ def test_what_comes_before_an_arm() -> None:
         [],
         ["train R2D on stills"],
         ["train R2D on frames"],
+        ["train R2D on frames for longer"],
         ["train on 500 weakly labelled videos"],
     ]
     assert before["distinit"][0] == []

@@ -181,7 +181,11 @@ def clip_spec(values: Mapping[str, Any]) -> ClipSpec:
 
 
 def score(folder: Path, checkpoint: str, clips: str, column: str = "label") -> Found:
-    """Which videos a network gets right: `scores.npz` has correct [N] and probabilities [N,K]."""
+    """Which videos a network gets right: `scores.npz` has correct [N] and probabilities [N,K].
+
+    The result has the share of the commonest class too, and of pairs how often their verb and their noun are named
+    (None for other labels): networks that learn one of them alone all come near what it tells of the other.
+    """
     loaded = load_any(Path(checkpoint))
     truth = _column(clips, column)
     assert loaded.labels is not None
@@ -192,7 +196,24 @@ def score(folder: Path, checkpoint: str, clips: str, column: str = "label") -> F
     numbers = np.array([loaded.labels.index(name) for name in truth])
     correct = probabilities.argmax(axis=1) == numbers
     np.savez(folder / "scores.npz", correct=correct, probabilities=probabilities.astype(np.float32))
-    return {"top1": float(correct.mean()), "videos": len(correct)}
+    named = [loaded.labels[k] for k in probabilities.argmax(axis=1)]
+    pairs = truth == [row.get("pair") for row in _table(clips)]
+    return {
+        "top1": float(correct.mean()),
+        "videos": len(correct),
+        "commonest": max(Counter(truth).values()) / len(truth),
+        "parts": _parts_named(truth, named) if pairs else None,
+    }
+
+
+def _parts_named(truth: Sequence[str], named: Sequence[str]) -> dict[str, float]:
+    """How often the verb and the noun of pairs are named, whatever the other part.
+
+    >>> _parts_named(["up-disc", "up-star"], ["up-star", "down-star"])
+    {'verb': 0.5, 'noun': 0.5}
+    """
+    pairs = [(said.rsplit("-", 1), is_.rsplit("-", 1)) for said, is_ in zip(named, truth, strict=True)]
+    return {part: sum(said[i] == is_[i] for said, is_ in pairs) / len(pairs) for i, part in enumerate(("verb", "noun"))}
 
 
 def probe(
@@ -249,8 +270,12 @@ def _groups(arrays: NDArray[np.uint8], size: int = 32) -> list[NDArray[np.uint8]
 
 
 def _column(folder: str, column: str) -> list[str]:
-    table = json.loads((Path(folder) / TABLE).read_text(encoding="utf-8"))
-    return [row[column] for row in table]
+    return [row[column] for row in _table(folder)]
+
+
+def _table(folder: str) -> list[dict[str, str]]:
+    table: list[dict[str, str]] = json.loads((Path(folder) / TABLE).read_text(encoding="utf-8"))
+    return table
 
 
 def subset(folder: Path, manifest: str, kind: str, seed: int, videos: int = 0, fraction: float = 0.0) -> Found:

@@ -89,6 +89,15 @@ def _test_clips(arm: Job) -> Job:
     return job
 
 
+def target_clips(job: Job) -> int:
+    """Clips of the data that the last training of an arm is of, those of auxiliary sources left out."""
+    values = [j for j in in_order([job]) if j.clips][-1].settings["values"]
+    draws, epochs = values["draws"], values["epochs"]
+    assert isinstance(draws, int)
+    assert isinstance(epochs, int)
+    return draws * epochs
+
+
 @of_the_lab
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_networks_that_are_compared_were_trained_on_equally_many_clips(finding: Finding, scale: float) -> None:
@@ -97,7 +106,7 @@ def test_the_networks_that_are_compared_were_trained_on_equally_many_clips(findi
     for contrast in finding.contrasts:
         last = defaultdict(set)
         for name in contrast.weights:
-            last[arms[name].kind].add(chain(arms[name])[-1])
+            last[arms[name].kind].add(target_clips(arms[name]))
         assert all(len(clips) == 1 for clips in last.values()), (contrast.name, dict(last))
 
 
@@ -105,10 +114,12 @@ def test_the_networks_that_are_compared_were_trained_on_equally_many_clips(findi
 @pytest.mark.parametrize("scale", SCALES)
 def test_pre_trainings_that_are_compared_were_equally_long(finding: Finding, scale: float) -> None:
     """Those of fc-only arms of a contrast among each other, and of full-ft; what is from scratch has had none, and
-    networks of frames see other samples than networks of clips.
+    networks of frames see other samples than networks of clips. Where the length is the question, it says so.
     """
     arms = arms_of(finding.name, 1, scale)
     for contrast in finding.contrasts:
+        if "for longer" in contrast.name:
+            continue
         seen = defaultdict(set)
         for name in contrast.weights:
             trained = [j.settings["values"]["num_frames"] for j in in_order([arms[name]]) if j.clips]

@@ -64,5 +64,11 @@ def test_own_labels_are_the_targets_and_other_labels_are_not() -> None:
     ]
     assert set(videos_by_label(found["fc-only, 16 own labels"])) == target
     other = set(videos_by_label(found[f"fc-only, {OTHER[-1]} other labels"]))
-    assert len(other) == OTHER[-1] == 96
+    assert len(other) == OTHER[-1] == 144
     assert not other & target
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_two_labels_differ_in_verb_and_noun(seed: int) -> None:
+    first, second = videos_by_label(arms(Lab(seed=seed))[f"fc-only, {OWN[0]} own labels"])
+    assert not {*first.rsplit("-", 1)} & {*second.rsplit("-", 1)}

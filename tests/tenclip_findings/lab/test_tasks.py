@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tenclip_api.errors import DatasetError
@@ -74,6 +77,25 @@ def test_a_training_that_was_stopped_is_not_done_and_goes_on(
     assert (folder / tasks.LAST).exists()
     found = tasks.train(folder, str(tail), values)
     assert found["loss"] > 0
+
+
+@pytest.mark.parametrize("pairs", [True, False])
+def test_scores_of_pairs_say_how_often_each_part_is_named(
+    pairs: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that names the verb alone, and the noun that is mostly with it."""
+    names = ["down-disc", "down-star", "up-disc", "up-star"]
+    truth = ["up-disc"] * 3 + ["up-star"] + ["down-star"] * 3 + ["down-disc"]
+    table = [{"label": label, **({"pair": label} if pairs else {})} for label in truth]
+    (tmp_path / tasks.TABLE).write_text(json.dumps(table), encoding="utf-8")
+    named = ["up-disc" if label.startswith("up") else "down-star" for label in truth]
+    probabilities = np.eye(4)[[names.index(name) for name in named]]
+    monkeypatch.setattr(tasks, "load_any", lambda path: SimpleNamespace(labels=names))
+    monkeypatch.setattr(tasks, "outputs_of", lambda checkpoint, clips: (probabilities, None))
+    found = tasks.score(tmp_path, "x.pt", str(tmp_path))
+    assert found["top1"] == 6 / 8
+    assert found["commonest"] == 3 / 8
+    assert found["parts"] == ({"verb": 1.0, "noun": 6 / 8} if pairs else None)
 
 
 def tasks_synth(manifest: Path) -> Job:
