@@ -8,7 +8,7 @@ from typing import Any
 from tenclip_findings.finding import Contrast, Finding, difference
 from tenclip_findings.lab.arms import LAST, MANIFEST, Lab
 from tenclip_findings.lab.jobs import Job
-from tenclip_findings.lab.sets import SET_CLIPS, WORLD, pairs_target, scratch
+from tenclip_findings.lab.sets import SET_CLIPS, WEAK_WORLD, scratch, verbs_target
 
 VIDEOS = 400
 LEAST_VIDEOS = 128  # at any scale: each class then has time for a long video in the set of equal minutes
@@ -28,13 +28,13 @@ def arms(lab: Lab) -> Mapping[str, Job]:
     """Four sets with the same classes, as many videos of each but for the one of as many minutes as the short set has;
     equal clips, from anywhere in a video; fc-only.
     """
-    short = lab.videos("short videos", total=VIDEOS, least=LEAST_VIDEOS, **SHORT, **WORLD)
-    long = lab.videos("long videos", total=VIDEOS, least=LEAST_VIDEOS, seed=1000 * lab.seed + 2, **LONG, **WORLD)
+    short = lab.videos("short videos", total=VIDEOS, least=LEAST_VIDEOS, **SHORT, **WEAK_WORLD)
+    long = lab.videos("long videos", total=VIDEOS, least=LEAST_VIDEOS, seed=1000 * lab.seed + 2, **LONG, **WEAK_WORLD)
     both = lab.rows(short, long, title="short and long videos")
     sets = {"short-N": _set(lab, both, "short"), "long-N": _set(lab, both, "long")}
     sets["long-center-N"] = _set(lab, both, "long-center")
     sets["long of equal minutes"] = _set(lab, both, "long", as_long_as=sets["short-N"])
-    target = pairs_target(lab)
+    target = verbs_target(lab)
     found = {"scratch": scratch(lab, target)}
     for name, data in sets.items():
         network = lab.train(f"on {name}", data, clips=SET_CLIPS)
@@ -55,7 +55,7 @@ FINDING = Finding(
     question="Are short videos better for a fixed time, and long ones for a fixed number?",
     paper="IG-65M, 4.3.1 and table 3",
     data="400 videos of 2 s that are all action, and 400 of 12 s and four scenes, of which one or two show the "
-    "action in a quarter to a half of the time; target: 16 pairs, 320 videos",
+    "action in a quarter to a half of the time; target: the 8 verbs with other nouns, 320 videos",
     arms=arms,
     contrasts=(
         Contrast(
@@ -81,7 +81,7 @@ FINDING = Finding(
         ),
     ),
     baseline="scratch",
-    chance=100 / 16,
+    chance=100 / 8,
     notes="Scenes of a long video that do not show its action show another one, or none: this noise was fixed before "
     "the first run. How noisy long videos are in the paper is not known, and the first effect hangs on it.",
 )
