@@ -27,8 +27,8 @@ PAIRS: Final[dict[str, Any]] = {
     "noun_set": "held-out",
     "label": "pair",
 }
-# What findings 1, 3, 5 and 6 pre-train on: so many verbs and wrong labels as a network learns from in so many clips; and
-# their target. Of the pairs, networks learn the verb alone, which names 62% of them: all arms come near that.
+# What findings 1, 3, 5 and 6 pre-train on: so many verbs and wrong labels as a network learns from in so many clips;
+# and their target. Of the pairs, networks learn the verb alone, which names 62% of them: all arms come near that.
 WEAK_VERBS: Final = 8
 VERBS: Final[dict[str, Any]] = {
     "num_classes": WEAK_VERBS,
