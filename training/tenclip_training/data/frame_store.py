@@ -73,7 +73,7 @@ def _known(frames: Path) -> _Known:
 
 
 def _mapped(path: Path, known: _Known) -> NDArray[np.uint8]:
-    """The frames, as `np.load(path, mmap_mode="r")` gives them in four times as long: it reads the header each time."""
+    """The frames, as `np.load(path, mmap_mode="r")` gives them, which reads the header each time."""
     with path.open("rb") as file:
         whole = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return np.frombuffer(whole, np.uint8, math.prod(known.shape), known.offset).reshape(known.shape)

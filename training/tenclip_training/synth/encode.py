@@ -122,7 +122,7 @@ def _picture(frame: NDArray[np.uint8]) -> av.VideoFrame:
     if not _even(frame):
         return av.VideoFrame.from_ndarray(frame, format="rgb24")  # the stream converts it
     planes = np.asarray(cv2.cvtColor(frame, cv2.COLOR_RGB2YUV_I420), np.uint8)
-    return av.VideoFrame.from_numpy_buffer(planes, "yuv420p")  # not copied, which took longer than the conversion
+    return av.VideoFrame.from_numpy_buffer(planes, "yuv420p")  # not copied
 
 
 def _even(frame: NDArray[np.uint8]) -> bool:

@@ -212,7 +212,7 @@ def _wrapped(start: int, length: int, size: int) -> list[tuple[slice, slice]]:
 def _lay_over(below: Image, above: Image) -> None:
     """Premultiplied `above` [h, w, 4] over `below` [h, w, 3], in place."""
     through = cv2.cvtColor(cv2.bitwise_not(cv2.extractChannel(above, 3)), cv2.COLOR_GRAY2RGB)
-    # Rounded to the nearest, in half the time that whole numbers take in NumPy.
+    # Rounded to the nearest.
     below[...] = cv2.cvtColor(above, cv2.COLOR_RGBA2RGB) + cv2.multiply(below, through, scale=1 / 255)
 
 
